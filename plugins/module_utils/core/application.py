@@ -1,0 +1,182 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""What an application keeps and where: the frozen model that every operation works on.
+
+``profile.py`` parses and validates mappings into these; nothing else constructs them outside of tests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import PurePosixPath
+from typing import Any, Optional
+
+
+class Tier(str, Enum):
+    """The retention tier that a backup is made for."""
+
+    DAILY = "daily"
+    WEEKLY = "weekly"
+    MONTHLY = "monthly"
+    MANUAL = "manual"
+
+
+class CheckLevel(str, Enum):
+    """How thoroughly databases are checked when they are captured."""
+
+    QUICK = "quick"
+    FULL = "full"
+
+
+class ServiceManager(str, Enum):
+    """Who runs the application's processes."""
+
+    NONE = "none"
+    SYSTEMD = "systemd"
+    SUPERVISOR = "supervisor"
+
+
+@dataclass(frozen=True)
+class FileRule:
+    """A class of files inside a component: the first rule whose pattern matches decides.
+
+    pattern: glob relative to the application's root; ``*`` stays within one directory, ``**`` crosses them,
+    a pattern without a slash matches the file's name in any directory of the component.
+    """
+
+    pattern: str
+    kind: Optional[str] = None
+    mode: Optional[int] = None
+    owner: Optional[str] = None
+    group: Optional[str] = None
+    secret: Optional[bool] = None
+    required: bool = False
+    template: Optional[Any] = None
+    """JSON document written once where the file does not exist (only for patterns that are plain paths)."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """A part of what an application keeps.
+
+    paths: files or directories relative to the root. directories: subdirectories (relative to the root) that must exist.
+    exclude: globs (as FileRule.pattern) that are neither captured nor touched.
+    """
+
+    name: str
+    paths: tuple[str, ...]
+    directories: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    files: tuple[FileRule, ...] = ()
+    directory_mode: int = 0o750
+    file_mode: int = 0o640
+    owner: Optional[str] = None
+    group: Optional[str] = None
+    critical: bool = False
+    secret: bool = False
+    require_encryption: bool = False
+    preserve: bool = True
+    backup: bool = True
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Services:
+    """What must be stopped while data is exchanged, in the order in which it is stopped.
+
+    units: systemd units, or supervisor programs (``all`` for every one). supervisor_config: path of supervisord.conf.
+    stay_up_seconds: how long they must keep running after a start before an operation is committed.
+    """
+
+    manager: ServiceManager = ServiceManager.NONE
+    units: tuple[str, ...] = ()
+    supervisor_config: Optional[str] = None
+    stay_up_seconds: float = 10.0
+    stop_timeout_seconds: float = 90.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A timer: ``calendar`` is a systemd OnCalendar expression (systemd.time(7))."""
+
+    tier: Tier
+    calendar: str
+    encrypt: bool = False
+    jitter_seconds: int = 300
+
+
+@dataclass(frozen=True)
+class Retention:
+    """What pruning keeps; None or 0 means that the rule keeps nothing. Named backups are pinned."""
+
+    daily: int = 0
+    weekly: int = 0
+    monthly: int = 0
+    keep_last: int = 0
+    within_days: int = 0
+
+
+@dataclass(frozen=True)
+class Encryption:
+    """How archives are encrypted: to public keys (fingerprints or key files) or with a passphrase file, not both."""
+
+    recipients: tuple[str, ...] = ()
+    passphrase_file: Optional[str] = None
+
+    @property
+    def configured(self) -> bool:
+        """Whether anything to encrypt with is configured."""
+        return bool(self.recipients or self.passphrase_file)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What one kind of bot keeps, wherever it is installed."""
+
+    name: str
+    description: str = ""
+    root: str = ""
+    owner: str = ""
+    group: str = ""
+    home: Optional[str] = None
+    archive_prefix: str = "backup"
+    root_mode: int = 0o750
+    components: tuple[Component, ...] = ()
+    services: tuple[Services, ...] = ()
+    schedules: tuple[Schedule, ...] = ()
+    retention: Retention = field(default_factory=Retention)
+    compression: str = "gzip"
+    check_level: CheckLevel = CheckLevel.QUICK
+    full_check_tiers: tuple[Tier, ...] = (Tier.WEEKLY, Tier.MONTHLY)
+    maximum_row_loss_percent: float = 50.0
+    """A backup fails when a table lost more than this share of its rows since the last one."""
+
+
+@dataclass(frozen=True)
+class Application:
+    """One bot on one host: a profile with its paths resolved."""
+
+    name: str
+    profile: Profile
+    root: PurePosixPath
+    owner: str
+    group: str
+    backup_dir: PurePosixPath
+    config_dir: PurePosixPath
+    state_dir: PurePosixPath
+    bin_dir: PurePosixPath
+    system: bool = True
+    """False where nothing of the system may be touched: no chown, no accounts, no units (tradekeep_become: false)."""
+    encryption: Encryption = field(default_factory=Encryption)
+
+    @property
+    def config_file(self) -> PurePosixPath:
+        """The configuration that the on-host command reads."""
+        return self.config_dir / f"{self.name}.json"
+
+    @property
+    def application_state_dir(self) -> PurePosixPath:
+        """Lock, journal, catalog and records of this application."""
+        return self.state_dir / self.name

@@ -1,0 +1,128 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Every error the engine raises, and the exit status that each one means.
+
+An error is one line: what happened, where, and the way out. Doors (modules and the command)
+catch ``TradekeepError`` once and turn it into their own kind of failure.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Optional
+
+
+class ExitStatus(IntEnum):
+    """Exit statuses of the ``tradekeep`` command."""
+
+    DONE = 0
+    FINDINGS = 1
+    USAGE = 2
+    FAILED = 3
+    NEEDS_PERSON = 4
+
+
+def one_line(text: object) -> str:
+    """Escape control characters, so that a hostile name cannot forge a second line or move the cursor."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+
+
+class TradekeepError(Exception):
+    """The operation failed and the data is as it was.
+
+    message: what happened, without a full stop. path: the file, key or unit that it happened to.
+    hint: the way out, in the imperative.
+    """
+
+    exit_status = ExitStatus.FAILED
+
+    def __init__(self, message: str, *, path: Optional[object] = None, hint: Optional[str] = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.path = None if path is None else str(path)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        where = "" if self.path is None else f"{one_line(self.path)}: "
+        way_out = "" if self.hint is None else f" ({one_line(self.hint)})"
+        return f"{where}{one_line(self.message)}{way_out}"
+
+    def as_dict(self) -> dict[str, object]:
+        """The error as ``--json`` and module results show it."""
+        return {
+            "message": self.message,
+            "path": self.path,
+            "hint": self.hint,
+            "exit_status": int(self.exit_status),
+        }
+
+
+class UsageError(TradekeepError):
+    """Wrong usage: nothing was started."""
+
+    exit_status = ExitStatus.USAGE
+
+
+class ConfigurationError(UsageError):
+    """The profile or the configuration is wrong; ``path`` is the path of the offending key."""
+
+
+class FindingsError(TradekeepError):
+    """A check was carried out and found something wrong."""
+
+    exit_status = ExitStatus.FINDINGS
+
+
+class LockBusyError(TradekeepError):
+    """Another run holds the application's lock; ``message`` says who and since when."""
+
+
+class CaptureError(TradekeepError):
+    """A file cannot be captured consistently."""
+
+
+class ChangedWhileReadError(CaptureError):
+    """A file changed while it was read; the caller may try again."""
+
+
+class CheckError(FindingsError):
+    """Content is not what its kind says it must be."""
+
+
+class ArchiveError(TradekeepError):
+    """An archive is damaged, incomplete or not one of ours."""
+
+
+class HostileArchiveError(ArchiveError):
+    """An archive holds an entry that could harm the host; ``path`` is the entry's name."""
+
+
+class EncryptionError(TradekeepError):
+    """gpg is missing, has no usable key, or refused the passphrase."""
+
+
+class SpaceError(TradekeepError):
+    """Not enough bytes or inodes for what is planned, or the disk filled up."""
+
+
+class UnsafePathError(TradekeepError):
+    """A path leads through a symlink or out of where it must stay."""
+
+
+class CommandError(TradekeepError):
+    """A helper program is missing, failed or ran out of time."""
+
+
+class ServiceError(TradekeepError):
+    """A service does not stop, start or stay up."""
+
+
+class InterruptedBySignal(TradekeepError):
+    """SIGTERM or SIGINT arrived; what was begun has been undone."""
+
+
+class NeedsPersonError(TradekeepError):
+    """The operation failed and could not put everything back; the message says exactly what to do."""
+
+    exit_status = ExitStatus.NEEDS_PERSON
