@@ -1,0 +1,246 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Glob patterns over paths inside an application, and which component and rule a path belongs to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Optional
+
+from .application import Component, FileRule, Profile
+
+_WILD = frozenset("*?[")
+_REFUSED = {"\\": "a backslash does not escape here, write [*]", "{": "braces are not alternatives, write two patterns"}
+
+
+def is_plain(pattern: str) -> bool:
+    """Whether a pattern has no wildcard."""
+    return not any(character in _WILD for character in pattern)
+
+
+def check_pattern(pattern: str) -> str:
+    """The pattern itself; raises ValueError with the reason when it is not one."""
+    for character, reason in _REFUSED.items():
+        if character in pattern:
+            raise ValueError(reason)
+    if not pattern.isprintable():
+        raise ValueError("it has a control character")
+    for segment in pattern.split("/"):
+        if segment in ("", ".", ".."):
+            raise ValueError("it must be relative to the root, without empty parts, . or ..")
+        if "**" in segment and segment != "**":
+            raise ValueError("** stands for whole directories, alone between slashes")
+    _compile(pattern)
+    return pattern
+
+
+def matches(pattern: str, relative_path: str) -> bool:
+    """Whether a pattern matches a path relative to the root (see application.FileRule)."""
+    subject = relative_path if "/" in pattern else relative_path.rpartition("/")[2]
+    return _compile(pattern).fullmatch(subject) is not None
+
+
+@lru_cache(maxsize=1024)
+def _compile(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(_translate(pattern), re.DOTALL)
+    except re.error as reason:
+        raise ValueError(f"bad brackets ({reason})") from None
+
+
+def _translate(pattern: str) -> str:
+    """The regular expression of a pattern; ``**/`` is any number of directories, a final ``**`` everything beneath."""
+    segments = pattern.split("/")
+    parts: list[str] = []
+    for index, segment in enumerate(segments):
+        last = index == len(segments) - 1
+        if segment == "**":
+            parts.append(".+" if last else "(?:[^/]+/)*")
+        else:
+            parts.append("".join(_translate_segment(segment)) + ("" if last else "/"))
+    return "".join(parts)
+
+
+def _translate_segment(segment: str) -> Iterator[str]:
+    position = 0
+    while position < len(segment):
+        character = segment[position]
+        position += 1
+        if character == "*":
+            yield "[^/]*"
+        elif character == "?":
+            yield "[^/]"
+        elif character == "[":
+            end = segment.find("]", position + (2 if segment[position : position + 1] == "!" else 1))
+            if end < 0:
+                raise ValueError("a [ without its ]")
+            yield _translate_set(segment[position:end])
+            position = end + 1
+        else:
+            yield re.escape(character)
+
+
+def _translate_set(content: str) -> str:
+    negated = content.startswith("!")
+    members = "".join(c if c == "-" else re.escape(c) for c in content[1 if negated else 0 :])
+    return f"[^/{members}]" if negated else f"[{members}]"
+
+
+@dataclass(frozen=True)
+class Classified:
+    """What the profile says of one path. owner/group None: the application's. kind None: by the file's name."""
+
+    component: Component
+    rule: Optional[FileRule]
+    kind: Optional[str]
+    mode: int
+    owner: Optional[str]
+    group: Optional[str]
+    secret: bool
+    required: bool
+
+
+@dataclass(frozen=True)
+class TreeDirectory:
+    """A directory that must exist; component None: the root, or a parent that no component owns."""
+
+    path: str
+    mode: int
+    owner: Optional[str]
+    group: Optional[str]
+    component: Optional[Component]
+
+
+class _Patterns:
+    """Several patterns at once: one expression for names, one for paths."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        listed = tuple(patterns)
+        self._names = self._join(p for p in listed if "/" not in p)
+        self._paths = self._join(p for p in listed if "/" in p)
+
+    @staticmethod
+    def _join(patterns: Iterable[str]) -> Optional[re.Pattern[str]]:
+        joined = "|".join(f"(?:{_translate(pattern)})" for pattern in patterns)
+        return re.compile(joined, re.DOTALL) if joined else None
+
+    def match(self, path: str, name: str) -> bool:
+        if self._names is not None and self._names.fullmatch(name):
+            return True
+        return self._paths is not None and self._paths.fullmatch(path) is not None
+
+
+class _Scope:
+    """A component made ready for many look-ups."""
+
+    def __init__(self, component: Component) -> None:
+        self.excluded = _Patterns(component.exclude)
+        self.rules = tuple((_Patterns((rule.pattern,)), _of_rule(component, rule)) for rule in component.files)
+        self.plain = _of_rule(component, None)
+        self.directory = Classified(
+            component, None, None, component.directory_mode, component.owner, component.group, component.secret, False
+        )
+
+    def file(self, path: str, name: str) -> Optional[Classified]:
+        if self.excluded.match(path, name):
+            return None
+        for patterns, classified in self.rules:
+            if patterns.match(path, name):
+                return classified
+        return self.plain
+
+
+def _of_rule(component: Component, rule: Optional[FileRule]) -> Classified:
+    chosen = rule or FileRule(pattern="")
+    return Classified(
+        component=component,
+        rule=rule,
+        kind=chosen.kind,
+        mode=component.file_mode if chosen.mode is None else chosen.mode,
+        owner=chosen.owner or component.owner,
+        group=chosen.group or component.group,
+        secret=component.secret if chosen.secret is None else chosen.secret,
+        required=chosen.required,
+    )
+
+
+class Classifier:
+    """Answers for many paths of one profile; what holds for a directory is found once."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._listed = {path: _Scope(component) for component in profile.components for path in component.paths}
+        self._directories: dict[str, Optional[_Scope]] = {"": None}
+
+    def file(self, path: str) -> Optional[Classified]:
+        """The class of a file (or symlink); None when no component has it or it is excluded."""
+        directory, _, name = path.rpartition("/")
+        scope = self._listed.get(path) or self._scope(directory)
+        return None if scope is None else scope.file(path, name)
+
+    def directory(self, path: str) -> Optional[Classified]:
+        """The class of a directory; None when no component has it or it is excluded."""
+        scope = self._scope(path)
+        return None if scope is None else scope.directory
+
+    def _scope(self, directory: str) -> Optional[_Scope]:
+        try:
+            return self._directories[directory]
+        except KeyError:
+            parent, _, name = directory.rpartition("/")
+            scope = self._listed.get(directory) or self._scope(parent)
+            if scope is not None and scope.excluded.match(directory, name):
+                scope = None
+            self._directories[directory] = scope
+            return scope
+
+
+_latest: list[tuple[Profile, Classifier]] = []
+
+
+def classifier(profile: Profile) -> Classifier:
+    """The classifier of a profile; the latest one is kept, as operations ask about one profile many times."""
+    if not _latest or _latest[0][0] is not profile:
+        _latest[:] = [(profile, Classifier(profile))]
+    return _latest[0][1]
+
+
+def classify(profile: Profile, relative_path: str) -> Optional[Classified]:
+    """What the profile says of a file; None when no component has it or it is excluded."""
+    return classifier(profile).file(relative_path)
+
+
+def classify_directory(profile: Profile, relative_path: str) -> Optional[Classified]:
+    """What the profile says of a directory; None when no component has it or it is excluded."""
+    return classifier(profile).directory(relative_path)
+
+
+def tree_directories(profile: Profile) -> tuple[TreeDirectory, ...]:
+    """Every directory that must exist, parents first, the root as ``""``; parents that are not listed are included."""
+    lookup = classifier(profile)
+    wanted = {""}
+    for component in profile.components:
+        for path in component.directories + tuple(p.rpartition("/")[0] for p in component.paths):
+            parts = path.split("/")
+            wanted.update("/".join(parts[:count]) for count in range(1, len(parts) + 1))
+    found: list[TreeDirectory] = []
+    for path in sorted(wanted):
+        known = lookup.directory(path)
+        if known is None:
+            found.append(TreeDirectory(path, profile.root_mode, None, None, None))
+        else:
+            found.append(TreeDirectory(path, known.mode, known.owner, known.group, known.component))
+    return tuple(found)
+
+
+def expected_files(profile: Profile) -> tuple[tuple[Component, FileRule], ...]:
+    """The rules whose plain path is expected to exist (``required``)."""
+    return tuple((c, rule) for c in profile.components for rule in c.files if rule.required)
+
+
+def templates(profile: Profile) -> tuple[tuple[Component, FileRule], ...]:
+    """The rules that bring a first document for their plain path."""
+    return tuple((c, rule) for c in profile.components for rule in c.files if rule.template is not None)

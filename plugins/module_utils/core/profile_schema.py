@@ -1,0 +1,219 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""What a profile may say: the schema of its mapping, and the rules that span several keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .application import (
+    CheckLevel,
+    Component,
+    FileRule,
+    Profile,
+    Retention,
+    Schedule,
+    ServiceManager,
+    Services,
+    Tier,
+)
+from .errors import ConfigurationError
+from .patterns import is_plain
+from .schema import Choice, Flag, FreeText, JsonDocument, ListOf, MapOf, Mode, Number, Table
+from .vocabulary import ABSOLUTE_PATH, ACCOUNT, CALENDAR, NAME, PATTERN, RELATIVE_PATH, UNIT
+
+KIND_NAMES = ("sqlite", "json", "jsonl", "log", "file")
+
+_FILE_MODE = Mode(floor=0o400)
+_DIRECTORY_MODE = Mode(floor=0o700)
+_TIERS = tuple(tier.value for tier in Tier)
+_COUNT = Number(0, 100_000)
+
+_FILE_RULE = Table(
+    {
+        "pattern": PATTERN,
+        "kind": Choice(KIND_NAMES),
+        "mode": _FILE_MODE,
+        "owner": ACCOUNT,
+        "group": ACCOUNT,
+        "secret": Flag(),
+        "required": Flag(),
+        "template": JsonDocument(),
+    },
+    required=("pattern",),
+    build=FileRule,
+)
+
+_COMPONENT = Table(
+    {
+        "paths": ListOf(RELATIVE_PATH, minimum=1),
+        "directories": ListOf(RELATIVE_PATH),
+        "exclude": ListOf(PATTERN),
+        "files": ListOf(_FILE_RULE),
+        "directory_mode": _DIRECTORY_MODE,
+        "file_mode": _FILE_MODE,
+        "owner": ACCOUNT,
+        "group": ACCOUNT,
+        "critical": Flag(),
+        "secret": Flag(),
+        "require_encryption": Flag(),
+        "preserve": Flag(),
+        "backup": Flag(),
+        "description": FreeText(),
+    },
+    required=("paths",),
+)
+
+_SERVICES = Table(
+    {
+        "manager": Choice(tuple(m.value for m in ServiceManager), ServiceManager),
+        "units": ListOf(UNIT),
+        "supervisor_config": ABSOLUTE_PATH,
+        "stay_up_seconds": Number(0, 3600, whole=False),
+        "stop_timeout_seconds": Number(1, 3600, whole=False),
+    },
+    required=("manager",),
+    build=Services,
+)
+
+_SCHEDULE = Table(
+    {
+        "tier": Choice(tuple(t for t in _TIERS if t != Tier.MANUAL.value), Tier),
+        "calendar": CALENDAR,
+        "encrypt": Flag(),
+        "jitter_seconds": Number(0, 86_400),
+    },
+    required=("tier", "calendar"),
+    build=Schedule,
+)
+
+_RETENTION = Table(
+    {"daily": _COUNT, "weekly": _COUNT, "monthly": _COUNT, "keep_last": _COUNT, "within_days": _COUNT},
+    build=Retention,
+)
+
+
+def _build_profile(components: dict[str, dict[str, Any]], **fields: Any) -> Profile:
+    # Sorted, so that a profile is the same before and after its stable text.
+    named = tuple(Component(name=name, **components[name]) for name in sorted(components))
+    return Profile(components=named, **fields)
+
+
+PROFILE = Table(
+    {
+        "name": NAME,
+        "description": FreeText(),
+        "root": ABSOLUTE_PATH,
+        "owner": ACCOUNT,
+        "group": ACCOUNT,
+        "home": ABSOLUTE_PATH,
+        "archive_prefix": NAME,
+        "root_mode": _DIRECTORY_MODE,
+        "components": MapOf(NAME, _COMPONENT),
+        "services": ListOf(_SERVICES),
+        "schedules": ListOf(_SCHEDULE),
+        "retention": _RETENTION,
+        "compression": Choice(("gzip", "zstd")),
+        "check_level": Choice(tuple(level.value for level in CheckLevel), CheckLevel),
+        "full_check_tiers": ListOf(Choice(_TIERS, Tier)),
+        "maximum_row_loss_percent": Number(0, 100, whole=False),
+    },
+    required=("name", "components"),
+    build=_build_profile,
+)
+
+
+def check_profile(profile: Profile) -> None:
+    """Refuse what each key alone cannot show; raises ConfigurationError."""
+    if not profile.components:
+        raise ConfigurationError("expected at least one component", path="components")
+    for component in profile.components:
+        _check_component(component, f"components.{component.name}")
+    _check_overlaps(profile)
+    _check_services(profile)
+    _check_schedules(profile)
+
+
+def within(path: str, directory: str) -> bool:
+    """Whether a path is a directory or lies beneath it (both absolute, or both relative)."""
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+def _check_component(component: Component, key: str) -> None:
+    for index, directory in enumerate(component.directories):
+        if not any(within(directory, path) for path in component.paths):
+            raise ConfigurationError(
+                f"expected a directory beneath the component's paths, found {directory!r}",
+                path=f"{key}.directories[{index}]",
+                hint=f"add it to {key}.paths",
+            )
+    if component.secret and component.file_mode & 0o007:
+        raise _open_secret(component.file_mode, f"{key}.file_mode")
+    if component.require_encryption and not component.backup:
+        raise ConfigurationError(
+            "expected a component that is backed up", path=f"{key}.require_encryption", hint="remove one of the two"
+        )
+    for index, rule in enumerate(component.files):
+        _check_rule(component, rule, f"{key}.files[{index}]")
+
+
+def _check_rule(component: Component, rule: FileRule, key: str) -> None:
+    secret = component.secret if rule.secret is None else rule.secret
+    mode = component.file_mode if rule.mode is None else rule.mode
+    if secret and mode & 0o007:
+        raise _open_secret(mode, f"{key}.mode")
+    if rule.required or rule.template is not None:
+        why = "required" if rule.required else "template"
+        if not is_plain(rule.pattern) or not any(within(rule.pattern, path) for path in component.paths):
+            raise ConfigurationError(
+                f"expected the whole path of one file in the component with {why!r}, found {rule.pattern!r}",
+                path=f"{key}.pattern",
+            )
+
+
+def _open_secret(mode: int, key: str) -> ConfigurationError:
+    return ConfigurationError(
+        f'expected a mode that keeps others out of a secret, found "{mode:04o}"', path=key, hint='"0600" is usual'
+    )
+
+
+def _listed_paths(profile: Profile) -> Iterator[tuple[str, str, str]]:
+    for component in profile.components:
+        for index, path in enumerate(component.paths):
+            yield path, component.name, f"components.{component.name}.paths[{index}]"
+
+
+def _check_overlaps(profile: Profile) -> None:
+    # Sorted by parts, a path that contains another comes directly before it or before its siblings beneath it.
+    listed = sorted(_listed_paths(profile), key=lambda entry: entry[0].split("/"))
+    for (outer, outer_name, _), (inner, _, key) in zip(listed, listed[1:]):
+        if within(inner, outer):
+            raise ConfigurationError(
+                f"expected paths that do not overlap, found {inner!r} inside {outer!r} of {outer_name}", path=key
+            )
+
+
+def _check_services(profile: Profile) -> None:
+    for index, services in enumerate(profile.services):
+        key = f"services[{index}]"
+        if (services.manager is ServiceManager.NONE) == bool(services.units):
+            what = (
+                "no units without a manager" if services.units else "the units that must stop while data is exchanged"
+            )
+            raise ConfigurationError(f"expected {what}", path=f"{key}.units")
+        if services.supervisor_config and services.manager is not ServiceManager.SUPERVISOR:
+            raise ConfigurationError("expected this key only with manager supervisor", path=f"{key}.supervisor_config")
+
+
+def _check_schedules(profile: Profile) -> None:
+    seen: set[Tier] = set()
+    for index, schedule in enumerate(profile.schedules):
+        if schedule.tier in seen:
+            raise ConfigurationError(
+                f"expected one schedule for each tier, found {schedule.tier.value} again",
+                path=f"schedules[{index}].tier",
+                hint="one calendar can hold several days and hours: Mon,Fri 08,20:00",
+            )
+        seen.add(schedule.tier)
