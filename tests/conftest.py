@@ -1,44 +1,59 @@
 # SPDX-FileCopyrightText: tradekeep.ops contributors
 # SPDX-License-Identifier: BSD-2-Clause
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
-"""Makes ``ansible_collections.tradekeep.ops`` importable from any checkout, with or without Ansible.
+"""What all tests share: the import path of the collection, and plain words for what cannot run here.
 
-A collection is imported by the path it is installed at. ``.cache/collections`` holds that path as a symlink to this
-checkout; the two directories above it have no ``__init__.py`` and are namespace packages to plain Python. Where
-Ansible is installed too, its own loader is pointed at the same place, so that both agree.
+A collection is imported by the path it is installed at; tests/certify/checkout.py makes that path. The directories
+above the checkout have no ``__init__.py`` and are namespace packages to plain Python. Where Ansible is installed too,
+its own loader is pointed at the same place, so that both agree.
 """
 
 from __future__ import annotations
 
-import contextlib
+import importlib.util
 import os
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
-CHECKOUT = Path(__file__).resolve().parents[1]
-COLLECTIONS = CHECKOUT / ".cache" / "collections"
+sys.path.insert(0, str(Path(__file__).parent / "certify"))
+import checkout
+
+COLLECTIONS = str(checkout.link())
+os.environ.setdefault("ANSIBLE_COLLECTIONS_PATH", COLLECTIONS)
+if COLLECTIONS not in sys.path:
+    sys.path.insert(0, COLLECTIONS)
+
+HAS_ANSIBLE = importlib.util.find_spec("ansible") is not None
+# Ansible itself, or something of the collection that is not the engine.
+IMPORTS_ANSIBLE = re.compile(
+    r"^\s*(?:from|import) ansible(?:\.|\s)|ansible_collections\.tradekeep\.ops\.plugins\.(?!module_utils\.core\b)",
+    re.MULTILINE,
+)
+not_collected: list[str] = []
 
 
-def link_checkout() -> None:
-    """Create ``.cache/collections/ansible_collections/tradekeep/ops``; several test processes may do so at once."""
-    link = COLLECTIONS / "ansible_collections" / "tradekeep" / "ops"
-    link.parent.mkdir(parents=True, exist_ok=True)
-    if link.is_symlink() and not link.exists():
-        link.unlink()
-    with contextlib.suppress(FileExistsError):
-        link.symlink_to(os.path.relpath(CHECKOUT, link.parent), target_is_directory=True)
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out the tests of the doors on a Python that no supported ansible-core runs on (3.9 and 3.10)."""
+    if HAS_ANSIBLE or collection_path.suffix != ".py" or not collection_path.name.startswith("test_"):
+        return None
+    if not IMPORTS_ANSIBLE.search(collection_path.read_text(encoding="utf-8")):
+        return None
+    not_collected.append(str(collection_path.relative_to(checkout.TOP)))
+    return True
 
 
-link_checkout()
-os.environ.setdefault("ANSIBLE_COLLECTIONS_PATH", str(COLLECTIONS))
-if str(COLLECTIONS) not in sys.path:
-    sys.path.insert(0, str(COLLECTIONS))
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what was left out; tests/certify/run.py repeats the line in its closing summary."""
+    if not_collected:
+        names = " ".join(sorted(set(not_collected)))
+        terminalreporter.write_line(f"NOT COLLECTED (no ansible-core here, which needs Python 3.11): {names}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test marked ``root`` says so when it cannot run; tests/certify/run.py repeats it in its closing summary."""
+    """A test marked ``root`` says so when it cannot run."""
     if os.geteuid() == 0:
         return
     for item in items:

@@ -1,0 +1,47 @@
+# `make` or `make help` lists what there is.
+PYTHON ?= python3
+# The development environment: a stable link to the one that fits requirements/dev.txt.
+CACHE := $(or $(TRADEKEEP_CACHE),$(HOME)/.cache/tradekeep-ops)
+DEV := $(CACHE)/dev/bin
+RUN := $(PYTHON) tests/certify/run.py
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-unit test-faults test-molecule lint sanity bench venv link clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
+
+demo: link  ## build, back up, damage and restore a trading bot's data here, without root
+	@environment=$$($(PYTHON) tests/certify/environments.py demo) && \
+	PATH="$$environment/bin:$$PATH" exec ansible-playbook tradekeep.ops.demo
+
+test:  ## everything below except bench; installs what it needs, says what needs root
+	@$(RUN)
+
+test-unit:  ## the engine and the doors, on every Python from 3.9 to 3.13 found here
+	@$(RUN) unit
+
+test-faults:  ## kills, full disks, bit flips, hostile archives
+	@$(RUN) faults
+
+test-molecule:  ## real systemd hosts, Debian 12 and 13 (root)
+	@$(RUN) molecule
+
+lint:  ## ruff, mypy, ansible-lint, documentation, changelog, workflows
+	@$(RUN) lint
+
+sanity:  ## ansible-test sanity, galaxy build and import
+	@$(RUN) sanity
+
+bench: venv link  ## ratios against tar+gzip, restic and builtin modules, as a table
+	@$(DEV)/python benchmarks/run.py
+
+venv:  ## make the development environment and print its path
+	@$(PYTHON) tests/certify/environments.py dev
+
+link:  ## make the checkout importable as tradekeep.ops (.cache/collections)
+	@$(PYTHON) tests/certify/checkout.py
+
+clean:  ## remove what builds and tests left in the checkout; environments stay in ~/.cache/tradekeep-ops
+	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .ansible tests/output tradekeep-ops-*.tar.gz
+	find plugins tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,85 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""What `make test` consists of: every part is a name and the commands that have to succeed one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+GROUPS = ("molecule", "faults", "unit", "sanity", "lint")
+
+REFERENCES = ("--validate-collection-refs=all", "--disallow-unknown-collection-refs", "--check-extra-docs-refs")
+SCHEMA = "exec check-jsonschema --builtin-schema vendor.github"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One line of the closing table."""
+
+    name: str
+    group: str
+    commands: tuple[tuple[str, ...], ...]
+    # Which copy of the checkout it works in: "", "files" or "installed" (checkout.py).
+    copy: str = ""
+    # Why it cannot run without root, when it cannot.
+    root: str = ""
+
+
+def pytest(python: Path | str, *arguments: str) -> tuple[str, ...]:
+    """The call of pytest; `-ra` names what was skipped and why."""
+    return (str(python), "-m", "pytest", "-q", "-ra", *arguments)
+
+
+def unit(version: str, python: Path) -> Part:
+    """The unit tests on one Python."""
+    return Part(f"unit-{version}", "unit", (pytest(python, "tests/unit"),))
+
+
+# The longest first, so that the short ones fill the gaps. Programs are those of the development environment.
+PARTS = (
+    Part(
+        "molecule",
+        "molecule",
+        (("tests/hosts/prepare",), ("molecule", "test", "--all")),
+        root="test hosts are systemd-nspawn machines",
+    ),
+    Part("faults", "faults", (pytest("python", "tests/faults"),)),
+    Part(
+        "ansible-test",
+        "sanity",
+        (("ansible-test", "sanity", "--venv", "--requirements", "--color", "no"),),
+        copy="installed",
+    ),
+    Part(
+        "galaxy",
+        "sanity",
+        (
+            ("ansible-galaxy", "collection", "build", "--force", "--output-path", "."),
+            ("sh", "-c", "exec python -m galaxy_importer.main tradekeep-ops-*.tar.gz"),
+        ),
+        copy="files",
+    ),
+    Part("ansible-lint", "lint", (("ansible-lint", "--offline", "--profile", "production", "--strict"),), copy="files"),
+    Part("ruff", "lint", (("ruff", "check", "."),)),
+    Part("mypy", "lint", (("mypy",),)),
+    Part(
+        "documentation",
+        "lint",
+        (
+            ("antsibull-docs", "lint-collection-docs", "--plugin-docs", *REFERENCES, "."),
+        ),
+        copy="files",
+    ),
+    Part("changelog", "lint", (("antsibull-changelog", "lint"),)),
+    Part(
+        "workflows",
+        "lint",
+        (
+            ("sh", "-c", f"{SCHEMA}-workflows .github/workflows/*.yml"),
+            ("sh", "-c", f"set -- .github/actions/*/action.yml; test ! -e $1 || {SCHEMA}-actions $@"),
+            ("zizmor", "--offline", "--no-progress", ".github"),
+        ),
+    ),
+)
