@@ -1,0 +1,204 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""What a restore would change, file by file: the backup's entries against the live tree. Read-only."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Callable, Optional
+
+from ..application import Application
+from ..archive.manifest import Entry
+from ..errors import UsageError
+from ..kinds import default_kind
+from ..kinds.sqlite import SIDECAR_SUFFIXES
+from ..patterns import classify, classify_directory, matches
+from .scan import Found, scan
+
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Item:
+    """One path of a restore. action: same, new, replace, remove, or left (a file that no component has)."""
+
+    path: str
+    action: str
+    before: Optional[dict[str, Any]]
+    after: Optional[dict[str, Any]]
+    entry: Optional[Entry] = None
+    identity: Optional[tuple[int, ...]] = None
+    """Inode, size and times of what lay there when it was compared."""
+
+    def describe(self) -> str:
+        """One line for people."""
+        sign = {"new": "+", "replace": "~", "remove": "-", "same": "="}[self.action]
+        return f"{sign} {self.path}  {_facts_line(self.before)}{' -> ' if self.before and self.after else ''}{_facts_line(self.after)}"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which part of a backup is wanted; empty means everything."""
+
+    components: frozenset[str] = frozenset()
+    globs: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything is wanted."""
+        return not self.components and not self.globs
+
+    def chooser(self, application: Application) -> Callable[[str], bool]:
+        """A function that tells whether a path (of a file) is wanted."""
+
+        def chosen(path: str) -> bool:
+            if self.whole:
+                return True
+            if any(_covers(pattern, path) for pattern in self.globs):
+                return True
+            classified = classify(application.profile, path) or classify_directory(application.profile, path)
+            return classified is not None and classified.component.name in self.components
+
+        return chosen
+
+
+def check_selection(application: Application, components: Sequence[str], paths: Sequence[str]) -> Selection:
+    """The selection, or UsageError for a component that the profile does not have."""
+    known = sorted(component.name for component in application.profile.components)
+    for name in components:
+        if name not in known:
+            raise UsageError("no such component", path=name, hint=f"one of {', '.join(known)}")
+    for pattern in paths:
+        if pattern.startswith("/") or ".." in pattern.split("/"):
+            raise UsageError("a path to restore is relative to the root", path=pattern, hint="leave out the root")
+    return Selection(frozenset(components), tuple(pattern.rstrip("/") for pattern in paths))
+
+
+def plan_items(
+    application: Application,
+    entries: Iterable[Entry],
+    selection: Selection,
+    *,
+    known: Optional[Mapping[str, Item]] = None,
+) -> list[Item]:
+    """Compare the wanted entries with the live tree, in the order of their paths.
+
+    known: results of an earlier comparison, taken over for all but removals, so that no content is read again.
+
+    Live files of a component that the backup does not have are removed (a mixture of two moments is neither),
+    but only where the backup covers that component at all.
+    """
+    chosen = selection.chooser(application)
+    items: list[Item] = []
+    held: set[str] = set()
+    components: set[str] = set()
+    for entry in entries:
+        if not chosen(entry.path):
+            continue
+        held.add(entry.path)
+        classified = classify(application.profile, entry.path) or classify_directory(application.profile, entry.path)
+        if classified is not None:
+            components.add(classified.component.name)
+        if entry.type != "directory":
+            items.append(known[entry.path] if known and entry.path in known else compare(application, entry))
+    for found in _live(application, frozenset(components)):
+        if found.path not in held and chosen(found.path):
+            before = {"type": found.type, "size": found.size, "mode": f"{found.mode:04o}"}
+            items.append(Item(found.path, "remove", before, None))
+    return sorted(items, key=lambda item: item.path)
+
+
+def _live(application: Application, components: frozenset[str]) -> Iterable[Found]:
+    if not os.path.isdir(str(application.root)):
+        return ()
+    return (found for found in scan(application, components=components) if found.type in ("file", "symlink"))
+
+
+def compare(application: Application, entry: Entry) -> Item:
+    """One entry against what lies at its place."""
+    live = os.path.join(str(application.root), entry.path)
+    after = entry_facts(entry)
+    try:
+        status = os.lstat(live)
+    except (FileNotFoundError, NotADirectoryError):
+        return Item(entry.path, "new", None, after, entry)
+    before: dict[str, Any] = {"type": _type(status.st_mode), "size": status.st_size, "mode": f"{stat.S_IMODE(status.st_mode):04o}"}
+    same = False
+    if entry.type == "symlink" and stat.S_ISLNK(status.st_mode):
+        before["target"] = os.readlink(live)
+        same = before["target"] == entry.target
+    elif entry.type == "file" and stat.S_ISREG(status.st_mode):
+        before["sha256"] = digest(live)
+        same = before["sha256"] == entry.sha256 and not _has_open_companions(live, entry)
+    return Item(entry.path, "same" if same else "replace", before, after, entry, identity(application, entry.path))
+
+
+def identity(application: Application, path: str) -> Optional[tuple[int, ...]]:
+    """What changes when a file (or, for a database, its WAL) is written."""
+    live = os.path.join(str(application.root), path)
+    try:
+        status = os.lstat(live)
+        wal = os.lstat(live + "-wal").st_size if os.path.lexists(live + "-wal") else 0
+    except OSError:
+        return None
+    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, wal)
+
+
+def entry_facts(entry: Entry) -> dict[str, Any]:
+    """What a diff may show of an entry: never its content."""
+    facts: dict[str, Any] = {"type": entry.type, "size": entry.size, "mode": f"{entry.mode:04o}"}
+    if entry.sha256:
+        facts["sha256"] = entry.sha256
+    if entry.target is not None:
+        facts["target"] = entry.target
+    if entry.facts.get("tables") is not None:
+        facts["rows"] = dict(entry.facts["tables"])
+    return facts
+
+
+def digest(path: str) -> str:
+    """SHA-256 of a file's bytes."""
+    hasher = hashlib.sha256()
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb", buffering=0) as stream:
+        while chunk := stream.read(CHUNK):
+            hasher.update(chunk)
+    return hasher.hexdigest()
+
+
+def _has_open_companions(live: str, entry: Entry) -> bool:
+    """A database whose WAL or journal holds something is not what its main file alone says."""
+    if (entry.kind or default_kind(os.path.basename(live))) != "sqlite":
+        return False
+    for suffix in SIDECAR_SUFFIXES:
+        if suffix != "-shm" and os.path.lexists(live + suffix) and os.path.getsize(live + suffix) > 0:
+            return True
+    return False
+
+
+def _covers(pattern: str, path: str) -> bool:
+    """Whether a glob names the path itself or a directory above it."""
+    if matches(pattern, path):
+        return True
+    parts = path.split("/")
+    return any(matches(pattern, "/".join(parts[:count])) for count in range(1, len(parts)))
+
+
+def _type(mode: int) -> str:
+    return "symlink" if stat.S_ISLNK(mode) else "directory" if stat.S_ISDIR(mode) else "file"
+
+
+def _facts_line(facts: Optional[dict[str, Any]]) -> str:
+    if facts is None:
+        return ""
+    parts = [f"{facts['size']} B", facts["mode"]]
+    if facts.get("sha256"):
+        parts.append(facts["sha256"][:12])
+    if facts.get("rows"):
+        parts.append(", ".join(f"{name}: {rows}" for name, rows in facts["rows"].items()) + " rows")
+    return "(" + ", ".join(parts) + ")"

@@ -1,0 +1,52 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Owners by name and modes by profile for what a restore brings."""
+
+from __future__ import annotations
+
+import os
+
+from ..application import Application
+from ..archive.manifest import Entry
+from ..host.ownership import apply_link_owner, apply_owner_mode, gid_of, gid_or, uid_of, uid_or
+from ..patterns import classify, classify_directory
+
+
+def give_rights(application: Application, entry: Entry, staged: str) -> None:
+    """Set owner, group, mode and time of a restored file, directory or symlink.
+
+    The profile's word comes first; what it does not know keeps the backup's owner where an account of that name exists
+    here, else belongs to the application's owner: never to whoever has that number on this host, and never to root.
+    """
+    look_up = classify_directory if entry.type == "directory" else classify
+    classified = look_up(application.profile, entry.path)
+    mode = entry.mode if classified is None else classified.mode
+    uid = gid = -1
+    if application.system:
+        own_uid, own_gid = uid_of(application.owner), gid_of(application.group)
+        if classified is not None:
+            uid = uid_of(classified.owner) if classified.owner else own_uid
+            gid = gid_of(classified.group) if classified.group else own_gid
+        else:
+            uid, gid = uid_or(entry.owner, own_uid), gid_or(entry.group, own_gid)
+    if entry.type == "symlink":
+        _own_link(staged, uid, gid)
+        return
+    descriptor = os.open(staged, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        if entry.type == "file":
+            os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+        apply_owner_mode(descriptor, uid=uid if uid >= 0 else None, gid=gid if gid >= 0 else None, mode=mode)
+    finally:
+        os.close(descriptor)
+
+
+def _own_link(staged: str, uid: int, gid: int) -> None:
+    if uid < 0:
+        return
+    directory = os.open(os.path.dirname(staged), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        apply_link_owner(os.path.basename(staged), directory=directory, uid=uid, gid=gid)
+    finally:
+        os.close(directory)

@@ -1,0 +1,223 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Verifying backups: the file as a whole, every entry, and with ``deep`` every database, document and log."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Optional
+
+from ..application import Application, CheckLevel
+from ..archive.container import open_container
+from ..archive.manifest import Entry
+from ..archive.members import Member, NullSink, ReadReport
+from ..archive.tar_reader import read_archive
+from ..errors import EncryptionError, ExitStatus, TradekeepError
+from ..host.files import make_private_directory
+from ..kinds import default_kind, kind_named
+from ..kinds.base import CheckReport
+from ..patterns import classify
+from ..ports import Ports, Progress
+from ..storage.local import Backup, LocalCatalog
+from .outcome import Outcome
+from .reading import check_sealed, passphrase_for, read_contents
+from .text import table
+
+NEVER = datetime.min.replace(tzinfo=timezone.utc)
+
+
+def verify(
+    application: Application,
+    ports: Ports,
+    *,
+    reference: str,
+    deep: bool = False,
+    passphrase_file: Optional[str] = None,
+    record: bool = True,
+) -> Outcome:
+    """Verify one backup, or ``all`` of them, the one longest unverified first.
+
+    record: remember the result in the catalog (left out in check mode). A damaged backup is a finding.
+    """
+    catalog = LocalCatalog(application, ports.clock)
+    if reference == "all":
+        backups = sorted(catalog.list(), key=lambda item: item.verified_at or NEVER)
+    else:
+        backups = [catalog.find(reference)]
+    results = [
+        _verify_one(application, catalog, item, ports, deep, passphrase_for(application, passphrase_file), record)
+        for item in backups
+    ]
+    bad = [item for item in results if not item["ok"]]
+    return Outcome(
+        changed=False,
+        record={"backups": results},
+        lines=tuple(_lines(results)),
+        status=ExitStatus.FINDINGS if bad else ExitStatus.DONE,
+    )
+
+
+def _verify_one(
+    application: Application,
+    catalog: LocalCatalog,
+    backup: Backup,
+    ports: Ports,
+    deep: bool,
+    passphrase_file: Optional[str],
+    record: bool,
+) -> dict[str, Any]:
+    started = ports.clock.monotonic()
+    notes: list[str] = []
+    problems: list[str] = []
+    level = "checksum"
+    counts = {"entries": 0, "files": 0, "bytes": 0}
+    try:
+        note = check_sealed(backup, ports)
+        notes.extend([note] if note else [])
+        if backup.encrypted and not _can_decrypt(backup, ports, passphrase_file, notes):
+            pass
+        else:
+            level, counts, more_notes, found = _entries(application, backup, ports, deep, passphrase_file)
+            notes.extend(more_notes)
+            problems.extend(found)
+    except TradekeepError as error:
+        problems.append(str(error))
+    ok = not problems
+    if record and backup.catalogued:
+        catalog.record_verified(backup, level, ports.clock.now(), ok, tuple(problems))
+    return {
+        "name": backup.path.name,
+        "path": str(backup.path),
+        "ok": ok,
+        "level": level,
+        **counts,
+        "problems": problems,
+        "notes": notes,
+        "seconds": round(ports.clock.monotonic() - started, 3),
+    }
+
+
+def _can_decrypt(backup: Backup, ports: Ports, passphrase_file: Optional[str], notes: list[str]) -> bool:
+    """Whether this host holds the key. A host that only has public keys is meant not to; a wrong key is a fault."""
+    if passphrase_file is not None:
+        return True
+    try:
+        with open_container(backup.path, runner=ports.runner) as stream:
+            stream.read(1)
+    except EncryptionError as error:
+        if backup.sidecar.get("sha256"):
+            notes.append(f"this host cannot decrypt it ({error.message}), so only its checksum was verified")
+            return False
+        raise
+    return True
+
+
+def _entries(
+    application: Application, backup: Backup, ports: Ports, deep: bool, passphrase_file: Optional[str]
+) -> tuple[str, dict[str, int], list[str], list[str]]:
+    problems: list[str] = []
+    notes: list[str] = []
+    if deep:
+        contents_report, problems, notes = _deep(application, backup, ports, passphrase_file)
+        report = contents_report
+    else:
+        report = read_contents(backup, ports, passphrase_file).report
+    notes.extend(report.notes)
+    if report.layout != "tradekeep":
+        notes.append("made by another program: it has no manifest, so what should be in it is not known")
+    counts = {"entries": report.entries, "files": report.files, "bytes": report.bytes}
+    return ("deep" if deep else "entries"), counts, notes, problems
+
+
+def _deep(
+    application: Application, backup: Backup, ports: Ports, passphrase_file: Optional[str]
+) -> tuple[ReadReport, list[str], list[str]]:
+    state_dir = Path(application.application_state_dir)
+    make_private_directory(state_dir)
+    scratch = Path(tempfile.mkdtemp(prefix=".tradekeep-verify-", dir=state_dir))
+    try:
+        sink = _DeepSink(application, scratch, ports.progress)
+        ports.progress.start("verifying deeply", backup.sidecar.get("bytes"))
+        with open_container(backup.path, runner=ports.runner, passphrase_file=passphrase_file) as stream:
+            report = read_archive(stream, sink)
+        ports.progress.finish()
+        return report, sink.problems, sink.notes
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+class _DeepSink(NullSink):
+    """Checks each file by its kind from a scratch copy that is gone before the next one comes."""
+
+    def __init__(self, application: Application, scratch: Path, progress: Progress) -> None:
+        self._application = application
+        self._scratch = scratch
+        self._progress = progress
+        self._reports: dict[str, CheckReport] = {}
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+
+    def on_file(self, member: Member, chunks: Iterator[bytes]) -> None:
+        kind = self._kind(member.path)
+        if kind == "file":
+            for chunk in chunks:
+                self._progress.advance(len(chunk))
+            return
+        copy = self._scratch / ("copy" + "".join(Path(member.path).suffixes[-2:]))
+        descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb", buffering=0) as stream:
+            for chunk in chunks:
+                stream.write(chunk)
+                self._progress.advance(len(chunk))
+        report = _checked(kind, copy)
+        if kind == "sqlite" or report.problems or report.warnings:
+            self._reports[member.path] = report
+        for leftover in self._scratch.iterdir():
+            leftover.unlink()
+
+    def on_entry(self, entry: Entry) -> None:
+        """Weigh what was found: what was damaged already when it was captured is the application's own fault, a note."""
+        report = self._reports.pop(entry.path, None)
+        if report is None:
+            return
+        known = entry.kind == "file" or bool(entry.facts.get("warnings"))
+        told = [f"{entry.path}: {text}" for text in report.problems]
+        (self.notes if known else self.problems).extend(told)
+        self.notes.extend(f"{entry.path}: {text}" for text in report.warnings)
+        if entry.kind == "sqlite":
+            self.problems.extend(
+                f"{entry.path}: {key} differ from what the manifest says of the database"
+                for key in ("tables", "schema_sha256")
+                if key in entry.facts and report.facts.get(key) != entry.facts[key]
+            )
+
+    def _kind(self, path: str) -> str:
+        classified = classify(self._application.profile, path)
+        return (classified.kind if classified else None) or default_kind(os.path.basename(path))
+
+
+def _checked(kind: str, copy: Path) -> CheckReport:
+    try:
+        return kind_named(kind).check(copy, level=CheckLevel.FULL)
+    except TradekeepError as error:
+        return CheckReport(kind, problems=(error.message,))
+
+
+def _lines(results: list[dict[str, Any]]) -> Iterator[str]:
+    for result in results:
+        yield from (f"{result['name']}: {text}" for text in result["notes"])
+        yield from (f"{result['name']}: PROBLEM: {text}" for text in result["problems"])
+    rows = [
+        [item["name"], "ok" if item["ok"] else "BAD", item["level"], str(item["files"]), f"{item['seconds']:.1f} s"]
+        for item in results
+    ]
+    if rows:
+        yield from table(["backup", "result", "checked", "files", "time"], rows)
+    else:
+        yield "no backups"
