@@ -1,0 +1,165 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Compression by the fastest means at hand.
+
+gzip: python-isal, else the programs ``igzip`` and ``pigz``, else zlib; all make, and read, the same format. Reading is
+strict whatever the engine: an archive is exactly one whole member.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any, Optional
+
+from ..errors import ArchiveError, CommandError, UsageError
+from ..ports import Runner
+from .safety import damaged
+from .streams import CHUNK, Chunks, ProgramStage, Stage, ThreadStage, through_program
+
+try:
+    from isal import isal_zlib as _isal
+except ImportError:
+    _isal = None
+
+GZIP_WINDOW = 31
+GZIP_MAGIC = b"\x1f\x8b\x08"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+EXTENSIONS = {"gzip": ".tar.gz", "zstd": ".tar.zst"}
+
+_WRITE_PROGRAMS = {"igzip": ("igzip", "-c", "-1"), "pigz": ("pigz", "-c", "-1"), "zstd": ("zstd", "-q", "-c", "-T0")}
+_READ_PROGRAMS = {"igzip": ("igzip", "-d", "-c"), "pigz": ("pigz", "-d", "-c"), "zstd": ("zstd", "-q", "-d", "-c")}
+_ERRORS = (zlib.error,) if _isal is None else (zlib.error, _isal.error)
+
+
+def choose_engine(compression: str, runner: Runner, engine: Optional[str] = None) -> str:
+    """The name of the engine that will be used: isal, igzip, pigz, zlib or zstd."""
+    if compression == "zstd":
+        if runner.find("zstd") is None:
+            raise CommandError("is not installed", path="zstd", hint="install zstd, or set compression to gzip")
+        return "zstd"
+    if compression != "gzip":
+        raise UsageError(f"unknown compression '{compression}'", hint="use gzip or zstd")
+    if engine is not None:
+        return engine
+    if _isal is not None:
+        return "isal"
+    return next((name for name in ("igzip", "pigz") if runner.find(name)), "zlib")
+
+
+def compressing(engine: str, following: Stage, runner: Runner) -> Stage:
+    """A stage that compresses in another thread or process and passes on to ``following``."""
+    if engine in _WRITE_PROGRAMS:
+        return ProgramStage(runner.pipe(_WRITE_PROGRAMS[engine]), following)
+    library: Any = _isal if engine == "isal" else zlib
+    return ThreadStage(_DeflateStage(library.compressobj(1, zlib.DEFLATED, GZIP_WINDOW), following))
+
+
+class _DeflateStage:
+    def __init__(self, compressor: Any, following: Stage) -> None:
+        self._compressor = compressor
+        self._following = following
+
+    def write(self, data: bytes) -> None:
+        packed = self._compressor.compress(data)
+        if packed:
+            self._following.write(packed)
+
+    def close(self) -> None:
+        self._following.write(self._compressor.flush())
+        self._following.close()
+
+    def abort(self) -> None:
+        self._following.abort()
+
+
+def decompressed(chunks: Chunks, runner: Runner, engine: Optional[str] = None) -> Chunks:
+    """The plain bytes of a gzip, zstd or uncompressed tar stream, told apart by its first bytes."""
+    first = b""
+    for data in chunks:
+        first += data
+        if len(first) >= 512:
+            break
+    whole = _with_first(first, chunks)
+    if first.startswith(GZIP_MAGIC):
+        return _gunzip(whole, runner, choose_engine("gzip", runner, engine))
+    if first.startswith(ZSTD_MAGIC):
+        choose_engine("zstd", runner)
+        return through_program(runner.pipe(_READ_PROGRAMS["zstd"]), whole, _damaged_by)
+    if first[257:262] == b"ustar" or (len(first) >= 512 and not first[:512].strip(b"\0")):
+        return whole
+    chunks.close()
+    if not first:
+        raise damaged("archive is empty")
+    raise ArchiveError("is no archive: neither gzip, zstd nor tar", hint="name a .tar.gz, .tar.zst or encrypted backup")
+
+
+def _with_first(first: bytes, chunks: Chunks) -> Chunks:
+    try:
+        yield first
+        yield from chunks
+    finally:
+        chunks.close()
+
+
+def _damaged_by(error: CommandError) -> Exception:
+    return damaged(f"archive cannot be decompressed: {error.message}")
+
+
+def _gunzip(chunks: Chunks, runner: Runner, engine: str) -> Chunks:
+    if engine in _READ_PROGRAMS:
+        return _checked_gunzip(chunks, runner, engine)
+    library: Any = _isal if engine == "isal" else zlib
+    return _inflate(chunks, library.decompressobj(GZIP_WINDOW))
+
+
+def _inflate(chunks: Chunks, inflater: Any) -> Chunks:
+    try:
+        for data in chunks:
+            while data:
+                if inflater.eof:
+                    raise damaged("archive goes on after its end: several were joined, or garbage was added")
+                yield inflater.decompress(data, CHUNK)
+                data = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
+        while not inflater.eof:
+            data = inflater.decompress(b"", CHUNK)
+            if not data:
+                break
+            yield data
+        if not inflater.eof:
+            raise damaged("archive is truncated")
+    except _ERRORS as error:
+        raise damaged(f"archive cannot be decompressed: {error}") from error
+    finally:
+        chunks.close()
+
+
+class _LastBytes:
+    """Remembers the trailer of a gzip stream: checksum and length of the one member it should be."""
+
+    def __init__(self) -> None:
+        self.trailer = b""
+
+    def watch(self, chunks: Chunks) -> Chunks:
+        try:
+            for data in chunks:
+                self.trailer = (self.trailer + data)[-8:] if len(data) < 8 else data[-8:]
+                yield data
+        finally:
+            chunks.close()
+
+
+def _checked_gunzip(chunks: Chunks, runner: Runner, engine: str) -> Chunks:
+    """The programs read joined members and overlook garbage; the trailer at the very end gives both away."""
+    last = _LastBytes()
+    checksum = size = 0
+    plain = through_program(runner.pipe(_READ_PROGRAMS[engine]), last.watch(chunks), _damaged_by)
+    try:
+        for data in plain:
+            checksum = zlib.crc32(data, checksum)
+            size += len(data)
+            yield data
+    finally:
+        plain.close()
+    if last.trailer != checksum.to_bytes(4, "little") + (size & 0xFFFFFFFF).to_bytes(4, "little"):
+        raise damaged("archive is truncated, or goes on after its end")

@@ -1,0 +1,199 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""The file around an archive: compressed, perhaps encrypted, written and read in one pass."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Callable, Optional, Union
+
+from ..application import Encryption
+from ..errors import ArchiveError
+from ..ports import Runner
+from .compression import choose_engine, compressing, decompressed
+from .encryption import decrypting, encrypting, is_encrypted
+from .streams import READ_CHUNK, ChunkReader, Chunks, FileStage, Observed, Prefetch, Stage, ThreadStage
+from .tar_reader import Readable
+
+Observer = Callable[[Readable], object]
+
+
+class ContainerWriter:
+    """A container in the making; a context manager.
+
+    ``stream`` takes the tar stream. After the block: ``sha256`` and ``size`` of the file, ``observed``: what the
+    observer returned. When the block is left by an exception the file is removed.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        compression: str,
+        encryption: Optional[Encryption],
+        runner: Runner,
+        observer: Optional[Observer],
+        engine: Optional[str],
+    ) -> None:
+        self._path = path
+        self._runner = runner
+        self._encryption = encryption
+        self._observer = observer
+        self._resources = contextlib.ExitStack()
+        self._observed: Optional[Observed] = None
+        self.compressor = choose_engine(compression, runner, engine)
+        self.encrypted = encryption is not None and encryption.configured
+        self.sha256 = ""
+        self.size = 0
+        self.observed: object = None
+
+    def __enter__(self) -> ContainerWriter:
+        self._file = FileStage(self._path)
+        chain: Stage = self._file
+        try:
+            chain = ThreadStage(chain)
+            if self._encryption is not None and self.encrypted:
+                chain = self._resources.enter_context(encrypting(self._encryption, chain, self._runner))
+            if self._observer is not None:
+                chain = self._observed = Observed(chain, self._observe)
+            self.stream = compressing(self.compressor, chain, self._runner)
+        except BaseException:
+            self._give_up(chain)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        if kind is not None:
+            self._give_up(self.stream)
+            return
+        try:
+            self.stream.close()
+        except BaseException:
+            self._give_up(self.stream)
+            raise
+        self._resources.close()
+        self.sha256, self.size = self._file.sha256, self._file.size
+        self.observed = self._observed.result if self._observed else None
+
+    def _observe(self, chunks: Chunks) -> object:
+        observer = self._observer
+        return observer(ChunkReader(decompressed(chunks, self._runner))) if observer else None
+
+    def _give_up(self, chain: Stage) -> None:
+        with contextlib.suppress(Exception):
+            chain.abort()
+        self._resources.close()
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+
+
+def create_container(
+    path: Union[str, Path],
+    *,
+    runner: Runner,
+    compression: str = "gzip",
+    encryption: Optional[Encryption] = None,
+    observer: Optional[Observer] = None,
+    engine: Optional[str] = None,
+) -> ContainerWriter:
+    """A new file at ``path`` (which must not exist), mode 0600, for one archive; use it in a ``with`` block.
+
+    observer: gets the archive's plain tar stream while it is written, in a thread of its own, and may refuse it by
+    raising; so that what is encrypted to a public key can be verified without the private one. engine: which gzip,
+    instead of the fastest at hand.
+    """
+    return ContainerWriter(
+        Path(path), compression=compression, encryption=encryption, runner=runner, observer=observer, engine=engine
+    )
+
+
+class ContainerReader:
+    """The plain tar stream of a container; ``sha256`` is the file's digest once it was read to its end."""
+
+    def __init__(self, descriptor: int, path: Path, runner: Runner, engine: Optional[str]) -> None:
+        self._digest = hashlib.sha256()
+        self._complete = False
+        self._descriptor = descriptor
+        self._path = path
+        self._runner = runner
+        self._engine = engine
+        self.archive_bytes = os.fstat(descriptor).st_size
+        self.encrypted = False
+        self._stream: Optional[Prefetch] = None
+
+    def open(self, passphrase_file: Optional[str], gnupg_home: Optional[str], stack: contextlib.ExitStack) -> None:
+        """Start reading."""
+        chunks = self._raw()
+        first = os.pread(self._descriptor, 64, 0)
+        self.encrypted = is_encrypted(first)
+        if self.encrypted:
+            chunks = stack.enter_context(
+                decrypting(chunks, first, self._runner, passphrase_file=passphrase_file, gnupg_home=gnupg_home)
+            )
+        self._stream = Prefetch(self._decompressed(chunks))
+
+    def read(self, size: int) -> bytes:
+        """At most ``size`` bytes; nothing only at the end."""
+        if self._stream is None:
+            return b""
+        try:
+            return self._stream.read(size)
+        except ArchiveError as error:
+            error.path = error.path or str(self._path)
+            raise
+
+    def close(self) -> None:
+        """Stop everything that still runs."""
+        if self._stream is not None:
+            self._stream.close()
+
+    @property
+    def sha256(self) -> Optional[str]:
+        """Digest of the file, None until it was read to its end."""
+        return self._digest.hexdigest() if self._complete else None
+
+    def _decompressed(self, chunks: Chunks) -> Chunks:
+        yield from decompressed(chunks, self._runner, self._engine)
+
+    def _raw(self) -> Chunks:
+        while True:
+            try:
+                data = os.read(self._descriptor, READ_CHUNK)
+            except OSError as error:
+                raise ArchiveError(f"cannot be read: {error.strerror}", path=self._path) from error
+            if not data:
+                break
+            self._digest.update(data)
+            yield data
+        self._complete = True
+
+
+@contextlib.contextmanager
+def open_container(
+    path: Union[str, Path],
+    *,
+    runner: Runner,
+    passphrase_file: Optional[str] = None,
+    gnupg_home: Optional[str] = None,
+    engine: Optional[str] = None,
+) -> Iterator[ContainerReader]:
+    """The decrypted and decompressed stream of the file at ``path``; what it is shows in its first bytes."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise ArchiveError(f"cannot be opened: {error.strerror}", path=path) from error
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, descriptor)
+        reader = ContainerReader(descriptor, Path(path), runner, engine)
+        reader.open(passphrase_file, gnupg_home, stack)
+        # The thread that reads must have ended before what it reads from is taken down.
+        stack.callback(reader.close)
+        yield reader

@@ -1,0 +1,275 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Encryption by gpg: to public keys, so that the host cannot read its own backups, or with a passphrase from a file.
+
+Keys live in a private, temporary gpg home that is removed with its agent; no secret is ever an argument.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Optional
+
+from ..application import Encryption
+from ..errors import CommandError, EncryptionError
+from ..ports import Runner
+from .streams import Chunks, ProgramStage, Stage, through_program
+
+GPG = "gpg"
+_ARMOR = b"-----BEGIN PGP MESSAGE-----"
+_QUIET = ("--batch", "--no-tty", "--quiet", "--yes", "--no-options", "--pinentry-mode", "loopback")
+_PUBLIC_KEY_PACKET, _PASSPHRASE_PACKET, _SECRET_KEY_PACKET = 1, 3, 5
+
+
+def _tag(first: bytes) -> int:
+    """The type of the first OpenPGP packet, 0 when there is none."""
+    if not first or not first[0] & 0x80:
+        return 0
+    return first[0] & 0x3F if first[0] & 0x40 else first[0] >> 2 & 0x0F
+
+
+def is_encrypted(first: bytes) -> bool:
+    """Whether a file that begins so is an OpenPGP message."""
+    return _tag(first) in (_PUBLIC_KEY_PACKET, _PASSPHRASE_PACKET, 18, 20) or first.startswith(_ARMOR)
+
+
+def require_gpg(runner: Runner) -> None:
+    """Say clearly when gpg is missing."""
+    if runner.find(GPG) is None:
+        raise EncryptionError("gpg is not installed", path=GPG, hint="install gnupg, or make the backup unencrypted")
+
+
+@contextlib.contextmanager
+def temporary_home(runner: Runner) -> Iterator[str]:
+    """A gpg home of mode 0700 that goes away, with the agent that gpg may have started for it."""
+    home = tempfile.mkdtemp(prefix="tradekeep-gpg-")
+    try:
+        yield home
+    finally:
+        with contextlib.suppress(CommandError):
+            runner.run(("gpgconf", "--homedir", home, "--kill", "all"), check=False, timeout_seconds=30)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def check_passphrase_file(path: str) -> None:
+    """A passphrase file must exist, be private and not empty."""
+    hint = "write the passphrase into it, as one line, readable by its owner alone"
+    try:
+        status = os.stat(path)
+        with open(path, "rb") as file:
+            first_line = file.readline(4096).strip()
+    except OSError as error:
+        raise EncryptionError(f"passphrase file cannot be read: {error.strerror}", path=path, hint=hint) from error
+    if not stat.S_ISREG(status.st_mode) or not first_line:
+        raise EncryptionError("passphrase file is empty", path=path, hint=hint)
+    if status.st_mode & 0o077:
+        raise EncryptionError("passphrase file can be read by others", path=path, hint=f"chmod 600 {path}")
+
+
+def _as_encryption_error(error: CommandError) -> EncryptionError:
+    text = error.message
+    for sign, message, hint in (
+        ("No secret key", "no secret key for this backup", "run where the recovery key is, or name its gpg home"),
+        ("Bad passphrase", "wrong passphrase", "check the passphrase file"),
+        ("Bad session key", "wrong passphrase", "check the passphrase file"),
+        ("No public key", "recipient is unknown", "give a key file, or import the key"),
+        ("Unusable public key", "recipient's key cannot be used", "give a key that is not expired or revoked"),
+    ):
+        if sign.lower() in text.lower():
+            return EncryptionError(message, path=GPG, hint=hint)
+    return EncryptionError(f"gpg {text}", path=GPG)
+
+
+def _gpg(runner: Runner, home: Optional[str], *arguments: str, input_text: Optional[str] = None) -> str:
+    argv = (GPG, *_QUIET, *(("--homedir", home) if home else ()), *arguments)
+    try:
+        return runner.run(argv, input_text=input_text, timeout_seconds=120).stdout
+    except CommandError as error:
+        raise _as_encryption_error(error) from error
+
+
+def import_recipients(recipients: tuple[str, ...], home: str, runner: Runner) -> tuple[str, ...]:
+    """Put the public keys of key files and fingerprints into ``home``; returns the fingerprints to encrypt to."""
+    found: list[str] = []
+    for recipient in recipients:
+        before = set(_fingerprints(home, runner, recipient))
+        _import_one(recipient, home, runner)
+        new = [fingerprint for fingerprint in _fingerprints(home, runner, recipient) if fingerprint not in before]
+        if not new and not before:
+            raise EncryptionError("recipient is unknown", path=recipient, hint="give a key file, or import the key")
+        found += new
+    return tuple(dict.fromkeys(found))
+
+
+def _import_one(recipient: str, home: str, runner: Runner) -> None:
+    if "/" in recipient or Path(recipient).is_file():
+        _refuse_secret_key(recipient)
+        arguments: tuple[str, ...] = ("--import", "--", recipient)
+        exported = None
+    else:
+        exported = _gpg(runner, None, "--armor", "--export", "--", recipient)
+        arguments = ("--import",)
+    if exported == "":
+        raise EncryptionError("recipient is unknown", path=recipient, hint="give a key file, or import the key")
+    try:
+        _gpg(runner, home, "--no-autostart", *arguments, input_text=exported)
+    except EncryptionError as error:
+        raise EncryptionError(
+            "recipient's key cannot be imported", path=recipient, hint="give a file with a public OpenPGP key"
+        ) from error
+
+
+def _refuse_secret_key(path: str) -> None:
+    try:
+        with open(path, "rb") as file:
+            start = file.read(65536)
+    except OSError as error:
+        raise EncryptionError(f"recipient's key file cannot be read: {error.strerror}", path=path) from error
+    if b"PRIVATE KEY BLOCK" in start or _tag(start) == _SECRET_KEY_PACKET:
+        raise EncryptionError(
+            "recipient's key file holds a secret key", path=path, hint="keep it off this host; export the public key"
+        )
+
+
+def _fingerprints(home: str, runner: Runner, recipient: str) -> list[str]:
+    """Fingerprints of the keys in ``home``; a key that cannot encrypt is refused."""
+    fingerprints: list[str] = []
+    primary = False
+    for line in _gpg(runner, home, "--no-autostart", "--with-colons", "--list-keys").splitlines():
+        fields = line.split(":")
+        if fields[0] == "pub":
+            primary = True
+            if "E" not in fields[11]:
+                raise EncryptionError(
+                    "recipient's key cannot encrypt", path=recipient, hint="give a key that is not expired or revoked"
+                )
+        elif fields[0] == "fpr" and primary:
+            primary = False
+            fingerprints.append(fields[9])
+    return fingerprints
+
+
+@contextlib.contextmanager
+def encrypting(encryption: Encryption, following: Stage, runner: Runner) -> Iterator[Stage]:
+    """A stage that encrypts and passes on; the keys are checked before anything is written."""
+    require_gpg(runner)
+    with temporary_home(runner) as home:
+        argv = (GPG, *_QUIET, "--homedir", home, "-z", "0", "--output", "-")
+        if encryption.passphrase_file:
+            check_passphrase_file(encryption.passphrase_file)
+            argv += ("--no-symkey-cache", "--cipher-algo", "AES256", "--passphrase-file", encryption.passphrase_file)
+            argv += ("--symmetric",)
+        else:
+            argv += ("--no-autostart", "--trust-model", "always", "--encrypt")
+            for fingerprint in import_recipients(encryption.recipients, home, runner):
+                argv += ("--recipient", fingerprint)
+        yield _GpgStage(ProgramStage(runner.pipe(argv), following))
+
+
+class _GpgStage:
+    """Speaks of gpg's failures as what they mean."""
+
+    def __init__(self, program: ProgramStage) -> None:
+        self._program = program
+
+    def write(self, data: bytes) -> None:
+        try:
+            self._program.write(data)
+        except CommandError as error:
+            raise _as_encryption_error(error) from error
+
+    def close(self) -> None:
+        try:
+            self._program.close()
+        except CommandError as error:
+            raise _as_encryption_error(error) from error
+
+    def abort(self) -> None:
+        self._program.abort()
+
+
+@contextlib.contextmanager
+def decrypting(
+    chunks: Chunks,
+    first: bytes,
+    runner: Runner,
+    *,
+    passphrase_file: Optional[str] = None,
+    gnupg_home: Optional[str] = None,
+) -> Iterator[Chunks]:
+    """The plain bytes of an OpenPGP message. A passphrase file opens the message, or the secret key in the gpg home."""
+    require_gpg(runner)
+    with contextlib.ExitStack() as stack:
+        home = gnupg_home
+        if passphrase_file:
+            check_passphrase_file(passphrase_file)
+        if _tag(first) == _PASSPHRASE_PACKET:
+            if not passphrase_file:
+                raise EncryptionError("backup is encrypted with a passphrase", hint="name the passphrase file")
+            home = stack.enter_context(temporary_home(runner))
+        argv = (GPG, *_QUIET, *(("--homedir", home) if home else ()))
+        if passphrase_file:
+            argv += ("--no-symkey-cache", "--passphrase-file", passphrase_file)
+        pipe = runner.pipe((*argv, "--output", "-", "--decrypt"))
+        plain = through_program(pipe, chunks, lambda error: _as_encryption_error(error))
+        stack.callback(plain.close)
+        yield plain
+
+
+def prove_round_trip(
+    encryption: Encryption,
+    *,
+    runner: Runner,
+    secret_key_file: Optional[str] = None,
+    gnupg_home: Optional[str] = None,
+    passphrase_file: Optional[str] = None,
+) -> None:
+    """Encrypt a sample as a backup would be, and decrypt it as on the bad day; raises EncryptionError otherwise.
+
+    The recovery key is in ``secret_key_file`` (imported into a home that is removed again) or in ``gnupg_home``.
+    """
+    sample = secrets.token_bytes(256)
+    gathered = _Gather()
+    with encrypting(encryption, gathered, runner) as stage:
+        stage.write(sample)
+        stage.close()
+    message = b"".join(gathered.parts)
+    with contextlib.ExitStack() as stack:
+        if secret_key_file:
+            require_gpg(runner)
+            gnupg_home = stack.enter_context(temporary_home(runner))
+            unlock = ("--passphrase-file", passphrase_file) if passphrase_file else ()
+            _gpg(runner, gnupg_home, *unlock, "--import", "--", secret_key_file)
+        plain = stack.enter_context(
+            decrypting(
+                (part for part in (message,)),
+                message[:64],
+                runner,
+                passphrase_file=passphrase_file or encryption.passphrase_file,
+                gnupg_home=gnupg_home,
+            )
+        )
+        if b"".join(plain) != sample:
+            raise EncryptionError("decryption gave other bytes than were encrypted", path=GPG)
+
+
+class _Gather:
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.parts.append(data)
+
+    def close(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass

@@ -1,0 +1,187 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Unpacks an archive beneath a stage directory, through directory descriptors that never follow a symlink.
+
+Files are 0600 and directories 0700 here; owners, modes and times are the caller's to apply, entry by entry, once the
+entry was found to agree with the manifest (``on_entry``).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Optional, Union
+
+from ..errors import ArchiveError, SpaceError, UnsafePathError
+from .manifest import Entry
+from .members import Member, ReadReport
+from .safety import Limits
+from .tar_reader import Readable, read_archive
+
+_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_DIRECTORIES = 32
+_COPY_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class ExtractReport:
+    """What was written. skipped_links: symlinks that were not made because they could lead out of the stage."""
+
+    read: ReadReport
+    files: int
+    directories: int
+    symlinks: int
+    bytes: int
+    skipped_links: tuple[str, ...]
+
+
+def everything(path: str) -> bool:
+    """Selects every entry."""
+    return True
+
+
+def extract_to(
+    stream: Readable,
+    stage: Union[str, Path],
+    *,
+    select: Callable[[str], bool] = everything,
+    limits: Optional[Limits] = None,
+    on_entry: Optional[Callable[[Entry], None]] = None,
+) -> ExtractReport:
+    """Write the selected entries beneath ``stage``, which exists and is private; read the archive to its end.
+
+    on_entry: called with each selected entry that was written, once it agrees with the manifest. On any error the
+    stage holds a part of the archive and is the caller's to remove.
+    """
+    sink = StageSink(Path(stage), select, on_entry)
+    try:
+        report = read_archive(stream, sink, limits)
+    except OSError as error:
+        raise _as_engine_error(error, sink.current) from error
+    finally:
+        sink.close()
+    return ExtractReport(report, sink.files, sink.directories, sink.symlinks, sink.bytes, tuple(sink.skipped_links))
+
+
+def _as_engine_error(error: OSError, path: str) -> Exception:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return SpaceError("disk is full while unpacking", path=path, hint="free some space and run it again")
+    if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EEXIST):
+        return UnsafePathError("something in the stage is in the way of the archive", path=path)
+    return ArchiveError(f"cannot be unpacked: {error.strerror}", path=path)
+
+
+class StageSink:
+    """Writes beneath one directory and nowhere else."""
+
+    def __init__(
+        self, stage: Path, select: Callable[[str], bool] = everything, on_entry: Optional[Callable[[Entry], None]] = None
+    ) -> None:
+        self._select = select
+        self._on_entry = on_entry
+        self._stage = os.open(stage, _DIRECTORY_FLAGS)
+        self._open: OrderedDict[str, int] = OrderedDict()
+        self.current = str(stage)
+        self.files = self.directories = self.symlinks = self.bytes = 0
+        self.skipped_links: list[str] = []
+
+    def close(self) -> None:
+        """Close all descriptors."""
+        for descriptor in self._open.values():
+            os.close(descriptor)
+        self._open.clear()
+        if self._stage >= 0:
+            os.close(self._stage)
+            self._stage = -1
+
+    def on_directory(self, member: Member) -> None:
+        """Make the directory, unless it was made for something in it."""
+        if not self._select(member.path):
+            return
+        self.current = member.path
+        self._directory(member.path)
+        self.directories += 1
+
+    def on_symlink(self, member: Member) -> None:
+        """Make the symlink if it can only lead to something in the stage."""
+        if not self._select(member.path):
+            return
+        self.current = member.path
+        if not member.target_stays_inside or member.target is None:
+            self.skipped_links.append(member.path)
+            return
+        parent, name = self._parent(member.path)
+        os.symlink(os.fsencode(member.target), name, dir_fd=parent)
+        self.symlinks += 1
+
+    def on_hardlink(self, member: Member) -> None:
+        """Write the content a second time: a link would tie the two names together for ever."""
+        if not self._select(member.path) or member.target is None:
+            return
+        self.current = member.path
+        source_parent, source_name = self._parent(member.target)
+        try:
+            source = os.open(source_name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source_parent)
+        except FileNotFoundError as error:
+            raise ArchiveError(
+                f"is a hardlink to {member.target}, which was not selected", path=member.path, hint="select both"
+            ) from error
+        with open(source, "rb") as file:
+            self._write(member.path, iter(lambda: file.read(_COPY_CHUNK), b""))
+
+    def on_file(self, member: Member, chunks: Iterator[bytes]) -> None:
+        """Write a new file."""
+        if not self._select(member.path):
+            return
+        self.current = member.path
+        self._write(member.path, chunks)
+
+    def on_entry(self, entry: Entry) -> None:
+        """Tell the caller of an entry that was written and is as it was."""
+        if self._on_entry is not None and self._select(entry.path) and entry.path not in self.skipped_links:
+            self.current = entry.path
+            self._on_entry(entry)
+
+    def _write(self, path: str, chunks: Iterator[bytes]) -> None:
+        parent, name = self._parent(path)
+        descriptor = os.open(name, _FILE_FLAGS, 0o600, dir_fd=parent)
+        try:
+            for data in chunks:
+                self.bytes += len(data)
+                written = os.write(descriptor, data)
+                while written < len(data):
+                    written += os.write(descriptor, memoryview(data)[written:])
+        finally:
+            os.close(descriptor)
+        self.files += 1
+
+    def _parent(self, path: str) -> tuple[int, bytes]:
+        directory, _, name = path.rpartition("/")
+        return self._directory(directory), os.fsencode(name)
+
+    def _directory(self, path: str) -> int:
+        """A descriptor of a directory beneath the stage, made where it is missing."""
+        if not path:
+            return self._stage
+        descriptor = self._open.get(path)
+        if descriptor is not None:
+            self._open.move_to_end(path)
+            return descriptor
+        parent_path, _, last = path.rpartition("/")
+        parent = self._directory(parent_path)
+        name = os.fsencode(last)
+        try:
+            os.mkdir(name, 0o700, dir_fd=parent)
+        except FileExistsError:
+            pass  # opening it without following links tells whether it is a directory
+        descriptor = self._open[path] = os.open(name, _DIRECTORY_FLAGS, dir_fd=parent)
+        if len(self._open) > _OPEN_DIRECTORIES:
+            # The directory just opened and the one above it are the newest two: the oldest is neither.
+            os.close(self._open.popitem(last=False)[1])
+        return descriptor

@@ -1,0 +1,271 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""The manifest: what an archive holds, written and read as a stream.
+
+The text is one JSON document with one entry per line, in the order of the archive. It is the archive's last member,
+and its own last line carries the digest of the lines before, so that it vouches for itself as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from json.encoder import encode_basestring_ascii as quote
+from types import MappingProxyType
+from typing import Any, NamedTuple, Optional
+
+from ..errors import ArchiveError
+from .safety import DIRECTORY, FILE, SYMLINK, damaged
+
+MANIFEST_NAME = "MANIFEST.json"
+FORMAT = 1
+LONGEST_LINE = 16 << 20
+
+NO_FACTS: Mapping[str, Any] = MappingProxyType({})
+TYPES = (FILE, DIRECTORY, SYMLINK)
+
+
+class Entry(NamedTuple):
+    """One thing in an archive. ``owner`` and ``group`` are names, or ``#1234`` where the number has no name."""
+
+    path: str
+    type: str
+    size: int = 0
+    mode: int = 0
+    owner: str = ""
+    group: str = ""
+    mtime_ns: int = 0
+    sha256: Optional[str] = None
+    target: Optional[str] = None
+    kind: Optional[str] = None
+    component: Optional[str] = None
+    facts: Mapping[str, Any] = NO_FACTS
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the archive as a whole is. ``missing``: what the profile expects and was not there yet."""
+
+    application: str
+    profile: str
+    prefix: str
+    created: str
+    tier: str = "manual"
+    name: Optional[str] = None
+    tool: str = "tradekeep"
+    host: str = ""
+    root: str = ""
+    compression: str = "gzip"
+    encrypted: bool = False
+    check_level: str = "quick"
+    missing: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What was written: number of entries (without the manifest), bytes of file content, digest of the manifest."""
+
+    entries: int
+    bytes: int
+    manifest_sha256: str
+
+
+_encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True, ensure_ascii=True).encode
+
+
+def entry_line(entry: Entry) -> str:
+    """The entry as one line of JSON; empty fields are left out."""
+    path, kind_of_entry, size, mode, owner, group, mtime_ns, sha256, target, kind, component, facts = entry
+    line = (
+        f'{{"path":{quote(path)},"type":"{kind_of_entry}","size":{size},"mode":"{mode:04o}",'
+        f'"owner":{quote(owner)},"group":{quote(group)},"mtime_ns":{mtime_ns}'
+    )
+    if sha256 is not None:
+        line += f',"sha256":"{sha256}"'
+    if target is not None:
+        line += f',"target":{quote(target)}'
+    if kind is not None:
+        line += f',"kind":{quote(kind)}'
+    if component is not None:
+        line += f',"component":{quote(component)}'
+    if facts:
+        line += f',"facts":{_encode(dict(facts))}'
+    return line + "}"
+
+
+def parse_entry(line: bytes) -> Entry:
+    """Read back one line of ``entry_line``."""
+    try:
+        fields = json.loads(line)
+        get = fields.get
+        entry = Entry(
+            fields["path"],
+            fields["type"],
+            fields["size"],
+            int(fields["mode"], 8),
+            fields["owner"],
+            fields["group"],
+            fields["mtime_ns"],
+            get("sha256"),
+            get("target"),
+            get("kind"),
+            get("component"),
+            get("facts", NO_FACTS),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise damaged("manifest has a line that is no entry", path=MANIFEST_NAME) from error
+    if entry.type not in TYPES or type(entry.size) is not int or type(entry.mtime_ns) is not int:
+        raise damaged("manifest has an entry of no known type", path=MANIFEST_NAME)
+    return entry
+
+
+class ManifestWriter:
+    """Gathers the manifest's text while the archive is written.
+
+    The text is kept compressed in memory, about 80 bytes per entry: an encrypted archive's list of names must not lie
+    on the disk in the clear.
+    """
+
+    def __init__(self, header: Header) -> None:
+        self._pack = zlib.compressobj(1)
+        self._packed: list[bytes] = []
+        self._pending: list[str] = []
+        self._digest = hashlib.sha256()
+        self._entries = 0
+        self.size = 0
+        fields = asdict(header)
+        marker = {"tradekeep_manifest": fields.pop("format"), "header": fields}
+        self._append("{" + _encode_in_order(marker)[1:-1] + ',"entries":[\n')
+
+    def add(self, entry: Entry) -> None:
+        """One more entry, in the order of the archive."""
+        comma = ",\n" if self._entries else ""
+        self._entries += 1
+        self._pending.append(comma + entry_line(entry))
+        if len(self._pending) >= 512:
+            self._flush()
+
+    def finish(self, content_bytes: int) -> str:
+        """Write the totals; returns the digest of the whole text."""
+        self._append("\n],\n" if self._entries else "],\n")
+        lines_digest = self._digest.hexdigest()
+        self._append(
+            f'"totals":{{"entries":{self._entries},"bytes":{content_bytes},"lines_sha256":"{lines_digest}"}}}}\n'
+        )
+        self._packed.append(self._pack.flush())
+        return self._digest.hexdigest()
+
+    def chunks(self) -> Iterator[bytes]:
+        """The finished text."""
+        unpack = zlib.decompressobj()
+        for packed in self._packed:
+            text = unpack.decompress(packed)
+            if text:
+                yield text
+        rest = unpack.flush()
+        if rest:
+            yield rest
+
+    def _append(self, text: str) -> None:
+        self._pending.append(text)
+        self._flush()
+
+    def _flush(self) -> None:
+        text = "".join(self._pending).encode("ascii")
+        self._pending.clear()
+        self.size += len(text)
+        self._digest.update(text)
+        packed = self._pack.compress(text)
+        if packed:
+            self._packed.append(packed)
+
+
+def _encode_in_order(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=True)
+
+
+class ManifestReader:
+    """Takes the manifest's text chunk by chunk and gives its entries one by one."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._lines_digest = hashlib.sha256()
+        self._rest = b""
+        self._state = self._first_line
+        self.header: Optional[Header] = None
+        self.entries = 0
+        self.bytes = 0
+        self.sha256: Optional[str] = None
+
+    def feed(self, chunk: bytes) -> Iterator[Entry]:
+        """The entries that are whole with this chunk."""
+        self._digest.update(chunk)
+        lines = (self._rest + chunk).split(b"\n")
+        self._rest = lines.pop()
+        if len(self._rest) > LONGEST_LINE:
+            raise damaged("manifest has a line without an end", path=MANIFEST_NAME)
+        for line in lines:
+            entry = self._state(line)
+            if entry is not None:
+                yield entry
+
+    def finish(self) -> None:
+        """The text has ended; refuse one that is not whole."""
+        if self._rest or self._state != self._after_end:
+            raise damaged("manifest is not whole", path=MANIFEST_NAME)
+        self.sha256 = self._digest.hexdigest()
+
+    def _first_line(self, line: bytes) -> Optional[Entry]:
+        self._lines_digest.update(line + b"\n")
+        self.header = parse_first_line(line)
+        self._state = self._entry_line
+        return None
+
+    def _entry_line(self, line: bytes) -> Optional[Entry]:
+        self._lines_digest.update(line + b"\n")
+        if line == b"],":
+            self._state = self._last_line
+            return None
+        self.entries += 1
+        entry = parse_entry(line[:-1] if line.endswith(b",") else line)
+        self.bytes += entry.size
+        return entry
+
+    def _last_line(self, line: bytes) -> Optional[Entry]:
+        self._state = self._after_end
+        expected = (
+            f'"totals":{{"entries":{self.entries},"bytes":{self.bytes},'
+            f'"lines_sha256":"{self._lines_digest.hexdigest()}"}}}}'
+        )
+        if line != expected.encode("ascii"):
+            raise damaged("manifest's own totals or digest are wrong", path=MANIFEST_NAME)
+        return None
+
+    def _after_end(self, line: bytes) -> Optional[Entry]:
+        raise damaged("manifest has text after its end", path=MANIFEST_NAME)
+
+
+def parse_first_line(line: bytes) -> Header:
+    """The header in the manifest's first line; a newer format is refused by name."""
+    try:
+        document = json.loads(line + b"]}")
+        version = document["tradekeep_manifest"]
+        fields = document["header"]
+        if type(version) is int and version > FORMAT:
+            raise ArchiveError(
+                f"archive has format {version}, made by a newer tradekeep",
+                path=MANIFEST_NAME,
+                hint="update tradekeep on this host",
+            )
+        known = {key: fields[key] for key in Header.__dataclass_fields__ if key in fields}
+        for key in ("missing", "excluded"):
+            known[key] = tuple(known.get(key, ()))
+        return Header(format=version, **known)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise damaged("manifest has no readable header", path=MANIFEST_NAME) from error

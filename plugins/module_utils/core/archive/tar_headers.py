@@ -1,0 +1,196 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Tar headers as bytes: ustar, extended by pax records where ustar has no room.
+
+Python's ``tarfile`` spends most of its time on one object per entry and accepts much that must be refused, so headers
+are packed and parsed here.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple, Optional
+
+from ..errors import HostileArchiveError
+from .safety import damaged
+
+BLOCK = 512
+LARGEST_USTAR_SIZE = 0o77777777777
+LARGEST_USTAR_ID = 0o7777777
+MARK = "tradekeep archive, manifest last"
+"""Comment of the global pax header at the front: an archive that bears it and lost its manifest is damaged."""
+
+_FIELDS = struct.Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12s")
+_DEVICE = b"0000000\0" * 2
+_zeros = bytes(BLOCK)
+
+
+class RawHeader(NamedTuple):
+    """One header block, decoded but not judged."""
+
+    name: bytes
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime: int
+    typeflag: bytes
+    linkname: bytes
+    uname: bytes
+    gname: bytes
+
+
+def padding(size: int) -> bytes:
+    """The zeros that fill the last block of ``size`` bytes."""
+    return _zeros[: -size % BLOCK]
+
+
+def split_name(name: bytes) -> Optional[tuple[bytes, bytes]]:
+    """(prefix, name) as ustar stores a path, None when it does not fit."""
+    if len(name) <= 100:
+        return b"", name
+    if len(name) > 256:
+        return None
+    cut = name.find(b"/", len(name) - 101, len(name) - 1)
+    return (name[:cut], name[cut + 1 :]) if 0 < cut <= 155 else None
+
+
+class OwnerFields(NamedTuple):
+    """The header fields of one owner and group; an application has few, so they are packed once."""
+
+    numbers: bytes
+    names: bytes
+    sum: int
+    records: tuple[tuple[str, bytes], ...]
+
+
+def owner_fields(owner: str, group: str) -> OwnerFields:
+    """``#1234`` becomes a number without a name; a name leaves the number 0, for it means nothing elsewhere."""
+    records: list[tuple[str, bytes]] = []
+    numbers, names = b"", b""
+    for key, text in (("u", owner), ("g", group)):
+        is_number = text[:1] == "#" and text[1:].isdecimal()
+        number = int(text[1:]) if is_number else 0
+        name = b"" if is_number else text.encode("utf-8", "surrogateescape")
+        if number > LARGEST_USTAR_ID:
+            records.append((f"{key}id", b"%d" % number))
+            number = 0
+        if len(name) > 31:
+            records.append((f"{key}name", name))
+            name = b""
+        numbers += b"%07o\0" % number
+        names += name.ljust(32, b"\0")
+    return OwnerFields(numbers, names, sum(numbers) + sum(names) + sum(_DEVICE), tuple(records))
+
+
+_MAGIC = b"ustar\x0000"
+_SUM_OF_FIXED = sum(_MAGIC) + 8 * 32
+
+
+def pack_header(
+    name: bytes, prefix: bytes, mode: int, owner: OwnerFields, size: int, mtime: int, typeflag: bytes, link: bytes = b""
+) -> bytes:
+    """One 512-byte block. Everything must fit; the caller has moved what does not into pax records."""
+    middle = b"%011o\0%011o\0" % (size, mtime)
+    mode_field = b"%07o\0" % mode
+    # The sum of the bytes that are not zero, part by part: five times as fast as over the whole block.
+    checksum = (
+        sum(name) + sum(mode_field) + sum(middle) + sum(link) + sum(prefix) + owner.sum + typeflag[0] + _SUM_OF_FIXED
+    )
+    return b"".join(
+        (
+            name.ljust(100, b"\0"),
+            mode_field,
+            owner.numbers,
+            middle,
+            b"%06o\0 " % checksum,
+            typeflag,
+            link.ljust(100, b"\0"),
+            _MAGIC,
+            owner.names,
+            _DEVICE,
+            prefix.ljust(167, b"\0"),
+        )
+    )
+
+
+_NOBODY = owner_fields("#0", "#0")
+
+
+def pack_pax(records: tuple[tuple[str, bytes], ...], typeflag: bytes = b"x") -> bytes:
+    """Header and body of an extended header; values are raw bytes, as GNU tar writes them."""
+    body = b"".join(_pax_record(key.encode("ascii"), value) for key, value in records)
+    name = b"pax_global_header" if typeflag == b"g" else b"PaxHeaders/entry"
+    return pack_header(name, b"", 0o600, _NOBODY, len(body), 0, typeflag) + body + padding(len(body))
+
+
+def _pax_record(key: bytes, value: bytes) -> bytes:
+    length = bare = len(key) + len(value) + 3
+    while length != bare + len(str(length)):
+        length = bare + len(str(length))
+    return b"%d %s=%s\n" % (length, key, value)
+
+
+def parse_pax(body: bytes) -> dict[str, bytes]:
+    """The records of an extended header."""
+    records: dict[str, bytes] = {}
+    at = 0
+    while at < len(body):
+        digits, space, _rest = body[at : at + 20].partition(b" ")
+        if not space or not digits.isdigit():
+            raise damaged("extended header has no length")
+        end = at + int(digits)
+        key, equals, value = body[at + len(digits) + 1 : end].partition(b"=")
+        if not equals or end > len(body) or value[-1:] != b"\n":
+            raise damaged("extended header is malformed")
+        records[key.decode("utf-8", "surrogateescape")] = value[:-1]
+        at = end
+    return records
+
+
+def parse_header(block: bytes) -> RawHeader:
+    """Decode one block; a wrong checksum or a number that is none is refused."""
+    (name, mode, uid, gid, size, mtime, checksum, typeflag, link, magic, uname, gname, _major, _minor, prefix, _) = (
+        _FIELDS.unpack(block)
+    )
+    # The checksum counts its own field as eight spaces.
+    if number(checksum, name) != sum(block.replace(b"\0", b"")) - sum(checksum) + 256:
+        raise damaged("header checksum is wrong", path=_shown(name))
+    # Only the filling is taken off: a NUL inside a name stays, to be refused.
+    name = name.rstrip(b"\0")
+    if magic == _MAGIC and prefix[0]:
+        name = prefix.rstrip(b"\0") + b"/" + name
+    elif magic[:5] != b"ustar" and magic.strip(b"\0"):
+        raise damaged("header has an unknown magic", path=_shown(name))
+    return RawHeader(
+        name,
+        number(mode, name),
+        number(uid, name),
+        number(gid, name),
+        number(size, name),
+        number(mtime, name),
+        typeflag,
+        link.rstrip(b"\0"),
+        uname.partition(b"\0")[0],
+        gname.partition(b"\0")[0],
+    )
+
+
+def number(field: bytes, name: bytes) -> int:
+    """An octal or base-256 number that is not negative."""
+    digits = field.rstrip(b"\0 ").lstrip(b" ")
+    if digits.isdigit():
+        try:
+            return int(digits, 8)
+        except ValueError:
+            raise damaged("header has a number with digits that are not octal", path=_shown(name)) from None
+    if field[0] == 0x80:
+        return int.from_bytes(field[1:], "big")
+    if not digits and not field.strip(b"\0 "):
+        return 0
+    raise HostileArchiveError("header has a negative or malformed number", path=_shown(name))
+
+
+def _shown(name: bytes) -> str:
+    return name.partition(b"\0")[0].decode("utf-8", "surrogateescape")

@@ -1,0 +1,423 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Reads archives as a stream: strict about everything that could harm the host, exact against the manifest.
+
+The manifest comes last, so 48 bytes are kept of each entry: the digest of its content, and a digest of its metadata.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from hashlib import blake2b, sha256
+from typing import Optional, Protocol
+
+from ..errors import HostileArchiveError
+from .manifest import MANIFEST_NAME, Entry, ManifestReader
+from .members import LayoutOfForeign, Member, NullSink, ReadReport, Sink
+from .safety import (
+    DIRECTORY,
+    FILE,
+    SYMLINK,
+    Limits,
+    Names,
+    check_mode,
+    check_ratio,
+    check_total,
+    damaged,
+    link_stays_inside,
+    safe_relative,
+    storable_mode,
+)
+from .tar_headers import BLOCK, MARK, RawHeader, parse_header, parse_pax
+
+CHUNK = 1 << 20
+NANOSECONDS = 1_000_000_000
+HARDLINK = "hardlink"
+_ZERO_BLOCK = bytes(BLOCK)
+_NO_CONTENT = bytes(32)
+_MOST_MESSAGES = 100
+_OWN_PAX_KEYS = frozenset(("path", "linkpath", "size", "mtime", "uname", "gname", "uid", "gid"))
+_TYPES = {b"0": FILE, b"\0": FILE, b"7": FILE, b"5": DIRECTORY, b"2": SYMLINK, b"1": HARDLINK}
+_REFUSED = {b"3": "a character device", b"4": "a block device", b"6": "a FIFO", b"S": "a sparse file"}
+_DECIMAL = re.compile(rb"(-?)([0-9]{1,18})(?:\.([0-9]*))?\Z")
+
+
+class Readable(Protocol):
+    """Where an archive comes from; ``read`` may return less than asked, and nothing only at the end."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most ``size`` bytes."""
+
+
+def read_archive(
+    stream: Readable, sink: Optional[Sink] = None, limits: Optional[Limits] = None, *, strict: bool = True
+) -> ReadReport:
+    """Read an archive to its very end, handing its entries to ``sink``.
+
+    Raises HostileArchiveError with the entry's name for anything that could do harm, ArchiveError for damage. Entries
+    that differ from the manifest raise at the end, or with ``strict`` off are the report's ``problems``.
+    """
+    report = _Reader(stream, sink or NullSink(), limits or Limits()).read()
+    if strict and report.problems:
+        more = f" (and {len(report.problems) - 1} more)" if len(report.problems) > 1 else ""
+        raise damaged(f"archive and manifest disagree: {report.problems[0]}{more}")
+    return report
+
+
+class _Source:
+    """Exact reads from a stream of chunks."""
+
+    def __init__(self, stream: Readable) -> None:
+        self._read = stream.read
+        self._buffer = b""
+        self._at = 0
+
+    def take(self, size: int) -> bytes:
+        """Exactly ``size`` bytes."""
+        end = self._at + size
+        if end > len(self._buffer):
+            self._fill(size)
+            end = size
+        data = self._buffer[self._at : end]
+        self._at = end
+        return data
+
+    def pieces(self, size: int) -> Iterator[bytes]:
+        """``size`` bytes as they come."""
+        while size:
+            if self._at == len(self._buffer):
+                self._fill(1)
+            data = self._buffer[self._at : self._at + size] if self._at else self._buffer[:size]
+            self._at += len(data)
+            size -= len(data)
+            yield data
+
+    def rest(self) -> Iterator[bytes]:
+        """Everything up to the end of the stream."""
+        yield self._buffer[self._at :]
+        while True:
+            data = self._read(CHUNK)
+            if not data:
+                return
+            yield data
+
+    def _fill(self, size: int) -> None:
+        parts = [self._buffer[self._at :]]
+        have = len(parts[0])
+        while have < size:
+            data = self._read(CHUNK)
+            if not data:
+                raise damaged("archive ends in the middle: it is truncated")
+            parts.append(data)
+            have += len(data)
+        self._buffer = parts[0] + parts[1] if len(parts) == 2 else b"".join(parts)
+        self._at = 0
+
+
+class _Extended:
+    """What extended headers say of the next entry."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, bytes] = {}
+        self.present = False
+
+
+class _Reader:
+    def __init__(self, stream: Readable, sink: Sink, limits: Limits) -> None:
+        self._source = _Source(stream)
+        self._stream = stream
+        self._sink = sink
+        self._limits = limits
+        self._names = Names(limits)
+        self._ours = False
+        self._first = True
+        self._extended = _Extended()
+        self._observed = bytearray()
+        self._bytes = 0
+        self._files = 0
+        self._manifest: Optional[ManifestReader] = None
+        self._layout = LayoutOfForeign()
+        self._problems: list[str] = []
+        self._notes: list[str] = []
+        self._unsafe_links: list[str] = []
+        self._owners: dict[tuple[bytes, int], str] = {}
+        self._hashed = b""
+
+    def read(self) -> ReadReport:
+        take = self._source.take
+        while True:
+            block = take(BLOCK)
+            if block == _ZERO_BLOCK:
+                break
+            self._one(parse_header(block))
+            self._first = False
+        self._finish()
+        header = self._manifest.header if self._manifest else None
+        return ReadReport(
+            layout="tradekeep" if self._ours else "foreign",
+            header=header,
+            entries=self._names.count,
+            files=self._files,
+            bytes=self._bytes,
+            stripped_prefix="" if self._ours else self._layout.prefix,
+            manifest_sha256=self._manifest.sha256 if self._manifest else None,
+            problems=tuple(self._problems),
+            notes=tuple(self._notes),
+            unsafe_links=tuple(self._unsafe_links),
+        )
+
+    # One header and what follows it
+
+    def _one(self, raw: RawHeader) -> None:
+        kind_of_entry = _TYPES.get(raw.typeflag)
+        if kind_of_entry is None:
+            self._special(raw)
+            return
+        member = self._member(raw, kind_of_entry)
+        if self._manifest is not None:
+            raise HostileArchiveError("entry comes after the manifest", path=member.path)
+        if member.type == FILE:
+            if self._ours and member.path == MANIFEST_NAME:
+                self._read_manifest(member)
+                return
+            self._names.add(member.path, FILE)
+            self._file(member)
+        else:
+            self._bare(member)
+
+    def _special(self, raw: RawHeader) -> None:
+        if raw.typeflag in (b"x", b"g", b"L", b"K"):
+            self._extend(raw)
+            return
+        what = _REFUSED.get(raw.typeflag, f"of the unknown type {raw.typeflag!r}")
+        raise HostileArchiveError(f"entry is {what}", path=_text(self._extended.records.get("path", raw.name)))
+
+    def _extend(self, raw: RawHeader) -> None:
+        if raw.size > self._limits.extended_header_bytes:
+            raise HostileArchiveError(f"extended header of {raw.size} bytes", path=_text(raw.name))
+        body = self._source.take(raw.size + -raw.size % BLOCK)[: raw.size]
+        if raw.typeflag == b"g":
+            self._global(parse_pax(body))
+            return
+        if raw.typeflag == b"x":
+            records = parse_pax(body)
+        else:
+            records = {"path" if raw.typeflag == b"L" else "linkpath": body.rstrip(b"\0")}
+        if self._ours and (self._extended.present or raw.typeflag != b"x" or not _OWN_PAX_KEYS.issuperset(records)):
+            raise HostileArchiveError("extended header that tradekeep does not write", path=_text(raw.name))
+        if any(key.startswith("GNU.sparse") for key in records):
+            raise HostileArchiveError("entry is a sparse file", path=_text(records.get("path", raw.name)))
+        self._extended.records.update(records)
+        self._extended.present = True
+
+    def _global(self, records: dict[str, bytes]) -> None:
+        if records.get("comment") == MARK.encode("ascii") and self._first:
+            self._ours = True
+            return
+        if self._ours or not {"comment"}.issuperset(records):
+            raise HostileArchiveError("global extended header changes the entries after it", path=_text(b"", records))
+
+    def _member(self, raw: RawHeader, entry_type: str) -> Member:
+        records: dict[str, bytes] = {}
+        if self._extended.present:
+            records, self._extended = self._extended.records, _Extended()
+            raw = _with_records(raw, records)
+        if entry_type == FILE and raw.name[-1:] == b"/" and not self._ours:
+            entry_type = DIRECTORY
+        path = self._path(raw.name, entry_type)
+        mode = raw.mode
+        if storable_mode(mode, entry_type) != mode:
+            mode = self._tame_mode(mode, entry_type, path)
+        mtime_ns = raw.mtime * NANOSECONDS
+        if "mtime" in records:
+            mtime_ns = _nanoseconds(records["mtime"], path)
+        target: Optional[str] = None
+        inside = True
+        if entry_type in (SYMLINK, HARDLINK):
+            target = raw.linkname.decode("utf-8", "surrogateescape")
+            if entry_type == HARDLINK:
+                target = target.removeprefix("./")
+            inside = self._check_target(path, entry_type, target)
+        owner = self._owner(raw.uname, raw.uid)
+        group = self._owner(raw.gname, raw.gid)
+        size = raw.size if entry_type == FILE else self._no_size(raw, path)
+        return Member(path, entry_type, size, mode, owner, group, mtime_ns, target, inside)
+
+    def _path(self, name: bytes, entry_type: str) -> str:
+        path = name.decode("utf-8", "surrogateescape")
+        if not self._ours:
+            while path.startswith("./"):
+                path = path[2:].lstrip("/") if path != "./" else "."
+            if path == "." and entry_type == DIRECTORY:
+                return path
+        if entry_type == DIRECTORY and path[-1:] == "/":
+            path = path[:-1]
+        return safe_relative(path)
+
+    def _owner(self, name: bytes, number: int) -> str:
+        owner = self._owners.get((name, number))
+        if owner is None:
+            owner = name.decode("utf-8", "surrogateescape") if name else f"#{number}"
+            if len(self._owners) < 10_000:
+                self._owners[name, number] = owner
+        return owner
+
+    def _tame_mode(self, mode: int, entry_type: str, path: str) -> int:
+        if self._ours:
+            check_mode(mode, entry_type, path)
+        self._note(f"{path}: mode {mode:04o} was read as {storable_mode(mode, entry_type):04o}")
+        return storable_mode(mode, entry_type)
+
+    def _check_target(self, path: str, entry_type: str, target: str) -> bool:
+        if not target or "\0" in target:
+            raise HostileArchiveError("link has no usable target", path=path)
+        if entry_type == HARDLINK:
+            if self._ours:
+                raise HostileArchiveError("entry is a hardlink, which tradekeep does not write", path=path)
+            if self._names.type_of(safe_relative(target)) != FILE:
+                raise HostileArchiveError(f"hardlink to {target}, which is no file of this archive", path=path)
+            return True
+        inside = link_stays_inside(path, target)
+        if not inside and len(self._unsafe_links) < _MOST_MESSAGES:
+            self._unsafe_links.append(path)
+        return inside
+
+    def _no_size(self, raw: RawHeader, path: str) -> int:
+        if raw.size and (self._ours or raw.typeflag != b"1"):
+            raise HostileArchiveError("entry has a size although it has no content", path=path)
+        return 0
+
+    # Content
+
+    def _file(self, member: Member) -> None:
+        size = member.size
+        self._files += 1
+        self._bytes += size
+        check_total(self._bytes, self._limits, member.path)
+        if self._limits.ratio is not None:
+            check_ratio(self._bytes, getattr(self._stream, "archive_bytes", None), self._limits, member.path)
+        if size <= CHUNK:
+            data = self._source.take(size)
+            digest = sha256(data).digest()
+            self._sink.on_file(member, iter((data,) if size else ()))
+        else:
+            chunks = self._hashing(size)
+            self._sink.on_file(member, chunks)
+            for _ in chunks:
+                pass
+            digest = self._hashed
+        if size % BLOCK and self._source.take(-size % BLOCK).strip(b"\0"):
+            raise damaged("the filling after the file's content is not empty", path=member.path)
+        self._observe(member, digest)
+
+    def _hashing(self, size: int) -> Iterator[bytes]:
+        digest = sha256()
+        for piece in self._source.pieces(size):
+            digest.update(piece)
+            self._hashed = digest.digest() if (size := size - len(piece)) == 0 else b""
+            yield piece
+
+    def _bare(self, member: Member) -> None:
+        if member.path == ".":
+            return
+        self._names.add(member.path, FILE if member.type == HARDLINK else member.type)
+        if member.type == DIRECTORY:
+            self._sink.on_directory(member)
+        elif member.type == SYMLINK:
+            self._sink.on_symlink(member)
+        else:
+            self._sink.on_hardlink(member)
+        self._observe(member, _NO_CONTENT)
+
+    def _observe(self, member: Member, content: bytes) -> None:
+        if self._ours:
+            self._observed += content
+            self._observed += _metadata_digest(*member[:8])
+            return
+        self._layout.see(member)
+        self._sink.on_entry(Entry(*member[:7], content.hex() if member.type == FILE else None, member.target))
+
+    # The manifest and the end
+
+    def _read_manifest(self, member: Member) -> None:
+        self._manifest = reader = ManifestReader()
+        at = 0
+        observed = bytes(self._observed)
+        for chunk in self._source.pieces(member.size):
+            for entry in reader.feed(chunk):
+                self._compare(entry, observed[at : at + 48])
+                at += 48
+        reader.finish()
+        self._source.take(-member.size % BLOCK)
+        if at != len(observed):
+            self._problem(f"archive holds {len(observed) // 48} entries, the manifest {at // 48}")
+        self._observed.clear()
+
+    def _compare(self, entry: Entry, observed: bytes) -> None:
+        content = bytes.fromhex(entry.sha256) if entry.sha256 else _NO_CONTENT
+        mtime_ns = entry.mtime_ns // NANOSECONDS * NANOSECONDS
+        expected = _metadata_digest(*entry[:6], mtime_ns, entry.target)
+        if observed[32:] != expected:
+            self._problem(f"{entry.path}: name, type, size, mode, owner, time or target differs from the manifest")
+        elif observed[:32] != content:
+            self._problem(f"{entry.path}: content differs from the manifest")
+        else:
+            self._sink.on_entry(entry)
+
+    def _finish(self) -> None:
+        if self._extended.present:
+            raise damaged("archive ends after an extended header")
+        if self._source.take(BLOCK) != _ZERO_BLOCK:
+            raise damaged("archive has a lone empty block in the middle")
+        filling = 0
+        for data in self._source.rest():
+            if data.strip(b"\0"):
+                raise HostileArchiveError("archive goes on after its end: several were joined, or garbage was added")
+            filling += len(data)
+            if filling > self._limits.padding_bytes:
+                raise HostileArchiveError("archive is filled up with nothing after its end: a decompression bomb")
+        if self._ours and self._manifest is None:
+            raise damaged("archive has lost its manifest", path=MANIFEST_NAME)
+
+    def _problem(self, text: str) -> None:
+        if len(self._problems) < _MOST_MESSAGES:
+            self._problems.append(text)
+
+    def _note(self, text: str) -> None:
+        if len(self._notes) < _MOST_MESSAGES:
+            self._notes.append(text)
+
+
+def _metadata_digest(
+    path: str, entry_type: str, size: int, mode: int, owner: str, group: str, mtime_ns: int, target: Optional[str]
+) -> bytes:
+    text = f"{path}\0{entry_type}\0{size}\0{mode}\0{owner}\0{group}\0{mtime_ns}\0{target or ''}"
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _with_records(raw: RawHeader, records: dict[str, bytes]) -> RawHeader:
+    fields: dict[str, object] = {}
+    for key, name in (("path", "name"), ("linkpath", "linkname"), ("uname", "uname"), ("gname", "gname")):
+        if key in records:
+            fields[name] = records[key]
+    for key in ("size", "uid", "gid"):
+        if key in records:
+            if not records[key].isdigit() or len(records[key]) > 20:
+                raise HostileArchiveError(f"extended header has a bad {key}", path=_text(raw.name, records))
+            fields[key] = int(records[key])
+    return raw._replace(**fields)  # type: ignore[arg-type]
+
+
+def _nanoseconds(value: bytes, path: str) -> int:
+    found = _DECIMAL.match(value)
+    if found is None:
+        raise damaged("extended header has a bad mtime", path=path)
+    sign, seconds, fraction = found.groups()
+    nanoseconds = int(seconds) * NANOSECONDS + int((fraction or b"")[:9].ljust(9, b"0"))
+    return -nanoseconds if sign else nanoseconds
+
+
+def _text(name: bytes, records: Optional[dict[str, bytes]] = None) -> str:
+    return (records or {}).get("path", name).decode("utf-8", "surrogateescape")
