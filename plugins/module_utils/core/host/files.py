@@ -1,0 +1,231 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Files without surprises: no symlink followed, no half-written file under its name, no mode left to the umask."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional, Union
+
+from ..errors import SpaceError, TradekeepError, UnsafePathError
+from .ownership import apply_owner_mode
+
+AnyPath = Union[str, "os.PathLike[str]"]
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_TEMPORARY_PREFIX = ".tradekeep-write-"
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a filesystem has left for the caller. ``inodes_free`` is None where it has no fixed number of inodes."""
+
+    bytes_free: int
+    inodes_free: Optional[int]
+
+
+def failure_of(error: OSError, path: Optional[object] = None) -> TradekeepError:
+    """The engine's error for one of the operating system."""
+    where = error.filename if path is None else path
+    text = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return SpaceError(f"the disk is full: {text}", path=where, hint="free some space and run again")
+    return TradekeepError(text[:1].lower() + text[1:], path=where)
+
+
+@contextlib.contextmanager
+def os_errors(path: Optional[object] = None) -> Iterator[None]:
+    """Turns errors of the operating system inside the block into the engine's."""
+    try:
+        yield
+    except OSError as error:
+        raise failure_of(error, path) from error
+
+
+def components_of(relative: str) -> list[str]:
+    """The names of a relative path; refuses every way of leaving its root."""
+    parts = [part for part in relative.split("/") if part not in ("", ".")]
+    if relative.startswith("/") or ".." in parts or "\0" in relative:
+        raise UnsafePathError("leads out of its root", path=relative)
+    return parts
+
+
+def open_directory(path: AnyPath) -> int:
+    """A descriptor of a directory whose own last component is not a symlink."""
+    return _open_level(os.fspath(path), None, os.fspath(path))
+
+
+def open_directory_beneath(root: AnyPath, relative: str) -> int:
+    """A descriptor of a directory beneath root, opened level by level without following symlinks.
+
+    Raises UnsafePathError that names the symlink, FileNotFoundError when a level does not exist.
+    """
+    parts = components_of(relative)
+    seen = os.fspath(root)
+    descriptor = open_directory(seen)
+    for part in parts:
+        seen = f"{seen}/{part}"
+        try:
+            deeper = _open_level(part, descriptor, seen)
+        finally:
+            os.close(descriptor)
+        descriptor = deeper
+    return descriptor
+
+
+def open_file_beneath(root: AnyPath, relative: str) -> int:
+    """A descriptor for reading a regular file beneath root, without following symlinks or waiting for a FIFO."""
+    parts = components_of(relative)
+    if not parts:
+        raise UnsafePathError("is not a file", path=root)
+    shown = f"{os.fspath(root)}/{relative}"
+    directory = open_directory_beneath(root, "/".join(parts[:-1]))
+    try:
+        descriptor = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _unsafe_or_failure(error, parts[-1], directory, shown) from error
+    finally:
+        os.close(directory)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UnsafePathError("is not a regular file", path=shown)
+    return descriptor
+
+
+def _open_level(name: str, directory: Optional[int], shown: str) -> int:
+    try:
+        return os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _unsafe_or_failure(error, name, directory, shown) from error
+
+
+def _unsafe_or_failure(error: OSError, name: str, directory: Optional[int], shown: str) -> TradekeepError:
+    with contextlib.suppress(OSError):
+        mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+        if stat.S_ISLNK(mode):
+            target = os.readlink(name, dir_fd=directory)
+            return UnsafePathError(f"is a symlink to {target}", path=shown, hint="put the real directory or file there")
+        if error.errno == errno.ENOTDIR:
+            return UnsafePathError("is not a directory", path=shown)
+    return failure_of(error, shown)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write everything; the system may take less at a time."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def atomic_write(
+    path: AnyPath, data: bytes, *, mode: int = 0o600, uid: Optional[int] = None, gid: Optional[int] = None
+) -> None:
+    """Replace a file by a whole, synced one; owner and mode are right before it gets its name."""
+    target = Path(path)
+    temporary = target.parent / f"{_TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
+    with os_errors(target):
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                write_all(descriptor, data)
+                apply_owner_mode(descriptor, uid=uid, gid=gid, mode=mode)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            temporary.replace(target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        fsync_directory(target.parent)
+
+
+def sweep_writes(directory: AnyPath) -> None:
+    """Remove temporary files of ``atomic_write`` whose process was killed."""
+    with contextlib.suppress(FileNotFoundError), os_errors(directory):
+        for entry in Path(directory).iterdir():
+            pid = entry.name[len(_TEMPORARY_PREFIX) :].partition("-")[0]
+            if entry.name.startswith(_TEMPORARY_PREFIX) and pid.isdigit() and not process_lives(int(pid)):
+                entry.unlink()
+
+
+def process_lives(pid: int) -> bool:
+    """Whether a process of that number exists, whoever it belongs to."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def fsync_directory(path: AnyPath) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_private_directory(path: AnyPath) -> bool:
+    """Create a directory (and its parents, 0755) with mode 0700 whatever the umask; returns whether it was created.
+
+    An existing directory is left as it is; a symlink in its place is refused.
+    """
+    target = Path(path)
+    with os_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.mkdir(mode=0o700)
+        except FileExistsError:
+            os.close(open_directory(target))
+            return False
+        target.chmod(0o700)
+        fsync_directory(target.parent)
+        return True
+
+
+def remove_tree(path: AnyPath) -> bool:
+    """Remove a directory and all in it, following no symlink; returns whether there was one."""
+    target = Path(path)
+    with os_errors(target):
+        try:
+            shutil.rmtree(target)
+        except FileNotFoundError:
+            return False
+        except PermissionError:
+            # An ordinary user cannot empty directories that were staged without the write bit.
+            _make_writable(target)
+            shutil.rmtree(target)
+        return True
+
+
+def _make_writable(top: Path) -> None:
+    for directory, _names, _files in os.walk(top):
+        with contextlib.suppress(OSError):
+            Path(directory).chmod(0o700)
+
+
+def space(path: AnyPath) -> Space:
+    """What is left on the filesystem of a path; where it does not exist yet, of its nearest parent."""
+    present = Path(path)
+    while not present.exists() and present != present.parent:
+        present = present.parent
+    with os_errors(present):
+        facts = os.statvfs(present)
+    inodes = facts.f_favail if facts.f_files else None
+    return Space(bytes_free=facts.f_bavail * facts.f_frsize, inodes_free=inodes)

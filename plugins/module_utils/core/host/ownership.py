@@ -1,0 +1,123 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Accounts by name, and owners and modes of what is open."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+from typing import Optional
+
+from ..errors import ConfigurationError, TradekeepError
+
+
+def uid_of(name: str) -> int:
+    """The number of an account; ``#1234`` stands for the number itself."""
+    if name.startswith("#"):
+        return _number(name, "account")
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except (KeyError, ValueError):
+        raise ConfigurationError(
+            "there is no such account", path=name, hint="create it with useradd --system, or name another owner"
+        ) from None
+
+
+def gid_of(name: str) -> int:
+    """The number of a group; ``#1234`` stands for the number itself."""
+    if name.startswith("#"):
+        return _number(name, "group")
+    try:
+        return grp.getgrnam(name).gr_gid
+    except (KeyError, ValueError):
+        raise ConfigurationError(
+            "there is no such group", path=name, hint="create it with groupadd --system, or name another group"
+        ) from None
+
+
+def name_of_uid(uid: int) -> str:
+    """The name of an account, or ``#1234`` where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
+
+
+def name_of_gid(gid: int) -> str:
+    """The name of a group, or ``#1234`` where it has none."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return f"#{gid}"
+
+
+def uid_or(name: Optional[str], fallback: int) -> int:
+    """The account of that name on *this* host, else the fallback.
+
+    Numbers of another host mean nothing here, so ``#1234`` falls back too.
+    """
+    if not name or name.startswith("#"):
+        return fallback
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except (KeyError, ValueError):
+        return fallback
+
+
+def gid_or(name: Optional[str], fallback: int) -> int:
+    """The group of that name on this host, else the fallback; see ``uid_or``."""
+    if not name or name.startswith("#"):
+        return fallback
+    try:
+        return grp.getgrnam(name).gr_gid
+    except (KeyError, ValueError):
+        return fallback
+
+
+def apply_owner_mode(
+    descriptor: int, *, uid: Optional[int] = None, gid: Optional[int] = None, mode: Optional[int] = None
+) -> bool:
+    """Give what is open an owner, group and mode; None leaves as is. Returns whether anything changed."""
+    present = os.fstat(descriptor)
+    new_uid = present.st_uid if uid is None else uid
+    new_gid = present.st_gid if gid is None else gid
+    changed = False
+    if (new_uid, new_gid) != (present.st_uid, present.st_gid):
+        _change_owner(descriptor, new_uid, new_gid)
+        changed = True
+    # A change of owner may clear bits of the mode, so the mode comes second.
+    if mode is not None and stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:
+        os.fchmod(descriptor, mode)
+        changed = True
+    return changed
+
+
+def apply_link_owner(name: str, *, directory: int, uid: int, gid: int) -> bool:
+    """Give a symlink itself an owner and group. Returns whether anything changed."""
+    present = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    if (present.st_uid, present.st_gid) == (uid, gid):
+        return False
+    os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
+    return True
+
+
+def _change_owner(descriptor: int, uid: int, gid: int) -> None:
+    try:
+        os.fchown(descriptor, uid, gid)
+    except PermissionError:
+        raise TradekeepError(
+            f"cannot be given to {name_of_uid(uid)}:{name_of_gid(gid)} by {name_of_uid(os.geteuid())}",
+            path=os.readlink(f"/proc/self/fd/{descriptor}") if os.path.isdir("/proc/self/fd") else None,  # noqa: PTH112, PTH115
+            hint="run as root, or configure the account that runs as the owner",
+        ) from None
+
+
+def _number(name: str, what: str) -> int:
+    if not name[1:].isdigit():
+        raise ConfigurationError(
+            f"is not a number of an {what}" if what == "account" else f"is not a number of a {what}", path=name
+        )
+    return int(name[1:])

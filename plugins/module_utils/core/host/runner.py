@@ -1,0 +1,262 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Programs and time, for real: the only file of the engine that starts processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import IO, Any, Optional
+
+from ..errors import CommandError
+from ..ports import Completed
+
+SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+STDOUT_LIMIT = 64 * 1024 * 1024
+STDERR_LIMIT = 64 * 1024
+FINISH_TIMEOUT_SECONDS = 3600.0
+# How long the pipes of a program that has ended may stay open in the hands of a daemon it left behind.
+LINGER_SECONDS = 2.0
+
+
+class SystemClock:
+    """The clock of the machine."""
+
+    def now(self) -> datetime:
+        """The present in UTC."""
+        return datetime.now(timezone.utc)
+
+    def monotonic(self) -> float:
+        """Seconds since some moment in the past."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+
+class _Drain(threading.Thread):
+    """Reads a pipe to its end, so that the program never blocks on it, and remembers a bounded part."""
+
+    def __init__(self, source: IO[bytes], *, limit: int, keep_end: bool) -> None:
+        super().__init__(daemon=True)
+        self._source = source
+        self._limit = limit
+        self._keep_end = keep_end
+        self._kept = bytearray()
+        self.overflowed = False
+        self.start()
+
+    def run(self) -> None:
+        """Read until the end of the pipe."""
+        with contextlib.suppress(OSError, ValueError):
+            while True:
+                chunk = os.read(self._source.fileno(), 65536)
+                if not chunk:
+                    return
+                self._keep(chunk)
+
+    def _keep(self, chunk: bytes) -> None:
+        self._kept += chunk
+        if len(self._kept) > self._limit:
+            self.overflowed = True
+            if self._keep_end:
+                del self._kept[: -self._limit]
+            else:
+                del self._kept[self._limit :]
+
+    def text(self) -> str:
+        """What was read, once the pipe is at its end or lingers too long."""
+        self.join(LINGER_SECONDS)
+        return bytes(self._kept).decode("utf-8", "replace")
+
+
+def _feed(target: IO[bytes], data: bytes) -> None:
+    """Write the input and close; a program that does not want all of it says so by its status."""
+    with contextlib.suppress(OSError, ValueError):
+        target.write(data)
+    _close(target)
+
+
+def _close(stream: Optional[IO[bytes]]) -> None:
+    if stream is not None:
+        with contextlib.suppress(OSError, ValueError):
+            stream.close()
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """End the program and everything it started; it leads a process group of its own."""
+    with contextlib.suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:500] if lines else ""
+
+
+def _raise_for_status(completed: Completed) -> None:
+    if completed.status == 0:
+        return
+    said = _last_line(completed.stderr) or _last_line(completed.stdout)
+    how = f"killed by signal {-completed.status}" if completed.status < 0 else f"exit status {completed.status}"
+    raise CommandError(f"failed with {how}" + (f": {said}" if said else ""), path=completed.argv[0])
+
+
+class RunningPipe:
+    """A filter between two streams of the engine."""
+
+    def __init__(self, process: subprocess.Popen[bytes], argv: tuple[str, ...], finish_timeout: float) -> None:
+        self._process = process
+        self._argv = argv
+        self._finish_timeout = finish_timeout
+        self._errors = _Drain(_required(process.stderr), limit=STDERR_LIMIT, keep_end=True)
+        self.stdin: Any = process.stdin
+        self.stdout: Any = process.stdout
+
+    def finish(self) -> Completed:
+        """Close standard input, wait, and raise CommandError unless the status is 0."""
+        # A program that ended early breaks the pipe; its status and last words explain why.
+        _close(self.stdin)
+        try:
+            status = self._process.wait(timeout=self._finish_timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise CommandError(f"did not end within {self._finish_timeout:g} seconds", path=self._argv[0]) from None
+        completed = Completed(self._argv, status, "", self._errors.text())
+        _raise_for_status(completed)
+        return completed
+
+    def kill(self) -> None:
+        """End the program now and wait for it."""
+        _kill_group(self._process)
+        _close(self.stdin)
+
+
+def _required(stream: Optional[IO[bytes]]) -> IO[bytes]:
+    if stream is None:  # subprocess gives a stream for every PIPE it was asked for
+        raise CommandError("has no pipe")
+    return stream
+
+
+class SubprocessRunner:
+    """Runs programs in a clean environment, each in a process group of its own."""
+
+    def __init__(
+        self, *, search_path: str = SEARCH_PATH, finish_timeout_seconds: float = FINISH_TIMEOUT_SECONDS
+    ) -> None:
+        self._search_path = search_path
+        self._finish_timeout = finish_timeout_seconds
+
+    def find(self, program: str) -> Optional[str]:
+        """Absolute path of an executable, or None."""
+        if "/" in program:
+            return program if _is_executable(Path(program)) else None
+        for directory in self._search_path.split(":"):
+            candidate = Path(directory, program)
+            if directory and _is_executable(candidate):
+                return str(candidate)
+        return None
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        input_text: Optional[str] = None,
+        environment: Optional[Mapping[str, str]] = None,
+        timeout_seconds: float = 600.0,
+        check: bool = True,
+    ) -> Completed:
+        """Run a program to its end."""
+        process = self._start(
+            argv,
+            stdin=subprocess.DEVNULL if input_text is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            environment=environment,
+        )
+        output = _Drain(_required(process.stdout), limit=STDOUT_LIMIT, keep_end=False)
+        errors = _Drain(_required(process.stderr), limit=STDERR_LIMIT, keep_end=True)
+        if input_text is not None:
+            data = input_text.encode("utf-8", "surrogateescape")
+            threading.Thread(target=_feed, args=(_required(process.stdin), data), daemon=True).start()
+        status = self._wait(process, argv[0], timeout_seconds)
+        completed = Completed(tuple(argv), status, output.text(), errors.text())
+        if output.overflowed:
+            raise CommandError(f"wrote more than {STDOUT_LIMIT} bytes", path=argv[0])
+        if check:
+            _raise_for_status(completed)
+        return completed
+
+    def pipe(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: Optional[int] = None,
+        stdout: Optional[int] = None,
+        pass_fds: Sequence[int] = (),
+        environment: Optional[Mapping[str, str]] = None,
+    ) -> RunningPipe:
+        """Start a filter. The caller reads standard output to its end, then calls ``finish``; or calls ``kill``."""
+        process = self._start(
+            argv,
+            stdin=subprocess.PIPE if stdin is None else stdin,
+            stdout=subprocess.PIPE if stdout is None else stdout,
+            pass_fds=pass_fds,
+            environment=environment,
+        )
+        return RunningPipe(process, tuple(argv), self._finish_timeout)
+
+    def _start(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: int,
+        stdout: int,
+        pass_fds: Sequence[int] = (),
+        environment: Optional[Mapping[str, str]] = None,
+    ) -> subprocess.Popen[bytes]:
+        program = self.find(argv[0])
+        if program is None:
+            raise CommandError("is not installed", path=argv[0], hint="install it or choose an option without it")
+        try:
+            return subprocess.Popen(
+                [program, *argv[1:]],
+                stdin=stdin,
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                pass_fds=tuple(pass_fds),
+                env=self._environment(environment),
+                cwd="/",
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise CommandError(f"cannot be started: {error.strerror}", path=program) from error
+
+    def _environment(self, extra: Optional[Mapping[str, str]]) -> dict[str, str]:
+        environment = {"LC_ALL": "C.UTF-8", "PATH": self._search_path, "HOME": os.environ.get("HOME", "/")}
+        environment.update(extra or {})
+        return environment
+
+    @staticmethod
+    def _wait(process: subprocess.Popen[bytes], program: str, timeout_seconds: float) -> int:
+        try:
+            return process.wait(timeout=timeout_seconds)
+        except subprocess.TimeoutExpired:
+            _kill_group(process)
+            raise CommandError(f"did not end within {timeout_seconds:g} seconds", path=program) from None
+        except BaseException:
+            _kill_group(process)
+            raise
+
+
+def _is_executable(path: Path) -> bool:
+    return path.is_file() and os.access(path, os.X_OK)
