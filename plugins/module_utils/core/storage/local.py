@@ -1,0 +1,336 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""The backups of one application in a local directory. The directory listing is the truth.
+
+Order of publishing: sidecars, then the archive's name, then ``latest_backup``. Order of removal: archive, then
+sidecars. So an archive under its final name always has its sidecars, and whatever a crash leaves is a sidecar
+without an archive or a ``.tradekeep-`` name; both are nobody's, and ``sweep_leftovers`` removes them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Optional
+
+from ..application import Application
+from ..errors import ArchiveError, TradekeepError, UnsafePathError, UsageError
+from ..host.files import (
+    atomic_write,
+    failure_of,
+    fsync_directory,
+    make_private_directory,
+    os_errors,
+    process_lives,
+    remove_tree,
+)
+from ..ports import Clock
+from .backup import Backup, is_archive_name, iso, read_backup
+from .names import (
+    LATEST_STEM,
+    TEMPORARY_PREFIX,
+    ParsedName,
+    archive_of_sidecar,
+    one_second_later,
+    parse_name,
+    sidecars_of,
+)
+from .records import Records
+
+__all__ = ["Backup", "LocalCatalog"]
+
+ATTEMPTS_AT_NAMES = 60
+_LINK_UNSUPPORTED = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_TEMPORARY_OWNER = re.compile(r"\.(\d+)-([0-9a-f]{8})\.part")
+_SCRATCH_OWNER = re.compile(r"\.tradekeep-(?:scratch-|new-)?(\d+)-\w+")
+
+
+class LocalCatalog:
+    """The backups in one directory (the application's backup directory unless told otherwise)."""
+
+    def __init__(self, application: Application, clock: Clock, *, directory: Optional[Path] = None) -> None:
+        self.application = application
+        self.clock = clock
+        self.directory = Path(application.backup_dir) if directory is None else Path(directory)
+        self.records = Records(Path(application.application_state_dir))
+
+    @property
+    def prefix(self) -> str:
+        """What the names of this application's archives begin with."""
+        return self.application.profile.archive_prefix
+
+    # Reading
+
+    def list(self) -> tuple[Backup, ...]:
+        """Every backup of this application, newest first; doubtful ones have a ``problem``. Writes nothing."""
+        recorded = self.records.read()["backups"]
+        found = []
+        for name in self._names():
+            if parse_name(self.prefix, name) is None:
+                continue
+            try:
+                backup = read_backup(self.directory / name, self.prefix, recorded.get(self._key(self.directory / name)))
+            except FileNotFoundError:
+                continue
+            if backup.sidecar.get("application", self.application.name) == self.application.name:
+                found.append(backup)
+        return tuple(sorted(found, key=lambda item: (item.moment, item.name), reverse=True))
+
+    def find(self, reference: str) -> Backup:
+        """The backup that ``latest``, a file name, the name it was given, or a path stands for."""
+        if reference == "latest":
+            return self._latest()
+        if "/" in reference:
+            return self._at(Path(reference))
+        matches = [item for item in self.list() if reference in _names_of(item)]
+        if not matches:
+            raise UsageError("no such backup", path=reference, hint="run 'tradekeep list' to see what there is")
+        if len(matches) > 1:
+            raise UsageError(f"stands for {len(matches)} backups", path=reference, hint=f"say {matches[0].name}")
+        return matches[0]
+
+    # Writing; the caller holds the application's lock
+
+    def temporary(self, final_name: str) -> Path:
+        """Where to write an archive before it has its name: unique, in the same directory, swept when we die."""
+        return self.directory / f"{TEMPORARY_PREFIX}{final_name}.{os.getpid()}-{secrets.token_hex(4)}.part"
+
+    def publish(self, temporary: Path, final_name: str, sidecar: Mapping[str, Any]) -> Backup:
+        """Give a verified archive its name, and return it; never replaces anything.
+
+        Where the name is taken, the next free second is used. The sidecar must hold ``sha256``, ``size`` and
+        ``verified``.
+        """
+        parsed = parse_name(self.prefix, final_name)
+        if parsed is None:
+            raise UsageError(f"not the name of a backup beginning with {self.prefix}_", path=final_name)
+        self.check_directory()
+        _check_finished(temporary, sidecar)
+        with os_errors():
+            temporary.chmod(0o600)
+            _fsync_file(temporary)
+            published = self._publish_under_free_name(temporary, parsed, sidecar)
+        with contextlib.suppress(TradekeepError):
+            # A record of an earlier archive of this name says nothing about this one.
+            self.records.forget(self._key(published))
+        self.refresh_latest()
+        return self._at(published)
+
+    def record_verified(
+        self, backup: Backup, level: str, when: datetime, ok: bool, problems: Sequence[str] = ()
+    ) -> None:
+        """Remember the result of a verification; when it failed, ``latest_backup`` moves to the newest good one."""
+        self.records.update(
+            self._key(backup.path),
+            sha256=backup.sha256,
+            verified_at=iso(when),
+            level=level,
+            ok=ok,
+            problems=list(problems)[:20],
+        )
+        with contextlib.suppress(TradekeepError):
+            # The backup directory may be read-only for us: the record counts.
+            self.refresh_latest()
+
+    def release(self, backup: Backup) -> None:
+        """Let retention decide about a named backup from now on."""
+        self.records.update(self._key(backup.path), released=True)
+
+    def remove(self, backup: Backup) -> None:
+        """Delete an archive and its sidecars, the archive first, so that a half-deleted one cannot pass for a backup."""
+        with os_errors():
+            for name in (backup.name, *sidecars_of(backup.name)):
+                with contextlib.suppress(FileNotFoundError):
+                    (backup.path.parent / name).unlink()
+                if name == backup.name:
+                    fsync_directory(backup.path.parent)
+        self.records.forget(self._key(backup.path))
+
+    def refresh_latest(self) -> None:
+        """Point ``latest_backup.<suffix>`` to the newest good backup, and remove links of other suffixes."""
+        newest = next((item for item in self.list() if item.good), None)
+        wanted = None
+        if newest is not None:
+            parsed = parse_name(self.prefix, newest.name)
+            wanted = None if parsed is None else f"{LATEST_STEM}{parsed.suffix}"
+        with os_errors(self.directory):
+            if newest is not None and wanted is not None:
+                _point(self.directory / wanted, newest.name)
+            for name in self._names():
+                if name != wanted and name.startswith(f"{LATEST_STEM}.tar.") and self._is_our_link(name):
+                    (self.directory / name).unlink(missing_ok=True)
+
+    def sweep_leftovers(self) -> tuple[str, ...]:
+        """Remove what killed processes left; returns the names. Only while holding the application's lock."""
+        self.check_directory()
+        names = self._names()
+        present = set(names)
+        removed = []
+        for name in names:
+            if self._is_leftover(name, present):
+                path = self.directory / name
+                with os_errors(path):
+                    if stat.S_ISDIR(path.lstat().st_mode):
+                        remove_tree(path)
+                    else:
+                        path.unlink(missing_ok=True)
+                removed.append(name)
+        self.refresh_latest()
+        return tuple(removed)
+
+    def check_directory(self) -> None:
+        """Create the directory (0700) or make sure that nobody else can plant or replace files in it."""
+        path = self.directory
+        with contextlib.suppress(FileNotFoundError), os_errors(path):
+            link = path.lstat()
+            if stat.S_ISLNK(link.st_mode) and link.st_uid not in (0, os.geteuid()):
+                raise UnsafePathError("is a symlink of another user", path=path, hint="put a real directory there")
+        if not path.exists():
+            make_private_directory(path)
+        with os_errors(path):
+            status = path.stat()
+            if not stat.S_ISDIR(status.st_mode):
+                raise UnsafePathError("is not a directory", path=path, hint="choose another backup directory")
+            if status.st_mode & stat.S_IWOTH:
+                raise UnsafePathError("everybody can write there", path=path, hint="chmod 0700, or choose another")
+            ours = path == Path(self.application.backup_dir) and status.st_uid == os.geteuid()
+            if ours and stat.S_IMODE(status.st_mode) != 0o700:
+                path.chmod(0o700)
+
+    # Inner parts
+
+    def _names(self) -> list[str]:
+        try:
+            return sorted(os.listdir(self.directory))  # noqa: PTH208 (names, a hundred thousand of them perhaps)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise failure_of(error, self.directory) from error
+
+    def _key(self, path: Path) -> str:
+        return path.name if path.parent == Path(self.application.backup_dir) else str(path)
+
+    def _at(self, path: Path) -> Backup:
+        path = path.parent.resolve() / path.name if not path.is_absolute() else path
+        if path.name.startswith(LATEST_STEM) and path.is_symlink():
+            path = path.resolve()
+        with os_errors(path):
+            try:
+                return read_backup(path, self.prefix, self.records.entry(self._key(path)))
+            except FileNotFoundError:
+                raise UsageError("no such file", path=path, hint="run 'tradekeep list' to see what there is") from None
+
+    def _latest(self) -> Backup:
+        backups = self.list()
+        newest = next((item for item in backups if item.good), None)
+        if newest is None:
+            because = f"none of {len(backups)} is verified" if backups else "there is none yet"
+            raise TradekeepError(
+                f"no backup to rely on: {because}", path=self.directory, hint="run 'tradekeep backup'"
+            )
+        return newest
+
+    def _publish_under_free_name(self, temporary: Path, parsed: ParsedName, sidecar: Mapping[str, Any]) -> Path:
+        for _ in range(ATTEMPTS_AT_NAMES):
+            if not self._taken(parsed):
+                with self._sidecars(parsed.filename, sidecar), contextlib.suppress(FileExistsError):
+                    return _give_name(temporary, self.directory / parsed.filename)
+            parsed = one_second_later(self.prefix, parsed)
+        raise ArchiveError("no free name in a whole minute", path=parsed.filename, hint="try again later")
+
+    def _taken(self, parsed: ParsedName) -> bool:
+        """Whether any archive or sidecar has this moment and label, whatever its suffix."""
+        return any(name.startswith(f"{parsed.stem}.tar.") for name in self._names())
+
+    @contextlib.contextmanager
+    def _sidecars(self, filename: str, sidecar: Mapping[str, Any]) -> Iterator[None]:
+        """Write both sidecars; take them away again when the archive does not get its name."""
+        checksum, facts = (self.directory / name for name in sidecars_of(filename))
+        atomic_write(checksum, f"{sidecar['sha256']}  {filename}\n".encode())
+        atomic_write(facts, (json.dumps(dict(sidecar), indent=1, sort_keys=True) + "\n").encode())
+        try:
+            yield
+        finally:
+            if not os.path.lexists(self.directory / filename):
+                checksum.unlink(missing_ok=True)
+                facts.unlink(missing_ok=True)
+
+    def _is_our_link(self, name: str) -> bool:
+        """Another application may share the directory; its link is not ours."""
+        path = self.directory / name
+        return path.is_symlink() and parse_name(self.prefix, os.readlink(path)) is not None
+
+    def _is_leftover(self, name: str, present: set[str]) -> bool:
+        archive = archive_of_sidecar(name)
+        if archive is not None:
+            return archive not in present and parse_name(self.prefix, archive) is not None
+        if not name.startswith(TEMPORARY_PREFIX):
+            return False
+        owner = _TEMPORARY_OWNER.search(name) or _SCRATCH_OWNER.fullmatch(name)
+        return owner is not None and not process_lives(int(owner[1]))
+
+
+def _names_of(backup: Backup) -> tuple[Optional[str], ...]:
+    stem = backup.name[: backup.name.index(".tar.", len(backup.name) - 12)] if is_archive_name(backup.name) else None
+    return backup.name, stem, backup.label
+
+
+def _check_finished(temporary: Path, sidecar: Mapping[str, Any]) -> None:
+    """Raises ArchiveError unless the archive is whole and its verification is on record."""
+    proof = sidecar.get("verified")
+    if not isinstance(proof, dict) or not proof or proof.get("ok") is False:
+        raise ArchiveError("was not verified, so it gets no name", path=temporary)
+    if not re.fullmatch("[0-9a-f]{64}", str(sidecar.get("sha256"))):
+        raise ArchiveError("has no checksum, so it gets no name", path=temporary)
+    with os_errors(temporary):
+        size = temporary.lstat().st_size
+    if size == 0 or sidecar.get("size") != size:
+        raise ArchiveError(f"has {size} bytes, {sidecar.get('size')} were written", path=temporary)
+
+
+def _fsync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _give_name(temporary: Path, final: Path) -> Path:
+    """Rename without replacing: a hard link fails where the name exists; raises FileExistsError."""
+    try:
+        os.link(temporary, final, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        # Filesystems without hard links (vfat, some network mounts). The application's lock keeps others away.
+        if error.errno not in _LINK_UNSUPPORTED:
+            raise
+        if os.path.lexists(final):
+            raise FileExistsError(str(final)) from error
+        temporary.rename(final)
+    fsync_directory(final.parent)
+    temporary.unlink(missing_ok=True)
+    fsync_directory(final.parent)
+    return final
+
+
+def _point(link: Path, target: str) -> None:
+    """Make a relative symlink, replacing an older one in one step; a real file of that name is left alone."""
+    if link.is_symlink() and os.readlink(link) == target:
+        return
+    if os.path.lexists(link) and not link.is_symlink():
+        raise UnsafePathError("is not a symlink", path=link, hint="move it away")
+    temporary = link.with_name(f"{TEMPORARY_PREFIX}{link.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    temporary.symlink_to(target)
+    temporary.replace(link)
+    fsync_directory(link.parent)
