@@ -1,0 +1,251 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""JSON documents: captured when they parse and two reads agree, since most writers rewrite them in place."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, Optional
+
+from ..application import CheckLevel
+from ..errors import CaptureError
+from .base import CaptureContext, Captured, CheckReport, MemoryCaptured, ScratchCaptured
+from .reading import (
+    CHUNK,
+    SMALL_FILE,
+    Signature,
+    copy_steady,
+    digest,
+    is_settled,
+    keeps_changing,
+    open_regular,
+    pauses,
+    read_once,
+    read_whole,
+)
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|["\[\]{}]', re.DOTALL)
+
+
+class Parsed(NamedTuple):
+    """What a text of one or more JSON documents is like; ``fault`` is None when it is well-formed."""
+
+    documents: int
+    bom: bool
+    warnings: tuple[str, ...]
+    fault: Optional[str]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For the manifest."""
+        warnings = self.warnings if self.fault is None else (*self.warnings, f"malformed: {self.fault}")
+        return {"documents": self.documents, "bom": self.bom, "warnings": list(warnings)}
+
+
+class JsonDocumentKind:
+    """A JSON document, or several in one file."""
+
+    name = "json"
+    append_only = False
+
+    def capture(self, path: Path, context: CaptureContext) -> Captured:
+        """The document as it was when it parsed twice alike.
+
+        One that is malformed and left alone is captured as it is, with a warning among the facts.
+        """
+        if _size(path) > SMALL_FILE:
+            return _capture_large(path, context)
+        seen: set[Optional[bytes]] = set()
+        content: Optional[bytes] = None
+        for _attempt in pauses(context):
+            content, before = read_once(path, context)
+            seen.add(None if content is None else digest(content))
+            if content is None:
+                continue
+            parsed = parse(content)
+            if (parsed.fault is None or is_settled(before.changed_ns)) and _reads_again(path, content, before):
+                return MemoryCaptured(content, parsed.facts)
+        if content is None or len(seen) != 1:
+            raise keeps_changing(path, context)
+        return MemoryCaptured(content, parse(content).facts)
+
+    def check(self, path: Path, *, level: CheckLevel) -> CheckReport:
+        """Whether the file parses; oddities that other programs may refuse are warnings."""
+        try:
+            parsed = _parse_file(path)
+        except CaptureError as error:
+            return CheckReport(self.name, problems=(error.message,))
+        problems = () if parsed.fault is None else (parsed.fault,)
+        facts = {"documents": parsed.documents, "bom": parsed.bom}
+        return CheckReport(self.name, problems=problems, warnings=parsed.warnings, facts=facts)
+
+    def describe(self, facts: dict[str, Any]) -> str:
+        """Number of documents and warnings."""
+        documents = int(facts.get("documents", 0))
+        text = "1 document" if documents == 1 else f"{documents} documents"
+        return "; ".join([text, *facts.get("warnings", ())])
+
+
+def _size(path: Path) -> int:
+    descriptor = open_regular(path)
+    try:
+        return os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+
+
+def _reads_again(path: Path, content: bytes, before: Signature) -> bool:
+    """The second read. The file may have been replaced in between; what counts is that the bytes are the same."""
+    descriptor = open_regular(path)
+    try:
+        return digest(read_whole(descriptor, before.size)) == digest(content)
+    finally:
+        os.close(descriptor)
+
+
+def _capture_large(path: Path, context: CaptureContext) -> Captured:
+    """A document too large to be parsed in memory: a steady copy with all brackets closed."""
+    parsed = Parsed(0, False, (), None)
+    for _attempt in pauses(context):
+        copy = copy_steady(path, context)
+        captured = ScratchCaptured(copy, {})
+        try:
+            parsed = scan_structure(copy)
+            if parsed.fault is None or is_settled(os.lstat(path).st_ctime_ns):
+                captured.facts = parsed.facts
+                return captured
+        except BaseException:
+            captured.close()
+            raise
+        captured.close()
+    raise CaptureError(f"never was a whole document ({parsed.fault})", path=path)
+
+
+def _parse_file(path: Path) -> Parsed:
+    descriptor = open_regular(path)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size > SMALL_FILE:
+            return scan_structure(path)
+        return parse(read_whole(descriptor, size))
+    finally:
+        os.close(descriptor)
+
+
+def parse(content: bytes) -> Parsed:
+    """Parse one or more documents without keeping them."""
+    encoding = json.detect_encoding(content)
+    bom = content.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"))
+    warnings = ["starts with a byte order mark"] if bom else []
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        return Parsed(0, bom, tuple(warnings), f"not {encoding} at byte {error.start}")
+    constants: set[str] = set()
+    documents, fault = _parse_documents(text, _decoder(constants.add))
+    if fault == _TOO_DEEP:
+        return _deeply_nested(content, bom, warnings)
+    if constants:
+        warnings.append(f"holds {', '.join(sorted(constants))}, which is not JSON to other programs")
+    if documents > 1:
+        warnings.append(f"holds {documents} documents")
+    return Parsed(documents, bom, tuple(warnings), fault)
+
+
+_TOO_DEEP = "nested too deep"
+
+
+def _decoder(on_constant: Callable[[str], None]) -> json.JSONDecoder:
+    # parse_int=len: numbers are not kept, and integers of thousands of digits are refused by int().
+    return json.JSONDecoder(parse_constant=on_constant, parse_int=len)
+
+
+def _parse_documents(text: str, decoder: json.JSONDecoder) -> tuple[int, Optional[str]]:
+    position = _after_space(text, 0)
+    documents = 0
+    if position == len(text):
+        return 0, "empty"
+    while position < len(text):
+        try:
+            _value, position = decoder.raw_decode(text, position)
+        except json.JSONDecodeError as error:
+            # error.msg names the rule, never the content, which may be secret.
+            return documents, f"{error.msg} at line {error.lineno} column {error.colno}"
+        except RecursionError:
+            return documents, _TOO_DEEP
+        documents += 1
+        position = _after_space(text, position)
+    return documents, None
+
+
+def _after_space(text: str, position: int) -> int:
+    match = _SPACE.match(text, position)
+    return match.end() if match else position
+
+
+def _deeply_nested(content: bytes, bom: bool, warnings: list[str]) -> Parsed:
+    structure = _Structure()
+    structure.feed(content)
+    too_deep = "nested too deep to be parsed; only its brackets were checked"
+    return Parsed(structure.documents, bom, (*warnings, too_deep), structure.fault())
+
+
+def scan_structure(path: Path) -> Parsed:
+    """Check that strings and brackets of a large file are closed, in bounded memory."""
+    structure = _Structure()
+    start = b""
+    with open(path, "rb", buffering=0) as stream:
+        for chunk in iter(lambda: stream.read(CHUNK), b""):
+            start = start or chunk[:4]
+            structure.feed(chunk)
+    bom = start.startswith(b"\xef\xbb\xbf")
+    return Parsed(
+        structure.documents, bom, ("too large to be parsed; only its brackets were checked",), structure.fault()
+    )
+
+
+class _Structure:
+    """Follows brackets and strings of ASCII-compatible JSON across chunks."""
+
+    def __init__(self) -> None:
+        self.documents = 0
+        self._open = bytearray()
+        self._carry = b""
+        self._fault: Optional[str] = None
+
+    def feed(self, chunk: bytes) -> None:
+        """The next bytes."""
+        data = self._carry + chunk
+        self._carry = b""
+        for match in _TOKENS.finditer(data):
+            token = match.group()
+            if token == b'"':
+                # A string that does not end in this chunk; what follows is looked at again with the next one.
+                self._carry = data[match.start() :]
+                return
+            if token in b"[{":
+                self._open += token
+            elif token in b"]}":
+                self._close(token)
+
+    def _close(self, token: bytes) -> None:
+        expected = b"[" if token == b"]" else b"{"
+        if not self._open or self._open[-1:] != expected:
+            self._fault = self._fault or "a bracket is closed that was not opened"
+            return
+        del self._open[-1]
+        if not self._open:
+            self.documents += 1
+
+    def fault(self) -> Optional[str]:
+        """What is wrong once everything was fed."""
+        if self._fault is None and self._carry:
+            return "ends within a string"
+        if self._fault is None and self._open:
+            return f"ends with {len(self._open)} brackets open"
+        return self._fault if self.documents or self._fault else "holds no document"

@@ -1,0 +1,168 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""JSON Lines: one document a line, appended to; ``.gz`` files are taken as they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Optional
+
+from ..application import CheckLevel
+from ..errors import CaptureError
+from .appended import capture_appended
+from .base import CaptureContext, Captured, CheckReport
+from .reading import CHUNK, open_regular
+
+_SHOWN = 5
+_LONGEST_LINE = 16 << 20
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+class JsonLinesKind:
+    """A log of JSON documents, one a line."""
+
+    name = "jsonl"
+    append_only = True
+
+    def capture(self, path: Path, context: CaptureContext) -> Captured:
+        """The log up to its last whole line; a last line without a newline is whole if it parses."""
+        return capture_appended(path, context, whole_lines=not path.name.endswith(".gz"), is_whole=_is_record)
+
+    def check(self, path: Path, *, level: CheckLevel) -> CheckReport:
+        """Every line must parse; a last line that was cut off is a warning, as any crash leaves one."""
+        counts = _Counts()
+        try:
+            with os.fdopen(open_regular(path), "rb", buffering=0) as stream:
+                _check_stream(stream, counts)
+        except CaptureError as error:
+            return CheckReport(self.name, problems=(error.message,))
+        return CheckReport(self.name, counts.problems(), tuple(counts.warnings), counts.facts())
+
+    def describe(self, facts: dict[str, Any]) -> str:
+        """Number of lines, where a check has counted them."""
+        if "lines" in facts:
+            return f"{facts['lines']} lines"
+        left_out = int(facts.get("unfinished_bytes", 0))
+        return f"lines, {left_out} bytes of an unfinished one left out" if left_out else "lines"
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+class _Counts:
+    """What a check has seen so far."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self.members: Optional[int] = None
+        self.malformed = 0
+        self.warnings: list[str] = []
+        self.faults: list[str] = []
+
+    def malformed_line(self, reason: str) -> None:
+        """Note a line that does not parse; only the first few are named."""
+        self.malformed += 1
+        if self.malformed <= _SHOWN:
+            self.faults.append(f"line {self.lines}: {reason}")
+
+    def problems(self) -> tuple[str, ...]:
+        """Everything found, without repeating thousands of lines."""
+        more = self.malformed - _SHOWN
+        return (*self.faults, f"and {more} more lines") if more > 0 else tuple(self.faults)
+
+    def facts(self) -> dict[str, Any]:
+        """For reports."""
+        facts: dict[str, Any] = {"lines": self.lines, "malformed_lines": self.malformed}
+        if self.members is not None:
+            facts["members"] = self.members
+        return facts
+
+
+def _check_stream(stream: BinaryIO, counts: _Counts) -> None:
+    # By magic, not by name: rotated logs are often compressed without being renamed, and the other way round.
+    compressed = stream.read(2) == _GZIP_MAGIC
+    stream.seek(0)
+    rest = b""
+    for chunk in _members(stream, counts) if compressed else iter(lambda: stream.read(CHUNK), b""):
+        lines = (rest + chunk).split(b"\n")
+        rest = lines.pop()
+        for line in lines:
+            _check_line(line, counts)
+        if len(rest) > _LONGEST_LINE:
+            counts.faults.append(f"line {counts.lines + 1}: longer than {_LONGEST_LINE >> 20} MiB")
+            return
+    if rest.strip():
+        _check_last_line(rest, counts)
+
+
+def _check_line(line: bytes, counts: _Counts) -> None:
+    counts.lines += 1
+    if not line.strip():
+        return
+    try:
+        json.loads(line)
+    except json.JSONDecodeError as error:
+        counts.malformed_line(f"{error.msg} at column {error.colno}")
+    except (ValueError, RecursionError) as error:
+        _check_odd_line(line, error, counts)
+
+
+def _check_odd_line(line: bytes, error: Exception, counts: _Counts) -> None:
+    """Lines that are JSON, but not to every program."""
+    if isinstance(error, UnicodeDecodeError):
+        counts.malformed_line("not UTF-8")
+    elif isinstance(error, RecursionError):
+        counts.warnings.append(f"line {counts.lines}: nested too deep to be parsed")
+    else:
+        counts.warnings.append(f"line {counts.lines}: holds an integer of thousands of digits")
+
+
+def _check_last_line(rest: bytes, counts: _Counts) -> None:
+    counts.lines += 1
+    if not _is_record(rest):
+        counts.warnings.append(f"line {counts.lines}: the last line is not whole")
+
+
+def _members(stream: BinaryIO, counts: _Counts) -> Iterator[bytes]:
+    """Decompressed chunks of every gzip member; ends at garbage or where the file was cut off."""
+    counts.members = 0
+    pending = b""
+    while True:
+        pending = pending or stream.read(CHUNK)
+        if not pending:
+            return
+        if counts.members and not pending.strip(b"\0") and not stream.read(1):
+            return
+        if not pending.startswith(_GZIP_MAGIC[: len(pending)]):
+            left = os.fstat(stream.fileno()).st_size - stream.tell() + len(pending)
+            counts.faults.append(f"{left} bytes of garbage after {counts.members} good gzip members")
+            return
+        decompressor = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        try:
+            yield from _member(stream, pending, decompressor)
+        except zlib.error:
+            counts.faults.append(f"gzip member {counts.members + 1} is damaged")
+            return
+        if not decompressor.eof:
+            counts.faults.append(f"gzip member {counts.members + 1} is cut off")
+            return
+        counts.members += 1
+        pending = decompressor.unused_data
+
+
+def _member(stream: BinaryIO, pending: bytes, decompressor: Any) -> Iterator[bytes]:
+    data = pending
+    while data and not decompressor.eof:
+        # Bounded output: a few kilobytes may decompress to gigabytes.
+        yield decompressor.decompress(data, CHUNK)
+        data = decompressor.unconsumed_tail or (b"" if decompressor.eof else stream.read(CHUNK))

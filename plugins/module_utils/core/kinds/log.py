@@ -1,0 +1,40 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Logs: text that is only ever appended to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ..application import CheckLevel
+from ..errors import CaptureError
+from .appended import capture_appended
+from .base import CaptureContext, Captured, CheckReport
+from .reading import open_regular
+
+
+class LogKind:
+    """A text log: captured up to its last whole line."""
+
+    name = "log"
+    append_only = True
+
+    def capture(self, path: Path, context: CaptureContext) -> Captured:
+        """The log up to the last whole line at this moment, however fast it grows."""
+        return capture_appended(path, context, whole_lines=not path.name.endswith(".gz"), is_whole=lambda _line: False)
+
+    def check(self, path: Path, *, level: CheckLevel) -> CheckReport:
+        """A log has no rules that could be broken; it must be a regular file that can be read."""
+        try:
+            os.close(open_regular(path))
+        except CaptureError as error:
+            return CheckReport(self.name, problems=(error.message,))
+        return CheckReport(self.name)
+
+    def describe(self, facts: dict[str, Any]) -> str:
+        """What was left out of the end, if anything."""
+        left_out = int(facts.get("unfinished_bytes", 0))
+        return f"log, {left_out} bytes of an unfinished line left out" if left_out else "log"

@@ -1,0 +1,197 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Reading files that others are writing: never through a symlink, never a device, never torn."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+from ..errors import CaptureError, ChangedWhileReadError
+from .base import CaptureContext
+
+SMALL_FILE = 8 << 20
+CHUNK = 1 << 20
+SETTLED_SECONDS = 5.0
+"""A file left alone for so long is not being written: what is odd about it will stay so."""
+
+_CLOCK_REALTIME_COARSE = 5
+_SPECIAL = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFLNK: "a symlink",
+    stat.S_IFDIR: "a directory",
+    stat.S_IFBLK: "a block device",
+    stat.S_IFCHR: "a character device",
+}
+
+
+class Signature(NamedTuple):
+    """What changes in ``stat`` when the content changes."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+
+
+def signature(descriptor: int) -> Signature:
+    """The signature of an open file."""
+    return signature_of(os.fstat(descriptor))
+
+
+def signature_of(status: os.stat_result) -> Signature:
+    """The signature in a stat result."""
+    return Signature(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def open_regular(path: Path) -> int:
+    """A descriptor of a regular file. Sockets, FIFOs, devices and symlinks are refused before they are opened."""
+    try:
+        _require_regular(path, os.lstat(path).st_mode)
+        # O_NONBLOCK: should a FIFO take the file's place this instant, opening it does not wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except OSError as error:
+        raise _cannot_read(path, error) from error
+    try:
+        _require_regular(path, os.fstat(descriptor).st_mode)
+    except CaptureError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _require_regular(path: Path, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        what = _SPECIAL.get(stat.S_IFMT(mode), "of an unknown type")
+        raise CaptureError(f"is {what}, not a regular file", path=path)
+
+
+def _cannot_read(path: Path, error: OSError) -> CaptureError:
+    if error.errno == errno.ENOENT:
+        return ChangedWhileReadError("disappeared before it could be read", path=path)
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return CaptureError("may not be read", path=path, hint="run as root or as the owner of the file")
+    return CaptureError(f"cannot be read: {error.strerror}", path=path)
+
+
+def may_change_unseen(changed_ns: int) -> bool:
+    """Whether a write this instant could leave the time of last change as it is.
+
+    The kernel stamps files with a clock that ticks every few milliseconds, some filesystems with whole seconds;
+    until the tick is over, an equal stat proves nothing (375 of 2160 reads of a busy document were torn that way).
+    """
+    now_ns = time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
+    if changed_ns % 1_000_000_000 == 0:
+        return abs(now_ns - changed_ns) < 2_000_000_000
+    return 0 <= changed_ns - now_ns < 1_000_000_000
+
+
+def is_settled(changed_ns: int) -> bool:
+    """Whether nobody has touched the file for a while."""
+    return abs(time.time_ns() - changed_ns) > SETTLED_SECONDS * 1_000_000_000
+
+
+def pauses(context: CaptureContext) -> Iterator[int]:
+    """Numbers of attempts, with growing pauses between them (about four seconds for twenty)."""
+    for attempt in range(max(1, context.attempts)):
+        if attempt:
+            context.clock.sleep(min(0.01 * 2 ** (attempt - 1), 0.25))
+        yield attempt
+
+
+def keeps_changing(path: Path, context: CaptureContext) -> CaptureError:
+    """The error for a file that never held still."""
+    return CaptureError(
+        f"keeps changing while it is read ({context.attempts} attempts)",
+        path=path,
+        hint="stop the service for the backup, or let the writer replace the file by rename",
+    )
+
+
+def wait_until_stat_counts(descriptor: int, context: CaptureContext) -> Signature:
+    """The signature, taken when a later write is bound to show in it."""
+    seen = signature(descriptor)
+    for _attempt in pauses(context):
+        seen = signature(descriptor)
+        if not may_change_unseen(seen.changed_ns):
+            break
+    return seen
+
+
+def read_whole(descriptor: int, size: int) -> bytes:
+    """All bytes from the start, and one more than expected if the file has grown."""
+    chunks = []
+    position = 0
+    while position <= size:
+        chunk = os.pread(descriptor, min(CHUNK, size + 1 - position), position)
+        if not chunk:
+            break
+        chunks.append(chunk)
+        position += len(chunk)
+    return b"".join(chunks)
+
+
+def read_once(path: Path, context: CaptureContext) -> tuple[Optional[bytes], Signature]:
+    """One attempt at a small file's content: None if it changed while it was read."""
+    descriptor = open_regular(path)
+    try:
+        before = wait_until_stat_counts(descriptor, context)
+        content = read_whole(descriptor, before.size)
+        steady = len(content) == before.size and signature(descriptor) == before
+        return (content if steady else None), before
+    finally:
+        os.close(descriptor)
+
+
+def new_scratch_file(context: CaptureContext, suffix: str = "") -> tuple[int, Path]:
+    """A new file of mode 0600 in the scratch directory."""
+    descriptor, name = tempfile.mkstemp(prefix="capture-", suffix=suffix, dir=context.scratch)
+    return descriptor, Path(name)
+
+
+def copy_steady(path: Path, context: CaptureContext) -> Path:
+    """A scratch copy during whose making the file did not change."""
+    for _attempt in pauses(context):
+        descriptor = open_regular(path)
+        try:
+            before = wait_until_stat_counts(descriptor, context)
+            copy = copy_bytes(descriptor, before.size, context)
+            if signature(descriptor) == before and copy.stat().st_size == before.size:
+                return copy
+            os.unlink(copy)
+        finally:
+            os.close(descriptor)
+    raise keeps_changing(path, context)
+
+
+def copy_bytes(descriptor: int, size: int, context: CaptureContext) -> Path:
+    """The first ``size`` bytes of a file (fewer if it is shorter) in a scratch file."""
+    target, copy = new_scratch_file(context)
+    try:
+        position = 0
+        while position < size:
+            sent = os.sendfile(target, descriptor, position, min(size - position, 1 << 30))
+            if sent == 0:
+                break
+            position += sent
+    except BaseException:
+        os.unlink(copy)
+        raise
+    finally:
+        os.close(target)
+    return copy
+
+
+def digest(content: bytes) -> bytes:
+    """A digest to compare two reads by."""
+    return hashlib.sha256(content).digest()

@@ -1,0 +1,227 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Talking to one SQLite database: errors as ours, a deadline, facts and checks. Knows nothing of live writers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+from urllib.parse import quote
+
+from ..application import CheckLevel
+from ..errors import CaptureError, CheckError, SpaceError, TradekeepError
+from ..ports import Clock
+from .reading import open_regular
+
+MAGIC = b"SQLite format 3\0"
+NOT_A_DATABASE = "not a SQLite database (encrypted?)"
+_MOST_PROBLEMS = 20
+_MMAP_BYTES = 1 << 40
+_PROGRESS_OPCODES = 100_000
+
+# Some corrupt databases surface as these instead of sqlite3.Error.
+DATABASE_FAULTS = (sqlite3.Error, UnicodeError, MemoryError, OverflowError, ValueError)
+
+
+class Deadline:
+    """How long one database may take, waiting for locks included. Without a clock it never comes."""
+
+    def __init__(self, clock: Optional[Clock], seconds: float) -> None:
+        self._clock = clock
+        self.seconds = seconds
+        self._end = 0.0 if clock is None else clock.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds until the end, never negative."""
+        return self.seconds if self._clock is None else max(0.0, self._end - self._clock.monotonic())
+
+    @property
+    def over(self) -> bool:
+        """Whether the time is up."""
+        return self.left <= 0
+
+    def pause(self, seconds: float) -> None:
+        """Wait a little, but not beyond the end."""
+        if self._clock is not None:
+            self._clock.sleep(min(seconds, self.left))
+
+
+class Table(NamedTuple):
+    """A table whose rows can be counted; ``shown`` is its name as facts print it."""
+
+    name: str
+    shown: str
+
+
+@contextmanager
+def connected(path: Path, parameters: str, deadline: Deadline) -> Iterator[sqlite3.Connection]:
+    """A connection by URI (``parameters`` such as ``mode=ro``), in autocommit, closed in any case."""
+    uri = f"file:{quote(os.fsencode(os.path.abspath(path)))}?{parameters}"
+    with translated(path, deadline):
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=max(0.1, deadline.left))
+    try:
+        # Names and messages of damaged databases are not always UTF-8.
+        connection.text_factory = lambda raw: bytes(raw).decode("utf-8", "surrogateescape")
+        connection.set_progress_handler(lambda: int(deadline.over), _PROGRESS_OPCODES)
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextmanager
+def translated(path: Path, deadline: Deadline) -> Iterator[None]:
+    """Raise what SQLite and Python say of a database as the engine's own errors."""
+    try:
+        yield
+    except TradekeepError:
+        raise
+    except DATABASE_FAULTS as error:
+        raise _as_ours(error, path, deadline) from error
+
+
+def _as_ours(error: Exception, path: Path, deadline: Deadline) -> TradekeepError:
+    text = str(error)
+    if "locked" in text or "busy" in text:
+        return locked_error(path, deadline)
+    if "interrupted" in text:
+        return CaptureError(f"took longer than {deadline.seconds:g} s", path=path, hint="raise the deadline")
+    if "disk is full" in text:
+        return SpaceError("no space left for the copy of the database", path=path)
+    if "unable to open" in text or "readonly" in text or "disk I/O" in text or "authorization" in text:
+        return CaptureError(f"cannot be read: {text}", path=path, hint="run as root or as the owner of the file")
+    if "not a database" in text:
+        return CheckError(NOT_A_DATABASE, path=path)
+    return CheckError(f"damaged: {fault_text(error)}", path=path, hint="restore it from the last good backup")
+
+
+def locked_error(path: Path, deadline: Deadline) -> CaptureError:
+    """The error for a database that somebody does not let go of."""
+    return CaptureError(
+        f"locked by another process for {deadline.seconds:g} s", path=path, hint="end the long transaction, then retry"
+    )
+
+
+def fault_text(error: Exception) -> str:
+    """What an exception says, or its name where it says nothing."""
+    if isinstance(error, UnicodeError):
+        return "text that is not UTF-8"
+    return printable(str(error)) or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Text fit for JSON: lone surrogates (bytes that were not UTF-8) as escapes."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def quoted(name: str) -> str:
+    """A name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def pragma(connection: sqlite3.Connection, name: str) -> Any:
+    """The value of a pragma."""
+    row = connection.execute(f"PRAGMA {name}").fetchone()
+    return None if row is None else row[0]
+
+
+def countable_tables(connection: sqlite3.Connection) -> tuple[list[Table], list[str]]:
+    """Tables with rows of their own, and the names of those that cannot be asked.
+
+    A virtual table needs its extension and holds nothing itself: its shadow tables are ordinary ones.
+    """
+    tables: list[Table] = []
+    uncounted: list[str] = []
+    query = "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+    for name, sql in connection.execute(query + " ORDER BY name").fetchall():
+        table = Table(str(name), printable(str(name)))
+        virtual = re.match(r"\s*CREATE\s+VIRTUAL\b", str(sql), re.IGNORECASE) is not None
+        if virtual or "\0" in table.name or table.name != table.shown:
+            uncounted.append(table.shown)
+        else:
+            tables.append(table)
+    return tables, uncounted
+
+
+def count_rows(connection: sqlite3.Connection) -> dict[str, int]:
+    """Rows per table."""
+    tables, _uncounted = countable_tables(connection)
+    counts = {}
+    for table in tables:
+        query = f"SELECT count(*) FROM {quoted(table.name)}"  # noqa: S608 (an identifier cannot be a parameter)
+        counts[table.shown] = int(connection.execute(query).fetchone()[0])
+    return counts
+
+
+def schema_digest(connection: sqlite3.Connection) -> str:
+    """SHA-256 of the schema, blind to white space and to the order in which things were created."""
+    rows = connection.execute("SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_master").fetchall()
+    lines = sorted("\x1f".join(" ".join(printable(str(cell)).split()) for cell in row) for row in rows)
+    return hashlib.sha256("\x1e".join(lines).encode("utf-8")).hexdigest()
+
+
+def read_header(path: Path) -> bytes:
+    """The first hundred bytes. Never while this process has a connection open: closing would drop its locks."""
+    descriptor = open_regular(path)
+    try:
+        return os.pread(descriptor, 100, 0)
+    finally:
+        os.close(descriptor)
+
+
+def require_database(path: Path, header: bytes) -> None:
+    """Refuse what cannot be a database."""
+    if not header:
+        raise CaptureError("is empty (0 bytes)", path=path, hint="restore it from the last good backup")
+    if not header.startswith(MAGIC):
+        raise CheckError(NOT_A_DATABASE, path=path)
+
+
+def journal_mode_of(header: bytes) -> str:
+    """``wal`` or ``delete`` (any rollback journal), as the file itself records it."""
+    return "wal" if header[18:20] == b"\2\2" else "delete"
+
+
+def gather_facts(connection: sqlite3.Connection) -> dict[str, Any]:
+    """The facts that a manifest keeps."""
+    facts: dict[str, Any] = {
+        name: pragma(connection, name)
+        for name in ("page_count", "page_size", "user_version", "application_id", "encoding")
+    }
+    facts["tables"] = count_rows(connection)
+    facts["schema_sha256"] = schema_digest(connection)
+    _tables, uncounted = countable_tables(connection)
+    if uncounted:
+        facts["uncounted"] = uncounted
+    return facts
+
+
+def find_problems(connection: sqlite3.Connection, level: CheckLevel) -> tuple[str, ...]:
+    """What ``quick_check`` or ``integrity_check`` finds; empty when all is well."""
+    name = "integrity_check" if level is CheckLevel.FULL else "quick_check"
+    rows = connection.execute(f"PRAGMA {name}({_MOST_PROBLEMS})").fetchall()
+    found = [printable(str(row[0])) for row in rows]
+    return () if found == ["ok"] else tuple(found)
+
+
+def find_orphans(connection: sqlite3.Connection) -> tuple[str, ...]:
+    """Rows whose foreign key points nowhere, summed up by table."""
+    counts: dict[tuple[str, str], int] = {}
+    for row in connection.execute("PRAGMA foreign_key_check"):
+        key = (printable(str(row[0])), printable(str(row[2])))
+        counts[key] = counts.get(key, 0) + 1
+    return tuple(
+        f"{count} rows of {table} refer to missing rows of {parent}" for (table, parent), count in counts.items()
+    )
+
+
+def use_mmap(connection: sqlite3.Connection) -> None:
+    """Read through a memory map: only for private copies, as a mapped file that shrinks kills the process."""
+    connection.execute(f"PRAGMA mmap_size = {_MMAP_BYTES}")

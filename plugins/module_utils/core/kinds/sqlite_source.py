@@ -1,0 +1,200 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Reading a live SQLite database without leaving a trace.
+
+Throughout, the reader holds SQLite's own shared lock on the file. No other connection can then delete the
+sidecars, roll back a journal or switch the journal mode, so what is decided here stays true until the end:
+
+- ``-wal`` and ``-shm`` both exist: a read-only connection that may not write to the ``-shm`` either.
+- a WAL database without ``-wal``: all is in the main file; opened as immutable, which creates no sidecar. Should
+  a writer appear meanwhile it cannot remove its ``-wal`` again, and the copy is thrown away.
+- frames in a ``-wal`` without ``-shm``, or a hot journal: the leftovers of a crash. Recovering them is left to
+  the application: the files are copied, and SQLite recovers the copy.
+- a rollback journal: a read-only connection; the shared lock keeps writers out while pages are copied.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Optional
+
+from ..errors import CaptureError, ChangedWhileReadError
+from .base import CaptureContext
+from .reading import copy_bytes, open_regular, signature, signature_of
+from .sqlite_database import (
+    Deadline,
+    connected,
+    journal_mode_of,
+    locked_error,
+    require_database,
+    translated,
+)
+
+SIDECAR_SUFFIXES = ("-wal", "-shm", "-journal")
+
+# The byte ranges of SQLite's lock protocol (os.h: PENDING_BYTE, SHARED_FIRST, SHARED_SIZE).
+_PENDING_BYTE = 0x40000000
+_SHARED_FIRST = _PENDING_BYTE + 2
+_SHARED_SIZE = 510
+_WAL_HEADER = 32
+
+
+class Access(Enum):
+    """How the source is opened."""
+
+    LIVE = "mode=ro&readonly_shm=1"
+    IMMUTABLE = "mode=ro&immutable=1"
+    ROLLBACK = "mode=ro"
+    REPLICA = "mode=rw"
+
+
+def sidecar(path: Path, suffix: str) -> Path:
+    """The path of a sidecar."""
+    return path.with_name(path.name + suffix)
+
+
+@contextmanager
+def open_source(path: Path, context: CaptureContext, deadline: Deadline) -> Iterator[sqlite3.Connection]:
+    """A connection with a read transaction open, whose snapshot stays until the block ends.
+
+    Raises ChangedWhileReadError at the end when the database was replaced or came to life meanwhile.
+    """
+    descriptor = open_regular(path)
+    # The lock dies with the first descriptor that this process closes: the connection must be closed before.
+    try:
+        require_database(path, os.pread(descriptor, 100, 0))
+        _lock_shared(path, descriptor, deadline)
+        header = os.pread(descriptor, 100, 0)
+        access = _access(path, header)
+        before = signature(descriptor)
+        with _connected(path, descriptor, access, context, deadline) as connection:
+            yield connection
+        at_rest = access in (Access.IMMUTABLE, Access.REPLICA)
+        if at_rest and (signature(descriptor) != before or _access(path, header) is not access):
+            raise ChangedWhileReadError("came to life while it was read", path=path)
+        if _present(path) != (before.device, before.inode):
+            raise ChangedWhileReadError("was replaced while it was read", path=path)
+    finally:
+        os.close(descriptor)
+
+
+def _lock_shared(path: Path, descriptor: int, deadline: Deadline) -> None:
+    while True:
+        try:
+            # As SQLite does: the pending byte first, so that a waiting writer is not starved by readers.
+            fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, _PENDING_BYTE)
+            try:
+                fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, _SHARED_SIZE, _SHARED_FIRST)
+                return
+            finally:
+                fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, _PENDING_BYTE)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise CaptureError(f"cannot be locked: {error.strerror}", path=path) from error
+        if deadline.over:
+            raise locked_error(path, deadline)
+        deadline.pause(0.05)
+
+
+def _access(path: Path, header: bytes) -> Access:
+    if journal_mode_of(header) != "wal":
+        return Access.ROLLBACK
+    frames = _size(sidecar(path, "-wal"))
+    if frames is None:
+        return Access.IMMUTABLE
+    if _size(sidecar(path, "-shm")) is not None:
+        return Access.LIVE
+    return Access.REPLICA if frames > _WAL_HEADER else Access.IMMUTABLE
+
+
+def _size(path: Path) -> Optional[int]:
+    try:
+        return os.lstat(path).st_size
+    except FileNotFoundError:
+        return None
+
+
+def _present(path: Path) -> Optional[tuple[int, int]]:
+    try:
+        status = signature_of(os.lstat(path))
+    except FileNotFoundError:
+        return None
+    return status.device, status.inode
+
+
+@contextmanager
+def _connected(
+    path: Path, descriptor: int, access: Access, context: CaptureContext, deadline: Deadline
+) -> Iterator[sqlite3.Connection]:
+    with ExitStack() as stack:
+        if access is Access.REPLICA:
+            connection = stack.enter_context(_replica(path, descriptor, context, deadline))
+        else:
+            connection = stack.enter_context(connected(path, access.value, deadline))
+            try:
+                with translated(path, deadline):
+                    _begin(connection)
+            except CaptureError as error:
+                if "readonly" not in error.message:
+                    raise
+                connection.close()
+                connection = stack.enter_context(_second_choice(path, descriptor, access, context, deadline))
+        with translated(path, deadline):
+            yield connection
+
+
+@contextmanager
+def _second_choice(
+    path: Path, descriptor: int, access: Access, context: CaptureContext, deadline: Deadline
+) -> Iterator[sqlite3.Connection]:
+    """Where a strictly read-only connection is refused: a hot journal, or a ``-shm`` that needs a read mark."""
+    if access is Access.ROLLBACK:
+        with _replica(path, descriptor, context, deadline) as connection:
+            yield connection
+        return
+    with connected(path, Access.ROLLBACK.value, deadline) as connection:
+        with translated(path, deadline):
+            _begin(connection)
+        yield connection
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN")
+    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+
+
+@contextmanager
+def _replica(path: Path, descriptor: int, context: CaptureContext, deadline: Deadline) -> Iterator[sqlite3.Connection]:
+    """A connection to a copy of the file and its sidecars, in which SQLite has recovered what a crash left."""
+    made: list[Path] = []
+    try:
+        copy = copy_bytes(descriptor, os.fstat(descriptor).st_size, context)
+        made += [copy, *(sidecar(copy, suffix) for suffix in SIDECAR_SUFFIXES)]
+        for suffix in ("-wal", "-journal"):
+            if _size(sidecar(path, suffix)) is not None:
+                _copy_sidecar(sidecar(path, suffix), sidecar(copy, suffix), context)
+        with connected(copy, Access.REPLICA.value, deadline) as connection:
+            with translated(path, deadline):
+                _begin(connection)
+            yield connection
+    finally:
+        for leftover in made:
+            if _size(leftover) is not None:
+                os.unlink(leftover)
+
+
+def _copy_sidecar(source: Path, target: Path, context: CaptureContext) -> None:
+    descriptor = open_regular(source)
+    try:
+        copy = copy_bytes(descriptor, os.fstat(descriptor).st_size, context)
+    finally:
+        os.close(descriptor)
+    os.rename(copy, target)
