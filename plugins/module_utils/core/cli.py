@@ -1,0 +1,130 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""The on-host door: ``tradekeep ...``.
+
+Reads the command line, carries out one command and says how it went: people's text and progress on standard error,
+``--json`` one object on standard output, and the exit status of ``errors.ExitStatus``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, Optional, TextIO
+
+from .command_line import build_parser
+from .commands import carry_out
+from .errors import ExitStatus, TradekeepError, one_line
+from .faults import foreseen
+from .host.runner import SubprocessRunner, SystemClock
+from .operations.outcome import Outcome
+from .ports import Ports, Progress
+from .signals import interruptible
+from .terminal import Bar, NotesOnly, is_terminal
+from .version import VERSION
+
+
+def main(
+    argv: Optional[Sequence[str]] = None,
+    *,
+    config_dir: str = "/etc/tradekeep",
+    stdout: Optional[TextIO] = None,
+    stderr: Optional[TextIO] = None,
+) -> int:
+    """Carry out one command line and return the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    door = _Door(sys.stdout if stdout is None else stdout, sys.stderr if stderr is None else stderr)
+    try:
+        return int(door.serve(words, config_dir))
+    except BrokenPipeError:
+        # The reader went away (`| head`); what was to be done has been done.
+        _discard_output()
+        return int(door.status)
+
+
+class _Door:
+    """Where a command's answer goes."""
+
+    def __init__(self, stdout: TextIO, stderr: TextIO) -> None:
+        self._stdout = stdout
+        self._stderr = stderr
+        self._json = False
+        self._command: Optional[str] = None
+        self.status = ExitStatus.DONE
+
+    def serve(self, words: Sequence[str], config_dir: str) -> ExitStatus:
+        """Carry out the command; every error becomes one line and an exit status."""
+        # Known before parsing, so that a usage error is reported in the form that was asked for.
+        self._json = "--json" in words
+        try:
+            with interruptible():
+                arguments = build_parser(config_dir=config_dir, version=VERSION).parse_args(words)
+                self._command = _full_name(arguments)
+                return self._answer(carry_out(arguments, self._ports(arguments)))
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            known = foreseen(error)
+            return self._unforeseen(error) if known is None else self._failed(known)
+
+    def _ports(self, arguments: argparse.Namespace) -> Ports:
+        bar = is_terminal(self._stderr) and not arguments.no_progress and not arguments.json
+        progress: Progress = Bar(self._stderr) if bar else NotesOnly(self._stderr)
+        return Ports(runner=SubprocessRunner(), clock=SystemClock(), progress=progress)
+
+    def _answer(self, outcome: Outcome) -> ExitStatus:
+        self.status = outcome.status
+        for line in outcome.lines:
+            self._stderr.write(line + "\n")
+        self._stderr.flush()
+        self._print_object({"changed": outcome.changed, "record": outcome.record})
+        return outcome.status
+
+    def _failed(self, error: TradekeepError) -> ExitStatus:
+        self.status = error.exit_status
+        self._stderr.write(f"tradekeep: {error}\n")
+        self._stderr.flush()
+        self._print_object({"changed": False, "error": error.as_dict()})
+        return error.exit_status
+
+    def _unforeseen(self, error: Exception) -> ExitStatus:
+        # A mistake in the program: nobody can promise anything about the data, so a person must look. The traceback is
+        # the only trace there is of it and follows the line.
+        message = one_line(f"internal error: {type(error).__name__}: {error}")
+        self._stderr.write("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+        hint = "run 'tradekeep recover' to see the state of the data, and report the lines above"
+        self._stderr.write(f"tradekeep: {message} ({hint})\n")
+        self._stderr.flush()
+        self.status = ExitStatus.NEEDS_PERSON
+        described = {"message": message, "path": None, "hint": hint, "exit_status": int(self.status)}
+        self._print_object({"changed": False, "error": described})
+        return self.status
+
+    def _print_object(self, content: dict[str, Any]) -> None:
+        if not self._json:
+            return
+        answer = {"command": self._command, "exit_status": int(self.status), **content}
+        # ASCII only: a file's name may hold bytes that no encoding can print.
+        self._stdout.write(json.dumps(answer, ensure_ascii=True, sort_keys=True) + "\n")
+        self._stdout.flush()
+
+
+def _full_name(arguments: argparse.Namespace) -> str:
+    subcommand = getattr(arguments, "subcommand", None)
+    return f"{arguments.command} {subcommand}" if subcommand else str(arguments.command)
+
+
+def _discard_output() -> None:
+    """Let the interpreter's last flush of standard output go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            os.dup2(nowhere, stream.fileno())
+        except (OSError, ValueError):
+            continue
+    os.close(nowhere)

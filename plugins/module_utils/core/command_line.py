@@ -1,0 +1,154 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""What can be said to ``tradekeep`` on a command line."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NoReturn
+
+from .application import Tier
+from .errors import UsageError
+
+DESCRIPTION = "Keeps the data of trading bots: trees, consistent backups, proven restores."
+EPILOG = """exit status:
+  0  done, or nothing to do
+  1  findings: a check failed, or something drifted
+  2  wrong usage or configuration
+  3  the operation failed and the data is as it was
+  4  the operation failed and needs a person; the message says what to do
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports wrong usage as the engine's error, so that ``--json`` answers with an object for it too."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, hint=f"see {self.prog} --help")
+
+
+def build_parser(*, config_dir: str, version: str) -> argparse.ArgumentParser:
+    """The whole command line; ``config_dir`` is where configurations are looked for."""
+    parser = _Parser(
+        prog="tradekeep",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(config=None, app=None, json=False, no_progress=False, config_dir=config_dir)
+    parser.add_argument("--version", action="version", version=f"tradekeep {version}")
+    common = _common_options()
+    _copy_options(common, parser)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for add in (_config, _tree, _list, _backup, _verify, _restore, _recover, _prune, _db):
+        add(commands, common)
+    return parser
+
+
+def _common_options() -> argparse.ArgumentParser:
+    """Options that may stand before the command and after it; SUPPRESS keeps the later from resetting the earlier."""
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    which = common.add_mutually_exclusive_group()
+    which.add_argument("--config", metavar="FILE", help="configuration of the application")
+    which.add_argument("--app", metavar="NAME", help="name of the application; needed only where several are configured")
+    common.add_argument("--json", action="store_true", help="print one JSON object on standard output, nothing else")
+    common.add_argument("--no-progress", action="store_true", help="no progress bar, even on a terminal")
+    return common
+
+
+def _copy_options(common: argparse.ArgumentParser, parser: argparse.ArgumentParser) -> None:
+    for action in common._actions:
+        parser._add_action(action)
+
+
+def _command(commands: Any, common: argparse.ArgumentParser, name: str, purpose: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, parents=[common], help=purpose, description=purpose, allow_abbrev=False
+    )
+    return parser
+
+
+def _subcommand(command: argparse.ArgumentParser, common: argparse.ArgumentParser) -> Any:
+    return command.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True, parser_class=_Parser)
+
+
+def _dry_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done; write nothing")
+
+
+def _passphrase(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--passphrase-file", metavar="FILE", help="read the passphrase of the backup from this file")
+
+
+def _config(commands: Any, common: argparse.ArgumentParser) -> None:
+    config = _command(commands, common, "config", "check or show the configuration")
+    subcommands = _subcommand(config, common)
+    _command(subcommands, common, "check", "check the configuration and what it refers to on this host")
+    show = _command(subcommands, common, "show", "print the configuration, or a built-in profile, as JSON")
+    show.add_argument("profile", nargs="?", metavar="PROFILE", help="a built-in profile instead of what is configured")
+
+
+def _tree(commands: Any, common: argparse.ArgumentParser) -> None:
+    tree = _command(commands, common, "tree", "compare the data tree with the profile")
+    tree.add_argument("--fix", action="store_true", help="create what is missing and mend owners and modes")
+
+
+def _list(commands: Any, common: argparse.ArgumentParser) -> None:
+    _command(commands, common, "list", "list the backups, newest first")
+
+
+def _backup(commands: Any, common: argparse.ArgumentParser) -> None:
+    backup = _command(commands, common, "backup", "make a backup and prove it")
+    backup.add_argument("--tier", choices=[tier.value for tier in Tier], default=Tier.MANUAL.value, help="default: manual")
+    backup.add_argument("--name", metavar="NAME", help="added to the file's name; a named backup is never pruned")
+    backup.add_argument("--encrypt", action="store_true", default=None, help="encrypt it, whatever the tier says")
+    backup.add_argument("--output", metavar="DIR", help="write it there instead of the backup directory")
+    backup.add_argument(
+        "--allow-row-loss", action="store_true", help="accept that a database lost many of its rows since the last backup"
+    )
+    _dry_run(backup)
+
+
+def _verify(commands: Any, common: argparse.ArgumentParser) -> None:
+    verify = _command(commands, common, "verify", "check a backup against its checksum and its manifest")
+    verify.add_argument("backup", metavar="BACKUP", help="a name, a path, latest, or all (the one longest unverified first)")
+    verify.add_argument("--deep", action="store_true", help="also open every database, document and log")
+    _passphrase(verify)
+
+
+def _restore(commands: Any, common: argparse.ArgumentParser) -> None:
+    restore = _command(commands, common, "restore", "put a backup in the place of the live data, or somewhere else")
+    restore.add_argument("backup", metavar="BACKUP", help="a name, a path, or latest")
+    restore.add_argument(
+        "--component", metavar="NAME", action="append", default=[], dest="components", help="only this component; repeatable"
+    )
+    restore.add_argument(
+        "--path", metavar="GLOB", action="append", default=[], dest="paths", help="only paths that match; repeatable"
+    )
+    restore.add_argument("--to", metavar="DIR", help="restore into this directory; live data and services are left alone")
+    _passphrase(restore)
+    _dry_run(restore)
+
+
+def _recover(commands: Any, common: argparse.ArgumentParser) -> None:
+    recover = _command(commands, common, "recover", "finish or undo what a crash left behind")
+    _dry_run(recover)
+
+
+def _prune(commands: Any, common: argparse.ArgumentParser) -> None:
+    prune = _command(commands, common, "prune", "remove the backups that the retention rules do not keep")
+    _dry_run(prune)
+
+
+def _db(commands: Any, common: argparse.ArgumentParser) -> None:
+    database = _command(commands, common, "db", "check or optimize the live SQLite databases")
+    subcommands = _subcommand(database, common)
+    check = _command(subcommands, common, "check", "check databases; nothing is written")
+    check.add_argument("paths", nargs="*", metavar="PATH", help="default: every database of the application")
+    check.add_argument("--full", action="store_true", help="full integrity check instead of the quick one")
+    check.add_argument("--foreign-keys", action="store_true", help="also look for rows whose parents are missing")
+    optimize = _command(subcommands, common, "optimize", "ANALYZE and VACUUM databases")
+    optimize.add_argument("paths", nargs="*", metavar="PATH", help="default: every database of the application")
+    _dry_run(optimize)

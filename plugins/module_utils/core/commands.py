@@ -1,0 +1,127 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Each command of ``tradekeep``, as one call of the operation behind it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Callable
+
+from .application import Application, CheckLevel
+from .configuration import load_application
+from .operations.backup import backup
+from .operations.catalog import list_backups
+from .operations.configured import check_configuration, show_configuration, show_profile
+from .operations.databases import check_databases, optimize_databases
+from .operations.outcome import Outcome
+from .operations.prune import prune
+from .operations.recover import recover
+from .operations.restore import restore
+from .operations.tree import tree
+from .operations.verify import verify
+from .ports import Ports
+
+_Command = Callable[[argparse.Namespace, Application, Ports], Outcome]
+
+
+def carry_out(arguments: argparse.Namespace, ports: Ports) -> Outcome:
+    """Carry out a parsed command line."""
+    name = arguments.command
+    if name == "config" and arguments.subcommand == "show" and arguments.profile:
+        return show_profile(arguments.profile)
+    if name in ("config", "db"):
+        name = f"{name} {arguments.subcommand}"
+    application = load_application(
+        config_file=arguments.config, app=arguments.app, config_dir=arguments.config_dir
+    )
+    return _COMMANDS[name](arguments, application, ports)
+
+
+def _config_check(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    return check_configuration(application, ports)
+
+
+def _config_show(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    return show_configuration(application)
+
+
+def _tree(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    return tree(application, ports, fix=arguments.fix)
+
+
+def _list(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    return list_backups(application, ports)
+
+
+def _backup(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    return backup(
+        application,
+        ports,
+        tier=arguments.tier,
+        name=arguments.name,
+        encrypt=arguments.encrypt,
+        output=arguments.output,
+        allow_row_loss=arguments.allow_row_loss,
+        dry_run=arguments.dry_run,
+    )
+
+
+def _verify(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    return verify(
+        application,
+        ports,
+        reference=arguments.backup,
+        deep=arguments.deep,
+        passphrase_file=arguments.passphrase_file,
+    )
+
+
+def _restore(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    return restore(
+        application,
+        ports,
+        reference=arguments.backup,
+        components=tuple(arguments.components),
+        paths=tuple(arguments.paths),
+        to=arguments.to,
+        passphrase_file=arguments.passphrase_file,
+        dry_run=arguments.dry_run,
+    )
+
+
+def _recover(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    return recover(application, ports, dry_run=arguments.dry_run)
+
+
+def _prune(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    return prune(application, ports, dry_run=arguments.dry_run)
+
+
+def _db_check(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    return check_databases(
+        application,
+        ports,
+        paths=tuple(arguments.paths),
+        level=CheckLevel.FULL if arguments.full else CheckLevel.QUICK,
+        foreign_keys=arguments.foreign_keys,
+    )
+
+
+def _db_optimize(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    return optimize_databases(application, ports, paths=tuple(arguments.paths), dry_run=arguments.dry_run)
+
+
+_COMMANDS: dict[str, _Command] = {
+    "config check": _config_check,
+    "config show": _config_show,
+    "tree": _tree,
+    "list": _list,
+    "backup": _backup,
+    "verify": _verify,
+    "restore": _restore,
+    "recover": _recover,
+    "prune": _prune,
+    "db check": _db_check,
+    "db optimize": _db_optimize,
+}

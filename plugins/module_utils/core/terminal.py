@@ -1,0 +1,101 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Progress for people: a bar where there is a terminal to show it on, else only the lines worth keeping."""
+
+from __future__ import annotations
+
+import time
+from typing import Optional, TextIO
+
+from .errors import one_line
+from .operations.text import human_bytes
+
+_REDRAW_SECONDS = 0.1
+_BAR = 24
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether somebody looks at the stream; False in a unit, a pipe and a closed stream."""
+    try:
+        return stream.isatty()
+    except (ValueError, AttributeError):
+        return False
+
+
+class NotesOnly:
+    """Progress without a bar: only the lines worth keeping in a log."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def start(self, label: str, total: Optional[int] = None, unit: str = "bytes") -> None:
+        """Nothing."""
+
+    def advance(self, amount: int) -> None:
+        """Nothing."""
+
+    def finish(self) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
+        """One line."""
+        self._stream.write(f"tradekeep: {one_line(text)}\n")
+        self._stream.flush()
+
+
+class Bar:
+    """One line that is redrawn at most ten times a second."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._label = ""
+        self._total: Optional[int] = None
+        self._unit = "bytes"
+        self._done = 0
+        self._drawn = 0
+        self._drawn_at = 0.0
+
+    def start(self, label: str, total: Optional[int] = None, unit: str = "bytes") -> None:
+        """A new phase on the same line."""
+        self._label, self._total, self._unit, self._done = one_line(label), total, unit, 0
+        self._draw()
+
+    def advance(self, amount: int) -> None:
+        """More is done."""
+        self._done += amount
+        if time.monotonic() - self._drawn_at >= _REDRAW_SECONDS:
+            self._draw()
+
+    def finish(self) -> None:
+        """The line is left empty: the account that follows says how it went."""
+        self._clear()
+
+    def note(self, text: str) -> None:
+        """A line above the bar."""
+        self._clear()
+        self._stream.write(f"tradekeep: {one_line(text)}\n")
+        self._stream.flush()
+
+    def _draw(self) -> None:
+        text = f"{self._label} {self._amount()}"
+        self._stream.write("\r" + text.ljust(self._drawn))
+        self._stream.flush()
+        self._drawn, self._drawn_at = len(text), time.monotonic()
+
+    def _clear(self) -> None:
+        if self._drawn:
+            self._stream.write("\r" + " " * self._drawn + "\r")
+            self._stream.flush()
+            self._drawn = 0
+
+    def _amount(self) -> str:
+        if not self._total:
+            return self._shown(self._done)
+        share = min(1.0, self._done / self._total)
+        filled = int(share * _BAR)
+        bar = "#" * filled + "." * (_BAR - filled)
+        return f"[{bar}] {share:4.0%} {self._shown(self._done)} of {self._shown(self._total)}"
+
+    def _shown(self, count: int) -> str:
+        return human_bytes(count) if self._unit == "bytes" else f"{count} {self._unit}"

@@ -1,0 +1,84 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What stands between a module and the engine: ports on one side, one answer or one error on the other."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Optional
+
+from .core.errors import ExitStatus, TradekeepError
+from .core.faults import foreseen
+from .core.host.runner import SubprocessRunner, SystemClock
+from .core.operations.outcome import Outcome
+from .core.ports import Ports
+from .core.signals import interruptible
+
+Answer = tuple[bool, dict[str, Any], dict[str, Any]]
+"""Changed, record, diff."""
+
+
+_SHOWN = 5
+"""So many lines of an account fit into one message."""
+
+
+class FailedOutcome(TradekeepError):
+    """An operation came to its end and found something that a play must not pass over."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(_summary(outcome.lines))
+        self.exit_status = outcome.status
+        self.outcome = outcome
+
+
+def _summary(lines: tuple[str, ...]) -> str:
+    if not lines:
+        return "the operation found problems"
+    more = f"; and {len(lines) - _SHOWN} more lines in the record" if len(lines) > _SHOWN else ""
+    return "; ".join(line.strip() for line in lines[:_SHOWN]) + more
+
+
+class WarningProgress:
+    """Progress of a module: nothing can be shown, and what is worth noting becomes a warning."""
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self.note = warn
+
+    def start(self, label: str, total: Optional[int] = None, unit: str = "bytes") -> None:
+        """Nothing."""
+
+    def advance(self, amount: int) -> None:
+        """Nothing."""
+
+    def finish(self) -> None:
+        """Nothing."""
+
+
+def answer(outcome: Outcome) -> Answer:
+    """An operation's outcome as a module's answer; raises FailedOutcome for findings and worse."""
+    if outcome.status != ExitStatus.DONE:
+        raise FailedOutcome(outcome)
+    return outcome.changed, outcome.record, {"before": outcome.before, "after": outcome.after}
+
+
+def serve(module: Any, run: Callable[[Any, Ports], Answer]) -> None:
+    """Run a module to its end: one answer, or one line that says what went wrong."""
+    ports = Ports(runner=SubprocessRunner(), clock=SystemClock(), progress=WarningProgress(module.warn))
+    try:
+        with interruptible():
+            changed, record, diff = run(module, ports)
+    except FailedOutcome as failed:
+        _fail(module, failed, changed=failed.outcome.changed, record=failed.outcome.record)
+    except Exception as error:
+        known = foreseen(error)
+        if known is None:
+            raise
+        _fail(module, known, changed=False, record={})
+    else:
+        module.exit_json(changed=changed, record=record, exit_status=int(ExitStatus.DONE), diff=diff)
+
+
+def _fail(module: Any, error: TradekeepError, *, changed: bool, record: dict[str, Any]) -> None:
+    module.fail_json(
+        msg=str(error), changed=changed, record=record, error=error.as_dict(), exit_status=int(error.exit_status)
+    )

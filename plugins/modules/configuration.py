@@ -1,0 +1,120 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The configuration of an application."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: configuration
+short_description: Install the configuration of an application
+version_added: 0.1.0
+description:
+  - Writes C(<config_dir>/<app>.json), which the C(tradekeep) command reads. It is validated before it replaces what is there.
+  - Creates the directories of configurations, state and backups where they are missing, the latter two for their owner alone.
+extends_documentation_fragment:
+  - tradekeep.ops.common
+  - tradekeep.ops.definition
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+  platform:
+    platforms: linux
+options:
+  state:
+    description:
+      - Whether the configuration is there.
+      - With V(absent) the configuration alone is removed. Data, backups and records stay.
+    type: str
+    choices: [present, absent]
+    default: present
+seealso:
+  - module: tradekeep.ops.runtime
+  - module: tradekeep.ops.units
+"""
+
+EXAMPLES = r"""
+- name: Configure an application
+  tradekeep.ops.configuration:
+    profile: kalshi
+    gpg_recipients:
+      - /etc/tradekeep/keys/operator.asc
+"""
+
+RETURN = r"""
+record:
+  description: The configuration's place and digest.
+  returned: always
+  type: dict
+  contains:
+    path:
+      description: Path of the configuration.
+      returned: success
+      type: str
+    sha256:
+      description: Digest of the configuration, or none where it is absent.
+      returned: success
+      type: str
+    application:
+      description: Name of the application.
+      returned: success
+      type: str
+    directories:
+      description: Directories that were missing.
+      returned: success
+      type: list
+      elements: str
+exit_status:
+  description: The exit status that the C(tradekeep) command gives for the same outcome. V(0) is success.
+  returned: always
+  type: int
+  sample: 0
+error:
+  description: What went wrong, with C(message), C(path), C(hint) and C(exit_status).
+  returned: failure, unless the operation ended and found problems
+  type: dict
+  sample:
+    message: another run holds the lock
+    path: /var/lib/tradekeep/kalshi/lock
+    hint: wait for it to end
+    exit_status: 3
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.arguments import definition_spec
+from ..module_utils.core.installation import install_configuration
+from ..module_utils.core.ports import Ports
+from ..module_utils.definition import defined_application
+from ..module_utils.door import Answer, answer, serve
+
+
+STATE: dict[str, Any] = {"type": "str", "choices": ["present", "absent"], "default": "present"}
+
+
+def run(module: Any, ports: Ports) -> Answer:
+    """Install or remove the configuration."""
+    application = defined_application(module.params)
+    return answer(
+        install_configuration(
+            application,
+            present=module.params["state"] == "present",
+            dry_run=module.check_mode,
+        )
+    )
+
+
+def main() -> None:
+    """Build the module and serve it."""
+    serve(AnsibleModule(argument_spec=definition_spec(state=STATE), supports_check_mode=True), run)
+
+
+if __name__ == "__main__":
+    main()

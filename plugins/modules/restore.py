@@ -1,0 +1,135 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A restore, as one transaction."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: restore
+short_description: Restore a backup
+version_added: 0.1.0
+description:
+  - Verifies and unpacks a backup beside the data, stops the services, exchanges old and new by rename, starts the services again and sees that they stay up. On any failure everything is put back.
+  - A safety backup of the present data is made first. Restoring what is already there changes nothing and stops no service.
+extends_documentation_fragment:
+  - tradekeep.ops.common
+  - tradekeep.ops.configured
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+  platform:
+    platforms: linux
+options:
+  backup:
+    description: A name, a path on the host, or V(latest).
+    type: str
+    default: latest
+  components:
+    description: Restore these components alone.
+    type: list
+    elements: str
+    default: []
+  paths:
+    description: Restore what matches these globs alone, relative to the root of the application.
+    type: list
+    elements: str
+    default: []
+  to:
+    description: Restore into this directory. The live data and the services are left alone.
+    type: path
+  passphrase_file:
+    description: File on the host with the passphrase, where it is not the configured one.
+    type: path
+seealso:
+  - module: tradekeep.ops.backup_info
+  - module: tradekeep.ops.recover
+  - module: tradekeep.ops.verify
+"""
+
+EXAMPLES = r"""
+- name: Restore the newest backup
+  tradekeep.ops.restore:
+    app: kalshi
+  async: 7200
+  poll: 5
+
+- name: Look at the preferences of an older one
+  tradekeep.ops.restore:
+    app: kalshi
+    backup: user_data_20260101_020000.tar.gz
+    components:
+      - preferences
+    to: /root/look
+"""
+
+RETURN = r"""
+record:
+  description: What was restored, and the safety backup that was made before.
+  returned: always
+  type: dict
+exit_status:
+  description: The exit status that the C(tradekeep) command gives for the same outcome. V(0) is success.
+  returned: always
+  type: int
+  sample: 0
+error:
+  description: What went wrong, with C(message), C(path), C(hint) and C(exit_status).
+  returned: failure, unless the operation ended and found problems
+  type: dict
+  sample:
+    message: another run holds the lock
+    path: /var/lib/tradekeep/kalshi/lock
+    hint: wait for it to end
+    exit_status: 3
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.arguments import configured_spec
+from ..module_utils.core.operations.restore import restore
+from ..module_utils.core.ports import Ports
+from ..module_utils.definition import configured_application
+from ..module_utils.door import Answer, answer, serve
+
+
+SPEC = configured_spec(
+    backup={"type": "str", "default": "latest"},
+    components={"type": "list", "elements": "str", "default": []},
+    paths={"type": "list", "elements": "str", "default": []},
+    to={"type": "path"},
+    passphrase_file={"type": "path", "no_log": False},
+)
+
+
+def run(module: Any, ports: Ports) -> Answer:
+    """Restore one backup."""
+    params = module.params
+    return answer(
+        restore(
+            configured_application(params),
+            ports,
+            reference=params["backup"],
+            components=tuple(params["components"]),
+            paths=tuple(params["paths"]),
+            to=params["to"],
+            passphrase_file=params["passphrase_file"],
+            dry_run=module.check_mode,
+        )
+    )
+
+
+def main() -> None:
+    """Build the module and serve it."""
+    serve(AnsibleModule(argument_spec=SPEC, supports_check_mode=True), run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The data tree of an application."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: tree
+short_description: Create and mend the data tree of an application
+version_added: 0.1.0
+description:
+  - Creates the directories that a profile names, gives directories and files their owners and modes, and writes first-time documents where none are.
+  - Installs credential files. A file that exists with another content is only replaced where O(credentials[].replace) says so, and the old one is kept.
+  - The whole tree is one execution of the module. A symlink in the tree is never followed.
+extends_documentation_fragment:
+  - tradekeep.ops.common
+  - tradekeep.ops.definition
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+  platform:
+    platforms: linux
+options:
+  credentials:
+    description: Files with secrets, installed with the owner and mode of their component.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: Path of the file, relative to O(root).
+        type: str
+        required: true
+      content:
+        description: Content of the file, encoded as Base64.
+        type: str
+        required: true
+      replace:
+        description: Replace a file that exists with another content. The old file is kept beside it.
+        type: bool
+        default: false
+seealso:
+  - module: tradekeep.ops.application_info
+"""
+
+EXAMPLES = r"""
+- name: Create the tree of a built-in profile
+  tradekeep.ops.tree:
+    profile: kalshi
+
+- name: Create the tree of a bot of your own and install its key
+  tradekeep.ops.tree:
+    profile:
+      extends: freqtrade
+      name: swing
+    root: /opt/swing/user_data
+    owner: swing
+    group: swing
+    credentials:
+      - path: config-private.json
+        content: "{{ lookup('ansible.builtin.file', 'secrets/config-private.json', rstrip=false) | b64encode }}"
+"""
+
+RETURN = r"""
+record:
+  description: What differed from the profile and was mended.
+  returned: always
+  type: dict
+exit_status:
+  description: The exit status that the C(tradekeep) command gives for the same outcome. V(0) is success.
+  returned: always
+  type: int
+  sample: 0
+error:
+  description: What went wrong, with C(message), C(path), C(hint) and C(exit_status).
+  returned: failure, unless the operation ended and found problems
+  type: dict
+  sample:
+    message: another run holds the lock
+    path: /var/lib/tradekeep/kalshi/lock
+    hint: wait for it to end
+    exit_status: 3
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.arguments import definition_spec
+from ..module_utils.core.errors import ExitStatus
+from ..module_utils.core.operations.tree import Credential, tree
+from ..module_utils.core.ports import Ports
+from ..module_utils.definition import decoded, defined_application
+from ..module_utils.door import Answer, answer, serve
+
+
+CREDENTIALS: dict[str, Any] = {
+    "type": "list",
+    "elements": "dict",
+    "default": [],
+    "options": {
+        "path": {"type": "str", "required": True},
+        "content": {"type": "str", "required": True, "no_log": True},
+        "replace": {"type": "bool", "default": False},
+    },
+}
+
+
+def credentials_of(items: list[dict[str, Any]]) -> tuple[Credential, ...]:
+    """The option O(credentials), decoded."""
+    return tuple(
+        Credential(path=item["path"], content=decoded(item["content"], item["path"]), replace=item["replace"]) for item in items
+    )
+
+
+def run(module: Any, ports: Ports) -> Answer:
+    """Compare the tree with its profile and, outside of check mode, mend it."""
+    application = defined_application(module.params)
+    credentials = credentials_of(module.params["credentials"])
+    if module.check_mode:
+        # Drift is what a real run would mend; an account that is missing is created before it.
+        planned = tree(application, ports, fix=False, credentials=credentials, assume_owner=True)
+        return answer(replace(planned, status=ExitStatus.DONE))
+    return answer(tree(application, ports, fix=True, credentials=credentials))
+
+
+def main() -> None:
+    """Build the module and serve it."""
+    serve(AnsibleModule(argument_spec=definition_spec(credentials=CREDENTIALS), supports_check_mode=True), run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The timers of an application."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: units
+short_description: Install the systemd timers of an application
+version_added: 0.1.0
+description:
+  - Writes, enables and starts the systemd services and timers that a profile's schedules ask for, and removes those that it no longer asks for.
+extends_documentation_fragment:
+  - tradekeep.ops.common
+  - tradekeep.ops.definition
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+  platform:
+    platforms: linux
+options:
+  state:
+    description: Whether the units are there.
+    type: str
+    choices: [present, absent]
+    default: present
+  unit_dir:
+    description: Directory of the units.
+    type: path
+    default: /etc/systemd/system
+seealso:
+  - module: tradekeep.ops.configuration
+"""
+
+EXAMPLES = r"""
+- name: Install the timers
+  tradekeep.ops.units:
+    profile: v6
+
+- name: Stop making backups of an application
+  tradekeep.ops.units:
+    profile: v6
+    state: absent
+"""
+
+RETURN = r"""
+record:
+  description: The units that are installed and what became of them.
+  returned: always
+  type: dict
+exit_status:
+  description: The exit status that the C(tradekeep) command gives for the same outcome. V(0) is success.
+  returned: always
+  type: int
+  sample: 0
+error:
+  description: What went wrong, with C(message), C(path), C(hint) and C(exit_status).
+  returned: failure, unless the operation ended and found problems
+  type: dict
+  sample:
+    message: another run holds the lock
+    path: /var/lib/tradekeep/kalshi/lock
+    hint: wait for it to end
+    exit_status: 3
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.arguments import definition_spec
+from ..module_utils.core.operations.units import install_units
+from ..module_utils.core.ports import Ports
+from ..module_utils.definition import defined_application
+from ..module_utils.door import Answer, answer, serve
+
+
+STATE: dict[str, Any] = {"type": "str", "choices": ["present", "absent"], "default": "present"}
+UNIT_DIR: dict[str, Any] = {"type": "path", "default": "/etc/systemd/system"}
+
+
+def run(module: Any, ports: Ports) -> Answer:
+    """Install or remove the units."""
+    application = defined_application(module.params)
+    params = module.params
+    return answer(
+        install_units(
+            application,
+            ports,
+            unit_dir=params["unit_dir"],
+            present=params["state"] == "present",
+            dry_run=module.check_mode,
+        )
+    )
+
+
+def main() -> None:
+    """Build the module and serve it."""
+    serve(AnsibleModule(argument_spec=definition_spec(state=STATE, unit_dir=UNIT_DIR), supports_check_mode=True), run)
+
+
+if __name__ == "__main__":
+    main()
