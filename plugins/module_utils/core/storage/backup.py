@@ -163,9 +163,7 @@ def _read_checksum(path: Path, archive: str, problems: list[str]) -> Optional[st
     return match[1]
 
 
-def _compare(
-    status: os.stat_result, sidecar: Mapping[str, Any], listed: Optional[str], problems: list[str]
-) -> None:
+def _compare(status: os.stat_result, sidecar: Mapping[str, Any], listed: Optional[str], problems: list[str]) -> None:
     if not stat.S_ISREG(status.st_mode):
         problems.append("not a regular file")
     elif "size" in sidecar and sidecar["size"] != status.st_size:

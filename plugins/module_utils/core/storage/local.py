@@ -51,7 +51,7 @@ __all__ = ["Backup", "LocalCatalog"]
 ATTEMPTS_AT_NAMES = 60
 _LINK_UNSUPPORTED = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _TEMPORARY_OWNER = re.compile(r"\.(\d+)-([0-9a-f]{8})\.part")
-_SCRATCH_OWNER = re.compile(r"\.tradekeep-(?:scratch-|new-)?(\d+)-\w+")
+_SCRATCH_OWNER = re.compile(r"\.tradekeep-(?:[a-z]+-)?(\d+)-\w+")
 
 
 class LocalCatalog:
@@ -146,7 +146,7 @@ class LocalCatalog:
         self.records.update(self._key(backup.path), released=True)
 
     def remove(self, backup: Backup) -> None:
-        """Delete an archive and its sidecars, the archive first, so that a half-deleted one cannot pass for a backup."""
+        """Delete an archive and its sidecars; the archive first, so that half of one cannot pass for a backup."""
         with os_errors():
             for name in (backup.name, *sidecars_of(backup.name)):
                 with contextlib.suppress(FileNotFoundError):
@@ -208,11 +208,11 @@ class LocalCatalog:
 
     # Inner parts
 
-    def _names(self) -> list[str]:
+    def _names(self) -> tuple[str, ...]:
         try:
-            return sorted(os.listdir(self.directory))  # noqa: PTH208 (names, a hundred thousand of them perhaps)
+            return tuple(sorted(os.listdir(self.directory)))
         except FileNotFoundError:
-            return []
+            return ()
         except OSError as error:
             raise failure_of(error, self.directory) from error
 
@@ -234,9 +234,7 @@ class LocalCatalog:
         newest = next((item for item in backups if item.good), None)
         if newest is None:
             because = f"none of {len(backups)} is verified" if backups else "there is none yet"
-            raise TradekeepError(
-                f"no backup to rely on: {because}", path=self.directory, hint="run 'tradekeep backup'"
-            )
+            raise TradekeepError(f"no backup to rely on: {because}", path=self.directory, hint="run 'tradekeep backup'")
         return newest
 
     def _publish_under_free_name(self, temporary: Path, parsed: ParsedName, sidecar: Mapping[str, Any]) -> Path:

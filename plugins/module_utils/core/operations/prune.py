@@ -1,0 +1,128 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Removing the backups that no rule keeps, and refusing to when anything is doubtful."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Optional
+
+from ..application import Application
+from ..errors import ExitStatus
+from ..ports import Ports
+from ..storage.backup import iso, parse_iso
+from ..storage.local import LocalCatalog
+from ..transaction.lock import application_lock
+from .listing import shorten
+from .outcome import Outcome
+from .retention import FUTURE_TOLERANCE, Decision, decide, is_future
+from .text import human_bytes, table
+
+
+def prune(application: Application, ports: Ports, *, dry_run: bool) -> Outcome:
+    """Remove what retention does not keep. Refuses (FINDINGS, nothing removed) unless the newest backup is good.
+
+    dry_run: only explain; takes no lock and writes nothing.
+    """
+    catalog = LocalCatalog(application, ports.clock)
+    if dry_run:
+        return _prune(application, ports, catalog, dry_run=True)
+    with application_lock(
+        Path(application.application_state_dir),
+        operation="prune",
+        clock=ports.clock,
+        wait_seconds=600.0,
+        note=ports.progress.note,
+    ):
+        catalog.sweep_leftovers()
+        return _prune(application, ports, catalog, dry_run=False)
+
+
+def _prune(application: Application, ports: Ports, catalog: LocalCatalog, *, dry_run: bool) -> Outcome:
+    now = ports.clock.now()
+    decisions = decide(catalog.list(), application.profile.retention, now)
+    refusal = refuse(decisions, now, parse_iso(catalog.records.read().get("last_prune")))
+    doomed = [item for item in decisions if not item.keep]
+    if refusal is None and not dry_run:
+        _remove(ports, catalog, doomed)
+        if doomed:
+            catalog.refresh_latest()
+        catalog.records.set("last_prune", iso(now))
+    return _outcome(decisions, doomed if refusal is None else [], refusal, dry_run)
+
+
+def refuse(decisions: Sequence[Decision], now: datetime, last_prune: Optional[datetime]) -> Optional[str]:
+    """Why nothing may be removed now, or None."""
+    if last_prune is not None and now + FUTURE_TOLERANCE < last_prune:
+        return f"the clock went back: the last prune was at {iso(last_prune)}, now is {iso(now)}"
+    if not decisions:
+        return None
+    newest = decisions[0].backup
+    if is_future(newest, now):
+        return f"the newest backup is dated in the future: {newest.name}"
+    if not newest.good:
+        return f"the newest backup is not good: {newest.name}: {newest.problem or 'not verified'}"
+    if not any(item.keep and item.backup.good for item in decisions):
+        return "no good backup would be left"
+    return None
+
+
+def _remove(ports: Ports, catalog: LocalCatalog, doomed: Sequence[Decision]) -> None:
+    """The oldest first, so that an interrupted prune leaves the newer ones."""
+    ports.progress.start("pruning", len(doomed), "backups")
+    for decision in reversed(doomed):
+        ports.step(f"prune {decision.backup.name}")
+        catalog.remove(decision.backup)
+        ports.progress.advance(1)
+    ports.progress.finish()
+
+
+def _outcome(
+    decisions: Sequence[Decision], doomed: Sequence[Decision], refusal: Optional[str], dry_run: bool
+) -> Outcome:
+    freed = sum(item.backup.size for item in doomed)
+    record: dict[str, Any] = {
+        "removed": [item.backup.name for item in doomed],
+        "kept": [item.backup.name for item in decisions if item.keep or refusal is not None],
+        "freed": freed,
+        "refused": refusal,
+        "decisions": [
+            {"name": item.backup.name, "keep": item.keep, "reasons": list(item.reasons)} for item in decisions
+        ],
+    }
+    lines = explain(decisions) if dry_run or refusal is not None else []
+    lines += [f"note: {text}" for text in _remarks(decisions)]
+    if refusal is not None:
+        lines.append(f"nothing was removed: {refusal}")
+    else:
+        verb = "would remove" if dry_run else "removed"
+        lines.append(f"{verb} {len(doomed)} of {len(decisions)} backups, {human_bytes(freed)}")
+    return Outcome(
+        changed=bool(doomed),
+        record=record,
+        lines=tuple(lines),
+        before={"backups": sorted(item.backup.name for item in decisions)},
+        after={"backups": sorted(set(record["kept"]))},
+        status=ExitStatus.DONE if refusal is None else ExitStatus.FINDINGS,
+    )
+
+
+def explain(decisions: Sequence[Decision]) -> list[str]:
+    """Each decision on one line of at most 80 characters."""
+    rows = [
+        ["keep" if item.keep else "remove", shorten(item.backup.name, 44), shorten(", ".join(item.reasons), 26)]
+        for item in decisions
+    ]
+    return table(["what", "backup", "why"], rows) if rows else []
+
+
+def _remarks(decisions: Sequence[Decision]) -> list[str]:
+    """What is kept although no rule asks for it, so that somebody looks."""
+    return [
+        f"{item.backup.name}: {item.reasons[0]}"
+        for item in decisions
+        if item.reasons[0].startswith(("not counted", "dated"))
+    ]

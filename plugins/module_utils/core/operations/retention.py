@@ -1,0 +1,112 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Which backups to keep: restic's calendar buckets, decided from the backups' own dates.
+
+Of each day (ISO week, month; in UTC) that has a backup the newest one stands for it; days without a backup do not
+count. While a rule has not found as many as it may keep, it keeps the oldest backup too. ``within_days`` counts from
+the newest good backup, not from the clock. A rule only adds to what is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Callable, Optional
+
+from ..application import Retention
+from ..storage.backup import Backup
+
+FUTURE_TOLERANCE = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of one backup, and why."""
+
+    backup: Backup
+    keep: bool
+    reasons: tuple[str, ...]
+
+
+def decide(backups: Iterable[Backup], retention: Retention, now: datetime) -> tuple[Decision, ...]:
+    """Decide about every backup, newest first. Pure; ``now`` only tells which dates lie in the future.
+
+    Only good backups that are neither named nor future-dated are counted, and only such ones are ever removed.
+    """
+    ordered = sorted(backups, key=_age_order, reverse=True)
+    counted = [item for item in ordered if _set_aside(item, now) is None]
+    reasons = _reasons(counted, retention)
+    decisions = []
+    for item in ordered:
+        aside = _set_aside(item, now)
+        why = (aside,) if aside is not None else tuple(reasons[item.name])
+        decisions.append(Decision(item, bool(why), why or ("no rule keeps it",)))
+    return tuple(decisions)
+
+
+def is_future(backup: Backup, now: datetime) -> bool:
+    """Whether a backup claims to be made later than any clock error explains."""
+    return backup.moment > now + FUTURE_TOLERANCE
+
+
+def keeps_something(retention: Retention) -> bool:
+    """Whether any rule is set."""
+    return any(getattr(retention, item.name) > 0 for item in fields(retention))
+
+
+def _age_order(backup: Backup) -> tuple[datetime, str]:
+    return backup.moment, backup.name
+
+
+def _set_aside(backup: Backup, now: datetime) -> Optional[str]:
+    """Why a backup is kept without being counted, or None."""
+    if backup.pinned:
+        return "named"
+    if is_future(backup, now):
+        return "dated in the future"
+    if not backup.good:
+        return "not counted: " + (backup.problem or "not verified")
+    return None
+
+
+def _reasons(counted: Sequence[Backup], retention: Retention) -> dict[str, list[str]]:
+    reasons: dict[str, list[str]] = {item.name: [] for item in counted}
+    if not counted:
+        return reasons
+    reasons[counted[0].name].append("newest good")
+    if not keeps_something(retention):
+        for item in counted:
+            reasons[item.name].append("no retention rules")
+    for item in counted[: max(0, retention.keep_last)]:
+        reasons[item.name].append("last")
+    if retention.within_days > 0:
+        horizon = counted[0].moment - timedelta(days=retention.within_days)
+        for item in counted:
+            if item.moment >= horizon:
+                reasons[item.name].append("within")
+    _fill(reasons, counted, retention.daily, "daily", lambda moment: moment.strftime("%Y-%m-%d"))
+    _fill(reasons, counted, retention.weekly, "weekly", lambda moment: "{}-W{}".format(*moment.isocalendar()[:2]))
+    _fill(reasons, counted, retention.monthly, "monthly", lambda moment: moment.strftime("%Y-%m"))
+    return reasons
+
+
+def _fill(
+    reasons: dict[str, list[str]],
+    counted: Sequence[Backup],
+    places: int,
+    rule: str,
+    bucket: Callable[[datetime], str],
+) -> None:
+    """Give each bucket's newest backup a place, and the oldest backup one of those that are left."""
+    last = None
+    for item in counted:
+        if places <= 0:
+            return
+        current = bucket(item.moment)
+        oldest = item is counted[-1]
+        if current != last or oldest:
+            reasons[item.name].append(rule if current != last else f"{rule} (oldest)")
+            places -= 1
+        last = current
