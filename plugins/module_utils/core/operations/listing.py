@@ -62,7 +62,7 @@ def _row(item: Backup, now: datetime) -> list[str]:
     else:
         verified = f"{compact_age(item.verified_at, now)} ago {item.verified_level or ''}".rstrip()
     return [
-        shorten(item.name, 37),
+        shorten(item.name, 36),
         compact_bytes(item.size),
         compact_age(item.moment, now),
         shorten(item.tier or "-", 7),

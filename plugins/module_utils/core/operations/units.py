@@ -1,0 +1,175 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Installing and removing an application's systemd units, so that they are what its profile says."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..application import Application
+from ..errors import ConfigurationError, ServiceError
+from ..host.files import atomic_write, fsync_directory, os_errors
+from ..ports import Ports
+from .outcome import Outcome
+from .unit_files import HEADER, render_units
+
+__all__ = ["install_units", "render_units"]
+
+
+@dataclass(frozen=True)
+class UnitsPlan:
+    """What is different from what should be."""
+
+    write: Mapping[str, str]
+    remove: tuple[str, ...]
+    enable: tuple[str, ...]
+    reload: bool
+    before: Mapping[str, str]
+    after: Mapping[str, str]
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything has to be done."""
+        return bool(self.write or self.remove or self.enable or self.reload)
+
+
+def install_units(
+    application: Application,
+    ports: Ports,
+    *,
+    unit_dir: str = "/etc/systemd/system",
+    dry_run: bool = False,
+    present: bool = True,
+) -> Outcome:
+    """Make the units what the profile says (or remove all, unless ``present``); other applications' are not touched."""
+    if not application.system:
+        return Outcome(
+            changed=False,
+            record={"units": [], "written": [], "removed": [], "enabled": []},
+            lines=("units are left out, because tradekeep_become is false",),
+        )
+    if ports.runner.find("systemctl") is None:
+        raise ServiceError("systemctl is missing", hint="timers need systemd; set tradekeep_become to false without it")
+    wanted = render_units(application) if present else {}
+    directory = Path(unit_dir)
+    plan = _plan(application, ports, directory, wanted)
+    if not dry_run and plan.changed:
+        _apply(ports, directory, plan, wanted)
+    return _outcome(plan, wanted, dry_run)
+
+
+def _plan(application: Application, ports: Ports, directory: Path, wanted: Mapping[str, str]) -> UnitsPlan:
+    installed = _installed(application, directory, wanted)
+    _check_calendars(ports, wanted)
+    write = {name: text for name, text in wanted.items() if installed.get(name) != text}
+    remove = tuple(sorted(set(installed) - set(wanted)))
+    present = [name for name in wanted if name in installed]
+    states = _states(ports, present)
+    timers = [name for name in sorted(wanted) if name.endswith(".timer")]
+    return UnitsPlan(
+        write=write,
+        remove=remove,
+        enable=tuple(name for name in timers if name in write or not _runs(states.get(name, {}))),
+        reload=any(states.get(name, {}).get("NeedDaemonReload") == "yes" for name in present),
+        before={name: _digest(text) for name, text in sorted(installed.items())},
+        after={name: _digest(text) for name, text in sorted(wanted.items())},
+    )
+
+
+def _installed(application: Application, directory: Path, wanted: Mapping[str, str]) -> dict[str, str]:
+    """This application's units as they are; refuses a file that somebody else put under one of their names."""
+    header = HEADER.format(name=application.name)
+    found: dict[str, str] = {}
+    with os_errors(directory):
+        for path in sorted(directory.glob("tradekeep-*")):
+            if path.suffix not in (".service", ".timer"):
+                continue
+            text = "" if path.is_symlink() else path.read_text(encoding="utf-8", errors="replace")
+            if text.startswith(header + "\n"):
+                found[path.name] = text
+            elif path.name in wanted:
+                raise ConfigurationError("exists and is not tradekeep's", path=path, hint="move it away")
+    return found
+
+
+def _check_calendars(ports: Ports, wanted: Mapping[str, str]) -> None:
+    """Refuse a schedule that systemd does not understand before anything is written."""
+    if ports.runner.find("systemd-analyze") is None:
+        return
+    for name, text in wanted.items():
+        for line in text.splitlines():
+            key, _, calendar = line.partition("=")
+            if key != "OnCalendar":
+                continue
+            done = ports.runner.run(["systemd-analyze", "calendar", "--", calendar], check=False)
+            if done.status != 0:
+                raise ConfigurationError(
+                    f"systemd does not understand {calendar!r}", path=name, hint="see systemd.time(7), OnCalendar"
+                )
+
+
+def _states(ports: Ports, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Id, UnitFileState, ActiveState and NeedDaemonReload of each unit, asked for at once."""
+    asked = [name for name in names if "@" not in name]
+    if not asked:
+        return {}
+    done = ports.runner.run(
+        ["systemctl", "show", "--property=Id,UnitFileState,ActiveState,NeedDaemonReload", *asked], check=False
+    )
+    states = {}
+    for block in done.stdout.split("\n\n"):
+        facts = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        states[facts.get("Id", "")] = facts
+    return states
+
+
+def _runs(state: Mapping[str, str]) -> bool:
+    return state.get("UnitFileState") == "enabled" and state.get("ActiveState") == "active"
+
+
+def _apply(ports: Ports, directory: Path, plan: UnitsPlan, wanted: Mapping[str, str]) -> None:
+    """Timers that go are stopped while systemd still knows them; those that change are restarted to be planned anew."""
+    systemctl = ports.runner.run
+    gone = [name for name in plan.remove if name.endswith(".timer")]
+    if gone:
+        systemctl(["systemctl", "disable", "--now", *gone])
+    with os_errors(directory):
+        for name, text in plan.write.items():
+            ports.step(f"write {name}")
+            atomic_write(directory / name, text.encode(), mode=0o644)
+        for name in plan.remove:
+            with contextlib.suppress(FileNotFoundError):
+                (directory / name).unlink()
+        fsync_directory(directory)
+    systemctl(["systemctl", "daemon-reload"])
+    if plan.enable:
+        systemctl(["systemctl", "enable", *plan.enable])
+        systemctl(["systemctl", "restart", *plan.enable])
+
+
+def _outcome(plan: UnitsPlan, wanted: Mapping[str, str], dry_run: bool) -> Outcome:
+    would = "would " if dry_run else ""
+    lines = [f"{would}write {name}" for name in sorted(plan.write)]
+    lines += [f"{would}remove {name}" for name in plan.remove]
+    lines += [f"{would}enable and start {name}" for name in plan.enable]
+    return Outcome(
+        changed=plan.changed,
+        record={
+            "units": sorted(wanted),
+            "written": sorted(plan.write),
+            "removed": list(plan.remove),
+            "enabled": list(plan.enable),
+        },
+        lines=tuple(lines) or ("units are as they should be",),
+        before={"units": dict(plan.before)},
+        after={"units": dict(plan.after)},
+    )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
