@@ -183,9 +183,13 @@ class Exchange:
 
     def commit(self, step: Step = no_fault_point) -> None:
         """The new state stands: record it, then remove what was kept."""
+        self.record_commit(step)
+        self.clean(step)
+
+    def record_commit(self, step: Step = no_fault_point) -> None:
+        """From here on the new state stands, whatever happens."""
         if self.state is not State.COMMITTED:
             self._record(State.COMMITTED, step)
-        self.clean(step)
 
     def clean(self, step: Step = no_fault_point) -> tuple[str, ...]:
         """After the end: remove stages and the transaction itself. Returns the stages that were removed."""

@@ -72,6 +72,8 @@ class Directories:
 def exchange_one(item: Replacement, directories: Directories) -> None:
     """Put the staged in the place of the live and keep the old. A file is replaced without an instant of absence."""
     live = _mode(item.live, directories)
+    if live is None and item.staged is None:
+        return  # what was to be removed has gone by itself, as the sidecar of a database does
     if (live is not None) != item.had:
         raise TradekeepError("appeared or vanished while the transaction ran", path=item.live)
     if live is not None and (item.staged is None or not _keep_by_link(item, live, directories)):

@@ -1,0 +1,103 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""The application's processes: what runs, stop it, start exactly that again, see that it stays up.
+
+A snapshot holds all that starting again needs, as JSON: it goes into the journal, and ``recover`` needs nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Optional, Union
+
+from ..application import ServiceManager, Services
+from ..errors import ServiceError
+from ..ports import Clock, Runner
+from .supervisor import Supervisor
+from .systemd import Systemd
+
+Snapshot = list[dict[str, Any]]
+Manager = Union[Systemd, Supervisor]
+_POLL_SECONDS = 1.0
+
+
+class ServiceController:
+    """All services of an application, whoever runs them."""
+
+    def __init__(self, services: Sequence[Services], runner: Runner, clock: Clock) -> None:
+        self._services = tuple(item for item in services if item.manager is not ServiceManager.NONE and item.units)
+        self._runner = runner
+        self._clock = clock
+
+    def snapshot(self) -> Snapshot:
+        """What there is to stop, and which of it runs now."""
+        found: Snapshot = []
+        for item in self._services:
+            entry: dict[str, Any] = {
+                "manager": item.manager.value,
+                "units": list(item.units),
+                "supervisor_config": item.supervisor_config,
+                "stay_up_seconds": item.stay_up_seconds,
+                "stop_timeout_seconds": item.stop_timeout_seconds,
+            }
+            entry["running"] = self._manager(entry).running(item.units)
+            found.append(entry)
+        return found
+
+    def is_active(self) -> bool:
+        """Whether anything of the application runs."""
+        return any(entry["running"] for entry in self.snapshot())
+
+    def stop(self, snapshot: Snapshot) -> tuple[str, ...]:
+        """Stop everything of the snapshot, also what was started since. Returns what ran when it was taken."""
+        for manager, entry in self._managers(snapshot):
+            manager.stop(list(dict.fromkeys([*entry["running"], *entry["units"]])))
+        return tuple(name for entry in snapshot for name in entry["running"])
+
+    def start(self, snapshot: Snapshot) -> tuple[str, ...]:
+        """Start what ran when the snapshot was taken, the last stopped first."""
+        started: list[str] = []
+        for manager, entry in self._managers(list(reversed(snapshot))):
+            names = list(reversed(entry["running"]))
+            manager.start(names)
+            started.extend(names)
+        return tuple(started)
+
+    def wait_until_steady(self, snapshot: Snapshot, seconds: Optional[float] = None) -> None:
+        """Watch what was started: the same processes must run the whole time, else ServiceError.
+
+        seconds: None watches each for its own ``stay_up_seconds``; all are watched at once.
+        """
+        begun = self._clock.monotonic()
+        watched = [
+            (manager, entry, begun + (float(entry["stay_up_seconds"]) if seconds is None else seconds))
+            for manager, entry in self._managers(snapshot)
+            if entry["running"]
+        ]
+        first = [manager.identities(entry["running"]) for manager, entry, _until in watched]
+        while watched:
+            now = self._clock.monotonic()
+            for known, (manager, entry, _until) in zip(first, watched):
+                _refuse_restarts(known, manager.identities(entry["running"]))
+            if now >= max(until for _manager, _entry, until in watched):
+                return
+            self._clock.sleep(_POLL_SECONDS)
+
+    def _managers(self, snapshot: Snapshot) -> Iterator[tuple[Manager, dict[str, Any]]]:
+        for entry in snapshot:
+            yield self._manager(entry), entry
+
+    def _manager(self, entry: dict[str, Any]) -> Manager:
+        timeout = float(entry["stop_timeout_seconds"])
+        if ServiceManager(entry["manager"]) is ServiceManager.SUPERVISOR:
+            return Supervisor(
+                self._runner, self._clock, config=entry["supervisor_config"], stop_timeout_seconds=timeout
+            )
+        return Systemd(self._runner, stop_timeout_seconds=timeout)
+
+
+def _refuse_restarts(known: dict[str, tuple[str, str]], present: dict[str, tuple[str, str]]) -> None:
+    for name, identity in present.items():
+        if identity != known[name]:
+            raise ServiceError("was restarted while it was watched: it does not stay up", path=name, hint="see its log")

@@ -1,0 +1,131 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Programs of supervisord, through supervisorctl."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+
+from ..errors import CommandError, ServiceError
+from ..ports import Clock, Completed, Runner
+
+_STATUS_LINE = re.compile(r"^(\S+)\s+(STOPPED|STARTING|RUNNING|BACKOFF|STOPPING|EXITED|FATAL|UNKNOWN)\b\s*(.*)$")
+# What supervisorctl says when there is no supervisord: then it runs no program either.
+_NO_SUPERVISORD = ("no such file", "refused connection")
+_START_TIMEOUT_SECONDS = 60.0
+_POLL_SECONDS = 0.5
+
+
+class Supervisor:
+    """Asks and tells one supervisord."""
+
+    def __init__(self, runner: Runner, clock: Clock, *, config: Optional[str], stop_timeout_seconds: float) -> None:
+        self._runner = runner
+        self._clock = clock
+        self._config = config
+        self._stop_timeout = stop_timeout_seconds
+
+    def running(self, programs: Sequence[str]) -> list[str]:
+        """Full names of the programs that are RUNNING, in the order of stopping; ``all`` stands for every one."""
+        if not self._installed():
+            return []
+        states = self._states()
+        return [name for name in _expand(programs, states) if states[name][0] == "RUNNING"]
+
+    def stop(self, programs: Sequence[str]) -> None:
+        """Stop programs and make sure of it; also those that are about to be started again."""
+        if not self._installed():
+            return
+        states = self._states()
+        alive = [name for name in _expand(programs, states) if states[name][0] not in ("STOPPED", "EXITED", "FATAL")]
+        if not alive:
+            return
+        try:
+            self._control("stop", *alive, timeout_seconds=self._stop_timeout)
+        except CommandError as error:
+            raise ServiceError(f"does not stop: {error.message}", path=" ".join(alive)) from error
+        states = self._states()
+        for name in alive:
+            state = states.get(name, ("STOPPED", ""))[0]
+            if state not in ("STOPPED", "EXITED", "FATAL"):
+                raise ServiceError(f"is {state} after it was stopped", path=name)
+
+    def start(self, programs: Sequence[str]) -> None:
+        """Start programs and wait until each is RUNNING; STARTING is not success."""
+        states = self._states() if programs else {}
+        missing = [name for name in programs if states.get(name, ("", ""))[0] not in ("RUNNING", "STARTING")]
+        if missing:
+            self._control("start", *missing, timeout_seconds=_START_TIMEOUT_SECONDS)
+        deadline = self._clock.monotonic() + _START_TIMEOUT_SECONDS
+        while programs:
+            states = self._states()
+            waiting = [name for name in programs if states.get(name, ("", ""))[0] == "STARTING"]
+            if not waiting or self._clock.monotonic() >= deadline:
+                break
+            self._clock.sleep(_POLL_SECONDS)
+        for name in programs:
+            if states.get(name, ("unknown", ""))[0] != "RUNNING":
+                raise self._failure(name, "does not start", states)
+
+    def identities(self, programs: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Process id of each program; raises unless all are RUNNING."""
+        states = self._states() if programs else {}
+        found = {}
+        for name in programs:
+            state, rest = states.get(name, ("unknown", ""))
+            if state != "RUNNING":
+                raise self._failure(name, "does not stay up", states)
+            found[name] = (rest.partition(",")[0], "")
+        return found
+
+    def _installed(self) -> bool:
+        if self._runner.find("supervisorctl") is not None:
+            return True
+        if self._config is not None and Path(self._config).exists():
+            raise ServiceError("supervisorctl is not installed", path=self._config, hint="install supervisor")
+        return False
+
+    def _states(self) -> dict[str, tuple[str, str]]:
+        """Name to state and the rest of its line. The exit status only tells whether all of them run."""
+        completed = self._control("status", timeout_seconds=60)
+        matches = (_STATUS_LINE.match(line) for line in completed.stdout.splitlines())
+        states = {match[1]: (match[2], match[3]) for match in matches if match}
+        said = (completed.stdout + completed.stderr).strip()
+        if not states and completed.status != 0 and not any(text in said for text in _NO_SUPERVISORD):
+            raise ServiceError(f"supervisorctl status failed: {said}", path=self._config)
+        return states
+
+    def _control(self, *arguments: str, timeout_seconds: float) -> Completed:
+        config = [] if self._config is None else ["-c", self._config]
+        return self._runner.run(["supervisorctl", *config, *arguments], check=False, timeout_seconds=timeout_seconds)
+
+    def _failure(self, name: str, what: str, states: dict[str, tuple[str, str]]) -> ServiceError:
+        state, rest = states.get(name, ("unknown", ""))
+        return ServiceError(
+            f"{what}: {state}" + (f" ({rest})" if rest else "") + self._last_words(name),
+            path=name,
+            hint=f"see: supervisorctl tail {name} stderr",
+        )
+
+    def _last_words(self, name: str) -> str:
+        try:
+            completed = self._control("tail", "-500", name, "stderr", timeout_seconds=30)
+        except CommandError:
+            return ""
+        lines = [line.strip() for line in completed.stdout.splitlines() if line.strip()]
+        return f": {lines[-1][:300]}" if lines and completed.status == 0 else ""
+
+
+def _expand(programs: Sequence[str], states: dict[str, tuple[str, str]]) -> list[str]:
+    """Names as supervisorctl shows them: a program may stand for itself or for the members of its group."""
+    found: dict[str, None] = {}
+    for program in programs:
+        group = program[: -len(":*")] if program.endswith(":*") else program
+        for name in states:
+            if program == "all" or group in (name, name.partition(":")[0], name.partition(":")[2]):
+                found[name] = None
+    return list(found)

@@ -1,0 +1,139 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Units of systemd."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..errors import CommandError, ServiceError
+from ..ports import Runner
+
+_PROPERTIES = "LoadState,ActiveState,SubState,Type,MainPID,NRestarts,Result,TriggeredBy"
+_START_TIMEOUT_SECONDS = 180.0
+# What systemctl says where systemd is not the init system: then it runs no unit either.
+_NO_SYSTEMD = ("not been booted with systemd", "Failed to connect to bus")
+
+
+@dataclass(frozen=True)
+class UnitState:
+    """What ``systemctl show`` tells of a unit."""
+
+    active: str
+    sub: str
+    kind: str
+    main_pid: str
+    restarts: str
+    result: str
+    triggers: tuple[str, ...]
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was meant to run, and is to run again later.
+
+        A one-shot job that is just at work is not: whatever started it will start it again.
+        """
+        if self.kind == "oneshot" and self.active == "activating":
+            return False
+        return self.active in ("active", "activating", "reloading", "refreshing")
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing of it runs."""
+        return self.active in ("inactive", "failed")
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Changes when the unit is restarted behind our back."""
+        return (self.main_pid, self.restarts)
+
+
+class Systemd:
+    """Asks and tells systemd."""
+
+    def __init__(self, runner: Runner, *, stop_timeout_seconds: float) -> None:
+        self._runner = runner
+        self._stop_timeout = stop_timeout_seconds
+
+    def running(self, units: Sequence[str]) -> list[str]:
+        """The units that run, after whatever would start them (timers, sockets), in the order of stopping."""
+        if self._runner.find("systemctl") is None:
+            return []
+        states = {unit: self.state(unit) for unit in units}
+        triggers = [name for state in states.values() for name in state.triggers if name not in states]
+        before = [name for name in dict.fromkeys(triggers) if self.state(name).runs]
+        return [*before, *(unit for unit, state in states.items() if state.runs)]
+
+    def state(self, unit: str) -> UnitState:
+        """The present state; a unit that does not exist is inactive."""
+        completed = self._runner.run(
+            ["systemctl", "show", "-p", _PROPERTIES, "--", unit], check=False, timeout_seconds=60
+        )
+        if completed.status != 0 and not any(text in completed.stderr for text in _NO_SYSTEMD):
+            raise ServiceError(f"systemctl show failed: {completed.stderr.strip()}", path=unit)
+        facts = dict(line.partition("=")[::2] for line in completed.stdout.splitlines())
+        return UnitState(
+            active=facts.get("ActiveState", "inactive"),
+            sub=facts.get("SubState", "dead"),
+            kind=facts.get("Type", ""),
+            main_pid=facts.get("MainPID", "0"),
+            restarts=facts.get("NRestarts", "0"),
+            result=facts.get("Result", "success"),
+            triggers=tuple(facts.get("TriggeredBy", "").split()),
+        )
+
+    def stop(self, units: Sequence[str]) -> None:
+        """Stop units in this order and make sure of it."""
+        for unit in units:
+            if self.state(unit).stopped:
+                continue
+            try:
+                self._runner.run(["systemctl", "stop", "--", unit], timeout_seconds=self._stop_timeout)
+            except CommandError as error:
+                raise ServiceError(
+                    f"does not stop: {error.message}", path=unit, hint=f"see: systemctl status {unit}"
+                ) from error
+            state = self.state(unit)
+            if not state.stopped:
+                raise ServiceError(f"is {state.active} ({state.sub}) after it was stopped", path=unit)
+
+    def start(self, units: Sequence[str]) -> None:
+        """Start units in this order; failures of the past do not count."""
+        for unit in units:
+            if self.state(unit).active == "active":
+                continue
+            self._runner.run(["systemctl", "reset-failed", "--", unit], check=False, timeout_seconds=60)
+            try:
+                self._runner.run(["systemctl", "start", "--", unit], timeout_seconds=_START_TIMEOUT_SECONDS)
+            except CommandError as error:
+                raise self._failure(unit, "does not start") from error
+
+    def identities(self, units: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Identity of each unit; raises unless all are active. ``activating`` is not up, and neither is a restart."""
+        found = {}
+        for unit in units:
+            state = self.state(unit)
+            if state.active != "active":
+                raise self._failure(unit, "does not stay up")
+            found[unit] = state.identity
+        return found
+
+    def _failure(self, unit: str, what: str) -> ServiceError:
+        state = self.state(unit)
+        return ServiceError(
+            f"{what}: {state.active} ({state.sub}, {state.result}){self._last_words(unit)}",
+            path=unit,
+            hint=f"see: journalctl -u {unit}",
+        )
+
+    def _last_words(self, unit: str) -> str:
+        try:
+            completed = self._runner.run(
+                ["journalctl", "-u", unit, "-n", "1", "--no-pager", "-o", "cat"], check=False, timeout_seconds=30
+            )
+        except CommandError:
+            return ""
+        line = completed.stdout.strip()
+        return f": {line[:300]}" if line and not line.startswith("-- No entries") else ""

@@ -1,0 +1,132 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""After a crash: bring the data to the old or the new state, start what ran, remove what is left over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable
+
+from ..errors import NeedsPersonError, ServiceError
+from ..host.services import ServiceController, Snapshot
+from ..ports import Clock, Runner, no_fault_point
+from .exchange import Exchange, PendingTransaction, State, pending
+from .signals import shielded
+from .stage import sweep_stages
+from .stopped import forget_stop, read_stop
+
+Step = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What was found and done. data: ``old``, ``new``, or ``untouched`` when no transaction was pending."""
+
+    data: str
+    actions: tuple[str, ...] = ()
+    transaction: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything had to be done."""
+        return bool(self.actions)
+
+
+def plan_recovery(state_dir: Path) -> tuple[str, ...]:
+    """What ``recover_transaction`` would do, for a dry run; reads only."""
+    found = pending(state_dir)
+    plan: list[str] = []
+    if found is not None:
+        plan.append(_intention(found))
+    elif read_stop(state_dir):
+        plan.append("start the services that were stopped")
+    return tuple(plan)
+
+
+def recover_transaction(state_dir: Path, *, runner: Runner, clock: Clock, step: Step = no_fault_point) -> Recovery:
+    """Finish or undo what a crash left; the caller holds the lock. May itself be killed and run again."""
+    services = ServiceController((), runner, clock)
+    exchange = Exchange.resume(state_dir)
+    actions: list[str] = []
+    data, record = "untouched", {}
+    if exchange is not None:
+        record = exchange.pending.as_dict()
+        data = _bring_to_an_end(exchange, services, actions, step)
+        exchange.clean(step)
+        actions.append("removed the stage and the journal")
+    _start_stopped(state_dir, services, actions, step)
+    for directory in sweep_stages(state_dir):
+        actions.append(f"removed {directory}")
+    return Recovery(data=data, actions=tuple(actions), transaction=record)
+
+
+def _bring_to_an_end(exchange: Exchange, services: ServiceController, actions: list[str], step: Step) -> str:
+    snapshot = exchange.pending.services
+    if exchange.state is State.COMMITTED:
+        return "new"
+    if exchange.state is State.EXCHANGED:
+        if _goes_forward(services, snapshot, actions, step):
+            exchange.record_commit(step)
+            actions.append("kept the new state, which was in place")
+            return "new"
+    if exchange.state is not State.UNDONE:
+        step("stop")
+        services.stop(snapshot)
+        with shielded():
+            exchange.undo(step)
+        actions.append("put the old state back")
+    _start_on_old(services, snapshot, actions, step)
+    return "old"
+
+
+def _goes_forward(services: ServiceController, snapshot: Snapshot, actions: list[str], step: Step) -> bool:
+    """Whether the services run on the new state."""
+    try:
+        step("start")
+        _started(services.start(snapshot), actions)
+        services.wait_until_steady(snapshot)
+    except ServiceError as error:
+        actions.append(f"the services do not run on the new state: {error}")
+        return False
+    return True
+
+
+def _start_on_old(services: ServiceController, snapshot: Snapshot, actions: list[str], step: Step) -> None:
+    try:
+        step("start")
+        _started(services.start(snapshot), actions)
+        services.wait_until_steady(snapshot)
+    except ServiceError as error:
+        # The journal stays: recover can be run again once the service is mended.
+        raise NeedsPersonError(
+            f"the data is as it was, but a service does not run: {error.message}",
+            path=error.path,
+            hint="mend it, then run: tradekeep recover",
+        ) from error
+
+
+def _start_stopped(state_dir: Path, services: ServiceController, actions: list[str], step: Step) -> None:
+    """An operation may die after it stopped the services and before its transaction was on record."""
+    snapshot = read_stop(state_dir)
+    if snapshot is None:
+        return
+    _start_on_old(services, snapshot, actions, step)
+    forget_stop(state_dir)
+
+
+def _started(names: tuple[str, ...], actions: list[str]) -> None:
+    if names and f"started {', '.join(names)}" not in actions:
+        actions.append(f"started {', '.join(names)}")
+
+
+def _intention(found: PendingTransaction) -> str:
+    of = f"{found.operation} of {found.begun}, {found.count} replacements"
+    if found.state is State.COMMITTED:
+        return f"keep the new state and clean up ({of})"
+    if found.state is State.UNDONE:
+        return f"the old state is back; start the services and clean up ({of})"
+    if found.state is State.EXCHANGED:
+        return f"keep the new state if the services stay up, else put the old one back ({of})"
+    return f"put the old state back ({of})"
