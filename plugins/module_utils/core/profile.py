@@ -98,7 +98,8 @@ def resolve_application(
 ) -> Application:
     """The application that a profile and the inputs of the playbooks define; empty inputs count as not given."""
     resolved = resolve_profile(profile, default_name=app or None)
-    account = _account("owner", owner or resolved.owner)
+    # Without the system nothing changes owner, so that the name stands for nobody and need not be given.
+    account = _account("owner", owner or resolved.owner or ("" if become else app or resolved.name))
     group_name = _account("group", group or (resolved.group if not owner else "") or account)
     where = _directory("root", root or resolved.root)
     # The profile says the same as the application, so that both survive the configuration file alike.

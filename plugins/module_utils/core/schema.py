@@ -87,6 +87,9 @@ class FreeText:
         """See Reader."""
         if not isinstance(value, str):
             raise wrong(path, "text", value)
+        if not value.isprintable():
+            # It is shown on terminals and written into unit files.
+            raise ConfigurationError("expected text on one line, found a control character", path=path)
         return value
 
 
