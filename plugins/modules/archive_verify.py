@@ -11,10 +11,11 @@ module: archive_verify
 short_description: Verify an archive, whoever made it
 version_added: 0.1.0
 description:
-  - Verifies an archive file that need not be in the catalog of an application.
+  - Verifies an archive file that need not be in the catalog. The rules of the configured application say what its files are.
   - An archive that an old shell script made has no manifest. It is verified as far as it can be, and the record says that only weaker checks were possible.
 extends_documentation_fragment:
   - tradekeep.ops.common
+  - tradekeep.ops.configured
 attributes:
   check_mode:
     support: full
@@ -45,6 +46,7 @@ seealso:
 EXAMPLES = r"""
 - name: Look into an archive of the old script
   tradekeep.ops.archive_verify:
+    app: kalshi
     path: /root/old/user_data_20250101_020000.tar.gz
     deep: true
 """
@@ -74,27 +76,31 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.core.operations.verify import verify_archive
+from ..module_utils.arguments import configured_spec
+from ..module_utils.core.operations.verify import verify
 from ..module_utils.core.ports import Ports
+from ..module_utils.definition import configured_application
 from ..module_utils.door import Answer, answer, serve
 
 
-SPEC: dict[str, Any] = {
-    "path": {"type": "path", "required": True},
-    "deep": {"type": "bool", "default": False},
-    "passphrase_file": {"type": "path", "no_log": False},
-}
+SPEC = configured_spec(
+    path={"type": "path", "required": True},
+    deep={"type": "bool", "default": False},
+    passphrase_file={"type": "path", "no_log": False},
+)
 
 
 def run(module: Any, ports: Ports) -> Answer:
     """Verify one archive file."""
     params = module.params
     return answer(
-        verify_archive(
-            params["path"],
+        verify(
+            configured_application(params),
             ports,
+            reference=params["path"],
             deep=params["deep"],
             passphrase_file=params["passphrase_file"],
+            record=False,
         )
     )
 

@@ -90,7 +90,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.arguments import definition_spec
-from ..module_utils.core.installation import install_configuration
+from ..module_utils.core.operations.installation import install_configuration
 from ..module_utils.core.ports import Ports
 from ..module_utils.definition import defined_application
 from ..module_utils.door import Answer, answer, serve

@@ -98,7 +98,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.core.installation import install_program
+from ..module_utils.core.operations.installation import install_program
 from ..module_utils.core.ports import Ports
 from ..module_utils.door import Answer, answer, serve
 

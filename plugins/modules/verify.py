@@ -105,6 +105,7 @@ def run(module: Any, ports: Ports) -> Answer:
             reference=params["backup"],
             deep=params["deep"],
             passphrase_file=params["passphrase_file"],
+            record=not module.check_mode,
         )
     )
 

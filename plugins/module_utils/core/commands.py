@@ -11,7 +11,7 @@ from typing import Callable
 from .application import Application, CheckLevel
 from .configuration import load_application
 from .operations.backup import backup
-from .operations.catalog import list_backups
+from .operations.listing import list_backups
 from .operations.configured import check_configuration, show_configuration, show_profile
 from .operations.databases import check_databases, optimize_databases
 from .operations.outcome import Outcome
