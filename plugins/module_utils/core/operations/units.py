@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..application import Application
 from ..errors import ConfigurationError, ServiceError
-from ..host.files import atomic_write, fsync_directory, os_errors
+from ..host.files import atomic_write, fsync_directory, make_private_directory, os_errors
 from ..ports import Ports
 from .outcome import Outcome
 from .unit_files import HEADER, render_units
@@ -59,7 +59,10 @@ def install_units(
     directory = Path(unit_dir)
     plan = _plan(application, ports, directory, wanted)
     if not dry_run and plan.changed:
-        _apply(ports, directory, plan, wanted)
+        if present:
+            # The failure unit appends to a file in there, and must not itself fail.
+            make_private_directory(Path(application.application_state_dir))
+        _apply(ports, directory, plan)
     return _outcome(plan, wanted, dry_run)
 
 
@@ -132,7 +135,7 @@ def _runs(state: Mapping[str, str]) -> bool:
     return state.get("UnitFileState") == "enabled" and state.get("ActiveState") == "active"
 
 
-def _apply(ports: Ports, directory: Path, plan: UnitsPlan, wanted: Mapping[str, str]) -> None:
+def _apply(ports: Ports, directory: Path, plan: UnitsPlan) -> None:
     """Timers that go are stopped while systemd still knows them; those that change are restarted to be planned anew."""
     systemctl = ports.runner.run
     gone = [name for name in plan.remove if name.endswith(".timer")]

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Optional
 
-from .names import ARCHIVE_SUFFIXES, ENCRYPTED_SUFFIX, parse_name, sidecars_of
+from .names import ARCHIVE_SUFFIXES, ENCRYPTED_SUFFIX, SAFETY_LABEL, parse_name, sidecars_of
 
 LARGEST_SIDECAR = 16 << 20
 _CHECKSUM_LINE = re.compile(r"([0-9a-f]{64}) [ *]([^\n/]+)\n?")
@@ -42,6 +42,11 @@ class Backup:
     verified_at: Optional[datetime] = None
     verified_level: Optional[str] = None
     problem: Optional[str] = None
+
+    @property
+    def is_safety(self) -> bool:
+        """Whether it keeps what a restore replaced."""
+        return self.label == SAFETY_LABEL
 
     @property
     def good(self) -> bool:

@@ -157,7 +157,7 @@ class LocalCatalog:
 
     def refresh_latest(self) -> None:
         """Point ``latest_backup.<suffix>`` to the newest good backup, and remove links of other suffixes."""
-        newest = next((item for item in self.list() if item.good), None)
+        newest = next((item for item in self.list() if item.good and not item.is_safety), None)
         wanted = None
         if newest is not None:
             parsed = parse_name(self.prefix, newest.name)
@@ -190,7 +190,7 @@ class LocalCatalog:
     def check_directory(self) -> None:
         """Create the directory (0700) or make sure that nobody else can plant or replace files in it."""
         path = self.directory
-        with contextlib.suppress(FileNotFoundError), os_errors(path):
+        with os_errors(path), contextlib.suppress(FileNotFoundError):
             link = path.lstat()
             if stat.S_ISLNK(link.st_mode) and link.st_uid not in (0, os.geteuid()):
                 raise UnsafePathError("is a symlink of another user", path=path, hint="put a real directory there")
@@ -231,7 +231,7 @@ class LocalCatalog:
 
     def _latest(self) -> Backup:
         backups = self.list()
-        newest = next((item for item in backups if item.good), None)
+        newest = next((item for item in backups if item.good and not item.is_safety), None)
         if newest is None:
             because = f"none of {len(backups)} is verified" if backups else "there is none yet"
             raise TradekeepError(f"no backup to rely on: {because}", path=self.directory, hint="run 'tradekeep backup'")

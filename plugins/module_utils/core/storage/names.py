@@ -18,6 +18,8 @@ ENCRYPTED_SUFFIX = ".gpg"
 CHECKSUM_SUFFIX = ".sha256"
 SIDECAR_SUFFIX = ".json"
 TEMPORARY_PREFIX = ".tradekeep-"
+SAFETY_LABEL = "before_restore"
+"""The NAME of a backup that keeps what a restore replaced; never taken for the latest one."""
 LATEST_STEM = "latest_backup"
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
