@@ -1,0 +1,205 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Backups of a bot that never stops writing, and the way back from them, on real servers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from conftest import BACKUPS, FILLS, ROOT, Server, eventually
+
+TIERS = ("daily", "weekly", "monthly")
+
+
+def unit_property(server: Server, unit: str, name: str) -> str:
+    return server.run(f"systemctl show --value --property={name} {unit}")
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_timer_catches_up_on_a_missed_backup(server: Server, tier: str) -> None:
+    """The server was off when the backup was due: Persistent=true makes it as soon as the timer is back."""
+    unit = f"tradekeep-backup-kalshi-{tier}"
+    before = server.archives()
+    server.run(f"systemctl stop {unit}.timer")
+    server.run(f"mkdir -p /run/systemd/system/{unit}.timer.d")
+    # The jitter is the one thing that the test does not wait for.
+    server.run(f"printf '[Timer]\\nRandomizedDelaySec=0\\n' > /run/systemd/system/{unit}.timer.d/test.conf")
+    server.run("systemctl daemon-reload")
+    server.run(f"touch --date='40 days ago' /var/lib/systemd/timers/stamp-{unit}.timer")
+    server.run(f"systemctl start {unit}.timer")
+
+    assert eventually(lambda: bool(server.archives() - before), seconds=60), server.run(f"journalctl -u {unit} -n 20")
+    assert eventually(lambda: unit_property(server, f"{unit}.service", "ActiveState") == "inactive", seconds=60)
+    assert unit_property(server, f"{unit}.service", "Result") == "success"
+    (made,) = server.archives() - before
+    assert made.endswith(".gpg") == (tier == "weekly")
+    assert json.loads(server.host.file(f"{BACKUPS}/{made}.json").content_string)["tier"] == tier
+    assert server.trading()
+
+
+def test_backup_that_fails_is_told(server: Server) -> None:
+    """A required database is missing: no backup, a failed unit, and the unit that tells of it has run."""
+    positions = FILLS.replace("fills.db", "positions.db")
+    server.run(f"mv {positions} {positions}.away")
+    before = server.archives()
+    try:
+        result = server.host.run("systemctl start tradekeep-backup-kalshi-daily.service")
+    finally:
+        server.run(f"mv {positions}.away {positions}")
+    assert result.rc != 0
+    assert server.archives() == before
+    assert server.leftovers() == ""
+    assert "positions.db" in server.run("journalctl --no-pager -u tradekeep-backup-kalshi-daily.service -n 20")
+    for unit in unit_property(server, "tradekeep-backup-kalshi-daily.service", "OnFailure").split():
+        assert unit_property(server, unit, "InvocationID"), f"{unit} never ran"
+    server.run("systemctl reset-failed")
+    server.run("systemctl start tradekeep-backup-kalshi-daily.service")
+
+
+def test_encrypted_backup_can_be_checked_and_not_be_read(server: Server) -> None:
+    before = server.archives()
+    server.succeed("backup", backup_encrypt=True, backup_name="sealed")
+    (made,) = server.archives() - before
+    assert made.endswith("_sealed.tar.gz.gpg")
+    for name in (made, f"{made}.sha256", f"{made}.json"):
+        assert server.host.file(f"{BACKUPS}/{name}").mode == 0o600
+    server.run(f"cd {BACKUPS} && sha256sum --check --strict {made}.sha256")
+    assert server.latest() == made
+    assert server.host.run(f"tar -tzf {BACKUPS}/{made}").rc != 0
+    assert server.host.run(f"grep -rl not-a-real-key {BACKUPS} /var/lib/tradekeep /etc/tradekeep /tmp").stdout == ""
+    assert server.leftovers() == ""
+
+
+def test_plain_backup_is_an_ordinary_archive(server: Server) -> None:
+    committed = server.fills()
+    server.succeed("backup", backup_encrypt=False, backup_name="plain")
+    scratch = server.run("mktemp -d")
+    server.run(f"tar -xzf {BACKUPS}/{server.latest()} -C {scratch}")
+    restored = f"{scratch}/databases/accounts/kalshi/demo/fills.db"
+    assert server.run(f"sqlite3 {restored} 'PRAGMA integrity_check'") == "ok"
+    assert int(server.run(f"sqlite3 {restored} 'SELECT count(*) FROM fills'")) >= committed
+    server.run(f"rm -r {scratch}")
+
+
+@pytest.mark.parametrize("encrypt", [False, True], ids=["plain", "encrypted"])
+def test_restore_brings_every_fill_back(server: Server, recovery: dict[str, str], encrypt: bool) -> None:
+    committed = server.fills()
+    server.succeed("backup", backup_encrypt=encrypt)
+    damage(server)
+    damaged_pid = server.bot_pid()
+
+    server.succeed("restore", **recovery)
+
+    assert server.fills() >= committed
+    assert server.bot_pid() not in ("", damaged_pid)
+    assert server.trading()
+    assert server.preference("position_size") == 1
+    assert server.host.file(f"{ROOT}/credentials/kalshi/demo/kalshi.pem").mode == 0o600
+    assert server.host.file(FILLS).user == "trading_user"
+    assert server.run(f"find {ROOT}/credentials {ROOT}/databases -perm /077 -o ! -user trading_user") == ""
+    server.host.run_expect([0], "tradekeep tree")
+    server.host.run_expect([0], "tradekeep db check")
+    assert server.leftovers() == ""
+
+
+def damage(server: Server) -> None:
+    """A bad day: fills deleted, preferences mangled, a key and a database gone, while the bot goes on."""
+    server.run(f"runuser -u trading_user -- sqlite3 -cmd '.timeout 20000' {FILLS} 'DELETE FROM fills'")
+    server.run(f"printf '{{' > {ROOT}/preferences/trading/trade_preferences.json")
+    server.run(f"rm {ROOT}/credentials/kalshi/demo/kalshi.pem {ROOT}/databases/trade_history/trades.db*")
+
+
+def test_restore_of_one_component_leaves_the_others(server: Server) -> None:
+    server.succeed("backup", backup_encrypt=False)
+    server.write_preference("multiplier", 7)
+    committed = server.fills()
+    server.succeed("restore", restore_components=["preferences"])
+    assert server.preference("multiplier") == 1
+    assert server.fills() >= committed
+    assert server.trading()
+
+
+def test_restore_into_a_scratch_place_leaves_the_bot_alone(server: Server) -> None:
+    server.succeed("backup", backup_encrypt=False)
+    pid = server.bot_pid()
+    server.succeed("restore", restore_to="/var/tmp/look")
+    assert server.bot_pid() == pid
+    assert server.host.file("/var/tmp/look/databases/accounts/kalshi/demo/fills.db").exists
+    assert (
+        server.run("stat -c %a /var/tmp/look") == "700"
+        or server.run("find /var/tmp/look -name '*.pem' -perm /077") == ""
+    )
+    server.run("rm -r /var/tmp/look")
+
+
+def test_check_mode_of_restore_writes_nothing(server: Server) -> None:
+    server.succeed("backup", backup_encrypt=False)
+    server.write_preference("multiplier", 5)
+    pid = server.bot_pid()
+    kept = server.archives()
+    server.succeed("restore", check=True)
+    assert server.bot_pid() == pid
+    assert server.preference("multiplier") == 5
+    assert server.archives() == kept
+    assert server.leftovers() == ""
+    server.write_preference("multiplier", 1)
+
+
+def test_restore_of_what_is_there_changes_nothing(server: Server) -> None:
+    """The second of two equal restores finds nothing to do and leaves a stopped bot stopped."""
+    server.stop_bot()
+    server.succeed("backup", backup_encrypt=False)
+    assert "changed=0" in server.succeed("restore")
+    assert server.bot_pid() == ""
+    server.start_bot()
+
+
+@pytest.fixture
+def refused_backup(server: Server) -> Any:
+    """A backup whose preferences make the bot give up two seconds after it seemed to have started."""
+    server.write_preference("position_size", 0)
+    server.succeed("backup", backup_encrypt=False, backup_name="refused")
+    server.write_preference("position_size", 1)
+    return server.latest()
+
+
+def test_restore_is_undone_when_the_service_does_not_stay_up(server: Server, refused_backup: str) -> None:
+    committed = server.fills()
+    result = server.host.run("tradekeep --json restore %s", refused_backup)
+    assert result.rc == 3, result.stdout + result.stderr
+    assert isinstance(json.loads(result.stdout), dict)
+    assert ("trading_system" if server.manager == "systemd" else "bot") in result.stdout + result.stderr
+    assert server.preference("position_size") == 1
+    assert server.fills() >= committed
+    assert server.trading()
+    server.host.run_expect([0], "tradekeep db check")
+    server.host.run_expect([0], "tradekeep recover")
+    assert server.leftovers() == ""
+
+
+def test_playbook_says_that_a_restore_was_undone(server: Server, refused_backup: str) -> None:
+    done = server.playbook("restore", restore_backup=refused_backup)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stdout
+    assert server.preference("position_size") == 1
+    assert server.trading()
+
+
+def test_wrong_passphrase_leaves_everything_as_it_is(server: Server) -> None:
+    server.succeed("backup", backup_encrypt=True, backup_name="locked")
+    pid = server.bot_pid()
+    server.run("umask 077; echo wrong > /run/wrong-passphrase")
+    server.run("rm -rf /root/.gnupg")
+    result = server.host.run("tradekeep restore --passphrase-file /run/wrong-passphrase latest")
+    assert result.rc in (2, 3), result.stderr
+    assert "Traceback" not in result.stderr
+    assert server.bot_pid() == pid
+    assert server.leftovers() == ""
+
+
+def test_every_backup_stands_up_to_deep_verification(server: Server, recovery: dict[str, str]) -> None:
+    options = " ".join(f"--passphrase-file {path}" for path in recovery.values())
+    server.run(f"tradekeep verify all --deep {options}")
