@@ -151,7 +151,7 @@ def _built_in(name: Any, key: str) -> dict[str, Any]:
         raise ConfigurationError(
             f"expected a built-in profile, found {name!r}", path=key, hint=did_you_mean(name, built_in_names())
         )
-    return copy.deepcopy(BUILT_IN[name])
+    return dict(BUILT_IN[name])
 
 
 def _component_as_mapping(component: Component) -> dict[str, Any]:

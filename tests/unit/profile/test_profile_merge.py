@@ -58,6 +58,7 @@ def definitions(draw: st.DrawFn) -> dict[str, Any]:
     return definition
 
 
+@settings(deadline=None)
 @given(MAPPINGS)
 def test_merging_nothing_changes_nothing(base: dict[str, Any]) -> None:
     assert merge(base, {}) == base
@@ -65,6 +66,7 @@ def test_merging_nothing_changes_nothing(base: dict[str, Any]) -> None:
     assert merge(base, base) == base
 
 
+@settings(deadline=None)
 @given(MAPPINGS, MAPPINGS)
 def test_merging_twice_is_merging_once_and_leaves_its_inputs_alone(base: dict[str, Any], over: dict[str, Any]) -> None:
     before = copy.deepcopy((base, over))
