@@ -24,8 +24,11 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.profile import 
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.profiles import BUILT_IN
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.vocabulary import parse_calendar
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+# On a fresh machine hypothesis first builds its tables, on a busy one everything takes long: neither is a fault.
+UNTIMED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 KEYS = st.sampled_from(["a", "b", "c", "d"])
 SCALARS = st.one_of(st.integers(), st.booleans(), st.text(max_size=3), st.lists(st.integers(), max_size=2))
@@ -58,7 +61,7 @@ def definitions(draw: st.DrawFn) -> dict[str, Any]:
     return definition
 
 
-@settings(deadline=None)
+@UNTIMED
 @given(MAPPINGS)
 def test_merging_nothing_changes_nothing(base: dict[str, Any]) -> None:
     assert merge(base, {}) == base
@@ -66,7 +69,7 @@ def test_merging_nothing_changes_nothing(base: dict[str, Any]) -> None:
     assert merge(base, base) == base
 
 
-@settings(deadline=None)
+@UNTIMED
 @given(MAPPINGS, MAPPINGS)
 def test_merging_twice_is_merging_once_and_leaves_its_inputs_alone(base: dict[str, Any], over: dict[str, Any]) -> None:
     before = copy.deepcopy((base, over))
@@ -76,7 +79,7 @@ def test_merging_twice_is_merging_once_and_leaves_its_inputs_alone(base: dict[st
     assert set(once) == set(base) | set(over)
 
 
-@settings(deadline=None, max_examples=60)
+@UNTIMED
 @given(definitions())
 def test_resolving_is_a_fixed_point(definition: dict[str, Any]) -> None:
     before = copy.deepcopy(BUILT_IN)
@@ -86,7 +89,7 @@ def test_resolving_is_a_fixed_point(definition: dict[str, Any]) -> None:
     assert before == BUILT_IN
 
 
-@settings(deadline=None, max_examples=60)
+@UNTIMED
 @given(definitions(), st.booleans())
 def test_the_configuration_survives_its_text(definition: dict[str, Any], system: bool) -> None:
     application = resolve_application(definition, become=system, passphrase_file="/etc/tradekeep/key")
