@@ -1,0 +1,205 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+"""Prune on real directories, the tables for people, and the systemd units."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path, PurePosixPath
+
+import pytest
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.application import (
+    Application,
+    Profile,
+    Retention,
+    Schedule,
+    Tier,
+)
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import ConfigurationError, ExitStatus
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.listing import list_backups
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.prune import prune
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.units import install_units, render_units
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import Completed, NoProgress, Ports
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.storage.local import LocalCatalog
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.storage.names import backup_name
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+
+
+class FixedClock:
+    def __init__(self, moment=NOW):
+        self.moment = moment
+
+    def now(self):
+        return self.moment
+
+    def monotonic(self):
+        return 0.0
+
+    def sleep(self, seconds):
+        pass
+
+
+class Systemd:
+    """Remembers what it was asked; timers run once they were enabled."""
+
+    def __init__(self):
+        self.calls = []
+        self.enabled = set()
+
+    def find(self, program):
+        return "/usr/bin/" + program
+
+    def run(self, argv, **_options):
+        self.calls.append(list(argv))
+        if argv[:2] == ["systemctl", "enable"]:
+            self.enabled |= set(argv[2:])
+        text = ""
+        if argv[:2] == ["systemctl", "show"]:
+            text = "\n".join(
+                f"Id={unit}\nUnitFileState={'enabled' if unit in self.enabled else 'disabled'}\n"
+                f"ActiveState={'active' if unit in self.enabled else 'inactive'}\nNeedDaemonReload=no\n"
+                for unit in argv[3:]
+            )
+        return Completed(tuple(argv), 0, text, "")
+
+
+@pytest.fixture
+def application(tmp_path):
+    profile = Profile(
+        "bot",
+        archive_prefix="user_data",
+        retention=Retention(daily=3),
+        schedules=(Schedule(Tier.DAILY, "02:00"), Schedule(Tier.DAILY, "Mon..Fri 17:00 America/New_York")),
+    )
+    places = {name: PurePosixPath(tmp_path / name) for name in ("root", "backup_dir", "config_dir", "state_dir", "bin_dir")}
+    return Application(name="bot", profile=profile, owner="x", group="x", **places)
+
+
+def ports(moment=NOW, runner=None):
+    return Ports(runner=runner or Systemd(), clock=FixedClock(moment), progress=NoProgress())
+
+
+def fill(application, days):
+    catalog = LocalCatalog(application, FixedClock())
+    catalog.check_directory()
+    for day in days:
+        final = backup_name("user_data", NOW - timedelta(days=day))
+        temporary = catalog.temporary(final)
+        temporary.write_bytes(b"x")
+        digest = hashlib.sha256(b"x").hexdigest()
+        catalog.publish(temporary, final, {"size": 1, "sha256": digest, "tier": "daily", "verified": {"level": "deep"},
+                                           "created": (NOW - timedelta(days=day)).strftime("%Y-%m-%dT%H:%M:%SZ")})
+    return catalog
+
+
+def test_prune_keeps_the_rules_and_is_idempotent(application):
+    catalog = fill(application, range(9, -1, -1))
+    planned = prune(application, ports(), dry_run=True)
+    assert len(catalog.list()) == 10
+    done = prune(application, ports(), dry_run=False)
+    assert done.record["removed"] == planned.record["removed"]
+    assert len(catalog.list()) == 3
+    assert len(list(catalog.directory.iterdir())) == 10  # three archives with two sidecars each, and the link
+    assert not prune(application, ports(), dry_run=False).changed
+    assert all(len(line) <= 80 for line in planned.lines)
+
+
+def test_prune_dry_run_writes_nothing(application):
+    fill(application, range(9, -1, -1))
+    shutil.rmtree(application.application_state_dir, ignore_errors=True)
+    prune(application, ports(), dry_run=True)
+    assert not Path(application.application_state_dir).exists()
+
+
+def test_hazard_b4_prune_refuses_when_the_newest_is_bad(application):
+    catalog = fill(application, range(9, -1, -1))
+    catalog.record_verified(catalog.list()[0], "deep", NOW, False, ["rot"])
+    done = prune(application, ports(), dry_run=False)
+    assert done.status is ExitStatus.FINDINGS
+    assert "rot" in done.record["refused"]
+    assert len(catalog.list()) == 10
+
+
+def test_hazard_b4_prune_refuses_when_the_clock_jumped(application):
+    catalog = fill(application, range(9, -1, -1))
+    back = prune(application, ports(NOW - timedelta(days=400)), dry_run=False)
+    assert "future" in back.record["refused"]
+    prune(application, ports(), dry_run=False)
+    fill(application, [500])
+    for item in catalog.list()[:-1]:
+        catalog.remove(item)
+    assert "went back" in prune(application, ports(NOW - timedelta(days=300)), dry_run=False).record["refused"]
+
+
+def test_list_fits_eighty_columns(application):
+    fill(application, [400, 1])
+    outcome = list_backups(application, ports())
+    assert all(len(line) <= 80 for line in outcome.lines)
+    assert [item["good"] for item in outcome.record["backups"]] == [True, True]
+
+
+def test_hazard_b9_units_catch_up_keep_their_jitter_and_report_failure(application):
+    units = render_units(application)
+    assert "tradekeep-backup-bot-daily-2.timer" in units
+    for name, text in units.items():
+        if name.endswith(".timer"):
+            assert "Persistent=true" in text
+            assert "FixedRandomDelay=true" in text
+        elif "@" not in name:
+            assert "OnFailure=tradekeep-failure-bot@%n.service" in text
+    starts = [line for line in units["tradekeep-backup-bot-daily.service"].splitlines() if line.startswith("ExecStart")]
+    assert starts[0].endswith("backup --tier daily")
+    assert starts[1].endswith("prune")
+
+
+@pytest.mark.parametrize("calendar", ["02:00\nExecStart=/bin/sh", "%i", ""])
+def test_a_calendar_cannot_smuggle_lines(application, calendar):
+    profile = replace(application.profile, schedules=(Schedule(Tier.DAILY, calendar),))
+    with pytest.raises(ConfigurationError):
+        render_units(replace(application, profile=profile))
+
+
+def test_units_are_hardened_and_valid(application, tmp_path):
+    assert shutil.which("systemd-analyze"), "install the Debian package systemd"
+    Path(application.bin_dir).mkdir()
+    command = Path(application.bin_dir) / "tradekeep"
+    command.write_text("#!/bin/sh\n")
+    command.chmod(0o755)
+    directory = tmp_path / "units"
+    directory.mkdir()
+    usual = replace(application, root=PurePosixPath("/opt/bot"), backup_dir=PurePosixPath("/opt/backups"),
+                    state_dir=PurePosixPath("/var/lib/tradekeep"), config_dir=PurePosixPath("/etc/tradekeep"))
+    for name, text in render_units(usual).items():
+        (directory / name).write_text(text)
+    for path in sorted(directory.glob("*.service")):
+        done = subprocess.run(["systemd-analyze", "security", "--offline=true", "--threshold=20", str(path)],
+                              capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+    paths = [str(path) for path in sorted(directory.iterdir()) if "@" not in path.name]
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", *paths], capture_output=True, text=True)
+    assert not [line for line in done.stderr.splitlines() if "tradekeep" in line], done.stderr
+
+
+def test_install_change_remove(application, tmp_path):
+    directory = tmp_path / "units"
+    directory.mkdir()
+    systemd = Systemd()
+    door = {"unit_dir": str(directory)}
+    install_units(application, ports(runner=systemd), dry_run=True, **door)
+    assert list(directory.iterdir()) == []
+    assert install_units(application, ports(runner=systemd), **door).changed
+    assert not install_units(application, ports(runner=systemd), **door).changed
+    (directory / "tradekeep-other.timer").write_text("# somebody else's\n")
+    profile = replace(application.profile, schedules=(Schedule(Tier.DAILY, "05:00"),))
+    systemd.calls.clear()
+    changed = install_units(replace(application, profile=profile), ports(runner=systemd), **door)
+    assert changed.record["written"] == ["tradekeep-backup-bot-daily.timer"]
+    assert changed.record["removed"] == ["tradekeep-backup-bot-daily-2.service", "tradekeep-backup-bot-daily-2.timer"]
+    assert ["systemctl", "restart", "tradekeep-backup-bot-daily.timer"] in systemd.calls
+    install_units(application, ports(runner=systemd), present=False, **door)
+    assert [path.name for path in directory.iterdir()] == ["tradekeep-other.timer"]
