@@ -172,6 +172,7 @@ def parser() -> argparse.ArgumentParser:
 
 def become_root(arguments: Sequence[str]) -> None:
     """Start over through sudo; the cache stays the caller's."""
+    cache_dir().mkdir(parents=True, exist_ok=True)
     environment = f"TRADEKEEP_CACHE={cache_dir()}"
     command = ["sudo", "--non-interactive", "env", environment, sys.executable, os.path.abspath(__file__), *arguments]
     try:
