@@ -154,7 +154,9 @@ def atomic_write(
 
 def sweep_writes(directory: AnyPath) -> None:
     """Remove temporary files of ``atomic_write`` whose process was killed."""
-    with contextlib.suppress(FileNotFoundError), os_errors(directory):
+    if not Path(directory).is_dir():
+        return
+    with os_errors(directory):
         for entry in Path(directory).iterdir():
             pid = entry.name[len(_TEMPORARY_PREFIX) :].partition("-")[0]
             if entry.name.startswith(_TEMPORARY_PREFIX) and pid.isdigit() and not process_lives(int(pid)):

@@ -110,7 +110,7 @@ def _change_owner(descriptor: int, uid: int, gid: int) -> None:
     except PermissionError:
         raise TradekeepError(
             f"cannot be given to {name_of_uid(uid)}:{name_of_gid(gid)} by {name_of_uid(os.geteuid())}",
-            path=os.readlink(f"/proc/self/fd/{descriptor}") if os.path.isdir("/proc/self/fd") else None,  # noqa: PTH112, PTH115
+            path=os.readlink(f"/proc/self/fd/{descriptor}") if os.path.isdir("/proc/self/fd") else None,
             hint="run as root, or configure the account that runs as the owner",
         ) from None
 

@@ -100,12 +100,11 @@ class Exchange:
 
         stages: the stage directories, each directly in the top of the tree whose paths it exchanges.
         """
-        if pending(state_dir) is not None:
-            raise TradekeepError("an earlier operation was cut off", path=state_dir, hint="run: tradekeep recover")
+        refuse_pending(state_dir)
         ordered = prepare(replacements)
         directory = Path(state_dir) / _DIRECTORY
         make_private_directory(state_dir)
-        remove_tree(directory)
+        discard_unbegun(state_dir)
         step("prepare")
         begun = PendingTransaction(
             identifier=secrets.token_hex(8),
@@ -141,6 +140,11 @@ class Exchange:
         ended = found.state in (State.UNDONE, State.COMMITTED)
         replacements = () if ended else read_plan(plan, found.count)
         return cls(directory, Journal.open(directory / _JOURNAL), found, replacements)
+
+    @property
+    def replacements(self) -> tuple[Replacement, ...]:
+        """What is exchanged, in order."""
+        return tuple(self._replacements)
 
     def apply(self, step: Step = no_fault_point) -> None:
         """Exchange everything and make it durable. On an error the caller calls ``undo``."""
@@ -181,10 +185,18 @@ class Exchange:
             directories.forget()
         self._record_undone(step)
 
-    def commit(self, step: Step = no_fault_point) -> None:
-        """The new state stands: record it, then remove what was kept."""
+    def commit(self, step: Step = no_fault_point) -> tuple[str, ...]:
+        """The new state stands: record it, then remove what was kept.
+
+        Raises only when it could not be recorded. What could not be removed is returned, for the operation's account:
+        it does not make the new state less good, and ``recover`` removes it.
+        """
         self.record_commit(step)
-        self.clean(step)
+        try:
+            self.clean(step)
+        except TradekeepError as error:
+            return (f"not all leftovers could be removed: {error}; tradekeep recover does it",)
+        return ()
 
     def record_commit(self, step: Step = no_fault_point) -> None:
         """From here on the new state stands, whatever happens."""
@@ -199,12 +211,12 @@ class Exchange:
         removed = tuple(stage for stage in self.pending.stages if remove_tree(stage))
         step("forget")
         self._journal.close()
-        # The journal goes last but one: with it gone there is no transaction, whatever else is left.
+        # The journal goes first: with it gone there is no transaction, whatever else is left. No sync is needed,
+        # because an ended transaction that comes back after a power loss is only cleaned again.
         with os_errors(self._directory):
             for name in (_JOURNAL, _PLAN):
                 with contextlib.suppress(FileNotFoundError):
                     (self._directory / name).unlink()
-            fsync_directory(self._directory)
         remove_tree(self._directory)
         return removed
 
@@ -268,6 +280,22 @@ def pending(state_dir: Path) -> Optional[PendingTransaction]:
         services=first["services"],
         details=first["details"],
     )
+
+
+def discard_unbegun(state_dir: Path) -> bool:
+    """Remove what is left of a transaction that never began; returns whether there was such a thing."""
+    return pending(state_dir) is None and remove_tree(Path(state_dir) / _DIRECTORY)
+
+
+def refuse_pending(state_dir: Path) -> None:
+    """Raises TradekeepError when an earlier operation was cut off and the data may be between two states."""
+    found = pending(state_dir)
+    if found is not None:
+        raise TradekeepError(
+            f"an earlier operation was cut off ({found.operation} of {found.begun})",
+            path=state_dir,
+            hint="run: tradekeep recover",
+        )
 
 
 def _first_record(begun: PendingTransaction) -> dict[str, Any]:

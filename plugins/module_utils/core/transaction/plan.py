@@ -58,7 +58,7 @@ def _look(replacement: Replacement) -> Replacement:
             raise TradekeepError("is not in the stage", path=replacement.staged)
         if live is not None and stat.S_ISDIR(staged.st_mode) and stat.S_ISDIR(live.st_mode):
             raise TradekeepError("is a directory already and is exchanged file by file", path=replacement.live)
-        parent = _lstat(os.path.dirname(replacement.live))  # noqa: PTH120
+        parent = _lstat(os.path.dirname(replacement.live))
         if parent is not None and parent.st_dev != staged.st_dev:
             raise UnsafePathError(
                 "lies on another filesystem than its stage", path=replacement.live, hint="stage it on the same one"
@@ -92,8 +92,8 @@ def _without_carried(replacements: Iterable[Replacement]) -> Iterator[Replacemen
             below = replacement.live[len(carrier.live) :]
             if replacement.staged == f"{carrier.staged}{below}":
                 continue
-        elif replacement.staged is not None and os.path.isdir(replacement.staged):  # noqa: PTH112
-            carrier = None if os.path.islink(replacement.staged) else replacement  # noqa: PTH114
+        elif replacement.staged is not None and os.path.isdir(replacement.staged):
+            carrier = None if os.path.islink(replacement.staged) else replacement
         else:
             carrier = None
         yield replacement

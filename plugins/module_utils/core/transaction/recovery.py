@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from ..errors import NeedsPersonError, ServiceError
 from ..host.services import ServiceController, Snapshot
 from ..ports import Clock, Runner, no_fault_point
-from .exchange import Exchange, PendingTransaction, State, pending
+from .exchange import Exchange, PendingTransaction, State, discard_unbegun, pending
 from .signals import shielded
 from .stage import sweep_stages
 from .stopped import forget_stop, read_stop
@@ -45,32 +45,51 @@ def plan_recovery(state_dir: Path) -> tuple[str, ...]:
     return tuple(plan)
 
 
-def recover_transaction(state_dir: Path, *, runner: Runner, clock: Clock, step: Step = no_fault_point) -> Recovery:
-    """Finish or undo what a crash left; the caller holds the lock. May itself be killed and run again."""
+def recover_transaction(
+    state_dir: Path,
+    *,
+    runner: Runner,
+    clock: Clock,
+    step: Step = no_fault_point,
+    before_commit: Optional[Callable[[Exchange], None]] = None,
+) -> Recovery:
+    """Finish or undo what a crash left; the caller holds the lock. May itself be killed and run again.
+
+    before_commit: called when the new state is kept, while the old one still lies aside.
+    """
     services = ServiceController((), runner, clock)
     exchange = Exchange.resume(state_dir)
     actions: list[str] = []
     data, record = "untouched", {}
     if exchange is not None:
         record = exchange.pending.as_dict()
-        data = _bring_to_an_end(exchange, services, actions, step)
+        data = _bring_to_an_end(exchange, services, actions, step, before_commit)
         exchange.clean(step)
         actions.append("removed the stage and the journal")
+    if discard_unbegun(state_dir):
+        actions.append("removed a transaction that had not begun")
     _start_stopped(state_dir, services, actions, step)
     for directory in sweep_stages(state_dir):
         actions.append(f"removed {directory}")
     return Recovery(data=data, actions=tuple(actions), transaction=record)
 
 
-def _bring_to_an_end(exchange: Exchange, services: ServiceController, actions: list[str], step: Step) -> str:
+def _bring_to_an_end(
+    exchange: Exchange,
+    services: ServiceController,
+    actions: list[str],
+    step: Step,
+    before_commit: Optional[Callable[[Exchange], None]],
+) -> str:
     snapshot = exchange.pending.services
     if exchange.state is State.COMMITTED:
         return "new"
-    if exchange.state is State.EXCHANGED:
-        if _goes_forward(services, snapshot, actions, step):
-            exchange.record_commit(step)
-            actions.append("kept the new state, which was in place")
-            return "new"
+    if exchange.state is State.EXCHANGED and _goes_forward(services, snapshot, actions, step):
+        if before_commit is not None:
+            before_commit(exchange)
+        exchange.record_commit(step)
+        actions.append("kept the new state, which was in place")
+        return "new"
     if exchange.state is not State.UNDONE:
         step("stop")
         services.stop(snapshot)

@@ -149,7 +149,7 @@ def _refuse_filled_directory(item: Replacement, live: int, directories: Director
     parent, name = directories.at(item.kept)
     descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     try:
-        names = os.listdir(descriptor)  # noqa: PTH208
+        names = os.listdir(descriptor)
     finally:
         os.close(descriptor)
     if names:

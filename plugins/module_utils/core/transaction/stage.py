@@ -22,7 +22,6 @@ from ..errors import TradekeepError
 from ..host.files import (
     atomic_write,
     components_of,
-    fsync_directory,
     make_private_directory,
     open_directory,
     os_errors,
@@ -100,9 +99,10 @@ class Stage:
     def _ready(self, root: DeviceRoot) -> str:
         directory = self._directory(root)
         if directory not in self._made:
+            # Noted first: what fails half way is removed too.
+            self._made.add(directory)
             if not make_private_directory(directory):
                 raise TradekeepError("exists already", path=directory)
-            self._made.add(directory)
             make_private_directory(f"{directory}/new")
             make_private_directory(f"{directory}/kept")
         return directory
@@ -133,7 +133,6 @@ def forget_registration(registration: Path) -> None:
     """The stage is gone."""
     with os_errors(registration), contextlib.suppress(FileNotFoundError):
         registration.unlink()
-        fsync_directory(registration.parent)
 
 
 def sync_filesystem(path: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..errors import NeedsPersonError
-from ..host.files import atomic_write, fsync_directory, make_private_directory, os_errors
+from ..host.files import atomic_write, make_private_directory, os_errors
 from ..host.services import Snapshot
 
 _NAME = "stopped.json"
@@ -45,4 +45,3 @@ def forget_stop(state_dir: Path) -> None:
     path = Path(state_dir) / _NAME
     with os_errors(path), contextlib.suppress(FileNotFoundError):
         path.unlink()
-        fsync_directory(path.parent)
