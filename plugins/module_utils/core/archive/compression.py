@@ -17,8 +17,11 @@ from ..ports import Runner
 from .safety import damaged
 from .streams import CHUNK, Chunks, ProgramStage, Stage, ThreadStage, through_program
 
+_isal: Any
 try:
-    from isal import isal_zlib as _isal
+    from isal import isal_zlib
+
+    _isal = isal_zlib
 except ImportError:
     _isal = None
 
@@ -29,7 +32,7 @@ EXTENSIONS = {"gzip": ".tar.gz", "zstd": ".tar.zst"}
 
 _WRITE_PROGRAMS = {"igzip": ("igzip", "-c", "-1"), "pigz": ("pigz", "-c", "-1"), "zstd": ("zstd", "-q", "-c", "-T0")}
 _READ_PROGRAMS = {"igzip": ("igzip", "-d", "-c"), "pigz": ("pigz", "-d", "-c"), "zstd": ("zstd", "-q", "-d", "-c")}
-_ERRORS = (zlib.error,) if _isal is None else (zlib.error, _isal.error)
+_ERRORS: tuple[type[Exception], ...] = (zlib.error,) if _isal is None else (zlib.error, _isal.error)
 
 
 def choose_engine(compression: str, runner: Runner, engine: Optional[str] = None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -192,6 +193,8 @@ def open_container(
         raise ArchiveError(f"cannot be opened: {error.strerror}", path=path) from error
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, descriptor)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ArchiveError("is no regular file", path=path)
         reader = ContainerReader(descriptor, Path(path), runner, engine)
         reader.open(passphrase_file, gnupg_home, stack)
         # The thread that reads must have ended before what it reads from is taken down.

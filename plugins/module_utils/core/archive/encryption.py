@@ -110,21 +110,28 @@ def import_recipients(recipients: tuple[str, ...], home: str, runner: Runner) ->
 
 
 def _import_one(recipient: str, home: str, runner: Runner) -> None:
+    exported: Optional[str] = None
+    arguments: tuple[str, ...] = ("--import",)
     if "/" in recipient or Path(recipient).is_file():
         _refuse_secret_key(recipient)
-        arguments: tuple[str, ...] = ("--import", "--", recipient)
-        exported = None
+        arguments = ("--import", "--", recipient)
     else:
-        exported = _gpg(runner, None, "--armor", "--export", "--", recipient)
-        arguments = ("--import",)
-    if exported == "":
-        raise EncryptionError("recipient is unknown", path=recipient, hint="give a key file, or import the key")
+        exported = _export(recipient, runner)
     try:
         _gpg(runner, home, "--no-autostart", *arguments, input_text=exported)
     except EncryptionError as error:
         raise EncryptionError(
             "recipient's key cannot be imported", path=recipient, hint="give a file with a public OpenPGP key"
         ) from error
+
+
+def _export(recipient: str, runner: Runner) -> str:
+    """The public key from the keyring of who runs this. gpg fails, or says nothing, when it has none."""
+    with contextlib.suppress(EncryptionError):
+        exported = _gpg(runner, None, "--armor", "--export", "--", recipient)
+        if exported:
+            return exported
+    raise EncryptionError("recipient is unknown", path=recipient, hint="give a key file, or import the key")
 
 
 def _refuse_secret_key(path: str) -> None:
@@ -162,7 +169,7 @@ def encrypting(encryption: Encryption, following: Stage, runner: Runner) -> Iter
     """A stage that encrypts and passes on; the keys are checked before anything is written."""
     require_gpg(runner)
     with temporary_home(runner) as home:
-        argv = (GPG, *_QUIET, "--homedir", home, "-z", "0", "--output", "-")
+        argv: tuple[str, ...] = (GPG, *_QUIET, "--homedir", home, "-z", "0", "--output", "-")
         if encryption.passphrase_file:
             check_passphrase_file(encryption.passphrase_file)
             argv += ("--no-symkey-cache", "--cipher-algo", "AES256", "--passphrase-file", encryption.passphrase_file)
@@ -215,11 +222,11 @@ def decrypting(
             if not passphrase_file:
                 raise EncryptionError("backup is encrypted with a passphrase", hint="name the passphrase file")
             home = stack.enter_context(temporary_home(runner))
-        argv = (GPG, *_QUIET, *(("--homedir", home) if home else ()))
+        argv: tuple[str, ...] = (GPG, *_QUIET, *(("--homedir", home) if home else ()))
         if passphrase_file:
             argv += ("--no-symkey-cache", "--passphrase-file", passphrase_file)
         pipe = runner.pipe((*argv, "--output", "-", "--decrypt"))
-        plain = through_program(pipe, chunks, lambda error: _as_encryption_error(error))
+        plain = through_program(pipe, chunks, _as_encryption_error)
         stack.callback(plain.close)
         yield plain
 

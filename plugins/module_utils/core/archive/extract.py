@@ -9,6 +9,7 @@ entry was found to agree with the manifest (``on_entry``).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections import OrderedDict
@@ -59,7 +60,10 @@ def extract_to(
     on_entry: called with each selected entry that was written, once it agrees with the manifest. On any error the
     stage holds a part of the archive and is the caller's to remove.
     """
-    sink = StageSink(Path(stage), select, on_entry)
+    try:
+        sink = StageSink(Path(stage), select, on_entry)
+    except OSError as error:
+        raise _as_engine_error(error, str(stage)) from error
     try:
         report = read_archive(stream, sink, limits)
     except OSError as error:
@@ -81,7 +85,10 @@ class StageSink:
     """Writes beneath one directory and nowhere else."""
 
     def __init__(
-        self, stage: Path, select: Callable[[str], bool] = everything, on_entry: Optional[Callable[[Entry], None]] = None
+        self,
+        stage: Path,
+        select: Callable[[str], bool] = everything,
+        on_entry: Optional[Callable[[Entry], None]] = None,
     ) -> None:
         self._select = select
         self._on_entry = on_entry
@@ -89,7 +96,7 @@ class StageSink:
         self._open: OrderedDict[str, int] = OrderedDict()
         self.current = str(stage)
         self.files = self.directories = self.symlinks = self.bytes = 0
-        self.skipped_links: list[str] = []
+        self.skipped_links: dict[str, None] = {}
 
     def close(self) -> None:
         """Close all descriptors."""
@@ -114,7 +121,7 @@ class StageSink:
             return
         self.current = member.path
         if not member.target_stays_inside or member.target is None:
-            self.skipped_links.append(member.path)
+            self.skipped_links[member.path] = None
             return
         parent, name = self._parent(member.path)
         os.symlink(os.fsencode(member.target), name, dir_fd=parent)
@@ -176,10 +183,9 @@ class StageSink:
         parent_path, _, last = path.rpartition("/")
         parent = self._directory(parent_path)
         name = os.fsencode(last)
-        try:
+        # Opening it without following links tells whether what exists is a directory.
+        with contextlib.suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=parent)
-        except FileExistsError:
-            pass  # opening it without following links tells whether it is a directory
         descriptor = self._open[path] = os.open(name, _DIRECTORY_FLAGS, dir_fd=parent)
         if len(self._open) > _OPEN_DIRECTORIES:
             # The directory just opened and the one above it are the newest two: the oldest is neither.

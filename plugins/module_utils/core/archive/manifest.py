@@ -122,6 +122,8 @@ def parse_entry(line: bytes) -> Entry:
         raise damaged("manifest has a line that is no entry", path=MANIFEST_NAME) from error
     if entry.type not in TYPES or type(entry.size) is not int or type(entry.mtime_ns) is not int:
         raise damaged("manifest has an entry of no known type", path=MANIFEST_NAME)
+    if entry.facts is not NO_FACTS and not isinstance(entry.facts, dict):
+        raise damaged("manifest has an entry with malformed facts", path=MANIFEST_NAME)
     return entry
 
 

@@ -141,7 +141,7 @@ class ThreadStage:
     def _guard(self, call: Callable[..., None], *arguments: bytes) -> None:
         try:
             call(*arguments)
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+        except BaseException as error:  # raised again in the thread that waits
             self._error = error
 
 
@@ -192,7 +192,7 @@ class ProgramStage:
         try:
             for data in _output_of(self._pipe):
                 self._following.write(data)
-        except BaseException as error:  # noqa: BLE001 - raised again by the writer
+        except BaseException as error:  # raised again by the writer
             self._error = error
             self._pipe.kill()
 
@@ -219,7 +219,7 @@ def through_program(pipe: Pipe, chunks: Chunks, translate: Callable[[CommandErro
                 pipe.stdin.flush()
         except (BrokenPipeError, ValueError):
             pass  # it ended early: its exit status says why
-        except BaseException as error:  # noqa: BLE001 - raised again below
+        except BaseException as error:  # raised again below
             failures.append(error)
         with contextlib.suppress(OSError, ValueError):
             pipe.stdin.close()
@@ -303,7 +303,7 @@ class Prefetch(ChunkReader):
                         break
                     if data:
                         self._queue.put(data)
-        except BaseException as error:  # noqa: BLE001 - raised again in the reader
+        except BaseException as error:  # raised again in the reader
             last = error
         self._queue.put(last)
 
@@ -359,7 +359,7 @@ class Observed:
         try:
             with contextlib.closing(self._chunks()) as chunks:
                 self.result = self._observe(chunks)
-        except BaseException as error:  # noqa: BLE001 - raised again by the writer
+        except BaseException as error:  # raised again by the writer
             self._error = error
         # Keep taking, so that the writer never waits for an observer that has stopped.
         while not self._ended:

@@ -9,6 +9,7 @@ are packed and parsed here.
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import NamedTuple, Optional
 
@@ -16,6 +17,7 @@ from ..errors import HostileArchiveError
 from .safety import damaged
 
 BLOCK = 512
+NANOSECONDS = 1_000_000_000
 LARGEST_USTAR_SIZE = 0o77777777777
 LARGEST_USTAR_ID = 0o7777777
 MARK = "tradekeep archive, manifest last"
@@ -24,6 +26,7 @@ MARK = "tradekeep archive, manifest last"
 _FIELDS = struct.Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12s")
 _DEVICE = b"0000000\0" * 2
 _zeros = bytes(BLOCK)
+_DECIMAL = re.compile(rb"(-?)([0-9]{1,18})(?:\.([0-9]*))?\Z")
 
 
 class RawHeader(NamedTuple):
@@ -175,6 +178,32 @@ def parse_header(block: bytes) -> RawHeader:
         uname.partition(b"\0")[0],
         gname.partition(b"\0")[0],
     )
+
+
+def apply_records(raw: RawHeader, records: dict[str, bytes]) -> RawHeader:
+    """The header with what its extended header says in its place."""
+    fields: dict[str, object] = {}
+    for key, name in (("path", "name"), ("linkpath", "linkname"), ("uname", "uname"), ("gname", "gname")):
+        if key in records:
+            fields[name] = records[key]
+    for key in ("size", "uid", "gid"):
+        if key in records:
+            if not records[key].isdigit() or len(records[key]) > 20:
+                raise HostileArchiveError(
+                    f"extended header has a bad {key}", path=_shown(records.get("path", raw.name))
+                )
+            fields[key] = int(records[key])
+    return raw._replace(**fields)  # type: ignore[arg-type]
+
+
+def nanoseconds(value: bytes, path: str) -> int:
+    """A pax time, seconds with a fraction, as nanoseconds."""
+    found = _DECIMAL.match(value)
+    if found is None:
+        raise damaged("extended header has a bad mtime", path=path)
+    sign, seconds, fraction = found.groups()
+    nanoseconds = int(seconds) * NANOSECONDS + int((fraction or b"")[:9].ljust(9, b"0"))
+    return -nanoseconds if sign else nanoseconds
 
 
 def number(field: bytes, name: bytes) -> int:

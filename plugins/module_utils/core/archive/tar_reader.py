@@ -8,7 +8,6 @@ The manifest comes last, so 48 bytes are kept of each entry: the digest of its c
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from hashlib import blake2b, sha256
 from typing import Optional, Protocol
@@ -30,18 +29,17 @@ from .safety import (
     safe_relative,
     storable_mode,
 )
-from .tar_headers import BLOCK, MARK, RawHeader, parse_header, parse_pax
+from .tar_headers import BLOCK, MARK, NANOSECONDS, RawHeader, apply_records, nanoseconds, parse_header, parse_pax
 
 CHUNK = 1 << 20
-NANOSECONDS = 1_000_000_000
 HARDLINK = "hardlink"
 _ZERO_BLOCK = bytes(BLOCK)
 _NO_CONTENT = bytes(32)
+_NO_CONTENT_HEX = _NO_CONTENT.hex()
 _MOST_MESSAGES = 100
 _OWN_PAX_KEYS = frozenset(("path", "linkpath", "size", "mtime", "uname", "gname", "uid", "gid"))
 _TYPES = {b"0": FILE, b"\0": FILE, b"7": FILE, b"5": DIRECTORY, b"2": SYMLINK, b"1": HARDLINK}
 _REFUSED = {b"3": "a character device", b"4": "a block device", b"6": "a FIFO", b"S": "a sparse file"}
-_DECIMAL = re.compile(rb"(-?)([0-9]{1,18})(?:\.([0-9]*))?\Z")
 
 
 class Readable(Protocol):
@@ -132,6 +130,7 @@ class _Reader:
         self._limits = limits
         self._names = Names(limits)
         self._ours = False
+        self._commented = False
         self._first = True
         self._extended = _Extended()
         self._observed = bytearray()
@@ -182,6 +181,8 @@ class _Reader:
             if self._ours and member.path == MANIFEST_NAME:
                 self._read_manifest(member)
                 return
+            if self._commented and member.path == MANIFEST_NAME:
+                raise damaged("archive has a manifest, but not the mark of tradekeep at its front", path=member.path)
             self._names.add(member.path, FILE)
             self._file(member)
         else:
@@ -218,12 +219,13 @@ class _Reader:
             return
         if self._ours or not {"comment"}.issuperset(records):
             raise HostileArchiveError("global extended header changes the entries after it", path=_text(b"", records))
+        self._commented = True
 
     def _member(self, raw: RawHeader, entry_type: str) -> Member:
         records: dict[str, bytes] = {}
         if self._extended.present:
             records, self._extended = self._extended.records, _Extended()
-            raw = _with_records(raw, records)
+            raw = apply_records(raw, records)
         if entry_type == FILE and raw.name[-1:] == b"/" and not self._ours:
             entry_type = DIRECTORY
         path = self._path(raw.name, entry_type)
@@ -232,7 +234,7 @@ class _Reader:
             mode = self._tame_mode(mode, entry_type, path)
         mtime_ns = raw.mtime * NANOSECONDS
         if "mtime" in records:
-            mtime_ns = _nanoseconds(records["mtime"], path)
+            mtime_ns = nanoseconds(records["mtime"], path)
         target: Optional[str] = None
         inside = True
         if entry_type in (SYMLINK, HARDLINK):
@@ -356,12 +358,12 @@ class _Reader:
         self._observed.clear()
 
     def _compare(self, entry: Entry, observed: bytes) -> None:
-        content = bytes.fromhex(entry.sha256) if entry.sha256 else _NO_CONTENT
+        content = entry.sha256 or _NO_CONTENT_HEX
         mtime_ns = entry.mtime_ns // NANOSECONDS * NANOSECONDS
         expected = _metadata_digest(*entry[:6], mtime_ns, entry.target)
         if observed[32:] != expected:
             self._problem(f"{entry.path}: name, type, size, mode, owner, time or target differs from the manifest")
-        elif observed[:32] != content:
+        elif observed[:32].hex() != content:
             self._problem(f"{entry.path}: content differs from the manifest")
         else:
             self._sink.on_entry(entry)
@@ -395,28 +397,6 @@ def _metadata_digest(
 ) -> bytes:
     text = f"{path}\0{entry_type}\0{size}\0{mode}\0{owner}\0{group}\0{mtime_ns}\0{target or ''}"
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def _with_records(raw: RawHeader, records: dict[str, bytes]) -> RawHeader:
-    fields: dict[str, object] = {}
-    for key, name in (("path", "name"), ("linkpath", "linkname"), ("uname", "uname"), ("gname", "gname")):
-        if key in records:
-            fields[name] = records[key]
-    for key in ("size", "uid", "gid"):
-        if key in records:
-            if not records[key].isdigit() or len(records[key]) > 20:
-                raise HostileArchiveError(f"extended header has a bad {key}", path=_text(raw.name, records))
-            fields[key] = int(records[key])
-    return raw._replace(**fields)  # type: ignore[arg-type]
-
-
-def _nanoseconds(value: bytes, path: str) -> int:
-    found = _DECIMAL.match(value)
-    if found is None:
-        raise damaged("extended header has a bad mtime", path=path)
-    sign, seconds, fraction = found.groups()
-    nanoseconds = int(seconds) * NANOSECONDS + int((fraction or b"")[:9].ljust(9, b"0"))
-    return -nanoseconds if sign else nanoseconds
 
 
 def _text(name: bytes, records: Optional[dict[str, bytes]] = None) -> str:

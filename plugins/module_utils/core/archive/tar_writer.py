@@ -15,6 +15,7 @@ from .safety import DIRECTORY, FILE, SYMLINK, Limits, Names, check_mode, safe_re
 from .tar_headers import (
     LARGEST_USTAR_SIZE,
     MARK,
+    NANOSECONDS,
     OwnerFields,
     owner_fields,
     pack_header,
@@ -25,7 +26,6 @@ from .tar_headers import (
 
 CHUNK = 1 << 20
 RECORD = 10240
-NANOSECONDS = 1_000_000_000
 _TYPEFLAGS = {FILE: b"0", DIRECTORY: b"5", SYMLINK: b"2"}
 
 
