@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -17,9 +18,8 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from ..application import Application, CheckLevel, Encryption, Tier
-from ..archive.compression import media_suffix
 from ..archive.container import create_container
-from ..archive.manifest import Header, Totals
+from ..archive.manifest import Header
 from ..archive.tar_writer import ArchiveWriter
 from ..errors import CaptureError, ChangedWhileReadError, ConfigurationError, SpaceError
 from ..host.files import make_private_directory, space
@@ -27,11 +27,12 @@ from ..kinds.base import CaptureContext
 from ..ports import Ports
 from ..storage.local import Backup, LocalCatalog
 from ..storage.names import backup_name, check_name
+from ..transaction.exchange import refuse_pending
 from ..transaction.lock import application_lock
 from ..version import VERSION
 from .assemble import Account, assemble
 from .outcome import Outcome
-from .prove import prove_sealed
+from .prove import observe, prove_sealed
 from .scan import Found, expected_paths, scan
 from .text import human_bytes, table
 
@@ -95,9 +96,7 @@ def backup(
     encrypt: None lets the schedule of the tier and the components decide. output: another directory than the catalog's.
     allow_row_loss: accept a table that lost most of its rows since the last backup.
     """
-    plan = plan_backup(
-        application, ports, tier=tier, name=name, encrypt=encrypt, output=output, list_paths=dry_run
-    )
+    plan = plan_backup(application, ports, tier=tier, name=name, encrypt=encrypt, output=output, list_paths=dry_run)
     if dry_run:
         check_space(plan)
         return Outcome(changed=True, record={"backup": None, "plan": plan.as_dict()}, lines=_plan_lines(plan))
@@ -109,7 +108,9 @@ def backup(
         note=ports.progress.note,
     ):
         plan = plan_backup(application, ports, tier=tier, name=name, encrypt=encrypt, output=output)
-        made, account = make_backup(application, ports, plan, scan_again=lambda: scan(application), allow_row_loss=allow_row_loss)
+        made, account = make_backup(
+            application, ports, plan, scan_again=lambda: scan(application), allow_row_loss=allow_row_loss
+        )
     record = {"backup": made.as_dict(), "warnings": account.warnings, "missing": list(plan.missing)}
     return Outcome(changed=True, record=record, lines=_made_lines(made, account, plan))
 
@@ -130,9 +131,10 @@ def plan_backup(
     """
     if name is not None:
         check_name(name)
+    refuse_pending(Path(application.application_state_dir))
     chosen_tier = _tier(tier)
     directory = _directory(application, output)
-    previous = _last_good(LocalCatalog(application, ports.clock))
+    previous = baseline(application, LocalCatalog(application, ports.clock))
     return _survey(
         application,
         scan(application),
@@ -146,9 +148,7 @@ def plan_backup(
             largest_database=0,
             components={},
             missing=(),
-            excluded=tuple(
-                pattern for component in application.profile.components for pattern in component.exclude
-            ),
+            excluded=tuple(pattern for component in application.profile.components for pattern in component.exclude),
             previous=previous,
             space_needed=0,
         ),
@@ -162,7 +162,9 @@ def choose_encryption(application: Application, tier: Tier, wanted: Optional[boo
     scheduled = any(item.encrypt for item in application.profile.schedules if item.tier is tier)
     if wanted is False and required:
         raise ConfigurationError(
-            f"component {required[0]} must be encrypted", path=application.config_file, hint="leave out the refusal to encrypt"
+            f"component {required[0]} must be encrypted",
+            path=application.config_file,
+            hint="leave out the refusal to encrypt",
         )
     if not (wanted or required or (scheduled and wanted is None)):
         return Encryption()
@@ -210,7 +212,7 @@ def make_backup(
         application.profile.archive_prefix,
         moment,
         plan.name,
-        media_suffix(application.profile.compression),
+        application.profile.compression,
         plan.encryption.configured,
     )
     copy_first: frozenset[str] = frozenset()
@@ -219,8 +221,18 @@ def make_backup(
             temporary = catalog.temporary(final_name)
             try:
                 return _attempt(
-                    application, ports, plan, catalog, temporary, final_name, moment, scratch, scan_again(), copy_first,
-                    allow_row_loss, lenient,
+                    application,
+                    ports,
+                    plan,
+                    catalog,
+                    temporary,
+                    final_name,
+                    moment,
+                    scratch,
+                    scan_again(),
+                    copy_first,
+                    allow_row_loss,
+                    lenient,
                 )
             except ChangedWhileReadError as error:
                 if attempt == ATTEMPTS - 1 or error.path is None:
@@ -268,16 +280,20 @@ def _attempt(
     ports.progress.start("capturing", plan.bytes)
     started = ports.clock.monotonic()
     with create_container(
-        temporary, compression=profile.compression, encryption=plan.encryption, runner=ports.runner
+        temporary,
+        compression=profile.compression,
+        encryption=plan.encryption,
+        runner=ports.runner,
+        observer=observe if plan.encryption.recipients else None,
     ) as container:
-        writer = ArchiveWriter(container.stream, header, scratch)
+        writer = ArchiveWriter(container.stream, header)
         account = assemble(writer, things, context, ports.progress, copy_first=copy_first, lenient=lenient)
         totals = writer.finish()
     ports.progress.finish()
     if not allow_row_loss and not lenient:
         check_rows(application, plan.previous, account)
     ports.step("verify")
-    proof = prove_sealed(temporary, container, header, totals, plan.encryption, ports)
+    proof = prove_sealed(temporary, container, totals, plan.encryption, ports)
     sidecar = {
         "format": 1,
         "application": application.name,
@@ -356,12 +372,23 @@ def _directory(application: Application, output: Optional[str]) -> Path:
     if not ancestor.is_dir():
         raise ConfigurationError("not a directory", path=ancestor, hint="choose another backup directory")
     if not os.access(ancestor, os.W_OK | os.X_OK):
-        raise ConfigurationError("the backup directory is not writable", path=directory, hint="run as its owner or mend its mode")
+        raise ConfigurationError(
+            "the backup directory is not writable", path=directory, hint="run as its owner or mend its mode"
+        )
     return directory
 
 
-def _last_good(catalog: LocalCatalog) -> Optional[Backup]:
-    return next((item for item in catalog.list() if item.good and item.tier != "safety"), None)
+def baseline(application: Application, catalog: LocalCatalog) -> Optional[Backup]:
+    """The newest good backup, unless the data was taken back in time since: then less data than it held is right."""
+    newest = next((item for item in catalog.list() if item.good and not item.is_safety), None)
+    if newest is None:
+        return None
+    restored = Path(application.application_state_dir) / "restored.json"
+    try:
+        restored_at = datetime.fromisoformat(json.loads(restored.read_text(encoding="utf-8"))["at"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return newest
+    return newest if newest.moment > restored_at else None
 
 
 def _survey(application: Application, things: Iterable[Found], plan: BackupPlan, list_paths: bool) -> BackupPlan:
@@ -377,7 +404,9 @@ def _survey(application: Application, things: Iterable[Found], plan: BackupPlan,
         if found.path in held or found.path in wanted:
             seen.add(found.path)
         if found.size == 0 and found.kind == "sqlite" and (found.required or found.path in held):
-            raise CaptureError("the database is empty (0 bytes)", path=found.absolute, hint="restore it, or move it away")
+            raise CaptureError(
+                "the database is empty (0 bytes)", path=found.absolute, hint="restore it, or move it away"
+            )
         files += 1
         total += found.size
         if found.kind == "sqlite":

@@ -15,7 +15,8 @@ from ..errors import ExitStatus
 class Outcome:
     """The result of one operation, the same for the command and the modules.
 
-    record: JSON-ready facts of stable shape. before/after: facts for a diff (sizes, digests, counts, modes; never content).
+    record: JSON-ready facts of stable shape. before/after: facts for a diff (sizes, digests, counts, modes), never
+    content.
     lines: the account for people. status: exit status of the command; FINDINGS and worse fail a module.
     """
 

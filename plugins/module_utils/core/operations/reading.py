@@ -37,14 +37,21 @@ class Contents:
         return self.report.layout != "tradekeep"
 
 
-class _Collector(NullSink):
+class CountingSink(NullSink):
+    """Shows how far the reading is."""
+
     def __init__(self, progress: Progress) -> None:
-        self.entries: list[Entry] = []
         self._progress = progress
 
     def on_file(self, member: Member, chunks: Iterator[bytes]) -> None:
-        for chunk in chunks:
-            self._progress.advance(len(chunk))
+        """Count the content."""
+        self._progress.advance(member.size)
+
+
+class _Collector(CountingSink):
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(progress)
+        self.entries: list[Entry] = []
 
     def on_entry(self, entry: Entry) -> None:
         self.entries.append(entry)
@@ -84,7 +91,9 @@ class PlacingSink(NullSink):
         if target is None:
             return
         if source is None:
-            raise ArchiveError(f"a hard link to {member.target}, which was not chosen", path=member.path, hint="restore both")
+            raise ArchiveError(
+                f"a hard link to {member.target}, which was not chosen", path=member.path, hint="restore both"
+            )
         with open(source, "rb") as stream:
             self.on_file(member, iter(lambda: stream.read(CHUNK), b""))
 
@@ -97,7 +106,7 @@ def strip(path: str, prefix: str) -> Optional[str]:
 
 
 def read_contents(backup: Backup, ports: Ports, passphrase_file: Optional[str]) -> Contents:
-    """Read a whole archive, checking every entry against the manifest; nothing is written.
+    """Read a whole archive, checking it against its checksum and every entry against the manifest; writes nothing.
 
     Raises ArchiveError or HostileArchiveError at the first fault, EncryptionError without the key.
     """
@@ -106,6 +115,7 @@ def read_contents(backup: Backup, ports: Ports, passphrase_file: Optional[str]) 
     with open_container(backup.path, runner=ports.runner, passphrase_file=passphrase_file) as stream:
         report = read_archive(stream, collector)
     ports.progress.finish()
+    compare_checksum(backup, stream.sha256)
     if report.layout == "tradekeep":
         return Contents(report, tuple(collector.entries))
     stripped = ((entry, strip(entry.path, report.stripped_prefix)) for entry in collector.entries)
@@ -137,21 +147,14 @@ def checksum(path: Path, progress: Progress) -> str:
     return hasher.hexdigest()
 
 
-def check_sealed(backup: Backup, ports: Ports) -> Optional[str]:
-    """Compare an archive with its ``.sha256``; a note when there is none. Raises ArchiveError when it differs."""
-    expected = backup.expected_sha256()
-    if expected is None:
-        return "no .sha256 beside it, so damage of the file as a whole could not be ruled out"
-    ports.progress.start("checksum", backup.size)
-    actual = checksum(backup.path, ports.progress)
-    ports.progress.finish()
-    if actual != expected:
+def compare_checksum(backup: Backup, actual: Optional[str]) -> None:
+    """Raises ArchiveError when an archive is not what its ``.sha256`` says."""
+    if backup.sha256 is not None and actual != backup.sha256:
         raise ArchiveError(
             "the file is not what its .sha256 says: damaged or exchanged",
             path=backup.path,
             hint="use another backup: tradekeep list",
         )
-    return None
 
 
 def passphrase_for(application: Application, given: Optional[str]) -> Optional[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,21 +19,24 @@ from typing import Any, Optional
 
 from ..application import Application, CheckLevel
 from ..archive.manifest import Entry
-from ..errors import CheckError, ConfigurationError, ExitStatus, ServiceError, SpaceError, UsageError
+from ..errors import CaptureError, CheckError, ConfigurationError, ExitStatus, ServiceError, SpaceError, UsageError
 from ..host.files import atomic_write, make_private_directory, space
 from ..host.mounts import device_roots
 from ..host.services import ServiceController
 from ..kinds import default_kind, kind_named
+from ..kinds.base import CaptureContext
 from ..kinds.sqlite import SIDECAR_SUFFIXES
 from ..ports import Ports
 from ..storage.local import Backup, LocalCatalog
-from ..transaction.exchange import Exchange
+from ..transaction.exchange import Exchange, refuse_pending
 from ..transaction.lock import application_lock
 from ..transaction.plan import Replacement
+from ..transaction.signals import shielded
 from ..transaction.stage import Stage
+from ..transaction.stopped import forget_stop, note_stop
 from .outcome import Outcome
-from .reading import Contents, check_sealed, passphrase_for, read_contents, unpack
-from .restore_plan import Item, Selection, check_selection, compare, identity, plan_items
+from .reading import Contents, passphrase_for, read_contents, unpack
+from .restore_plan import DatabaseDigest, Item, Selection, check_selection, compare, digest_of, identity, plan_items
 from .rights import give_rights
 from .safety import make_safety_backup, safety_space
 from .scan import check_root
@@ -97,19 +101,38 @@ def _prepare(
 ) -> _Run:
     """Verify the whole archive and compare it with the live data. Writes nothing."""
     check_root(application)
-    note = check_sealed(backup, ports)
-    if note:
-        ports.progress.note(note)
+    refuse_pending(Path(application.application_state_dir))
     contents = read_contents(backup, ports, passphrase_file)
     if contents.foreign:
         ports.progress.note("made by another program, without a manifest: only weaker checks are possible")
     _refuse_unsafe_links(contents, selection, application)
-    items = plan_items(application, contents.entries, selection)
+    items = plan_items(
+        application, contents.entries, selection, digest_of_database=_database_digest(application, ports)
+    )
     if not items and not selection.whole:
-        raise UsageError("the backup holds nothing of what was chosen", path=backup.path.name, hint="see tar -tzf of it")
+        raise UsageError(
+            "the backup holds nothing of what was chosen", path=backup.path.name, hint="see tar -tzf of it"
+        )
     run = _Run(application, ports, backup, contents, selection, items, passphrase_file)
     _check_space(run)
     return run
+
+
+def _database_digest(application: Application, ports: Ports) -> DatabaseDigest:
+    """A function that captures a live database into a private place that is gone afterwards, for its digest."""
+
+    def captured(live: str) -> Optional[str]:
+        state_dir = str(application.application_state_dir)
+        usable = os.path.isdir(state_dir) and os.access(state_dir, os.W_OK)
+        with tempfile.TemporaryDirectory(prefix=".tradekeep-compare-", dir=state_dir if usable else None) as scratch:
+            context = CaptureContext(scratch=Path(scratch), clock=ports.clock, deadline_seconds=30.0)
+            try:
+                with kind_named("sqlite").capture(Path(live), context) as capture, capture.open() as stream:
+                    return digest_of(stream)
+            except (CaptureError, CheckError):
+                return None
+
+    return captured
 
 
 def _refuse_unsafe_links(contents: Contents, selection: Selection, application: Application) -> None:
@@ -153,7 +176,8 @@ def _outcome(
         "state": state,
         "weaker_checks": run.contents.foreign,
         "changes": [
-            {"path": item.path, "action": item.action, "before": item.before, "after": item.after} for item in run.changes
+            {"path": item.path, "action": item.action, "before": item.before, "after": item.after}
+            for item in run.changes
         ],
         "unchanged": len(run.items) - len(run.changes),
         "safety_backup": None,
@@ -172,7 +196,10 @@ def _outcome(
 def _restore_live(run: _Run) -> Outcome:
     if not run.changes:
         return _outcome(
-            run, changed=False, lines=[f"everything is as {run.backup.path.name} has it; nothing was done"], state="unchanged"
+            run,
+            changed=False,
+            lines=[f"everything is as {run.backup.path.name} has it; nothing was done"],
+            state="unchanged",
         )
     application, ports = run.application, run.ports
     state_dir = Path(application.application_state_dir)
@@ -235,10 +262,11 @@ def _exchange(run: _Run, stage: Stage, state_dir: Path) -> Backup:
     application, ports = run.application, run.ports
     services = ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
     snapshot = services.snapshot()
+    note_stop(state_dir, operation="restore", snapshot=snapshot)
     stopped_at = ports.clock.monotonic()
-    ports.step("stop")
     exchange: Optional[Exchange] = None
     try:
+        ports.step("stop")
         services.stop(snapshot)
         _settle(run, stage)
         exchange = Exchange.begin(
@@ -257,16 +285,23 @@ def _exchange(run: _Run, stage: Stage, state_dir: Path) -> Backup:
         run.times["downtime"] = round(ports.clock.monotonic() - stopped_at, 3)
         services.wait_until_steady(snapshot)
     except BaseException as error:
-        _put_back(services, snapshot, exchange, error, ports)
+        with shielded():
+            _put_back(services, snapshot, exchange, error, ports)
+            forget_stop(state_dir)
         raise
-    note_restored(application, ports, run.backup)
+    forget_stop(state_dir)
+    note_restored(application, ports, run.backup.path.name)
     safety = make_safety_backup(application, ports, exchange, encrypted=run.backup.encrypted)
     exchange.commit(ports.step)
     return safety
 
 
 def _put_back(
-    services: ServiceController, snapshot: list[dict[str, Any]], exchange: Optional[Exchange], error: BaseException, ports: Ports
+    services: ServiceController,
+    snapshot: list[dict[str, Any]],
+    exchange: Optional[Exchange],
+    error: BaseException,
+    ports: Ports,
 ) -> None:
     ports.progress.note(f"failed, putting everything back: {error}")
     if exchange is not None:
@@ -286,14 +321,21 @@ def _settle(run: _Run, stage: Stage) -> None:
     """Between the comparison and the stop the bot went on writing: take in what it changed meanwhile."""
     before = {item.path: item for item in run.items}
     late = [
-        compare(run.application, item.entry)
+        compare(run.application, item.entry, _database_digest(run.application, run.ports))
         for item in run.items
         if item.action == "same" and item.entry is not None and identity(run.application, item.path) != item.identity
     ]
     late = [item for item in late if item.action != "same"]
     if late:
         _fill_stage(run, stage, late)
-    now = {item.path: item for item in plan_items(run.application, run.contents.entries, run.selection, known=before)}
+    again = plan_items(
+        run.application,
+        run.contents.entries,
+        run.selection,
+        digest_of_database=_database_digest(run.application, run.ports),
+        known=before,
+    )
+    now = {item.path: item for item in again}
     now.update({item.path: item for item in late})
     run.items = [now[path] for path in sorted(now)]
 
@@ -302,16 +344,14 @@ def replacements(application: Application, changes: Sequence[Item], stage: Stage
     """The renames that turn the live data into the staged: removals with their companions, new directories, files."""
     root = str(application.root)
     wanted: list[Replacement] = []
-    companions: set[str] = set()
-    for item in changes:
-        staged = None if item.entry is None else stage.path_for(item.path)
-        wanted.append(Replacement(os.path.join(root, item.path), staged, stage.kept_for(item.path)))
-        if default_kind(os.path.basename(item.path)) == "sqlite":
-            companions.update(item.path + suffix for suffix in SIDECAR_SUFFIXES)
     named = {item.path for item in changes}
-    for path in sorted(companions - named):
-        if os.path.lexists(os.path.join(root, path)):
-            wanted.append(Replacement(os.path.join(root, path), None, stage.kept_for(path)))
+    for item in changes:
+        live, kept = os.path.join(root, item.path), stage.kept_for(item.path)
+        wanted.append(Replacement(live, None if item.entry is None else stage.path_for(item.path), kept))
+        for suffix in SIDECAR_SUFFIXES:
+            # A stale WAL would replay over the restored database. Beside the kept one it keeps its meaning.
+            if item.path + suffix not in named and os.path.lexists(live + suffix):
+                wanted.append(Replacement(live + suffix, None, kept + suffix))
     for path in new_directories(application, changes):
         staged = stage.path_for(f"{DIRECTORY_PLACE}-{len(wanted)}")
         os.makedirs(staged, mode=0o700)
@@ -335,9 +375,9 @@ def new_directories(application: Application, changes: Sequence[Item]) -> list[s
     return sorted(missing)
 
 
-def note_restored(application: Application, ports: Ports, backup: Backup) -> None:
+def note_restored(application: Application, ports: Ports, backup: str) -> None:
     """Remember that the data went back in time, so that the next backup does not take that for a loss."""
-    record = {"at": ports.clock.now().isoformat(), "backup": backup.path.name}
+    record = {"at": ports.clock.now().isoformat(), "backup": backup}
     atomic_write(Path(application.application_state_dir) / "restored.json", (json.dumps(record) + "\n").encode("utf-8"))
 
 
@@ -353,7 +393,6 @@ def _restore_elsewhere(
     """Unpack into an empty directory of its own; live data and services are left alone."""
     target = Path(os.path.abspath(target))
     _refuse_target(application, target)
-    note = check_sealed(backup, ports)
     contents = read_contents(backup, ports, passphrase_file)
     chosen = selection.chooser(application)
     entries = [entry for entry in contents.entries if chosen(entry.path)]
@@ -373,8 +412,15 @@ def _restore_elsewhere(
         for entry in entries:
             _finish_elsewhere(application, entry, target / entry.path, entry.path in unsafe)
     verb = "would restore" if dry_run else "restored"
-    record = {"backup": backup.path.name, "state": "planned" if dry_run else "restored", "to": str(target), "files": sum(1 for e in entries if e.type == "file"), "bytes": needed, "weaker_checks": contents.foreign}
-    lines = ([note] if note else []) + [f"{verb} {record['files']} files, {human_bytes(needed)}, into {target}"]
+    record = {
+        "backup": backup.path.name,
+        "state": "planned" if dry_run else "restored",
+        "to": str(target),
+        "files": sum(1 for e in entries if e.type == "file"),
+        "bytes": needed,
+        "weaker_checks": contents.foreign,
+    }
+    lines = [f"{verb} {record['files']} files, {human_bytes(needed)}, into {target}"]
     return Outcome(changed=True, record=record, lines=tuple(lines), status=ExitStatus.DONE)
 
 
@@ -382,7 +428,9 @@ def _refuse_target(application: Application, target: Path) -> None:
     real = os.path.realpath(target)
     root = os.path.realpath(application.root)
     if real == root or real.startswith(root + "/"):
-        raise ConfigurationError("lies inside the live data", path=target, hint="leave out --to, or choose another directory")
+        raise ConfigurationError(
+            "lies inside the live data", path=target, hint="leave out --to, or choose another directory"
+        )
     if os.path.lexists(target) and (not target.is_dir() or any(target.iterdir())):
         raise ConfigurationError("exists and is not an empty directory", path=target, hint="choose a new directory")
 
@@ -398,4 +446,3 @@ def _finish_elsewhere(application: Application, entry: Entry, target: Path, unsa
     if entry.type == "file":
         check_restored(entry, target)
     give_rights(application, entry, str(target))
-

@@ -22,6 +22,9 @@ from .scan import Found, scan
 
 CHUNK = 1 << 20
 
+DatabaseDigest = Callable[[str], Optional[str]]
+"""Digest of a capture of a live database (equal for equal content), or None when it cannot be captured."""
+
 
 @dataclass(frozen=True)
 class Item:
@@ -38,7 +41,8 @@ class Item:
     def describe(self) -> str:
         """One line for people."""
         sign = {"new": "+", "replace": "~", "remove": "-", "same": "="}[self.action]
-        return f"{sign} {self.path}  {_facts_line(self.before)}{' -> ' if self.before and self.after else ''}{_facts_line(self.after)}"
+        arrow = " -> " if self.before and self.after else ""
+        return f"{sign} {self.path}  {_facts_line(self.before)}{arrow}{_facts_line(self.after)}"
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ def plan_items(
     entries: Iterable[Entry],
     selection: Selection,
     *,
+    digest_of_database: DatabaseDigest,
     known: Optional[Mapping[str, Item]] = None,
 ) -> list[Item]:
     """Compare the wanted entries with the live tree, in the order of their paths.
@@ -105,7 +110,9 @@ def plan_items(
         if classified is not None:
             components.add(classified.component.name)
         if entry.type != "directory":
-            items.append(known[entry.path] if known and entry.path in known else compare(application, entry))
+            items.append(
+                known[entry.path] if known and entry.path in known else compare(application, entry, digest_of_database)
+            )
     for found in _live(application, frozenset(components)):
         if found.path not in held and chosen(found.path):
             before = {"type": found.type, "size": found.size, "mode": f"{found.mode:04o}"}
@@ -119,22 +126,28 @@ def _live(application: Application, components: frozenset[str]) -> Iterable[Foun
     return (found for found in scan(application, components=components) if found.type in ("file", "symlink"))
 
 
-def compare(application: Application, entry: Entry) -> Item:
-    """One entry against what lies at its place."""
+def compare(application: Application, entry: Entry, digest_of_database: DatabaseDigest) -> Item:
+    """One entry against what lies at its place; a live database by a capture of it, as its WAL belongs to it."""
     live = os.path.join(str(application.root), entry.path)
     after = entry_facts(entry)
     try:
         status = os.lstat(live)
     except (FileNotFoundError, NotADirectoryError):
         return Item(entry.path, "new", None, after, entry)
-    before: dict[str, Any] = {"type": _type(status.st_mode), "size": status.st_size, "mode": f"{stat.S_IMODE(status.st_mode):04o}"}
+    before: dict[str, Any] = {
+        "type": _type(status.st_mode),
+        "size": status.st_size,
+        "mode": f"{stat.S_IMODE(status.st_mode):04o}",
+    }
     same = False
     if entry.type == "symlink" and stat.S_ISLNK(status.st_mode):
         before["target"] = os.readlink(live)
         same = before["target"] == entry.target
     elif entry.type == "file" and stat.S_ISREG(status.st_mode):
         before["sha256"] = digest(live)
-        same = before["sha256"] == entry.sha256 and not _has_open_companions(live, entry)
+        if _has_open_companions(live, entry):
+            before["sha256"] = digest_of_database(live)
+        same = before["sha256"] is not None and before["sha256"] == entry.sha256
     return Item(entry.path, "same" if same else "replace", before, after, entry, identity(application, entry.path))
 
 
@@ -163,11 +176,16 @@ def entry_facts(entry: Entry) -> dict[str, Any]:
 
 def digest(path: str) -> str:
     """SHA-256 of a file's bytes."""
-    hasher = hashlib.sha256()
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb", buffering=0) as stream:
-        while chunk := stream.read(CHUNK):
-            hasher.update(chunk)
+        return digest_of(stream)
+
+
+def digest_of(stream: Any) -> str:
+    """SHA-256 of what is left of a stream."""
+    hasher = hashlib.sha256()
+    while chunk := stream.read(CHUNK):
+        hasher.update(chunk)
     return hasher.hexdigest()
 
 

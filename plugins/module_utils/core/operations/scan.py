@@ -46,7 +46,9 @@ def check_root(application: Application) -> Path:
         status = root.lstat()
     except FileNotFoundError:
         raise ConfigurationError(
-            "the data directory does not exist", path=root, hint="create it with 'tradekeep tree --fix' or the site playbook"
+            "the data directory does not exist",
+            path=root,
+            hint="create it with 'tradekeep tree --fix' or the site playbook",
         ) from None
     if stat.S_ISLNK(status.st_mode):
         raise ConfigurationError(

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 from ..application import Application
 from ..errors import ConfigurationError, ExitStatus, TradekeepError, UnsafePathError
@@ -88,7 +88,11 @@ def tree(
     if not fix:
         return _outcome(plan_tree(application, credentials, assume_owner=assume_owner), fixed=False)
     with application_lock(
-        Path(application.application_state_dir), operation="tree", clock=ports.clock, wait_seconds=600.0, note=ports.progress.note
+        Path(application.application_state_dir),
+        operation="tree",
+        clock=ports.clock,
+        wait_seconds=600.0,
+        note=ports.progress.note,
     ):
         plan = plan_tree(application, credentials)
         for change in plan.changes:
@@ -242,7 +246,9 @@ def _plan_credential(application: Application, credential: Credential) -> tuple[
     classified = classify(application.profile, path)
     if classified is None:
         raise ConfigurationError(
-            "the credential's path belongs to no component of the profile", path=path, hint="give a path relative to the root"
+            "the credential's path belongs to no component of the profile",
+            path=path,
+            hint="give a path relative to the root",
         )
     wanted = _wanted(application, path, False) or Rights(0o600, None, None)
     wanted = Rights(wanted.mode & 0o600, wanted.owner, wanted.group)
@@ -301,7 +307,9 @@ def _adjust(fd: int, wanted: Rights) -> None:
         os.fchmod(fd, wanted.mode)
     except PermissionError as error:
         raise TradekeepError(
-            f"owner or mode cannot be set: {error.strerror}", path=os.readlink(f"/proc/self/fd/{fd}"), hint="run as root"
+            f"owner or mode cannot be set: {error.strerror}",
+            path=os.readlink(f"/proc/self/fd/{fd}"),
+            hint="run as root",
         ) from error
     finally:
         os.close(fd)
@@ -315,7 +323,10 @@ def _write(application: Application, change: Change, content: bytes, ports: Port
         stamp = ports.clock.now().strftime("%Y%m%d_%H%M%S_%f")
         atomic_write(kept.with_name(f"{kept.name}.{stamp}"), target.read_bytes(), mode=0o600)
     os.close(open_directory_beneath(Path(application.root), os.path.dirname(change.path)))
-    atomic_write(target, content, mode=change.wanted.mode, owner=change.wanted.owner, group=change.wanted.group)
+    wanted = change.wanted
+    uid = None if wanted.owner is None else uid_of(wanted.owner)
+    gid = None if wanted.group is None else gid_of(wanted.group)
+    atomic_write(target, content, mode=wanted.mode, uid=uid, gid=gid)
 
 
 def _outcome(plan: TreePlan, *, fixed: bool) -> Outcome:
@@ -326,7 +337,13 @@ def _outcome(plan: TreePlan, *, fixed: bool) -> Outcome:
         changed=changed,
         record={
             "changes": [
-                {"path": item.path, "action": item.action, "type": item.type, "before": str(item.found or "absent"), "after": str(item.wanted)}
+                {
+                    "path": item.path,
+                    "action": item.action,
+                    "type": item.type,
+                    "before": str(item.found or "absent"),
+                    "after": str(item.wanted),
+                }
                 for item in plan.changes
             ],
             "notes": list(plan.notes),

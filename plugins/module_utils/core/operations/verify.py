@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Optional
@@ -26,7 +27,7 @@ from ..patterns import classify
 from ..ports import Ports, Progress
 from ..storage.local import Backup, LocalCatalog
 from .outcome import Outcome
-from .reading import check_sealed, passphrase_for, read_contents
+from .reading import checksum, compare_checksum, passphrase_for, read_contents
 from .text import table
 
 NEVER = datetime.min.replace(tzinfo=timezone.utc)
@@ -73,23 +74,19 @@ def _verify_one(
     record: bool,
 ) -> dict[str, Any]:
     started = ports.clock.monotonic()
-    notes: list[str] = []
-    problems: list[str] = []
-    level = "checksum"
-    counts = {"entries": 0, "files": 0, "bytes": 0}
+    checked = _Checked()
     try:
-        note = check_sealed(backup, ports)
-        notes.extend([note] if note else [])
-        if backup.encrypted and not _can_decrypt(backup, ports, passphrase_file, notes):
-            pass
+        if backup.encrypted and not _can_decrypt(backup, ports, passphrase_file, checked):
+            _checksum_only(backup, ports)
         else:
-            level, counts, more_notes, found = _entries(application, backup, ports, deep, passphrase_file)
-            notes.extend(more_notes)
-            problems.extend(found)
+            _entries(application, backup, ports, deep, passphrase_file, checked)
+        if backup.sha256 is None:
+            checked.notes.append("no .sha256 beside it, so damage of the file as a whole could not be ruled out")
     except TradekeepError as error:
-        problems.append(str(error))
+        checked.problems.append(str(error))
+    problems, notes, level, counts = checked.problems, checked.notes, checked.level, checked.counts
     ok = not problems
-    if record and backup.catalogued:
+    if record:
         catalog.record_verified(backup, level, ports.clock.now(), ok, tuple(problems))
     return {
         "name": backup.path.name,
@@ -103,7 +100,17 @@ def _verify_one(
     }
 
 
-def _can_decrypt(backup: Backup, ports: Ports, passphrase_file: Optional[str], notes: list[str]) -> bool:
+@dataclass
+class _Checked:
+    """What has been found of one backup so far."""
+
+    level: str = "checksum"
+    counts: dict[str, int] = field(default_factory=lambda: {"entries": 0, "files": 0, "bytes": 0})
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def _can_decrypt(backup: Backup, ports: Ports, passphrase_file: Optional[str], checked: _Checked) -> bool:
     """Whether this host holds the key. A host that only has public keys is meant not to; a wrong key is a fault."""
     if passphrase_file is not None:
         return True
@@ -111,33 +118,42 @@ def _can_decrypt(backup: Backup, ports: Ports, passphrase_file: Optional[str], n
         with open_container(backup.path, runner=ports.runner) as stream:
             stream.read(1)
     except EncryptionError as error:
-        if backup.sidecar.get("sha256"):
-            notes.append(f"this host cannot decrypt it ({error.message}), so only its checksum was verified")
-            return False
-        raise
+        if backup.sha256 is None:
+            raise
+        checked.notes.append(f"this host cannot decrypt it ({error.message}), so only its checksum was verified")
+        return False
     return True
 
 
+def _checksum_only(backup: Backup, ports: Ports) -> None:
+    ports.progress.start("checksum", backup.size)
+    compare_checksum(backup, checksum(backup.path, ports.progress))
+    ports.progress.finish()
+
+
 def _entries(
-    application: Application, backup: Backup, ports: Ports, deep: bool, passphrase_file: Optional[str]
-) -> tuple[str, dict[str, int], list[str], list[str]]:
-    problems: list[str] = []
-    notes: list[str] = []
-    if deep:
-        contents_report, problems, notes = _deep(application, backup, ports, passphrase_file)
-        report = contents_report
-    else:
-        report = read_contents(backup, ports, passphrase_file).report
-    notes.extend(report.notes)
+    application: Application,
+    backup: Backup,
+    ports: Ports,
+    deep: bool,
+    passphrase_file: Optional[str],
+    checked: _Checked,
+) -> None:
+    report = (
+        _deep(application, backup, ports, passphrase_file, checked)
+        if deep
+        else read_contents(backup, ports, passphrase_file).report
+    )
+    checked.level = "deep" if deep else "entries"
+    checked.notes.extend(report.notes)
     if report.layout != "tradekeep":
-        notes.append("made by another program: it has no manifest, so what should be in it is not known")
-    counts = {"entries": report.entries, "files": report.files, "bytes": report.bytes}
-    return ("deep" if deep else "entries"), counts, notes, problems
+        checked.notes.append("made by another program: it has no manifest, so what should be in it is not known")
+    checked.counts = {"entries": report.entries, "files": report.files, "bytes": report.bytes}
 
 
 def _deep(
-    application: Application, backup: Backup, ports: Ports, passphrase_file: Optional[str]
-) -> tuple[ReadReport, list[str], list[str]]:
+    application: Application, backup: Backup, ports: Ports, passphrase_file: Optional[str], checked: _Checked
+) -> ReadReport:
     state_dir = Path(application.application_state_dir)
     make_private_directory(state_dir)
     scratch = Path(tempfile.mkdtemp(prefix=".tradekeep-verify-", dir=state_dir))
@@ -147,9 +163,12 @@ def _deep(
         with open_container(backup.path, runner=ports.runner, passphrase_file=passphrase_file) as stream:
             report = read_archive(stream, sink)
         ports.progress.finish()
-        return report, sink.problems, sink.notes
+        compare_checksum(backup, stream.sha256)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    checked.problems.extend(sink.problems)
+    checked.notes.extend(sink.notes)
+    return report
 
 
 class _DeepSink(NullSink):
@@ -182,7 +201,7 @@ class _DeepSink(NullSink):
             leftover.unlink()
 
     def on_entry(self, entry: Entry) -> None:
-        """Weigh what was found: what was damaged already when it was captured is the application's own fault, a note."""
+        """Weigh what was found: what was damaged already when it was captured is a note."""
         report = self._reports.pop(entry.path, None)
         if report is None:
             return

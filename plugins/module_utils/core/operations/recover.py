@@ -1,0 +1,63 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Finishing or undoing what a crash left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..application import Application
+from ..ports import Ports
+from ..storage.local import LocalCatalog
+from ..transaction.exchange import Exchange
+from ..transaction.lock import application_lock
+from ..transaction.recovery import plan_recovery, recover_transaction
+from .outcome import Outcome
+from .restore import note_restored
+from .safety import make_safety_backup
+
+IN_WORDS = {
+    "old": "the data is as it was before the operation that was cut off",
+    "new": "the operation that was cut off is complete: the data is the new one",
+    "untouched": "no operation was cut off in the middle of the data",
+}
+
+
+def recover(application: Application, ports: Ports, *, dry_run: bool = False) -> Outcome:
+    """Bring the data to the old or the new state, whole; start the services that ran; remove what is left over."""
+    state_dir = Path(application.application_state_dir)
+    if dry_run:
+        plan = plan_recovery(state_dir)
+        lines = tuple(f"would {action}" for action in plan) or ("nothing to recover",)
+        return Outcome(changed=bool(plan), record={"data": None, "actions": list(plan), "transaction": {}}, lines=lines)
+    if not state_dir.is_dir():
+        return Outcome(
+            changed=False, record={"data": "untouched", "actions": [], "transaction": {}}, lines=("nothing to recover",)
+        )
+    with application_lock(
+        state_dir, operation="recover", clock=ports.clock, wait_seconds=600.0, note=ports.progress.note
+    ):
+        recovery = recover_transaction(
+            state_dir,
+            runner=ports.runner,
+            clock=ports.clock,
+            step=ports.step,
+            before_commit=lambda exchange: _keep_old_state(application, ports, exchange),
+        )
+        swept = (
+            LocalCatalog(application, ports.clock).sweep_leftovers() if Path(application.backup_dir).is_dir() else ()
+        )
+    actions = [*recovery.actions, *(f"removed {name}" for name in swept)]
+    return Outcome(
+        changed=bool(actions),
+        record={"data": recovery.data, "actions": actions, "transaction": recovery.transaction},
+        lines=(*actions, IN_WORDS[recovery.data]),
+    )
+
+
+def _keep_old_state(application: Application, ports: Ports, exchange: Exchange) -> None:
+    details = exchange.pending.details
+    if exchange.pending.operation == "restore":
+        note_restored(application, ports, str(details.get("backup", "")))
+        make_safety_backup(application, ports, exchange, encrypted=bool(details.get("encrypted")))
