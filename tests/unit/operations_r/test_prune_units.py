@@ -76,7 +76,9 @@ def application(tmp_path):
         retention=Retention(daily=3),
         schedules=(Schedule(Tier.DAILY, "02:00"), Schedule(Tier.DAILY, "Mon..Fri 17:00 America/New_York")),
     )
-    places = {name: PurePosixPath(tmp_path / name) for name in ("root", "backup_dir", "config_dir", "state_dir", "bin_dir")}
+    places = {
+        name: PurePosixPath(tmp_path / name) for name in ("root", "backup_dir", "config_dir", "state_dir", "bin_dir")
+    }
     return Application(name="bot", profile=profile, owner="x", group="x", **places)
 
 
@@ -92,8 +94,17 @@ def fill(application, days):
         temporary = catalog.temporary(final)
         temporary.write_bytes(b"x")
         digest = hashlib.sha256(b"x").hexdigest()
-        catalog.publish(temporary, final, {"size": 1, "sha256": digest, "tier": "daily", "verified": {"level": "deep"},
-                                           "created": (NOW - timedelta(days=day)).strftime("%Y-%m-%dT%H:%M:%SZ")})
+        catalog.publish(
+            temporary,
+            final,
+            {
+                "size": 1,
+                "sha256": digest,
+                "tier": "daily",
+                "verified": {"level": "deep"},
+                "created": (NOW - timedelta(days=day)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            },
+        )
     return catalog
 
 
@@ -172,13 +183,21 @@ def test_units_are_hardened_and_valid(application, tmp_path):
     command.chmod(0o755)
     directory = tmp_path / "units"
     directory.mkdir()
-    usual = replace(application, root=PurePosixPath("/opt/bot"), backup_dir=PurePosixPath("/opt/backups"),
-                    state_dir=PurePosixPath("/var/lib/tradekeep"), config_dir=PurePosixPath("/etc/tradekeep"))
+    usual = replace(
+        application,
+        root=PurePosixPath("/opt/bot"),
+        backup_dir=PurePosixPath("/opt/backups"),
+        state_dir=PurePosixPath("/var/lib/tradekeep"),
+        config_dir=PurePosixPath("/etc/tradekeep"),
+    )
     for name, text in render_units(usual).items():
         (directory / name).write_text(text)
     for path in sorted(directory.glob("*.service")):
-        done = subprocess.run(["systemd-analyze", "security", "--offline=true", "--threshold=20", str(path)],
-                              capture_output=True, text=True)
+        done = subprocess.run(
+            ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(path)],
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stdout
     paths = [str(path) for path in sorted(directory.iterdir()) if "@" not in path.name]
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", *paths], capture_output=True, text=True)

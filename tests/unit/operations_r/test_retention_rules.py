@@ -20,8 +20,16 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 def made(moment, good=True, pinned=False):
     name = f"p_{moment:%Y%m%d_%H%M%S}" + ("_n" if pinned else "") + ("" if good else "_bad") + ".tar.gz"
     return Backup(
-        path=Path("/b") / name, name=name, label=None, moment=moment, tier="daily", pinned=pinned, encrypted=False,
-        size=1, sha256=None, verified_at=moment if good else None,
+        path=Path("/b") / name,
+        name=name,
+        label=None,
+        moment=moment,
+        tier="daily",
+        pinned=pinned,
+        encrypted=False,
+        size=1,
+        sha256=None,
+        verified_at=moment if good else None,
     )
 
 
@@ -40,7 +48,9 @@ backups_strategy = st.lists(
     unique_by=lambda item: item.name,
 )
 small = st.integers(0, 15)
-retentions = st.builds(Retention, daily=small, weekly=small, monthly=small, keep_last=small, within_days=st.integers(0, 60))
+retentions = st.builds(
+    Retention, daily=small, weekly=small, monthly=small, keep_last=small, within_days=st.integers(0, 60)
+)
 
 
 def test_days_without_a_backup_do_not_count():
@@ -56,7 +66,10 @@ def test_newest_of_a_day_stands_for_it():
 
 def test_oldest_is_kept_while_places_are_left():
     moments = [NOW, NOW - timedelta(hours=1), NOW - timedelta(hours=2)]
-    assert kept([made(moment) for moment in moments], Retention(daily=7)) == {made(moments[0]).name, made(moments[2]).name}
+    assert kept([made(moment) for moment in moments], Retention(daily=7)) == {
+        made(moments[0]).name,
+        made(moments[2]).name,
+    }
 
 
 def test_seven_four_twelve_after_two_years():
@@ -67,8 +80,11 @@ def test_seven_four_twelve_after_two_years():
 
 
 def test_iso_weeks_at_the_turn_of_the_year():
-    moments = [datetime(2027, 1, 2, tzinfo=timezone.utc), datetime(2026, 12, 29, tzinfo=timezone.utc),
-               datetime(2026, 12, 27, tzinfo=timezone.utc)]
+    moments = [
+        datetime(2027, 1, 2, tzinfo=timezone.utc),
+        datetime(2026, 12, 29, tzinfo=timezone.utc),
+        datetime(2026, 12, 27, tzinfo=timezone.utc),
+    ]
     result = kept([made(moment) for moment in moments], Retention(weekly=2), moments[0])
     assert result == {made(moments[0]).name, made(moments[2]).name}
 

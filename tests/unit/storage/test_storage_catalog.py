@@ -94,8 +94,13 @@ def test_names_round_trip(name, compression, encrypted):
 
 
 def test_names_that_are_not_backups():
-    for filename in ("user_data_20261399_000000.tar.gz", "user_data_x.tar.gz", "backup_20260101_000000.tar.gz",
-                     "user_data_20260101_000000.tar.gz.sha256", "latest_backup.tar.gz"):
+    for filename in (
+        "user_data_20261399_000000.tar.gz",
+        "user_data_x.tar.gz",
+        "backup_20260101_000000.tar.gz",
+        "user_data_20260101_000000.tar.gz.sha256",
+        "latest_backup.tar.gz",
+    ):
         assert parse_name("user_data", filename) is None
 
 
