@@ -20,7 +20,8 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner imp
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.services import ServiceController
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import Completed
 
-SHOW = "Type={kind}\nMainPID={pid}\nNRestarts={n}\nResult=success\nLoadState=loaded\nActiveState={active}\nSubState={sub}\n"
+SHOW = "Type={kind}\nMainPID={pid}\nNRestarts={n}\n"
+SHOW += "Result=success\nLoadState=loaded\nActiveState={active}\nSubState={sub}\n"
 
 
 class StillClock:
@@ -196,7 +197,7 @@ def test_a_real_supervisord(tmp_path: Path) -> None:
         services.wait_until_steady(snapshot)
         services.stop(snapshot)
         (tmp_path / "broken").touch()
-        with pytest.raises(ServiceError, match="bot: does not start.*fills.db is malformed"):
+        with pytest.raises(ServiceError, match=r"bot: does not start.*fills\.db is malformed"):
             services.start(snapshot)
     finally:
         daemon.terminate()
