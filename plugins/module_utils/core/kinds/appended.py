@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable
 
@@ -27,11 +28,9 @@ def capture_appended(
     if not context.copy_first:
         return _capture_once(path, context, whole_lines, is_whole)
     for _attempt in pauses(context):
-        with _capture_once(path, context, whole_lines, is_whole) as live:
-            try:
-                return _copied(path, live, context)
-            except ChangedWhileReadError:
-                continue
+        live = _capture_once(path, context, whole_lines, is_whole)
+        with live, suppress(ChangedWhileReadError):
+            return _copied(path, live, context)
     raise keeps_changing(path, context)
 
 

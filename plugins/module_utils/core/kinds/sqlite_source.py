@@ -3,7 +3,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 """Reading a live SQLite database without leaving a trace.
 
-Throughout, the reader holds SQLite's own shared lock on the file. No other connection can then delete the
+The reader holds SQLite's own shared lock on the file. No other connection can then delete the
 sidecars, roll back a journal or switch the journal mode, so what is decided here stays true until the end:
 
 - ``-wal`` and ``-shm`` both exist: a read-only connection that may not write to the ``-shm`` either.
@@ -11,7 +11,7 @@ sidecars, roll back a journal or switch the journal mode, so what is decided her
   a writer appear meanwhile it cannot remove its ``-wal`` again, and the copy is thrown away.
 - frames in a ``-wal`` without ``-shm``, or a hot journal: the leftovers of a crash. Recovering them is left to
   the application: the files are copied, and SQLite recovers the copy.
-- a rollback journal: a read-only connection; the shared lock keeps writers out while pages are copied.
+- a rollback journal: a read-only connection, whose own shared lock keeps writers out while pages are copied.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Optional
 
 from ..errors import CaptureError, ChangedWhileReadError
 from .base import CaptureContext
-from .reading import copy_bytes, open_regular, signature, signature_of
+from .reading import Signature, copy_bytes, open_regular, signature, signature_of
 from .sqlite_database import (
     Deadline,
     connected,
@@ -72,18 +72,22 @@ def open_source(path: Path, context: CaptureContext, deadline: Deadline) -> Iter
     try:
         require_database(path, os.pread(descriptor, 100, 0))
         _lock_shared(path, descriptor, deadline)
-        header = os.pread(descriptor, 100, 0)
-        access = _access(path, header)
+        access = _access(path, descriptor)
         before = signature(descriptor)
         with _connected(path, descriptor, access, context, deadline) as connection:
             yield connection
-        at_rest = access in (Access.IMMUTABLE, Access.REPLICA)
-        if at_rest and (signature(descriptor) != before or _access(path, header) is not access):
-            raise ChangedWhileReadError("came to life while it was read", path=path)
-        if _present(path) != (before.device, before.inode):
-            raise ChangedWhileReadError("was replaced while it was read", path=path)
+            _require_undisturbed(path, descriptor, access, before)
     finally:
         os.close(descriptor)
+
+
+def _require_undisturbed(path: Path, descriptor: int, access: Access, before: Signature) -> None:
+    """While the lock is still held: nobody took the file's place, and one at rest has stayed so."""
+    at_rest = access in (Access.IMMUTABLE, Access.REPLICA)
+    if _access(path, descriptor) is not access or (at_rest and signature(descriptor) != before):
+        raise ChangedWhileReadError("came to life while it was read", path=path)
+    if _present(path) != (before.device, before.inode):
+        raise ChangedWhileReadError("was replaced while it was read", path=path)
 
 
 def _lock_shared(path: Path, descriptor: int, deadline: Deadline) -> None:
@@ -104,8 +108,12 @@ def _lock_shared(path: Path, descriptor: int, deadline: Deadline) -> None:
         deadline.pause(0.05)
 
 
-def _access(path: Path, header: bytes) -> Access:
-    if journal_mode_of(header) != "wal":
+def _unlock(descriptor: int) -> None:
+    fcntl.lockf(descriptor, fcntl.LOCK_UN, _SHARED_SIZE, _SHARED_FIRST)
+
+
+def _access(path: Path, descriptor: int) -> Access:
+    if journal_mode_of(os.pread(descriptor, 100, 0)) != "wal":
         return Access.ROLLBACK
     frames = _size(sidecar(path, "-wal"))
     if frames is None:
@@ -138,6 +146,9 @@ def _connected(
         if access is Access.REPLICA:
             connection = stack.enter_context(_replica(path, descriptor, context, deadline))
         else:
+            if access is Access.ROLLBACK:
+                # SQLite takes the same lock by itself. It could not while a writer waits for ours to go.
+                _unlock(descriptor)
             connection = stack.enter_context(connected(path, access.value, deadline))
             try:
                 with translated(path, deadline):
@@ -156,6 +167,10 @@ def _second_choice(
     path: Path, descriptor: int, access: Access, context: CaptureContext, deadline: Deadline
 ) -> Iterator[sqlite3.Connection]:
     """Where a strictly read-only connection is refused: a hot journal, or a ``-shm`` that needs a read mark."""
+    # Closing the first connection took the lock away.
+    _lock_shared(path, descriptor, deadline)
+    if _access(path, descriptor) is not access:
+        raise ChangedWhileReadError("came to life while it was read", path=path)
     if access is Access.ROLLBACK:
         with _replica(path, descriptor, context, deadline) as connection:
             yield connection

@@ -1,0 +1,135 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Looking after live SQLite databases: a report that only reads, and an optimisation that only runs where it is safe."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from ..application import CheckLevel
+from ..errors import SpaceError
+from ..ports import Clock
+from .base import CaptureContext, CheckReport
+from .sqlite import check_copy, copy_database, remove_copy
+from .sqlite_database import Deadline, connected, pragma, read_header, require_database, translated
+from .sqlite_source import sidecar
+
+_WAL_HEADER = 32
+_FRAME_HEADER = 24
+_SPARE_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """What an optimisation did. Sizes are of the main file; ``vacuumed`` is False when it was not asked for."""
+
+    size_before: int
+    size_after: int
+    free_pages_before: int
+    free_pages_after: int
+    vacuumed: bool
+
+    @property
+    def changed(self) -> bool:
+        """Whether the file was rewritten."""
+        return self.vacuumed
+
+
+def inspect_live(
+    path: Path,
+    *,
+    scratch: Path,
+    clock: Clock,
+    level: CheckLevel = CheckLevel.QUICK,
+    foreign_keys: bool = False,
+    deadline_seconds: float = 300.0,
+) -> CheckReport:
+    """Check a live database on a scratch copy: a check of the original would keep its writers waiting.
+
+    The facts hold what a capture's hold, and ``size`` and ``wal`` (None, or its size and frames).
+    """
+    context = CaptureContext(scratch, clock, level, deadline_seconds)
+    size = _file_size(path) or 0
+    wal = _wal_state(path)
+    _require_space(scratch, size + (wal["size"] if wal else 0), path)
+    copy, _rows = copy_database(path, context)
+    try:
+        report = check_copy(copy, level, foreign_keys=foreign_keys, deadline=Deadline(clock, deadline_seconds))
+    finally:
+        remove_copy(copy)
+    return CheckReport(report.kind, report.problems, report.warnings, {**report.facts, "size": size, "wal": wal})
+
+
+def optimize(path: Path, *, clock: Clock, vacuum: bool = False, wait_seconds: float = 5.0) -> Optimized:
+    """Refresh the statistics, and rewrite the file without its free pages if told to.
+
+    Raises CaptureError when another process is in the middle of something, SpaceError before it could run out of space.
+    """
+    require_database(path, read_header(path))
+    before = os.stat(path)
+    if vacuum:
+        _require_space_for_vacuum(path, before.st_size)
+    deadline = Deadline(clock, wait_seconds)
+    with _writable(path, deadline) as connection:
+        free_before = int(pragma(connection, "freelist_count"))
+        connection.execute("ANALYZE")
+        connection.execute("PRAGMA optimize")
+        if vacuum:
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        free_after = int(pragma(connection, "freelist_count"))
+    return Optimized(before.st_size, os.stat(path).st_size, free_before, free_after, vacuum)
+
+
+@contextmanager
+def _writable(path: Path, deadline: Deadline) -> Iterator[sqlite3.Connection]:
+    """A connection that has proved that it can write. SQLite gives sidecars made by root to the database's owner."""
+    with connected(path, "mode=rw", deadline) as connection, translated(path, deadline):
+        # The deadline is for waiting; the work itself may take as long as it takes.
+        connection.set_progress_handler(None, 0)
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+        yield connection
+
+
+def _wal_state(path: Path) -> Optional[dict[str, Any]]:
+    size = _file_size(sidecar(path, "-wal"))
+    if size is None:
+        return None
+    page_size = int.from_bytes(read_header(path)[16:18], "big")
+    # SQLite writes 1 for pages of 65536 bytes.
+    frame = _FRAME_HEADER + (65536 if page_size == 1 else page_size)
+    return {"size": size, "frames": max(0, size - _WAL_HEADER) // frame}
+
+
+def _file_size(path: Path) -> Optional[int]:
+    try:
+        return os.lstat(path).st_size
+    except FileNotFoundError:
+        return None
+
+
+def _require_space_for_vacuum(path: Path, size: int) -> None:
+    """VACUUM builds the new file in SQLite's temporary directory, then writes it twice beside the old one."""
+    _require_space(path.parent, 2 * size, path)
+    temporary = Path(os.environ.get("SQLITE_TMPDIR") or tempfile.gettempdir())
+    for directory in {temporary, Path("/var/tmp")}:  # noqa: S108 (SQLite's own choice)
+        if directory.is_dir():
+            _require_space(directory, size, path)
+
+
+def _require_space(directory: Path, needed: int, path: Path) -> None:
+    status = os.statvfs(directory)
+    free = status.f_bavail * status.f_frsize
+    if free < needed + _SPARE_BYTES:
+        raise SpaceError(
+            f"needs {needed >> 20} MiB free in {directory}, which has {free >> 20} MiB", path=path, hint="make room"
+        )
