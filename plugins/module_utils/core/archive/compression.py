@@ -85,7 +85,9 @@ def decompressed(chunks: Chunks, runner: Runner, engine: Optional[str] = None) -
             break
     whole = _with_first(first, chunks)
     if first.startswith(GZIP_MAGIC):
-        return _gunzip(whole, runner, choose_engine("gzip", runner, engine))
+        chosen = choose_engine("gzip", runner, engine)
+        # pigz reads more slowly than zlib in a thread: its speed is in writing.
+        return _gunzip(whole, runner, "zlib" if engine is None and chosen == "pigz" else chosen)
     if first.startswith(ZSTD_MAGIC):
         choose_engine("zstd", runner)
         return through_program(runner.pipe(_READ_PROGRAMS["zstd"]), whole, _damaged_by)
