@@ -14,8 +14,8 @@ options:
   profile:
     description:
       - What the application keeps.
-      - The name of a built-in profile (V(kalshi), V(paper_bot), V(crypto_bot), V(trade_agent), V(v6) or V(freqtrade)), or
-        a mapping. A mapping may name a built-in in C(extends) and is merged over it.
+      - The name of a built-in profile (V(kalshi), V(paper_bot), V(crypto_bot), V(trade_agent), V(v6) or
+        V(freqtrade)), or a mapping. A mapping may name a built-in in C(extends) and is merged over it.
     type: raw
     required: true
   app:

@@ -11,7 +11,8 @@ module: application_info
 short_description: Read the configuration of an application
 version_added: 0.1.0
 description:
-  - Reads how an application is configured on the host: its profile, its places, its schedules and its retention rules.
+  - Reads how an application is configured on the host: its profile, its places, its schedules and its retention
+    rules.
 extends_documentation_fragment:
   - tradekeep.ops.common
   - tradekeep.ops.configured
@@ -70,9 +71,7 @@ from ..module_utils.door import Answer, answer, serve
 
 def run(module: Any, ports: Ports) -> Answer:
     """Read the configuration."""
-    return answer(
-        show_configuration(configured_application(module.params))
-    )
+    return answer(show_configuration(configured_application(module.params)))
 
 
 def main() -> None:

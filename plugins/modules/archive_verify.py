@@ -11,8 +11,10 @@ module: archive_verify
 short_description: Verify an archive, whoever made it
 version_added: 0.1.0
 description:
-  - Verifies an archive file that need not be in the catalog. The rules of the configured application say what its files are.
-  - An archive that an old shell script made has no manifest. It is verified as far as it can be, and the record says that only weaker checks were possible.
+  - Verifies an archive file that need not be in the catalog. The rules of the configured application say what
+    its files are.
+  - An archive that an old shell script made has no manifest. It is verified as far as it can be, and the record
+    says that only weaker checks were possible.
 extends_documentation_fragment:
   - tradekeep.ops.common
   - tradekeep.ops.configured
@@ -81,7 +83,6 @@ from ..module_utils.core.operations.verify import verify
 from ..module_utils.core.ports import Ports
 from ..module_utils.definition import configured_application
 from ..module_utils.door import Answer, answer, serve
-
 
 SPEC = configured_spec(
     path={"type": "path", "required": True},

@@ -11,7 +11,8 @@ module: backup
 short_description: Make a backup and prove it
 version_added: 0.1.0
 description:
-  - Captures what an application keeps while it runs, each kind of file in its own way, and verifies the archive before it gets its name.
+  - Captures what an application keeps while it runs, each kind of file in its own way, and verifies the archive
+    before it gets its name.
   - The host makes backups by itself with the timers of M(tradekeep.ops.units). This module makes one now.
 extends_documentation_fragment:
   - tradekeep.ops.common
@@ -110,7 +111,6 @@ from ..module_utils.core.operations.backup import backup
 from ..module_utils.core.ports import Ports
 from ..module_utils.definition import configured_application
 from ..module_utils.door import Answer, answer, serve
-
 
 SPEC = configured_spec(
     tier={"type": "str", "choices": [tier.value for tier in Tier], "default": Tier.MANUAL.value},

@@ -11,7 +11,8 @@ module: backup_info
 short_description: List the backups of an application
 version_added: 0.1.0
 description:
-  - Lists what backups there are, newest first, and what is known of each: when it was last verified, and what is wrong with it.
+  - Lists what backups there are, newest first, and what is known of each: when it was last verified, and what
+    is wrong with it.
 extends_documentation_fragment:
   - tradekeep.ops.common
   - tradekeep.ops.configured
@@ -82,9 +83,7 @@ from ..module_utils.door import Answer, answer, serve
 
 def run(module: Any, ports: Ports) -> Answer:
     """List the backups."""
-    return answer(
-        list_backups(configured_application(module.params), ports)
-    )
+    return answer(list_backups(configured_application(module.params), ports))
 
 
 def main() -> None:

@@ -11,8 +11,10 @@ module: configuration
 short_description: Install the configuration of an application
 version_added: 0.1.0
 description:
-  - Writes C(<config_dir>/<app>.json), which the C(tradekeep) command reads. It is validated before it replaces what is there.
-  - Creates the directories of configurations, state and backups where they are missing, the latter two for their owner alone.
+  - Writes C(<config_dir>/<app>.json), which the C(tradekeep) command reads. It is validated before it replaces
+    what is there.
+  - Creates the directories of configurations, state and backups where they are missing, the latter two for
+    their owner alone.
 extends_documentation_fragment:
   - tradekeep.ops.common
   - tradekeep.ops.definition
@@ -94,7 +96,6 @@ from ..module_utils.core.operations.installation import install_configuration
 from ..module_utils.core.ports import Ports
 from ..module_utils.definition import defined_application
 from ..module_utils.door import Answer, answer, serve
-
 
 STATE: dict[str, Any] = {"type": "str", "choices": ["present", "absent"], "default": "present"}
 

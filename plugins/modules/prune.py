@@ -11,7 +11,8 @@ module: prune
 short_description: Remove backups that the retention rules do not keep
 version_added: 0.1.0
 description:
-  - Removes backups by the retention rules of the profile. Named backups are never removed, nor is the last good one.
+  - Removes backups by the retention rules of the profile. Named backups are never removed, nor is the last good
+    one.
   - The record gives the reason of each decision.
 extends_documentation_fragment:
   - tradekeep.ops.common
@@ -69,9 +70,7 @@ from ..module_utils.door import Answer, answer, serve
 
 def run(module: Any, ports: Ports) -> Answer:
     """Prune."""
-    return answer(
-        prune(configured_application(module.params), ports, dry_run=module.check_mode)
-    )
+    return answer(prune(configured_application(module.params), ports, dry_run=module.check_mode))
 
 
 def main() -> None:

@@ -11,7 +11,8 @@ module: recover
 short_description: Finish or undo an interrupted operation
 version_added: 0.1.0
 description:
-  - Finishes or undoes what a crash, a power loss or a kill left of a restore, starts the services again, and says which state the data is in.
+  - Finishes or undoes what a crash, a power loss or a kill left of a restore, starts the services again, and
+    says which state the data is in.
 extends_documentation_fragment:
   - tradekeep.ops.common
   - tradekeep.ops.configured
@@ -68,9 +69,7 @@ from ..module_utils.door import Answer, answer, serve
 
 def run(module: Any, ports: Ports) -> Answer:
     """Recover."""
-    return answer(
-        recover(configured_application(module.params), ports, dry_run=module.check_mode)
-    )
+    return answer(recover(configured_application(module.params), ports, dry_run=module.check_mode))
 
 
 def main() -> None:

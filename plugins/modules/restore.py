@@ -11,8 +11,10 @@ module: restore
 short_description: Restore a backup
 version_added: 0.1.0
 description:
-  - Verifies and unpacks a backup beside the data, stops the services, exchanges old and new by rename, starts the services again and sees that they stay up. On any failure everything is put back.
-  - A safety backup of the present data is made first. Restoring what is already there changes nothing and stops no service.
+  - Verifies and unpacks a backup beside the data, stops the services, exchanges old and new by rename, starts
+    the services again and sees that they stay up. On any failure everything is put back.
+  - A safety backup of the present data is made first. Restoring what is already there changes nothing and stops
+    no service.
 extends_documentation_fragment:
   - tradekeep.ops.common
   - tradekeep.ops.configured
@@ -98,7 +100,6 @@ from ..module_utils.core.operations.restore import restore
 from ..module_utils.core.ports import Ports
 from ..module_utils.definition import configured_application
 from ..module_utils.door import Answer, answer, serve
-
 
 SPEC = configured_spec(
     backup={"type": "str", "default": "latest"},

@@ -12,7 +12,8 @@ short_description: Install the tradekeep command
 version_added: 0.1.0
 description:
   - Builds the C(tradekeep) command from the code that the module itself runs and installs it.
-  - The program is the same, byte for byte, for the same release of the collection. It needs Python 3.9 or newer on the host and nothing else.
+  - The program is the same, byte for byte, for the same release of the collection. It needs Python 3.9 or newer
+    on the host and nothing else.
 extends_documentation_fragment:
   - tradekeep.ops.common
 attributes:
@@ -101,7 +102,6 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.core.operations.installation import install_program
 from ..module_utils.core.ports import Ports
 from ..module_utils.door import Answer, answer, serve
-
 
 SPEC: dict[str, Any] = {
     "bin_dir": {"type": "path", "default": "/usr/local/bin"},

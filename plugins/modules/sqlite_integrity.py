@@ -11,7 +11,8 @@ module: sqlite_integrity
 short_description: Check live SQLite databases
 version_added: 0.1.0
 description:
-  - Checks live databases of an application without writing to them: their integrity, the state of the write-ahead log, and the rows of each table.
+  - Checks live databases of an application without writing to them: their integrity, the state of the
+    write-ahead log, and the rows of each table.
   - No sidecar file is left behind, and no owner or mode is changed.
 extends_documentation_fragment:
   - tradekeep.ops.common
@@ -85,7 +86,6 @@ from ..module_utils.core.operations.databases import check_databases
 from ..module_utils.core.ports import Ports
 from ..module_utils.definition import configured_application
 from ..module_utils.door import Answer, answer, serve
-
 
 SPEC = configured_spec(
     paths={"type": "list", "elements": "str", "default": []},

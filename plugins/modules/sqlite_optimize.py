@@ -11,7 +11,8 @@ module: sqlite_optimize
 short_description: Optimize live SQLite databases
 version_added: 0.1.0
 description:
-  - Runs C(ANALYZE) and C(VACUUM) on live databases of an application, where there is enough free space for them.
+  - Runs C(ANALYZE) and C(VACUUM) on live databases of an application, where there is enough free space for
+    them.
 extends_documentation_fragment:
   - tradekeep.ops.common
   - tradekeep.ops.configured
@@ -73,7 +74,6 @@ from ..module_utils.core.operations.databases import optimize_databases
 from ..module_utils.core.ports import Ports
 from ..module_utils.definition import configured_application
 from ..module_utils.door import Answer, answer, serve
-
 
 SPEC = configured_spec(paths={"type": "list", "elements": "str", "default": []})
 

@@ -11,8 +11,10 @@ module: tree
 short_description: Create and mend the data tree of an application
 version_added: 0.1.0
 description:
-  - Creates the directories that a profile names, gives directories and files their owners and modes, and writes first-time documents where none are.
-  - Installs credential files. A file that exists with another content is only replaced where O(credentials[].replace) says so, and the old one is kept.
+  - Creates the directories that a profile names, gives directories and files their owners and modes, and writes
+    first-time documents where none are.
+  - Installs credential files. A file that exists with another content is only replaced where
+    O(credentials[].replace) says so, and the old one is kept.
   - The whole tree is one execution of the module. A symlink in the tree is never followed.
 extends_documentation_fragment:
   - tradekeep.ops.common
@@ -100,7 +102,6 @@ from ..module_utils.core.ports import Ports
 from ..module_utils.definition import decoded, defined_application
 from ..module_utils.door import Answer, answer, serve
 
-
 CREDENTIALS: dict[str, Any] = {
     "type": "list",
     "elements": "dict",
@@ -116,7 +117,8 @@ CREDENTIALS: dict[str, Any] = {
 def credentials_of(items: list[dict[str, Any]]) -> tuple[Credential, ...]:
     """The option O(credentials), decoded."""
     return tuple(
-        Credential(path=item["path"], content=decoded(item["content"], item["path"]), replace=item["replace"]) for item in items
+        Credential(path=item["path"], content=decoded(item["content"], item["path"]), replace=item["replace"])
+        for item in items
     )
 
 

@@ -11,7 +11,8 @@ module: units
 short_description: Install the systemd timers of an application
 version_added: 0.1.0
 description:
-  - Writes, enables and starts the systemd services and timers that a profile's schedules ask for, and removes those that it no longer asks for.
+  - Writes, enables and starts the systemd services and timers that a profile's schedules ask for, and removes
+    those that it no longer asks for.
 extends_documentation_fragment:
   - tradekeep.ops.common
   - tradekeep.ops.definition
@@ -79,7 +80,6 @@ from ..module_utils.core.operations.units import install_units
 from ..module_utils.core.ports import Ports
 from ..module_utils.definition import defined_application
 from ..module_utils.door import Answer, answer, serve
-
 
 STATE: dict[str, Any] = {"type": "str", "choices": ["present", "absent"], "default": "present"}
 UNIT_DIR: dict[str, Any] = {"type": "path", "default": "/etc/systemd/system"}

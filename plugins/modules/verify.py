@@ -11,7 +11,8 @@ module: verify
 short_description: Verify backups of an application
 version_added: 0.1.0
 description:
-  - Checks a backup against its checksum, and each of its entries against the manifest. With O(deep) each database, document and log is also opened and checked by the rules of its kind.
+  - Checks a backup against its checksum, and each of its entries against the manifest. With O(deep) each
+    database, document and log is also opened and checked by the rules of its kind.
   - The result is remembered in the catalog.
 extends_documentation_fragment:
   - tradekeep.ops.common
@@ -86,7 +87,6 @@ from ..module_utils.core.operations.verify import verify
 from ..module_utils.core.ports import Ports
 from ..module_utils.definition import configured_application
 from ..module_utils.door import Answer, answer, serve
-
 
 SPEC = configured_spec(
     backup={"type": "str", "default": "latest"},

@@ -52,7 +52,9 @@ def _common_options() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     which = common.add_mutually_exclusive_group()
     which.add_argument("--config", metavar="FILE", help="configuration of the application")
-    which.add_argument("--app", metavar="NAME", help="name of the application; needed only where several are configured")
+    which.add_argument(
+        "--app", metavar="NAME", help="name of the application; needed only where several are configured"
+    )
     common.add_argument("--json", action="store_true", help="print one JSON object on standard output, nothing else")
     common.add_argument("--no-progress", action="store_true", help="no progress bar, even on a terminal")
     return common
@@ -101,19 +103,25 @@ def _list(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _backup(commands: Any, common: argparse.ArgumentParser) -> None:
     backup = _command(commands, common, "backup", "make a backup and prove it")
-    backup.add_argument("--tier", choices=[tier.value for tier in Tier], default=Tier.MANUAL.value, help="default: manual")
+    backup.add_argument(
+        "--tier", choices=[tier.value for tier in Tier], default=Tier.MANUAL.value, help="default: manual"
+    )
     backup.add_argument("--name", metavar="NAME", help="added to the file's name; a named backup is never pruned")
     backup.add_argument("--encrypt", action="store_true", default=None, help="encrypt it, whatever the tier says")
     backup.add_argument("--output", metavar="DIR", help="write it there instead of the backup directory")
     backup.add_argument(
-        "--allow-row-loss", action="store_true", help="accept that a database lost many of its rows since the last backup"
+        "--allow-row-loss",
+        action="store_true",
+        help="accept that a database lost many of its rows since the last backup",
     )
     _dry_run(backup)
 
 
 def _verify(commands: Any, common: argparse.ArgumentParser) -> None:
     verify = _command(commands, common, "verify", "check a backup against its checksum and its manifest")
-    verify.add_argument("backup", metavar="BACKUP", help="a name, a path, latest, or all (the one longest unverified first)")
+    verify.add_argument(
+        "backup", metavar="BACKUP", help="a name, a path, latest, or all (the one longest unverified first)"
+    )
     verify.add_argument("--deep", action="store_true", help="also open every database, document and log")
     _passphrase(verify)
 
@@ -122,12 +130,19 @@ def _restore(commands: Any, common: argparse.ArgumentParser) -> None:
     restore = _command(commands, common, "restore", "put a backup in the place of the live data, or somewhere else")
     restore.add_argument("backup", metavar="BACKUP", help="a name, a path, or latest")
     restore.add_argument(
-        "--component", metavar="NAME", action="append", default=[], dest="components", help="only this component; repeatable"
+        "--component",
+        metavar="NAME",
+        action="append",
+        default=[],
+        dest="components",
+        help="only this component; repeatable",
     )
     restore.add_argument(
         "--path", metavar="GLOB", action="append", default=[], dest="paths", help="only paths that match; repeatable"
     )
-    restore.add_argument("--to", metavar="DIR", help="restore into this directory; live data and services are left alone")
+    restore.add_argument(
+        "--to", metavar="DIR", help="restore into this directory; live data and services are left alone"
+    )
     _passphrase(restore)
     _dry_run(restore)
 

@@ -11,9 +11,9 @@ from typing import Callable
 from .application import Application, CheckLevel
 from .configuration import load_application
 from .operations.backup import backup
-from .operations.listing import list_backups
 from .operations.configured import check_configuration, show_configuration, show_profile
 from .operations.databases import check_databases, optimize_databases
+from .operations.listing import list_backups
 from .operations.outcome import Outcome
 from .operations.prune import prune
 from .operations.recover import recover
@@ -32,9 +32,7 @@ def carry_out(arguments: argparse.Namespace, ports: Ports) -> Outcome:
         return show_profile(arguments.profile)
     if name in ("config", "db"):
         name = f"{name} {arguments.subcommand}"
-    application = load_application(
-        config_file=arguments.config, app=arguments.app, config_dir=arguments.config_dir
-    )
+    application = load_application(config_file=arguments.config, app=arguments.app, config_dir=arguments.config_dir)
     return _COMMANDS[name](arguments, application, ports)
 
 

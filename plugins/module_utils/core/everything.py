@@ -64,6 +64,7 @@ from .operations import (  # noqa: F401
     prove,
     prune,
     reading as operations_reading,
+    recover,
     restore,
     restore_plan,
     retention,
@@ -89,3 +90,6 @@ from .transaction import (  # noqa: F401
     stage,
     stopped,
 )
+
+ENGINE = __package__ or ""
+"""The name of the engine's package."""

@@ -29,7 +29,9 @@ def _from_operating_system(error: OSError) -> TradekeepError:
     if error.errno in _FULL:
         return SpaceError(message, path=_name(error), hint="free some space and run it again")
     if error.errno in (errno.EACCES, errno.EPERM):
-        return TradekeepError(message, path=_name(error), hint="run it as the account that installed tradekeep, often root")
+        return TradekeepError(
+            message, path=_name(error), hint="run it as the account that installed tradekeep, often root"
+        )
     if error.errno == errno.EROFS:
         return TradekeepError(message, path=_name(error), hint="mount the filesystem read-write")
     return TradekeepError(message, path=_name(error))

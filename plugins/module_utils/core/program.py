@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any
 
-from . import everything
 from .errors import UsageError
+from .everything import ENGINE
 
 PROGRAM_NAME = "tradekeep"
 DEFAULT_INTERPRETER = "/usr/bin/python3"
@@ -52,8 +52,8 @@ def build_program(*, interpreter: str = DEFAULT_INTERPRETER, config_dir: str = "
 
 def engine_sources() -> Iterator[tuple[str, bytes]]:
     """Name below the engine's package, and source, of each of its files."""
-    # Being imported here, `everything` makes Ansible ship all of them with a module.
-    return _python_files(files(everything.__package__ or ""), "")
+    # The module `everything`, from which the name comes, makes Ansible ship all of them.
+    return _python_files(files(ENGINE), "")
 
 
 def _python_files(directory: Any, prefix: str) -> Iterator[tuple[str, bytes]]:
