@@ -34,6 +34,7 @@ from ..transaction.plan import Replacement
 from ..transaction.signals import shielded
 from ..transaction.stage import Stage
 from ..transaction.stopped import forget_stop, note_stop
+from .leftovers import COMPARE_PREFIX, sweep_state
 from .outcome import Outcome
 from .reading import Contents, passphrase_for, read_contents, unpack
 from .restore_plan import DatabaseDigest, Item, Selection, check_selection, compare, digest_of, identity, plan_items
@@ -93,6 +94,7 @@ def restore(
         wait_seconds=600.0,
         note=ports.progress.note,
     ):
+        sweep_state(application)
         return _restore_live(_prepare(application, ports, backup, selection, secret))
 
 
@@ -124,7 +126,7 @@ def _database_digest(application: Application, ports: Ports) -> DatabaseDigest:
     def captured(live: str) -> Optional[str]:
         state_dir = str(application.application_state_dir)
         usable = os.path.isdir(state_dir) and os.access(state_dir, os.W_OK)
-        with tempfile.TemporaryDirectory(prefix=".tradekeep-compare-", dir=state_dir if usable else None) as scratch:
+        with tempfile.TemporaryDirectory(prefix=f"{COMPARE_PREFIX}{os.getpid()}-", dir=state_dir if usable else None) as scratch:
             context = CaptureContext(scratch=Path(scratch), clock=ports.clock, deadline_seconds=30.0)
             try:
                 with kind_named("sqlite").capture(Path(live), context) as capture, capture.open() as stream:
@@ -238,23 +240,26 @@ def _fill_stage(run: _Run, stage: Stage, changes: Sequence[Item]) -> None:
             os.symlink(item.entry.target or "", staged)
         give_rights(run.application, item.entry, staged)
         if item.entry.type == "file":
-            check_restored(item.entry, Path(staged))
+            check_restored(item.entry, Path(staged), run.ports)
     run.ports.step("staged")
     stage.sync()
 
 
-def check_restored(entry: Entry, staged: Path) -> None:
-    """Raises CheckError when restored content is not what its kind and the manifest say."""
+def check_restored(entry: Entry, staged: Path, ports: Ports) -> None:
+    """Judge restored content by its kind. Raises CheckError for a database that is not what it must be.
+
+    A malformed document or log is only noted: its bytes are what the backup holds, and the application may know better.
+    """
     kind = entry.kind or default_kind(os.path.basename(entry.path))
-    if kind != "sqlite":
-        return  # bytes were compared with the manifest's digest; a document that was malformed then is given back as it was
     report = kind_named(kind).check(staged, level=CheckLevel.FULL)
     problems = list(report.problems)
     expected = entry.facts.get("tables")
     if expected is not None and report.facts.get("tables") != expected:
         problems.append("rows per table differ from the manifest")
-    if problems:
+    if problems and kind == "sqlite":
         raise CheckError(problems[0], path=entry.path, hint="use another backup: tradekeep list")
+    for text in problems:
+        ports.progress.note(f"{entry.path}: {text}")
 
 
 def _exchange(run: _Run, stage: Stage, state_dir: Path) -> Backup:
@@ -284,13 +289,13 @@ def _exchange(run: _Run, stage: Stage, state_dir: Path) -> Backup:
         services.start(snapshot)
         run.times["downtime"] = round(ports.clock.monotonic() - stopped_at, 3)
         services.wait_until_steady(snapshot)
+        note_restored(application, ports, run.backup.path.name)
     except BaseException as error:
         with shielded():
             _put_back(services, snapshot, exchange, error, ports)
             forget_stop(state_dir)
         raise
     forget_stop(state_dir)
-    note_restored(application, ports, run.backup.path.name)
     safety = make_safety_backup(application, ports, exchange, encrypted=run.backup.encrypted)
     exchange.commit(ports.step)
     return safety
@@ -410,7 +415,7 @@ def _restore_elsewhere(
         )
         unsafe = set(contents.report.unsafe_links)
         for entry in entries:
-            _finish_elsewhere(application, entry, target / entry.path, entry.path in unsafe)
+            _finish_elsewhere(application, ports, entry, target / entry.path, entry.path in unsafe)
     verb = "would restore" if dry_run else "restored"
     record = {
         "backup": backup.path.name,
@@ -435,7 +440,7 @@ def _refuse_target(application: Application, target: Path) -> None:
         raise ConfigurationError("exists and is not an empty directory", path=target, hint="choose a new directory")
 
 
-def _finish_elsewhere(application: Application, entry: Entry, target: Path, unsafe: bool) -> None:
+def _finish_elsewhere(application: Application, ports: Ports, entry: Entry, target: Path, unsafe: bool) -> None:
     if entry.type == "directory":
         target.mkdir(parents=True, exist_ok=True, mode=0o700)
     elif entry.type == "symlink":
@@ -444,5 +449,5 @@ def _finish_elsewhere(application: Application, entry: Entry, target: Path, unsa
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.symlink(entry.target or "", target)
     if entry.type == "file":
-        check_restored(entry, target)
+        check_restored(entry, target, ports)
     give_rights(application, entry, str(target))
