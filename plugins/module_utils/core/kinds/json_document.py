@@ -17,7 +17,6 @@ from .base import CaptureContext, Captured, CheckReport, MemoryCaptured, Scratch
 from .reading import (
     CHUNK,
     SMALL_FILE,
-    Signature,
     copy_steady,
     digest,
     is_settled,
@@ -26,6 +25,7 @@ from .reading import (
     pauses,
     read_once,
     read_whole,
+    reads_again,
 )
 
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -68,7 +68,7 @@ class JsonDocumentKind:
             if content is None:
                 continue
             parsed = parse(content)
-            if (parsed.fault is None or is_settled(before.changed_ns)) and _reads_again(path, content, before):
+            if (parsed.fault is None or is_settled(before.changed_ns)) and reads_again(path, content):
                 return MemoryCaptured(content, parsed.facts)
         if content is None or len(seen) != 1:
             raise keeps_changing(path, context)
@@ -95,15 +95,6 @@ def _size(path: Path) -> int:
     descriptor = open_regular(path)
     try:
         return os.fstat(descriptor).st_size
-    finally:
-        os.close(descriptor)
-
-
-def _reads_again(path: Path, content: bytes, before: Signature) -> bool:
-    """The second read. The file may have been replaced in between; what counts is that the bytes are the same."""
-    descriptor = open_regular(path)
-    try:
-        return digest(read_whole(descriptor, before.size)) == digest(content)
     finally:
         os.close(descriptor)
 

@@ -16,9 +16,11 @@ from .reading import (
     SMALL_FILE,
     copy_steady,
     keeps_changing,
+    may_change_unseen,
     open_regular,
     pauses,
     read_once,
+    reads_again,
     signature,
     wait_until_stat_counts,
 )
@@ -61,8 +63,8 @@ def _size(path: Path) -> int:
 
 def _read_small(path: Path, context: CaptureContext) -> bytes:
     for _attempt in pauses(context):
-        content, _before = read_once(path, context)
-        if content is not None:
+        content, before = read_once(path, context)
+        if content is not None and (not may_change_unseen(before.changed_ns) or reads_again(path, content)):
             return content
     raise keeps_changing(path, context)
 

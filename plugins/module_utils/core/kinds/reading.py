@@ -119,12 +119,16 @@ def keeps_changing(path: Path, context: CaptureContext) -> CaptureError:
 
 
 def wait_until_stat_counts(descriptor: int, context: CaptureContext) -> Signature:
-    """The signature, taken when a later write is bound to show in it."""
+    """The signature, taken when a later write is bound to show in it.
+
+    A file that is written all the time is not waited for: the caller finds it changed, or reads it again.
+    """
     seen = signature(descriptor)
-    for _attempt in pauses(context):
-        seen = signature(descriptor)
+    for _tick in range(4):
         if not may_change_unseen(seen.changed_ns):
             break
+        context.clock.sleep(0.005)
+        seen = signature(descriptor)
     return seen
 
 
@@ -149,6 +153,15 @@ def read_once(path: Path, context: CaptureContext) -> tuple[Optional[bytes], Sig
         content = read_whole(descriptor, before.size)
         steady = len(content) == before.size and signature(descriptor) == before
         return (content if steady else None), before
+    finally:
+        os.close(descriptor)
+
+
+def reads_again(path: Path, content: bytes) -> bool:
+    """The second read. The file may have been replaced in between; what counts is that the bytes are the same."""
+    descriptor = open_regular(path)
+    try:
+        return digest(read_whole(descriptor, len(content))) == digest(content)
     finally:
         os.close(descriptor)
 

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: tradekeep.ops contributors
 # SPDX-License-Identifier: BSD-2-Clause
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
-"""Looking after live SQLite databases: a report that only reads, and an optimisation that only runs where it is safe."""
+"""Looking after live SQLite databases: a report that only reads, an optimisation where it is safe."""
 
 from __future__ import annotations
 

@@ -71,7 +71,9 @@ def open_source(path: Path, context: CaptureContext, deadline: Deadline) -> Iter
     # The lock dies with the first descriptor that this process closes: the connection must be closed before.
     try:
         require_database(path, os.pread(descriptor, 100, 0))
-        _lock_shared(path, descriptor, deadline)
+        if _access(path, descriptor) is not Access.ROLLBACK:
+            # With a rollback journal SQLite takes this lock by itself, and could not while a writer waits for ours.
+            _lock_shared(path, descriptor, deadline)
         access = _access(path, descriptor)
         before = signature(descriptor)
         with _connected(path, descriptor, access, context, deadline) as connection:
@@ -105,11 +107,7 @@ def _lock_shared(path: Path, descriptor: int, deadline: Deadline) -> None:
                 raise CaptureError(f"cannot be locked: {error.strerror}", path=path) from error
         if deadline.over:
             raise locked_error(path, deadline)
-        deadline.pause(0.05)
-
-
-def _unlock(descriptor: int) -> None:
-    fcntl.lockf(descriptor, fcntl.LOCK_UN, _SHARED_SIZE, _SHARED_FIRST)
+        deadline.pause(0.002)
 
 
 def _access(path: Path, descriptor: int) -> Access:
@@ -146,9 +144,6 @@ def _connected(
         if access is Access.REPLICA:
             connection = stack.enter_context(_replica(path, descriptor, context, deadline))
         else:
-            if access is Access.ROLLBACK:
-                # SQLite takes the same lock by itself. It could not while a writer waits for ours to go.
-                _unlock(descriptor)
             connection = stack.enter_context(connected(path, access.value, deadline))
             try:
                 with translated(path, deadline):
