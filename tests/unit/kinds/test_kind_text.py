@@ -173,6 +173,7 @@ def test_hazard_a6_large_file_changed_under_the_reader_is_noticed(data, context,
         (b"[" * 200000 + b"]" * 200000, 1, "nested too deep"),
         (b'{"big": ' + b"9" * 6000 + b"}", 1, None),
     ],
+    ids=["bom", "two-documents", "nan", "deep", "big-integer"],
 )
 def test_hazard_a8_odd_documents_are_kept_as_they_are(content, documents, warning, data, context):
     path = data / "p.json"
@@ -184,7 +185,11 @@ def test_hazard_a8_odd_documents_are_kept_as_they_are(content, documents, warnin
     assert JSON.check(path, level=QUICK).ok
 
 
-@pytest.mark.parametrize("content", [b"", b'{"a": ', b'{"a": "secret-\xff"}', b"[1, 2]]", b"[" * 200000])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b'{"a": ', b'{"a": "secret-\xff"}', b"[1, 2]]", b"[" * 200000],
+    ids=["empty", "cut-off", "not-utf8", "one-bracket-too-many", "deep-and-open"],
+)
 def test_hazard_a8_malformed_but_stable_document_is_kept_and_reported(content, data, context):
     path = data / "p.json"
     path.write_bytes(content)
