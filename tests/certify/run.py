@@ -237,6 +237,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=max(2, os.cpu_count() or 2), help="parts run at once")
     parser.add_argument("names", nargs="*", metavar="GROUP|PART", help=f"groups: {', '.join(GROUPS)}")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the parts too, as Ctrl-C does
     found = interpreters.find()
     parts, results = chosen(options.names, found)
     if not parts and not results:
