@@ -11,7 +11,7 @@ module: application_info
 short_description: Read the configuration of an application
 version_added: 0.1.0
 description:
-  - Reads how an application is configured on the host: its profile, its places, its schedules and its retention
+  - Reads how an application is configured on the host, with its profile, its places, its schedules and its retention
     rules.
 extends_documentation_fragment:
   - tradekeep.ops.common

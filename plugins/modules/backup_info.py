@@ -11,7 +11,7 @@ module: backup_info
 short_description: List the backups of an application
 version_added: 0.1.0
 description:
-  - Lists what backups there are, newest first, and what is known of each: when it was last verified, and what
+  - Lists what backups there are, newest first, and what is known of each, such as when it was last verified, and what
     is wrong with it.
 extends_documentation_fragment:
   - tradekeep.ops.common

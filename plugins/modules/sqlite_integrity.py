@@ -11,7 +11,7 @@ module: sqlite_integrity
 short_description: Check live SQLite databases
 version_added: 0.1.0
 description:
-  - Checks live databases of an application without writing to them: their integrity, the state of the
+  - Checks live databases of an application without writing to them. Looks at their integrity, the state of the
     write-ahead log, and the rows of each table.
   - No sidecar file is left behind, and no owner or mode is changed.
 extends_documentation_fragment:

@@ -44,7 +44,7 @@ options:
         type: str
         required: true
       replace:
-        description: Replace a file that exists with another content. The old file is kept beside it.
+        description: Replace a file that exists with another content. The old one is kept in the state directory.
         type: bool
         default: false
 seealso:

@@ -59,6 +59,7 @@ from .operations import (  # noqa: F401
     backup as operations_backup,
     configured,
     databases,
+    leftovers,
     listing,
     outcome,
     prove,

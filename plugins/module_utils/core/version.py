@@ -5,5 +5,5 @@
 
 from __future__ import annotations
 
-# Equal to galaxy.yml's; tests/unit/cli/test_version.py keeps it so.
+# Equal to galaxy.yml's; tests/unit/cli/test_program.py keeps it so.
 VERSION = "0.1.0"

@@ -1,0 +1,147 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""The on-host program: complete, the same whoever builds it, and a door that answers as DESIGN says."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import runpy
+import signal
+import subprocess
+import sys
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from ansible_collections.tradekeep.ops.plugins.module_utils.core import everything, program, version
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import UsageError
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+CORE = CHECKOUT / "plugins/module_utils/core"
+
+
+def engine_files() -> set[str]:
+    return {str(path.relative_to(CORE)) for path in CORE.rglob("*.py")} - {"__main__.py"}
+
+
+def imported_from(names: list[str]) -> set[str]:
+    """The engine's files that a static reader of imports, as Ansible is, finds from some of them."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.add(name)
+        package = Path(name).parent
+        for parent in [package, *package.parents]:
+            waiting.append(str(parent / "__init__.py"))
+        for node in ast.walk(ast.parse((CORE / name).read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                base = Path(*package.parts[: len(package.parts) - node.level + 1], *(node.module or "").split("."))
+                for candidate in [base, *(base / alias.name for alias in node.names)]:
+                    if (CORE / f"{candidate}.py").is_file():
+                        waiting.append(f"{candidate}.py")
+                    elif (CORE / candidate / "__init__.py").is_file():
+                        waiting.append(f"{candidate}/__init__.py")
+    return {str(Path(name)) for name in found}
+
+
+def test_hazard_f_every_submodule_is_imported_statically() -> None:
+    reached = imported_from(["operations/installation.py"])
+    assert engine_files() - reached == set(), "add these to core/everything.py"
+    assert everything.ENGINE.endswith(".core")
+
+
+def test_hazard_f_the_program_holds_the_whole_engine() -> None:
+    archive = zipfile.ZipFile(BytesIO(program.build_program()))
+    inside = {name.partition("/")[2] for name in archive.namelist() if name.startswith("tradekeep/")}
+    assert inside == engine_files()
+    assert archive.namelist() == sorted(archive.namelist(), key=lambda name: (name != "__main__.py", name))
+
+
+def test_hazard_f_rebuilds_are_byte_identical(tmp_path: Path) -> None:
+    """From the checkout, from a zip (as Ansible ships a module) and from the program itself."""
+    content = program.build_program(interpreter=sys.executable, config_dir="/etc/somewhere")
+    again = "import sys; from {package} import program; sys.stdout.buffer.write(program.build_program("
+    again += f"interpreter={sys.executable!r}, config_dir='/etc/somewhere'))"
+    built = tmp_path / "program.zip"
+    built.write_bytes(content)
+    os.utime(built, (0, 0))
+    environment = {**os.environ, "PYTHONPATH": str(built), "TZ": "Asia/Tokyo"}
+    command = [sys.executable, "-c", again.format(package="tradekeep")]
+    assert subprocess.run(command, env=environment, capture_output=True, check=True).stdout == content
+
+
+def test_the_program_starts_with_its_interpreter_and_refuses_an_impossible_one() -> None:
+    assert program.build_program().startswith(b"#!/usr/bin/python3\n")
+    for wrong in ("python3", "/usr/bin/env python3", "/usr/bin/\npython3"):
+        with pytest.raises(UsageError):
+            program.build_program(interpreter=wrong)
+
+
+@pytest.fixture(scope="module")
+def tradekeep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("program") / "tradekeep"
+    place.write_bytes(program.build_program(interpreter=sys.executable, config_dir=str(place.parent / "etc")))
+    place.chmod(0o755)
+    return place
+
+
+def test_the_program_runs(tradekeep: Path) -> None:
+    answer = subprocess.run([tradekeep, "--version"], capture_output=True, text=True, check=True)
+    assert answer.stdout == f"tradekeep {version.VERSION}\n"
+    nothing = subprocess.run([tradekeep, "list"], capture_output=True, text=True)
+    assert nothing.returncode == 2
+    assert nothing.stdout == ""
+    assert nothing.stderr.count("\n") == 1
+    assert str(tradekeep.parent / "etc") in nothing.stderr
+
+
+def test_an_old_python_is_told_so(
+    tradekeep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 8, 0))
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(tradekeep))
+    assert ended.value.code == 2
+    assert "Python 3.9 or newer" in capsys.readouterr().err
+
+
+def test_a_reader_that_goes_away_is_no_error(tradekeep: Path) -> None:
+    command = f"{tradekeep} --json config show kalshi | true; exit ${{PIPESTATUS[0]}}"
+    answer = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert "Traceback" not in answer.stderr
+    assert "BrokenPipe" not in answer.stderr
+    assert answer.returncode == 0
+
+
+def test_signals_become_one_clean_line(tradekeep: Path) -> None:
+    # The door is entered with an operation that waits, so that the signal arrives in its middle.
+    code = (
+        "import sys, time; from tradekeep import cli\n"
+        "def wait(arguments, ports):\n    sys.stdout.write('ready\\n'); sys.stdout.flush(); time.sleep(60)\n"
+        "cli.carry_out = wait\nraise SystemExit(cli.main(['list']))"
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONPATH": str(tradekeep)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 3
+        assert re.fullmatch(rf"tradekeep: stopped by {number.name}; .*\n", errors)
+
+
+def test_version_equals_the_collection() -> None:
+    assert f"\nversion: {version.VERSION}\n" in (CHECKOUT / "galaxy.yml").read_text()

@@ -1,0 +1,258 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The doors carried through for real on a small application: do, again, undo; and check mode that writes nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.tradekeep.ops.plugins.module_utils import arguments, door
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
+    ConfigurationError,
+    LockBusyError,
+    UsageError,
+)
+from ansible_collections.tradekeep.ops.plugins.modules import (
+    application_info,
+    archive_verify,
+    backup,
+    backup_info,
+    configuration,
+    prune,
+    recover,
+    restore,
+    runtime,
+    sqlite_integrity,
+    sqlite_optimize,
+    tree,
+    units,
+    verify,
+)
+
+
+def listing(directory: Path) -> dict[str, Any]:
+    """Every path below with its mode and content."""
+    found: dict[str, Any] = {}
+    for place, _, files in os.walk(directory):
+        found[place] = oct(os.stat(place).st_mode)
+        for name in files:
+            path = Path(place, name)
+            found[str(path)] = (oct(path.stat().st_mode), hashlib.sha256(path.read_bytes()).hexdigest())
+    return found
+
+
+@pytest.fixture
+def call(fake: Any, complete: Any, ports: Any) -> Any:
+    """Run a module's `run` with defaults filled in."""
+
+    def run(module: Any, spec: dict[str, Any], given: dict[str, Any], check_mode: bool = False) -> Any:
+        return module.run(fake(complete(spec, given), check_mode), ports)
+
+    return run
+
+
+TREE = arguments.definition_spec(credentials=tree.CREDENTIALS)
+CONFIGURATION = arguments.definition_spec(state=configuration.STATE)
+
+
+@pytest.fixture
+def installed(call: Any, definition: dict[str, Any]) -> dict[str, Any]:
+    """A tree and its configuration; returns the options that name the application."""
+    call(tree, TREE, definition)
+    call(configuration, CONFIGURATION, definition)
+    return {"app": "toy", "config_dir": definition["config_dir"]}
+
+
+def test_tree_creates_then_leaves_alone(call: Any, definition: dict[str, Any]) -> None:
+    changed, _, diff = call(tree, TREE, definition)
+    root = Path(definition["root"])
+    assert changed
+    assert diff["before"] != diff["after"]
+    assert json.loads((root / "state/mode.json").read_text()) == {"mode": "demo"}
+    assert (root / "keys").stat().st_mode & 0o777 == 0o700
+    assert call(tree, TREE, definition)[0] is False
+
+
+def test_tree_in_check_mode_writes_nothing_and_predicts(call: Any, definition: dict[str, Any], tmp_path: Path) -> None:
+    before = listing(tmp_path)
+    assert call(tree, TREE, definition, check_mode=True)[0] is True
+    assert listing(tmp_path) == before
+
+
+def test_tree_keeps_a_credential_unless_told_to_replace_it(call: Any, definition: dict[str, Any]) -> None:
+    def install(text: str, replace: bool = False) -> Any:
+        content = base64.b64encode(text.encode()).decode()
+        return call(
+            tree, TREE, {**definition, "credentials": [{"path": "keys/k", "content": content, "replace": replace}]}
+        )
+
+    key = Path(definition["root"], "keys/k")
+    changed, record, diff = install("secret-one")
+    assert changed
+    assert key.read_text() == "secret-one"
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert "secret-one" not in json.dumps([record, diff])
+    install("secret-two")
+    assert key.read_text() == "secret-one"
+    assert install("secret-two", replace=True)[0]
+    assert key.read_text() == "secret-two"
+    (kept,) = Path(definition["state_dir"], "toy", "replaced").iterdir()
+    assert kept.read_text() == "secret-one"
+    assert kept.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_credential_that_is_not_base64_is_refused(call: Any, definition: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="Base64"):
+        call(tree, TREE, {**definition, "credentials": [{"path": "keys/k", "content": "%%", "replace": False}]})
+
+
+def test_configuration_do_again_undo(call: Any, definition: dict[str, Any], tmp_path: Path) -> None:
+    before = listing(tmp_path)
+    assert call(configuration, CONFIGURATION, definition, check_mode=True)[0] is True
+    assert listing(tmp_path) == before
+    changed, record, _ = call(configuration, CONFIGURATION, definition)
+    assert changed
+    assert Path(record["path"]).stat().st_mode & 0o777 == 0o600
+    assert Path(definition["backup_dir"]).stat().st_mode & 0o777 == 0o700
+    assert call(configuration, CONFIGURATION, definition)[0] is False
+    Path(record["path"]).chmod(0o644)
+    assert call(configuration, CONFIGURATION, definition)[0] is True
+    assert Path(record["path"]).stat().st_mode & 0o777 == 0o600
+    assert call(configuration, CONFIGURATION, {**definition, "state": "absent"})[0] is True
+    assert not Path(record["path"]).exists()
+    assert Path(definition["root"]).parent.exists()
+    assert call(configuration, CONFIGURATION, {**definition, "state": "absent"})[0] is False
+
+
+def test_a_wrong_profile_names_the_key_and_touches_nothing(
+    call: Any, definition: dict[str, Any], tmp_path: Path
+) -> None:
+    before = listing(tmp_path)
+    wrong = {**definition["profile"], "retentoin": {"daily": 1}}
+    with pytest.raises(ConfigurationError, match="retentoin"):
+        call(configuration, CONFIGURATION, {**definition, "profile": wrong})
+    assert listing(tmp_path) == before
+
+
+def test_runtime_do_again_undo(call: Any, tmp_path: Path) -> None:
+    given = {"bin_dir": str(tmp_path / "bin"), "config_dir": str(tmp_path / "etc"), "interpreter": sys.executable}
+    assert call(runtime, runtime.SPEC, given, check_mode=True)[0] is True
+    assert list(tmp_path.iterdir()) == []
+    changed, record, _ = call(runtime, runtime.SPEC, given)
+    program = tmp_path / "bin" / "tradekeep"
+    assert changed
+    assert program.stat().st_mode & 0o777 == 0o755
+    assert hashlib.sha256(program.read_bytes()).hexdigest() == record["sha256"]
+    assert sorted(path.name for path in program.parent.iterdir()) == ["tradekeep"]
+    assert call(runtime, runtime.SPEC, given)[0] is False
+    assert call(runtime, runtime.SPEC, {**given, "state": "absent"})[0] is True
+    assert not program.exists()
+
+
+def test_runtime_refuses_an_interpreter_that_cannot_run_it(call: Any, tmp_path: Path) -> None:
+    for interpreter in ("/nonexistent/python3", "/bin/false"):
+        with pytest.raises(ConfigurationError, match="interpreter"):
+            call(runtime, runtime.SPEC, {"bin_dir": str(tmp_path), "interpreter": interpreter})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_units_are_left_out_without_the_system(call: Any, definition: dict[str, Any], tmp_path: Path) -> None:
+    spec = arguments.definition_spec(state=units.STATE, unit_dir=units.UNIT_DIR)
+    assert call(units, spec, {**definition, "unit_dir": str(tmp_path / "units")})[0] is False
+    assert not (tmp_path / "units").exists()
+
+
+def test_backup_check_mode_then_backup_verify_restore(
+    call: Any, installed: dict[str, Any], definition: dict[str, Any]
+) -> None:
+    backups = Path(definition["backup_dir"])
+    changed, record, _ = call(backup, backup.SPEC, installed, check_mode=True)
+    assert changed
+    assert record["plan"]["files"] == 1
+    assert list(backups.iterdir()) == []
+    made = call(backup, backup.SPEC, {**installed, "name": "first"})[1]["backup"]
+    assert made["pinned"]
+    found = call(backup_info, arguments.configured_spec(), installed)[1]["backups"]
+    assert [item["name"] for item in found] == [made["name"]]
+    assert call(verify, verify.SPEC, {**installed, "deep": True})[0] is False
+    assert call(archive_verify, archive_verify.SPEC, {**installed, "path": made["path"]})[0] is False
+    document = Path(definition["root"], "state/mode.json")
+    assert call(restore, restore.SPEC, installed)[0] is False
+    document.write_text('{"mode": "prod"}')
+    assert call(restore, restore.SPEC, installed, check_mode=True)[0] is True
+    assert json.loads(document.read_text()) == {"mode": "prod"}
+    assert call(restore, restore.SPEC, installed)[0] is True
+    assert json.loads(document.read_text()) == {"mode": "demo"}
+    assert call(restore, restore.SPEC, installed)[0] is False
+    assert call(prune, arguments.configured_spec(), installed, check_mode=True)[0] is False
+    assert call(recover, arguments.configured_spec(), installed)[0] is False
+
+
+def test_a_damaged_backup_fails_the_module(
+    call: Any, installed: dict[str, Any], fake: Any, complete: Any, ended: Any
+) -> None:
+    made = call(backup, backup.SPEC, installed)[1]["backup"]
+    content = bytearray(Path(made["path"]).read_bytes())
+    content[len(content) // 2] ^= 1
+    Path(made["path"]).write_bytes(content)
+    with pytest.raises(ended) as caught:
+        door.serve(fake(complete(verify.SPEC, installed)), verify.run)
+    assert caught.value.failed
+    assert caught.value.result["exit_status"] == 1
+    assert caught.value.result["record"]["backups"][0]["ok"] is False
+    assert "\n" not in caught.value.result["msg"]
+
+
+def test_read_only_modules(call: Any, installed: dict[str, Any]) -> None:
+    shown = call(application_info, arguments.configured_spec(), installed)[1]
+    assert shown["application"]["name"] == "toy"
+    assert call(sqlite_integrity, sqlite_integrity.SPEC, installed)[1]["databases"] == []
+    assert call(sqlite_optimize, sqlite_optimize.SPEC, installed)[0] is False
+
+
+def test_an_error_becomes_one_line_with_its_exit_status(fake: Any, ended: Any) -> None:
+    def run(module: Any, ports: Any) -> Any:
+        raise LockBusyError("held by backup\nfor a while", path="/x", hint="wait")
+
+    with pytest.raises(ended) as caught:
+        door.serve(fake({}), run)
+    result = caught.value.result
+    assert caught.value.failed
+    assert result["msg"] == "/x: held by backup\\nfor a while (wait)"
+    assert (result["exit_status"], result["error"]["hint"], result["changed"]) == (3, "wait", False)
+
+
+def test_a_fault_of_the_system_is_one_line_and_a_mistake_is_not_swallowed(fake: Any, ended: Any) -> None:
+    def full(module: Any, ports: Any) -> Any:
+        raise OSError(28, "No space left on device", "/backups/x")
+
+    with pytest.raises(ended, match="/backups/x: no space left on device"):
+        door.serve(fake({}), full)
+
+    def mistaken(module: Any, ports: Any) -> Any:
+        raise KeyError("mistake")
+
+    with pytest.raises(KeyError):
+        door.serve(fake({}), mistaken)
+
+
+def test_notes_of_the_engine_become_warnings(fake: Any, ended: Any) -> None:
+    def run(module: Any, ports: Any) -> Any:
+        ports.progress.start("x", 1)
+        ports.progress.advance(1)
+        ports.progress.finish()
+        ports.progress.note("waiting for the lock")
+        return False, {}, {}
+
+    module = fake({})
+    with pytest.raises(ended):
+        door.serve(module, run)
+    assert module.warnings == ["waiting for the lock"]
