@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
-from ..archive.manifest import Entry
+from ..archive.manifest import MANIFEST_NAME, Entry
+from ..archive.safety import storable_mode
 from ..archive.tar_writer import ArchiveWriter
 from ..errors import CaptureError, ChangedWhileReadError, CheckError
 from ..host.ownership import name_of_gid, name_of_uid
@@ -64,6 +65,11 @@ def assemble(
     account = Account()
     for found in things:
         entry = _entry(found)
+        if found.path == MANIFEST_NAME:
+            account.warnings.append(f"{found.path}: has the name of the archive's own manifest, left out")
+            continue
+        if entry.mode != found.mode:
+            account.warnings.append(f"{found.path}: mode {found.mode:04o} is kept as {entry.mode:04o}")
         if found.type == "directory":
             writer.add_directory(entry)
         elif found.type == "symlink":
@@ -83,7 +89,7 @@ def _entry(found: Found) -> Entry:
         path=found.path,
         type=found.type,
         size=0,
-        mode=found.mode,
+        mode=storable_mode(found.mode, found.type),
         owner=name_of_uid(found.uid),
         group=name_of_gid(found.gid),
         mtime_ns=found.mtime_ns,

@@ -31,6 +31,7 @@ from ..transaction.exchange import refuse_pending
 from ..transaction.lock import application_lock
 from ..version import VERSION
 from .assemble import Account, assemble
+from .leftovers import sweep_state
 from .outcome import Outcome
 from .prove import observe, prove_sealed
 from .scan import Found, expected_paths, scan
@@ -38,6 +39,9 @@ from .text import human_bytes, table
 
 ATTEMPTS = 4
 """How often an archive is begun again because a large file changed under the reader."""
+READ_ATTEMPTS = 20
+"""How often a document that is torn while it is read is tried again."""
+LENIENT_ATTEMPTS = 2
 ASSUMED_RATIO = 0.5
 """Archive bytes per data byte before there is an earlier backup to learn from (the seeds' own figure is 0.2)."""
 SMALL_TABLE_ROWS = 20
@@ -206,6 +210,7 @@ def make_backup(
     make_private_directory(plan.directory)
     catalog = LocalCatalog(application, ports.clock, directory=plan.directory)
     catalog.sweep_leftovers()
+    sweep_state(application)
     check_space(plan)
     moment = ports.clock.now()
     final_name = backup_name(
@@ -276,7 +281,7 @@ def _attempt(
         missing=plan.missing,
         excluded=plan.excluded,
     )
-    context = CaptureContext(scratch=scratch, clock=ports.clock, level=level)
+    context = CaptureContext(scratch, ports.clock, level, attempts=LENIENT_ATTEMPTS if lenient else READ_ATTEMPTS)
     ports.progress.start("capturing", plan.bytes)
     started = ports.clock.monotonic()
     with create_container(

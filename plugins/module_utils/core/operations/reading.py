@@ -6,17 +6,18 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional
 
 from ..application import Application
 from ..archive.container import open_container
+from ..archive.extract import extract_to
 from ..archive.manifest import Entry
 from ..archive.members import Member, NullSink, ReadReport
-from ..archive.tar_reader import read_archive
+from ..archive.safety import link_stays_inside
+from ..archive.tar_reader import Readable, read_archive
 from ..errors import ArchiveError
 from ..ports import Ports, Progress
 from ..storage.local import Backup
@@ -30,6 +31,8 @@ class Contents:
 
     report: ReadReport
     entries: tuple[Entry, ...]
+    unsafe_links: frozenset[str] = frozenset()
+    """Symlinks that lead out of the data: never restored."""
 
     @property
     def foreign(self) -> bool:
@@ -57,45 +60,18 @@ class _Collector(CountingSink):
         self.entries.append(entry)
 
 
-class PlacingSink(NullSink):
-    """Writes chosen files where ``place`` says; the reader has already refused every name that could escape.
+class _Counted:
+    """A stream that shows how much of it was read."""
 
-    Symlinks are left to the caller, so that nothing can be written through one.
-    """
-
-    def __init__(self, place: Callable[[str], Optional[str]], prefix: str, progress: Progress) -> None:
-        self._place = place
-        self._prefix = prefix
+    def __init__(self, stream: Readable, progress: Progress) -> None:
+        self._stream = stream
         self._progress = progress
-        self._placed: dict[str, str] = {}
 
-    def on_file(self, member: Member, chunks: Iterator[bytes]) -> None:
-        """Write the file, readable by its owner only until its rights are set."""
-        path = strip(member.path, self._prefix)
-        target = None if path is None else self._place(path)
-        if target is None:
-            return
-        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "wb", buffering=0) as stream:
-            for chunk in chunks:
-                stream.write(chunk)
-                self._progress.advance(len(chunk))
-        self._placed[member.path] = target
-
-    def on_hardlink(self, member: Member) -> None:
-        """A second name of an earlier file becomes a file of its own."""
-        path = strip(member.path, self._prefix)
-        target = None if path is None else self._place(path)
-        source = self._placed.get(member.target or "")
-        if target is None:
-            return
-        if source is None:
-            raise ArchiveError(
-                f"a hard link to {member.target}, which was not chosen", path=member.path, hint="restore both"
-            )
-        with open(source, "rb") as stream:
-            self.on_file(member, iter(lambda: stream.read(CHUNK), b""))
+    def read(self, size: int, /) -> bytes:
+        """At most so many bytes."""
+        data = self._stream.read(size)
+        self._progress.advance(len(data))
+        return data
 
 
 def strip(path: str, prefix: str) -> Optional[str]:
@@ -116,25 +92,44 @@ def read_contents(backup: Backup, ports: Ports, passphrase_file: Optional[str]) 
         report = read_archive(stream, collector)
     ports.progress.finish()
     compare_checksum(backup, stream.sha256)
-    if report.layout == "tradekeep":
-        return Contents(report, tuple(collector.entries))
-    stripped = ((entry, strip(entry.path, report.stripped_prefix)) for entry in collector.entries)
-    return Contents(report, tuple(entry._replace(path=path) for entry, path in stripped if path))
+    entries = tuple(_stripped(collector.entries, report.stripped_prefix))
+    unsafe = (
+        item.path for item in entries if item.type == "symlink" and not link_stays_inside(item.path, item.target or "")
+    )
+    return Contents(report, entries, frozenset(unsafe))
+
+
+def _stripped(entries: Iterable[Entry], prefix: str) -> Iterator[Entry]:
+    for entry in entries:
+        path = strip(entry.path, prefix)
+        if path:
+            yield entry if path == entry.path else entry._replace(path=path)
 
 
 def unpack(
     backup: Backup,
     contents: Contents,
-    place: Callable[[str], Optional[str]],
+    directory: str,
+    chosen: Callable[[str], bool],
     ports: Ports,
     passphrase_file: Optional[str],
-) -> None:
-    """Write the chosen files of an archive that has been read before; it is checked again on the way."""
-    ports.progress.start("staging", backup.sidecar.get("bytes"))
-    sink = PlacingSink(place, contents.report.stripped_prefix, ports.progress)
+) -> str:
+    """Write the chosen entries of an archive that has been read before beneath a private directory.
+
+    It is checked again on the way. Returns the directory that stands for the application's root (the leading
+    directories of an old archive lie between).
+    """
+    prefix = contents.report.stripped_prefix
+
+    def selected(path: str) -> bool:
+        inner = strip(path, prefix)
+        return inner is not None and chosen(inner)
+
+    ports.progress.start("unpacking", backup.sidecar.get("bytes"))
     with open_container(backup.path, runner=ports.runner, passphrase_file=passphrase_file) as stream:
-        read_archive(stream, sink)
+        extract_to(_Counted(stream, ports.progress), directory, select=selected)
     ports.progress.finish()
+    return f"{directory}/{prefix}" if prefix else directory
 
 
 def checksum(path: Path, progress: Progress) -> str:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -20,7 +21,7 @@ from typing import Any, Optional
 from ..application import Application, CheckLevel
 from ..archive.manifest import Entry
 from ..errors import CaptureError, CheckError, ConfigurationError, ExitStatus, ServiceError, SpaceError, UsageError
-from ..host.files import atomic_write, make_private_directory, space
+from ..host.files import atomic_write, make_private_directory, remove_tree, space
 from ..host.mounts import device_roots
 from ..host.services import ServiceController
 from ..kinds import default_kind, kind_named
@@ -126,7 +127,8 @@ def _database_digest(application: Application, ports: Ports) -> DatabaseDigest:
     def captured(live: str) -> Optional[str]:
         state_dir = str(application.application_state_dir)
         usable = os.path.isdir(state_dir) and os.access(state_dir, os.W_OK)
-        with tempfile.TemporaryDirectory(prefix=f"{COMPARE_PREFIX}{os.getpid()}-", dir=state_dir if usable else None) as scratch:
+        prefix = f"{COMPARE_PREFIX}{os.getpid()}-"
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=state_dir if usable else None) as scratch:
             context = CaptureContext(scratch=Path(scratch), clock=ports.clock, deadline_seconds=30.0)
             try:
                 with kind_named("sqlite").capture(Path(live), context) as capture, capture.open() as stream:
@@ -139,7 +141,7 @@ def _database_digest(application: Application, ports: Ports) -> DatabaseDigest:
 
 def _refuse_unsafe_links(contents: Contents, selection: Selection, application: Application) -> None:
     chosen = selection.chooser(application)
-    for path in contents.report.unsafe_links:
+    for path in sorted(contents.unsafe_links):
         if chosen(path):
             raise CheckError(
                 "a symlink in the backup leads out of the data and is not restored",
@@ -221,23 +223,18 @@ def _restore_live(run: _Run) -> Outcome:
 
 def _fill_stage(run: _Run, stage: Stage, changes: Sequence[Item]) -> None:
     """Write the changed files into the stage, give them their rights, check each by its kind, make all durable."""
-    wanted = {item.path: stage.path_for(item.path) for item in changes if item.entry is not None}
-    files = {item.path for item in changes if item.entry is not None and item.entry.type == "file"}
+    prefix = run.contents.report.stripped_prefix
+    wanted = {item.path: stage.path_for(item.path, prefix) for item in changes if item.entry is not None}
     run.ports.step("stage")
-    unpack(
-        run.backup,
-        run.contents,
-        lambda path: wanted[path] if path in files else None,
-        run.ports,
-        run.passphrase_file,
-    )
+    for directory in stage.directories:
+        # One pass for each filesystem that something lies on: nearly always one.
+        here = {path for path, staged in wanted.items() if staged.startswith(f"{directory}/")}
+        if here:
+            unpack(run.backup, run.contents, f"{directory}/new", here.__contains__, run.ports, run.passphrase_file)
     for item in changes:
         if item.entry is None:
             continue
         staged = wanted[item.path]
-        if item.entry.type == "symlink":
-            os.makedirs(os.path.dirname(staged), mode=0o700, exist_ok=True)
-            os.symlink(item.entry.target or "", staged)
         give_rights(run.application, item.entry, staged)
         if item.entry.type == "file":
             check_restored(item.entry, Path(staged), run.ports)
@@ -277,7 +274,7 @@ def _exchange(run: _Run, stage: Stage, state_dir: Path) -> Backup:
         exchange = Exchange.begin(
             state_dir,
             operation="restore",
-            replacements=replacements(run.application, run.changes, stage),
+            replacements=replacements(run.application, run.changes, stage, run.contents.report.stripped_prefix),
             stages=stage.directories,
             services=snapshot,
             details={"backup": run.backup.path.name, "encrypted": run.backup.encrypted},
@@ -345,20 +342,20 @@ def _settle(run: _Run, stage: Stage) -> None:
     run.items = [now[path] for path in sorted(now)]
 
 
-def replacements(application: Application, changes: Sequence[Item], stage: Stage) -> list[Replacement]:
+def replacements(application: Application, changes: Sequence[Item], stage: Stage, prefix: str) -> list[Replacement]:
     """The renames that turn the live data into the staged: removals with their companions, new directories, files."""
     root = str(application.root)
     wanted: list[Replacement] = []
     named = {item.path for item in changes}
     for item in changes:
         live, kept = os.path.join(root, item.path), stage.kept_for(item.path)
-        wanted.append(Replacement(live, None if item.entry is None else stage.path_for(item.path), kept))
+        wanted.append(Replacement(live, None if item.entry is None else stage.path_for(item.path, prefix), kept))
         for suffix in SIDECAR_SUFFIXES:
             # A stale WAL would replay over the restored database. Beside the kept one it keeps its meaning.
             if item.path + suffix not in named and os.path.lexists(live + suffix):
                 wanted.append(Replacement(live + suffix, None, kept + suffix))
     for path in new_directories(application, changes):
-        staged = stage.path_for(f"{DIRECTORY_PLACE}-{len(wanted)}")
+        staged = stage.path_for(path, f"{DIRECTORY_PLACE}/{len(wanted)}")
         os.makedirs(staged, mode=0o700)
         give_rights(application, Entry(path, "directory", mode=0o700), staged)
         wanted.append(Replacement(os.path.join(root, path), staged, stage.kept_for(path)))
@@ -406,16 +403,15 @@ def _restore_elsewhere(
         raise SpaceError(f"{human_bytes(needed)} needed", path=target, hint="free some space or choose another place")
     if not dry_run:
         make_private_directory(target)
-        unpack(
-            backup,
-            contents,
-            lambda path: str(target / path) if chosen(path) else None,
-            ports,
-            passphrase_file,
-        )
-        unsafe = set(contents.report.unsafe_links)
-        for entry in entries:
-            _finish_elsewhere(application, ports, entry, target / entry.path, entry.path in unsafe)
+        with _removed_on_failure(target):
+            staging = target / ".tradekeep-unpack"
+            staging.mkdir(mode=0o700)
+            unpacked = unpack(backup, contents, str(staging), chosen, ports, passphrase_file)
+            for entry in reversed(entries):
+                _finish_elsewhere(application, ports, entry, Path(unpacked) / entry.path)
+            for path in Path(unpacked).iterdir() if entries else ():
+                path.rename(target / path.name)
+            remove_tree(staging)
     verb = "would restore" if dry_run else "restored"
     record = {
         "backup": backup.path.name,
@@ -440,14 +436,21 @@ def _refuse_target(application: Application, target: Path) -> None:
         raise ConfigurationError("exists and is not an empty directory", path=target, hint="choose a new directory")
 
 
-def _finish_elsewhere(application: Application, ports: Ports, entry: Entry, target: Path, unsafe: bool) -> None:
-    if entry.type == "directory":
-        target.mkdir(parents=True, exist_ok=True, mode=0o700)
-    elif entry.type == "symlink":
-        if unsafe:
-            return
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.symlink(entry.target or "", target)
+@contextmanager
+def _removed_on_failure(target: Path) -> Iterator[None]:
+    """Leave the directory empty again when it could not be filled."""
+    try:
+        yield
+    except BaseException:
+        for path in target.iterdir():
+            remove_tree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        raise
+
+
+def _finish_elsewhere(application: Application, ports: Ports, entry: Entry, unpacked: Path) -> None:
+    if entry.type == "symlink" and not os.path.lexists(unpacked):
+        ports.progress.note(f"{entry.path}: a symlink that leads out of the data, left out")
+        return
     if entry.type == "file":
-        check_restored(entry, target, ports)
-    give_rights(application, entry, str(target))
+        check_restored(entry, unpacked, ports)
+    give_rights(application, entry, str(unpacked))

@@ -61,10 +61,16 @@ class Stage:
         """The stage directories that were made."""
         return tuple(sorted(self._made))
 
-    def path_for(self, relative: str) -> str:
-        """Where the new content of a path is to be made; the caller makes the directories above it, in the stage."""
+    def path_for(self, relative: str, prefix: str = "") -> str:
+        """Where the new content of a path is to be made; the caller makes the directories above it, in the stage.
+
+        It lies at its path below ``new`` and, so that several trees can lie beside each other, a prefix.
+        """
         root = device_root_of(self._roots, relative)
-        return f"{self._ready(root)}/new/{_within(root, relative)}"
+        below = "/".join([*components_of(prefix), *components_of(relative)])
+        if not components_of(relative):
+            raise TradekeepError("the root itself cannot be exchanged", path=root.path)
+        return f"{self._ready(root)}/new/{below}"
 
     def kept_for(self, relative: str) -> str:
         """A fresh name for the old content of a path; flat, so that nothing kept lies in anything else kept."""
@@ -152,10 +158,3 @@ def sync_filesystem(path: str) -> None:
 def _claimed(state_dir: Path, directories: Sequence[str]) -> bool:
     transaction = pending(state_dir)
     return transaction is not None and bool(set(directories) & set(transaction.stages))
-
-
-def _within(root: DeviceRoot, relative: str) -> str:
-    clean = "/".join(components_of(relative))
-    if not clean:
-        raise TradekeepError("the root itself cannot be exchanged", path=root.path)
-    return clean if not root.relative else clean[len(root.relative) + 1 :]
