@@ -22,7 +22,6 @@ from . import (  # noqa: F401
     profile,
     profile_schema,
     schema,
-    signals as core_signals,
     terminal,
     version,
     vocabulary,
@@ -34,7 +33,6 @@ from .archive import (  # noqa: F401
     extract,
     manifest,
     members,
-    safety as archive_safety,
     streams,
     tar_headers,
     tar_reader,
@@ -48,7 +46,6 @@ from .kinds import (  # noqa: F401
     jsonl,
     log,
     plain_file,
-    reading as kinds_reading,
     sqlite,
     sqlite_database,
     sqlite_live,
@@ -56,7 +53,6 @@ from .kinds import (  # noqa: F401
 )
 from .operations import (  # noqa: F401
     assemble,
-    backup as operations_backup,
     configured,
     databases,
     leftovers,
@@ -64,13 +60,11 @@ from .operations import (  # noqa: F401
     outcome,
     prove,
     prune,
-    reading as operations_reading,
     recover,
     restore,
     restore_plan,
     retention,
     rights,
-    safety as operations_safety,
     scan,
     text,
     tree,
@@ -79,7 +73,7 @@ from .operations import (  # noqa: F401
     verify,
 )
 from .profiles import crypto_bot, freqtrade, kalshi, paper_bot, trade_agent, v6  # noqa: F401
-from .storage import backup as storage_backup, local, names, records  # noqa: F401
+from .storage import backup as storage_backup  # noqa: F401
 from .transaction import (  # noqa: F401
     exchange,
     journal,
@@ -87,7 +81,6 @@ from .transaction import (  # noqa: F401
     plan,
     recovery,
     renames,
-    signals as transaction_signals,
     stage,
     stopped,
 )

@@ -13,6 +13,7 @@ from ..storage.local import LocalCatalog
 from ..transaction.exchange import Exchange
 from ..transaction.lock import application_lock
 from ..transaction.recovery import plan_recovery, recover_transaction
+from .leftovers import sweep_state
 from .outcome import Outcome
 from .restore import note_restored
 from .safety import make_safety_backup
@@ -38,6 +39,7 @@ def recover(application: Application, ports: Ports, *, dry_run: bool = False) ->
     with application_lock(
         state_dir, operation="recover", clock=ports.clock, wait_seconds=600.0, note=ports.progress.note
     ):
+        swept = sweep_state(application)
         recovery = recover_transaction(
             state_dir,
             runner=ports.runner,
@@ -45,9 +47,8 @@ def recover(application: Application, ports: Ports, *, dry_run: bool = False) ->
             step=ports.step,
             before_commit=lambda exchange: _keep_old_state(application, ports, exchange),
         )
-        swept = (
-            LocalCatalog(application, ports.clock).sweep_leftovers() if Path(application.backup_dir).is_dir() else ()
-        )
+        if Path(application.backup_dir).is_dir():
+            swept += LocalCatalog(application, ports.clock).sweep_leftovers()
     actions = [*recovery.actions, *(f"removed {name}" for name in swept)]
     return Outcome(
         changed=bool(actions),
