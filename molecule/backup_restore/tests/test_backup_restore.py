@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 import pytest
-from conftest import BACKUPS, FILLS, ROOT, Server, eventually
+from trading_server import BACKUPS, FILLS, ROOT, Server, eventually
 
 TIERS = ("daily", "weekly", "monthly")
 
