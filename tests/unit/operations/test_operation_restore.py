@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import tarfile
+from pathlib import Path
 
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
@@ -169,7 +170,10 @@ def test_a_dry_run_says_each_file_and_writes_nothing(bench):
     assert "secret" not in str(outcome)
 
 
-@pytest.mark.parametrize("fault", ["stage", "staged", "stop", "prepare", "exchanging", "exchange", "exchanged", "start"])
+STEPS = ["stage", "staged", "stop", "prepare", "exchanging", "exchange", "exchanged", "start"]
+
+
+@pytest.mark.parametrize("fault", STEPS)
 def test_a_failure_at_any_step_leaves_the_data_as_it_was(bench, fault):
     filled(bench)
     damage(bench)
@@ -262,10 +266,10 @@ def test_a_damaged_archive_changes_nothing(bench):
     made = filled(bench)
     damage(bench)
     before = bench.snapshot()
-    content = bytearray(open(made["path"], "rb").read())
+    archive = Path(made["path"])
+    content = bytearray(archive.read_bytes())
     content[len(content) // 2] ^= 0xFF
-    with open(made["path"], "wb") as stream:
-        stream.write(content)
+    archive.write_bytes(content)
     with pytest.raises(ArchiveError):
         restore(bench.application, bench.ports, reference=made["path"])
     assert bench.snapshot() == before

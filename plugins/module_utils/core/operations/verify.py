@@ -205,7 +205,8 @@ class _DeepSink(NullSink):
         report = self._reports.pop(entry.path, None)
         if report is None:
             return
-        known = entry.kind == "file" or bool(entry.facts.get("warnings"))
+        # The bytes equal what was captured. A log's bad line, or a document that was malformed then, is its writer's.
+        known = entry.kind in ("file", "log", "jsonl") or bool(entry.facts.get("warnings"))
         told = [f"{entry.path}: {text}" for text in report.problems]
         (self.notes if known else self.problems).extend(told)
         self.notes.extend(f"{entry.path}: {text}" for text in report.warnings)

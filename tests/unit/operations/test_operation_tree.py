@@ -1,0 +1,113 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The data tree: created, repaired, and never followed out of."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
+    ConfigurationError,
+    ExitStatus,
+    UnsafePathError,
+)
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.tree import Credential, tree
+
+KEY = "credentials/kalshi/demo/kalshi.pem"
+MODE = "state/account_mode.json"
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_it_is_created_once(make_bench):
+    bench = make_bench()
+    old = os.umask(0o077)
+    try:
+        assert tree(bench.application, bench.ports, fix=True).changed
+    finally:
+        os.umask(old)
+    assert mode(bench.root / "credentials/kalshi/prod") == 0o700
+    assert mode(bench.root / "preferences/trading") == 0o755
+    assert mode(bench.root / MODE) == 0o644
+    assert not tree(bench.application, bench.ports, fix=True).changed
+
+
+def test_check_writes_nothing_and_says_all(make_bench):
+    bench = make_bench()
+    outcome = tree(bench.application, bench.ports, fix=False)
+    assert outcome.changed
+    assert outcome.status == ExitStatus.FINDINGS
+    assert list(bench.base.iterdir()) == []
+    fixed = tree(bench.application, bench.ports, fix=True)
+    assert fixed.after == outcome.after
+
+
+def test_drift_is_repaired_and_documents_stay(bench):
+    (bench.root / KEY).write_text("key")
+    (bench.root / KEY).chmod(0o644)
+    (bench.root / "databases").chmod(0o777)
+    (bench.root / "state/deep/er").mkdir(parents=True, mode=0o700)
+    (bench.root / MODE).write_text('{"mode": "prod"}')
+    outcome = tree(bench.application, bench.ports, fix=True)
+    assert mode(bench.root / KEY) == 0o600
+    assert mode(bench.root / "databases") == 0o700
+    assert mode(bench.root / "state/deep/er") == 0o755
+    assert (bench.root / MODE).read_text() == '{"mode": "prod"}'
+    assert outcome.before[KEY] == "0644"
+    assert outcome.after[KEY] == "0600"
+
+
+def test_a_planted_symlink_is_not_followed(bench, tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_text("x")
+    outside.chmod(0o644)
+    (bench.root / KEY).symlink_to(outside)
+    outcome = tree(bench.application, bench.ports, fix=True)
+    assert mode(outside) == 0o644
+    assert any("symlink" in note for note in outcome.record["notes"])
+
+
+def test_a_symlink_in_the_place_of_a_directory_is_refused(bench, tmp_path):
+    (tmp_path / "outside").mkdir(mode=0o755)
+    (bench.root / "credentials/kalshi/demo").rmdir()
+    (bench.root / "credentials/kalshi/demo").symlink_to(tmp_path / "outside")
+    with pytest.raises(UnsafePathError, match="symlink"):
+        tree(bench.application, bench.ports, fix=True)
+    assert mode(tmp_path / "outside") == 0o755
+
+
+def test_a_hard_link_is_refused(bench, tmp_path):
+    (tmp_path / "shadow").write_text("x")
+    os.link(tmp_path / "shadow", bench.root / KEY)
+    with pytest.raises(UnsafePathError, match="hard link"):
+        tree(bench.application, bench.ports, fix=True)
+
+
+def test_credentials(bench):
+    first = Credential(KEY, b"first")
+    assert tree(bench.application, bench.ports, fix=True, credentials=[first]).changed
+    assert mode(bench.root / KEY) == 0o600
+    assert not tree(bench.application, bench.ports, fix=True, credentials=[first]).changed
+    left_alone = tree(bench.application, bench.ports, fix=True, credentials=[Credential(KEY, b"second")])
+    assert not left_alone.changed
+    assert "left alone" in left_alone.record["notes"][0]
+    assert (bench.root / KEY).read_bytes() == b"first"
+    replaced = tree(bench.application, bench.ports, fix=True, credentials=[Credential(KEY, b"second", replace=True)])
+    assert replaced.changed
+    assert (bench.root / KEY).read_bytes() == b"second"
+    (kept,) = (bench.base / "state/kalshi/replaced").iterdir()
+    assert kept.read_bytes() == b"first"
+    assert mode(kept) == 0o600
+    assert "second" not in str(replaced) and "first" not in str(replaced)
+
+
+def test_refusals(bench, make_bench):
+    with pytest.raises(ConfigurationError, match="no component"):
+        tree(bench.application, bench.ports, fix=True, credentials=[Credential("elsewhere/key", b"x")])
+    with pytest.raises((ConfigurationError, UnsafePathError)):
+        tree(bench.application, bench.ports, fix=True, credentials=[Credential("credentials/../../key", b"x")])
+    assert not (bench.base / "key").exists()
