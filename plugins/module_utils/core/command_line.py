@@ -87,7 +87,10 @@ def _passphrase(parser: argparse.ArgumentParser) -> None:
 def _config(commands: Any, common: argparse.ArgumentParser) -> None:
     config = _command(commands, common, "config", "check or show the configuration")
     subcommands = _subcommand(config, common)
-    _command(subcommands, common, "check", "check the configuration and what it refers to on this host")
+    check = _command(subcommands, common, "check", "check the configuration and what it refers to on this host")
+    check.add_argument(
+        "--recovery-key", metavar="FILE", help="prove that this secret key decrypts backups; it is not kept"
+    )
     show = _command(subcommands, common, "show", "print the configuration, or a built-in profile, as JSON")
     show.add_argument("profile", nargs="?", metavar="PROFILE", help="a built-in profile instead of what is configured")
 

@@ -37,7 +37,7 @@ def carry_out(arguments: argparse.Namespace, ports: Ports) -> Outcome:
 
 
 def _config_check(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
-    return check_configuration(application, ports)
+    return check_configuration(application, ports, recovery_key=arguments.recovery_key)
 
 
 def _config_show(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:

@@ -9,17 +9,21 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils import arguments, door
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.configuration import load_application
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     ConfigurationError,
+    ExitStatus,
     LockBusyError,
     UsageError,
 )
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.configured import check_configuration
 from ansible_collections.tradekeep.ops.plugins.modules import (
     application_info,
     archive_verify,
@@ -256,3 +260,21 @@ def test_notes_of_the_engine_become_warnings(fake: Any, ended: Any) -> None:
     with pytest.raises(ended):
         door.serve(module, run)
     assert module.warnings == ["waiting for the lock"]
+
+
+@pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg is not installed")
+def test_hazard_b8_the_passphrase_is_proven_before_the_bad_day(
+    call: Any, definition: dict[str, Any], tmp_path: Path, ports: Any
+) -> None:
+    passphrase = tmp_path / "passphrase"
+    passphrase.touch(0o600)
+    passphrase.write_text("correct horse")
+    encrypted = {**definition, "passphrase_file": str(passphrase)}
+    call(tree, TREE, encrypted)
+    call(configuration, CONFIGURATION, encrypted)
+    application = load_application(config_dir=definition["config_dir"])
+    assert check_configuration(application, ports).status == ExitStatus.DONE
+    passphrase.chmod(0o644)
+    found = check_configuration(application, ports)
+    assert found.status == ExitStatus.FINDINGS
+    assert "can be read by others" in found.record["problems"][0]

@@ -9,10 +9,10 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from ..application import Application
-from ..archive.encryption import check_passphrase_file, require_gpg
+from ..archive.encryption import check_passphrase_file, prove_round_trip, require_gpg
 from ..configuration import application_as_dict
 from ..errors import ExitStatus, TradekeepError
 from ..host.ownership import gid_of, uid_of
@@ -36,9 +36,15 @@ def _shown(document: dict[str, Any]) -> Outcome:
     return Outcome(changed=False, record=document, lines=tuple(text.splitlines()))
 
 
-def check_configuration(application: Application, ports: Ports) -> Outcome:
-    """Whether the host has what the configuration refers to; that it can be read at all is known by now."""
+def check_configuration(application: Application, ports: Ports, *, recovery_key: Optional[str] = None) -> Outcome:
+    """Whether the host has what the configuration refers to; that it can be read at all is known by now.
+
+    recovery_key: file of the secret key that shall decrypt backups; that it does is proven with a sample. A passphrase
+    proves itself.
+    """
     problems = [str(error) for error in _problems(application, ports)]
+    if application.encryption.configured and not problems:
+        problems = [str(error) for error in _failures(lambda: _prove(application, ports, recovery_key))]
     word = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
     last = f"{application.config_file}: {word if problems else 'no problem'}"
     return Outcome(
@@ -71,6 +77,18 @@ def _encryption_problems(application: Application, ports: Ports) -> Iterator[Tra
     for recipient in encryption.recipients:
         if "/" in recipient and not Path(recipient).is_file():
             yield TradekeepError("the recipient's key file does not exist", path=recipient, hint="install it there")
+
+
+def _prove(application: Application, ports: Ports, recovery_key: Optional[str]) -> None:
+    encryption = application.encryption
+    if recovery_key is None and encryption.passphrase_file is None:
+        return
+    prove_round_trip(
+        encryption,
+        runner=ports.runner,
+        secret_key_file=recovery_key,
+        passphrase_file=encryption.passphrase_file,
+    )
 
 
 def _failures(*checks: Any) -> Iterator[TradekeepError]:
