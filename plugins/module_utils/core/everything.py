@@ -85,5 +85,6 @@ from .transaction import (  # noqa: F401
     stopped,
 )
 
-ENGINE = __package__ or ""
+# Not __package__: zipimport of Python 3.9 sets it after the module has run.
+ENGINE = __name__.rpartition(".")[0]
 """The name of the engine's package."""
