@@ -61,7 +61,7 @@ class FileRule:
 class Component:
     """A part of what an application keeps.
 
-    paths: files or directories relative to the root. directories: subdirectories (relative to the root) that must exist.
+    paths: files or directories relative to the root. directories: those that must exist, relative to the root too.
     exclude: globs (as FileRule.pattern) that are neither captured nor touched.
     """
 
