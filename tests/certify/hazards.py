@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""The hazards that the project promises to survive, and the tests that show each: ``docs/hazards.md``.
+
+    python3 tests/certify/hazards.py            # writes the table into docs/hazards.md
+    python3 tests/certify/hazards.py --check    # says what has no test; ends with 1 when there is such
+
+A test belongs to a hazard by its name: ``test_hazard_a1_wal_rows_survive``.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+GUIDE = TOP / "docs" / "hazards.md"
+BEGIN, END = "<!-- begin: tests/certify/hazards.py -->", "<!-- end -->"
+NAME = re.compile(r"test_hazard_([a-c]\d)(?:_|$)")
+
+HAZARDS = {
+    "a1": "A live database copied without its `-wal` loses committed rows and still passes `integrity_check`",
+    "a2": "Reading a database leaves `-wal` or `-shm` files of another owner, and the bot cannot write any more",
+    "a3": "A database that is missing, empty or has lost its rows is backed up as if nothing were wrong",
+    "a4": "Corrupt databases raise odd errors; the quick check misses what the full one finds; odd table names",
+    "a5": "A primary key of NULL repeats in SQLite",
+    "a6": "Documents and logs change while they are read",
+    "a8": "JSON in the wild: byte order marks, several documents, NaN, deep nesting, garbage behind good gzip members",
+    "a9": "Dotfiles, empty directories, links, difficult names, large files, sockets and FIFOs",
+    "b1": "An archive under its final name before it is whole, readable by all, or plaintext left behind",
+    "b2": "A checksum file that `sha256sum -c` refuses beside the archive",
+    "b3": "A failed step that does not reach the exit status",
+    "b4": "Pruning that deletes the last good backup, counts bad ones, or believes a clock that jumped",
+    "b5": "A lock that outlives its process",
+    "b6": "A full disk, no more inodes, a backup directory inside the data",
+    "b8": "Passphrases on a command line; keys that cannot decrypt on the day",
+    "b9": "Timers that miss their time, units that fail in silence, services that die after a good start",
+    "c1": "A restore that deletes first, leaves a stale WAL, or is left half done",
+    "c2": "Archives that attack",
+    "c3": "Ownership by number",
+    "c4": "Archives of the old scripts, without a manifest, in two layouts",
+    "c5": "A restore while the bot runs, into a full disk, over a symlink or another filesystem",
+    "c6": "A restore of what is already there",
+}
+# Hazards of later parts of the project: Delta tables (A7) and off-site storage (B7).
+
+
+def tests_of_hazards() -> dict[str, list[tuple[str, str]]]:
+    """The tests of each hazard as (file, name)."""
+    found: dict[str, list[tuple[str, str]]] = {hazard: [] for hazard in HAZARDS}
+    for place in ("tests", "molecule"):
+        for path in sorted((TOP / place).rglob("test_*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+                named = NAME.match(node.name) if isinstance(node, ast.FunctionDef) else None
+                if named and named[1] in found:
+                    found[named[1]].append((str(path.relative_to(TOP)), node.name))  # type: ignore[attr-defined]
+    return found
+
+
+def missing() -> list[str]:
+    """The hazards that no test is named for."""
+    return [hazard for hazard, tests in tests_of_hazards().items() if not tests]
+
+
+def table() -> str:
+    """The table of the guide."""
+    lines = ["| | Hazard | Tests |", "|---|---|---|"]
+    for hazard, tests in tests_of_hazards().items():
+        cells = [f"[`{name[len('test_hazard_') :]}`](../{path})" for path, name in tests]
+        lines.append(f"| {hazard.upper()} | {HAZARDS[hazard]} | {'<br>'.join(cells) or '**none yet**'} |")
+    return "\n".join(lines)
+
+
+def write() -> None:
+    """Put the table between its marks."""
+    text = GUIDE.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END, 1)[1]
+    GUIDE.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}", encoding="utf-8")
+
+
+def main() -> int:
+    if sys.argv[1:] == ["--check"]:
+        for hazard in missing():
+            print(f"no test for {hazard.upper()}: {HAZARDS[hazard]}")
+        return 1 if missing() else 0
+    write()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
