@@ -17,13 +17,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from trading_server import FILLS, KEYS, Server, eventually
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The servers are tested side by side, each story on one server after the other."""
-    for item in items:
-        name = re.search(r"ansible://(\w+)", item.nodeid)
-        if name:
-            item.add_marker(pytest.mark.xdist_group(name[1]))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """The servers are tested side by side, the stories of one server one after the other."""
+    name = re.search(r"ansible://(\w+)", item.nodeid)
+    if name:
+        item.add_marker(pytest.mark.xdist_group(name[1]))
 
 
 @pytest.fixture

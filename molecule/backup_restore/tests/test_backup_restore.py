@@ -125,6 +125,7 @@ def test_restore_of_one_component_leaves_the_others(server: Server) -> None:
 def test_restore_into_a_scratch_place_leaves_the_bot_alone(server: Server) -> None:
     server.succeed("backup", backup_encrypt=False)
     pid = server.bot_pid()
+    server.run("rm -rf /var/tmp/look")
     server.succeed("restore", restore_to="/var/tmp/look")
     assert server.bot_pid() == pid
     assert server.host.file("/var/tmp/look/databases/accounts/kalshi/demo/fills.db").exists
