@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -45,6 +46,7 @@ def installation(base: Path, *, rows: int = 400, name: str | None = "first") -> 
     application = application_in(base)
     tree(application, ports(), fix=True)
     writer = sqlite3.connect(base / "data" / FILLS)
+    (base / "data" / FILLS).chmod(0o600)
     writer.execute("pragma journal_mode=wal")
     writer.execute("create table fills(id integer primary key, trade_id text not null)")
     add_rows(writer, rows)
@@ -75,7 +77,7 @@ def copy_of(template: Path, base: Path) -> Path:
 
 
 def drive(
-    base: Path, operation: str, *, inject: str = "", trace: Path | None = None, user: int | None = None, **wanted: Any
+    base: Path, operation: str, *, inject: str = "", trace: Path | None = None, **wanted: Any
 ) -> subprocess.CompletedProcess[str]:
     tracer = []
     if inject:
@@ -88,8 +90,6 @@ def drive(
         text=True,
         timeout=60,
         check=False,
-        user=user,
-        extra_groups=None if user is None else [],
     )
 
 
@@ -151,7 +151,10 @@ def content(root: Path) -> Content:
             found[name] = os.readlink(path)
         elif path.is_file() and not name.endswith(("-wal", "-shm")):
             mode = path.stat().st_mode & 0o7777
-            held = rows_of(path) if path.suffix == ".db" else hashlib.sha256(path.read_bytes()).hexdigest()
+            held = hashlib.sha256(path.read_bytes()).hexdigest()
+            if path.suffix == ".db":
+                with contextlib.suppress(sqlite3.DatabaseError):  # a damaged one is compared byte by byte
+                    held = rows_of(path)
             found[name] = (oct(mode), held)
     return found
 

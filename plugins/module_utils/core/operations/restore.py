@@ -9,6 +9,7 @@ safety backup; on any failure before that, everything goes back.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -20,7 +21,17 @@ from typing import Any, Optional
 
 from ..application import Application, CheckLevel
 from ..archive.manifest import Entry
-from ..errors import CaptureError, CheckError, ConfigurationError, ExitStatus, ServiceError, SpaceError, UsageError
+from ..errors import (
+    CaptureError,
+    CheckError,
+    ConfigurationError,
+    ExitStatus,
+    InterruptedBySignal,
+    NeedsPersonError,
+    ServiceError,
+    SpaceError,
+    UsageError,
+)
 from ..host.files import atomic_write, make_private_directory, remove_tree, space
 from ..host.mounts import device_roots
 from ..host.services import ServiceController
@@ -292,9 +303,23 @@ def _exchange(run: _Run, stage: Stage, state_dir: Path) -> Backup:
             _put_back(services, snapshot, exchange, error, ports)
             forget_stop(state_dir)
         raise
-    forget_stop(state_dir)
-    safety = make_safety_backup(application, ports, exchange, encrypted=run.backup.encrypted)
-    exchange.commit(ports.step)
+    return _finish(run, exchange, state_dir)
+
+
+def _finish(run: _Run, exchange: Exchange, state_dir: Path) -> Backup:
+    """The new state runs: keep the old one as a safety backup, and commit. Nothing is undone from here on."""
+    try:
+        forget_stop(state_dir)
+        safety = make_safety_backup(run.application, run.ports, exchange, encrypted=run.backup.encrypted)
+    except InterruptedBySignal as error:
+        raise NeedsPersonError(
+            "stopped by a signal; the restored data is in place and what it replaced still lies aside",
+            path=state_dir,
+            hint="run: tradekeep recover",
+        ) from error
+    with contextlib.suppress(InterruptedBySignal), shielded():
+        # Short, and too late to stop: the signal would make a restore that is complete say that it was undone.
+        exchange.commit(run.ports.step)
     return safety
 
 
