@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 
@@ -15,13 +14,6 @@ from testinfra.host import Host
 sys.path.insert(0, str(Path(__file__).parent))
 
 from trading_server import FILLS, KEYS, Server, eventually
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """The servers are tested side by side, the stories of one server one after the other."""
-    name = re.search(r"ansible://(\w+)", item.nodeid)
-    if name:
-        item.add_marker(pytest.mark.xdist_group(name[1]))
 
 
 @pytest.fixture
