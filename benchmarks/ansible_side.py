@@ -1,0 +1,82 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Ansible against a Debian host over ssh: one module for the whole tree, and how little a second run does."""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+TOP = HERE.parent
+HOST = "bench12"
+FASTER, EXECUTIONS = 5.0, 10
+Row = dict[str, Any]
+
+
+def ansible_rows(_cache: Path, _scratch: Path, rounds: int) -> list[Row]:
+    """Both measurements, on a host that is started for them."""
+    hosts = [sys.executable, str(TOP / "tests" / "hosts" / "nspawn.py")]
+    subprocess.run([*hosts, "up", HOST, "--image", "bookworm"], check=True)
+    try:
+        return [_tree_row(rounds), _second_run_row()]
+    finally:
+        subprocess.run([*hosts, "down", HOST], check=True)
+
+
+def _play(*words: str) -> str:
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(TOP / "ansible.cfg"),
+        "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callbacks"),
+        "ANSIBLE_CALLBACKS_ENABLED": "stopwatch",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    command = ["ansible-playbook", "-i", str(TOP / "tests" / "hosts" / "nspawn.py"), "--limit", HOST, *words]
+    done = subprocess.run(command, env=environment, cwd=TOP, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stdout[-3000:]}")
+    return done.stdout
+
+
+def _tree_row(rounds: int) -> Row:
+    seconds: dict[str, list[float]] = {"Measured module": [], "Measured loop": []}
+    paths = 0
+    for _round in range(rounds):
+        output = _play(str(HERE / "playbooks" / "tree.yml"))
+        for name, found in seconds.items():
+            found += [float(text) for text in re.findall(rf"stopwatch: {name}: ([\d.]+)", output)]
+        paths = output.count("(item=")
+    module, loop = (statistics.median(found) for found in seconds.values())
+    print(f"  tree: {seconds}", flush=True)
+    return {
+        "what": f"a tree of {paths} paths, module `tree`",
+        "ours": f"{module:.2f} s",
+        "against": f"`ansible.builtin.file` in a loop: {loop:.2f} s",
+        "ratio": f"{loop / module:.1f}",
+        "target": f">= {FASTER:g}",
+        "met": "yes" if loop / module >= FASTER else "NO",
+    }
+
+
+def _second_run_row() -> Row:
+    site = ("tradekeep.ops.site", "-e", "tradekeep_profile=kalshi")
+    _play(*site)
+    output = _play(*site, "-vvv")
+    modules = re.findall(r"^Using module file \S*/(\w+)\.py", output, re.MULTILINE)
+    print(f"  second site.yml: {modules}", flush=True)
+    unchanged = bool(re.search(rf"^{HOST} .*changed=0 ", output, re.MULTILINE))
+    return {
+        "what": "second `site.yml` run" + ("" if unchanged else " (which changed something)"),
+        "ours": f"{len(modules)} module executions",
+        "against": "",
+        "ratio": "",
+        "target": f"<= {EXECUTIONS}",
+        "met": "yes" if unchanged and 0 < len(modules) <= EXECUTIONS else "NO",
+    }
