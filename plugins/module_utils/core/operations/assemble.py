@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Optional
 
@@ -63,8 +64,10 @@ def assemble(
     Raises ChangedWhileReadError (with the path), CaptureError, CheckError.
     """
     account = Account()
+    # Asked once for each account, as a look-up reads the system's list anew.
+    owner_name, group_name = lru_cache(maxsize=None)(name_of_uid), lru_cache(maxsize=None)(name_of_gid)
     for found in things:
-        entry = _entry(found)
+        entry = _entry(found, owner_name(found.uid), group_name(found.gid))
         if found.path == MANIFEST_NAME:
             account.warnings.append(f"{found.path}: has the name of the archive's own manifest, left out")
             continue
@@ -84,14 +87,14 @@ def assemble(
     return account
 
 
-def _entry(found: Found) -> Entry:
+def _entry(found: Found, owner: str, group: str) -> Entry:
     return Entry(
         path=found.path,
         type=found.type,
         size=0,
         mode=storable_mode(found.mode, found.type),
-        owner=name_of_uid(found.uid),
-        group=name_of_gid(found.gid),
+        owner=owner,
+        group=group,
         mtime_ns=found.mtime_ns,
         component=found.component,
         kind=found.kind,
@@ -109,7 +112,7 @@ def _add_file(
 ) -> Optional[Entry]:
     """The entry as written; None when the bot removed the file (a rotated log) before it was read."""
     try:
-        return _capture(writer, found, entry, replace(context, copy_first=copy_first))
+        return _capture(writer, found, entry, replace(context, copy_first=True) if copy_first else context)
     except (CaptureError, CheckError) as error:
         if not os.path.lexists(found.absolute) and not found.required:
             account.warnings.append(f"{found.path}: removed by the application while the backup ran")
@@ -117,7 +120,7 @@ def _add_file(
         if not lenient or found.kind == "file" or isinstance(error, ChangedWhileReadError):
             raise
         account.warnings.append(f"{found.path}: kept byte for byte, since {error.message}")
-        return _add_raw(writer, found, context, account)
+        return _add_raw(writer, found, entry, context, account)
 
 
 def _capture(writer: ArchiveWriter, found: Found, entry: Entry, context: CaptureContext) -> Entry:
@@ -130,14 +133,12 @@ def _capture(writer: ArchiveWriter, found: Found, entry: Entry, context: Capture
     return written
 
 
-def _add_raw(writer: ArchiveWriter, found: Found, context: CaptureContext, account: Account) -> Entry:
+def _add_raw(writer: ArchiveWriter, found: Found, entry: Entry, context: CaptureContext, account: Account) -> Entry:
     """A damaged database and its companions as plain files, all that can be done for it."""
     for suffix in SIDECAR_SUFFIXES:
         if os.path.lexists(found.absolute + suffix):
             status = os.lstat(found.absolute + suffix)
-            sidecar = found._replace(
-                path=found.path + suffix, absolute=found.absolute + suffix, kind="file", mtime_ns=status.st_mtime_ns
-            )
-            account.add(_capture(writer, sidecar, _entry(sidecar), context))
-    raw = found._replace(kind="file")
-    return _capture(writer, raw, _entry(raw), context)
+            sidecar = found._replace(path=found.path + suffix, absolute=found.absolute + suffix, kind="file")
+            described = entry._replace(path=sidecar.path, kind="file", mtime_ns=status.st_mtime_ns)
+            account.add(_capture(writer, sidecar, described, context))
+    return _capture(writer, found._replace(kind="file"), entry._replace(kind="file"), context)
