@@ -30,6 +30,7 @@ from ..errors import (
     NeedsPersonError,
     ServiceError,
     SpaceError,
+    TradekeepError,
     UsageError,
 )
 from ..host.files import atomic_write, make_private_directory, remove_tree, space
@@ -317,9 +318,16 @@ def _finish(run: _Run, exchange: Exchange, state_dir: Path) -> Backup:
             path=state_dir,
             hint="run: tradekeep recover",
         ) from error
-    with contextlib.suppress(InterruptedBySignal), shielded():
-        # Short, and too late to stop: the signal would make a restore that is complete say that it was undone.
-        exchange.commit(run.ports.step)
+    try:
+        with contextlib.suppress(InterruptedBySignal), shielded():
+            # Short, and too late to stop: the signal would make a restore that is complete say that it was undone.
+            exchange.commit(run.ports.step)
+    except TradekeepError as error:
+        raise NeedsPersonError(
+            f"the restored data is in place, but that could not be recorded: {error}",
+            path=state_dir,
+            hint="mend that, then run: tradekeep recover",
+        ) from error
     return safety
 
 

@@ -238,7 +238,7 @@ class LocalCatalog:
         return newest
 
     def _publish_under_free_name(self, temporary: Path, parsed: ParsedName, sidecar: Mapping[str, Any]) -> Path:
-        for _ in range(ATTEMPTS_AT_NAMES):
+        for _attempt in range(ATTEMPTS_AT_NAMES):
             if not self._taken(parsed):
                 with self._sidecars(parsed.filename, sidecar), contextlib.suppress(FileExistsError):
                     return _give_name(temporary, self.directory / parsed.filename)
@@ -253,9 +253,9 @@ class LocalCatalog:
     def _sidecars(self, filename: str, sidecar: Mapping[str, Any]) -> Iterator[None]:
         """Write both sidecars; take them away again when the archive does not get its name."""
         checksum, facts = (self.directory / name for name in sidecars_of(filename))
-        atomic_write(checksum, f"{sidecar['sha256']}  {filename}\n".encode())
-        atomic_write(facts, (json.dumps(dict(sidecar), indent=1, sort_keys=True) + "\n").encode())
         try:
+            atomic_write(checksum, f"{sidecar['sha256']}  {filename}\n".encode())
+            atomic_write(facts, (json.dumps(dict(sidecar), indent=1, sort_keys=True) + "\n").encode())
             yield
         finally:
             if not os.path.lexists(self.directory / filename):
