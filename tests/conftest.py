@@ -29,7 +29,8 @@ if COLLECTIONS not in sys.path:
 HAS_ANSIBLE = importlib.util.find_spec("ansible") is not None
 # Ansible itself, or something of the collection that is not the engine.
 IMPORTS_ANSIBLE = re.compile(
-    r"^\s*(?:from|import) ansible(?:\.|\s)|ansible_collections\.tradekeep\.ops\.plugins\.(?!module_utils\.core\b)",
+    r"^\s*(?:from|import) ansible(?:\.|\s)"
+    r"|ansible_collections\.tradekeep\.ops\.plugins(?:\x22|\.(?!module_utils\.core\b))",
     re.MULTILINE,
 )
 not_collected: list[str] = []

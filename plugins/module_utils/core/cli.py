@@ -73,8 +73,8 @@ class _Door:
             return self._unforeseen(error) if known is None else self._failed(known)
 
     def _ports(self, arguments: argparse.Namespace) -> Ports:
-        bar = is_terminal(self._stderr) and not arguments.no_progress and not arguments.json
-        progress: Progress = Bar(self._stderr) if bar else NotesOnly(self._stderr)
+        with_bar = is_terminal(self._stderr) and not arguments.no_progress and not arguments.json
+        progress: Progress = Bar(self._stderr) if with_bar else NotesOnly(self._stderr)
         return Ports(runner=SubprocessRunner(), clock=SystemClock(), progress=progress)
 
     def _answer(self, outcome: Outcome) -> ExitStatus:

@@ -164,7 +164,7 @@ def _load_json(text: Union[str, bytes], path: object) -> Any:
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) != len(pairs):
-        keys = [key for key, _ in pairs]
+        keys = [key for key, _value in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
         raise ConfigurationError(f"expected each key once, found {twice!r} twice")
     return document

@@ -177,7 +177,7 @@ class Classifier:
 
     def file(self, path: str) -> Optional[Classified]:
         """The class of a file (or symlink); None when no component has it or it is excluded."""
-        directory, _, name = path.rpartition("/")
+        directory, _slash, name = path.rpartition("/")
         scope = self._listed.get(path) or self._scope(directory)
         return None if scope is None else scope.file(path, name)
 
@@ -190,7 +190,7 @@ class Classifier:
         try:
             return self._directories[directory]
         except KeyError:
-            parent, _, name = directory.rpartition("/")
+            parent, _slash, name = directory.rpartition("/")
             scope = self._listed.get(directory) or self._scope(parent)
             if scope is not None and scope.excluded.match(directory, name):
                 scope = None

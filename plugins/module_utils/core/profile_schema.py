@@ -136,9 +136,9 @@ def check_profile(profile: Profile) -> None:
     _check_schedules(profile)
 
 
-def within(path: str, directory: str) -> bool:
+def within(path: str, top: str) -> bool:
     """Whether a path is a directory or lies beneath it (both absolute, or both relative)."""
-    return path == directory or path.startswith(directory.rstrip("/") + "/")
+    return path == top or path.startswith(top.rstrip("/") + "/")
 
 
 def _check_component(component: Component, key: str) -> None:
@@ -188,7 +188,7 @@ def _listed_paths(profile: Profile) -> Iterator[tuple[str, str, str]]:
 def _check_overlaps(profile: Profile) -> None:
     # Sorted by parts, a path that contains another comes directly before it or before its siblings beneath it.
     listed = sorted(_listed_paths(profile), key=lambda entry: entry[0].split("/"))
-    for (outer, outer_name, _), (inner, _, key) in zip(listed, listed[1:]):
+    for (outer, outer_name, _key), (inner, _name, key) in zip(listed, listed[1:]):
         if within(inner, outer):
             raise ConfigurationError(
                 f"expected paths that do not overlap, found {inner!r} inside {outer!r} of {outer_name}", path=key

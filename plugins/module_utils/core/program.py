@@ -61,8 +61,7 @@ def _python_files(directory: Any, prefix: str) -> Iterator[tuple[str, bytes]]:
         if item.is_dir():
             if item.name != "__pycache__":
                 yield from _python_files(item, f"{prefix}{item.name}/")
-        # __main__ starts the engine from a checkout; the program has its own and Ansible does not ship that one.
-        elif item.name.endswith(".py") and item.name != "__main__.py":
+        elif item.name.endswith(".py"):
             yield prefix + item.name, item.read_bytes()
 
 

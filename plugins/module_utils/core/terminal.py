@@ -94,8 +94,8 @@ class Bar:
             return self._shown(self._done)
         share = min(1.0, self._done / self._total)
         filled = int(share * _BAR)
-        bar = "#" * filled + "." * (_BAR - filled)
-        return f"[{bar}] {share:4.0%} {self._shown(self._done)} of {self._shown(self._total)}"
+        drawn = "#" * filled + "." * (_BAR - filled)
+        return f"[{drawn}] {share:4.0%} {self._shown(self._done)} of {self._shown(self._total)}"
 
     def _shown(self, count: int) -> str:
         return human_bytes(count) if self._unit == "bytes" else f"{count} {self._unit}"

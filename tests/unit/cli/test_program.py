@@ -25,7 +25,7 @@ CORE = CHECKOUT / "plugins/module_utils/core"
 
 
 def engine_files() -> set[str]:
-    return {str(path.relative_to(CORE)) for path in CORE.rglob("*.py")} - {"__main__.py"}
+    return {str(path.relative_to(CORE)) for path in CORE.rglob("*.py")}
 
 
 def imported_from(names: list[str]) -> set[str]:

@@ -169,7 +169,7 @@ class StageSink:
         self.files += 1
 
     def _parent(self, path: str) -> tuple[int, bytes]:
-        directory, _, name = path.rpartition("/")
+        directory, _slash, name = path.rpartition("/")
         return self._directory(directory), os.fsencode(name)
 
     def _directory(self, path: str) -> int:
@@ -180,7 +180,7 @@ class StageSink:
         if descriptor is not None:
             self._open.move_to_end(path)
             return descriptor
-        parent_path, _, last = path.rpartition("/")
+        parent_path, _slash, last = path.rpartition("/")
         parent = self._directory(parent_path)
         name = os.fsencode(last)
         # Opening it without following links tells whether what exists is a directory.

@@ -120,11 +120,15 @@ def parse_entry(line: bytes) -> Entry:
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged("manifest has a line that is no entry", path=MANIFEST_NAME) from error
-    if entry.type not in TYPES or type(entry.size) is not int or type(entry.mtime_ns) is not int:
+    if entry.type not in TYPES or not _is_number(entry.size) or not _is_number(entry.mtime_ns):
         raise damaged("manifest has an entry of no known type", path=MANIFEST_NAME)
     if entry.facts is not NO_FACTS and not isinstance(entry.facts, dict):
         raise damaged("manifest has an entry with malformed facts", path=MANIFEST_NAME)
     return entry
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 class ManifestWriter:
@@ -259,7 +263,7 @@ def parse_first_line(line: bytes) -> Header:
         document = json.loads(line + b"]}")
         version = document["tradekeep_manifest"]
         fields = document["header"]
-        if type(version) is int and version > FORMAT:
+        if _is_number(version) and version > FORMAT:
             raise ArchiveError(
                 f"archive has format {version}, made by a newer tradekeep",
                 path=MANIFEST_NAME,

@@ -154,7 +154,7 @@ def parse_pax(body: bytes) -> dict[str, bytes]:
 
 def parse_header(block: bytes) -> RawHeader:
     """Decode one block; a wrong checksum or a number that is none is refused."""
-    (name, mode, uid, gid, size, mtime, checksum, typeflag, link, magic, uname, gname, _major, _minor, prefix, _) = (
+    (name, mode, uid, gid, size, mtime, checksum, typeflag, link, magic, uname, gname, _major, _minor, prefix, _pad) = (
         _FIELDS.unpack(block)
     )
     # The checksum counts its own field as eight spaces.

@@ -307,7 +307,7 @@ class _Reader:
         else:
             chunks = self._hashing(size)
             self._sink.on_file(member, chunks)
-            for _ in chunks:
+            for _rest in chunks:
                 pass
             digest = self._hashed
         if size % BLOCK and self._source.take(-size % BLOCK).strip(b"\0"):

@@ -121,7 +121,7 @@ def _require_space_for_vacuum(path: Path, size: int) -> None:
     """VACUUM builds the new file in SQLite's temporary directory, then writes it twice beside the old one."""
     _require_space(path.parent, 2 * size, path)
     temporary = Path(os.environ.get("SQLITE_TMPDIR") or tempfile.gettempdir())
-    for directory in {temporary, Path("/var/tmp")}:  # noqa: S108 (SQLite's own choice)
+    for directory in dict.fromkeys((temporary, Path("/var/tmp"))):  # noqa: S108 (SQLite's own choice)
         if directory.is_dir():
             _require_space(directory, size, path)
 

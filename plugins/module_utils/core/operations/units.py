@@ -106,7 +106,7 @@ def _check_calendars(ports: Ports, wanted: Mapping[str, str]) -> None:
         return
     for name, text in wanted.items():
         for line in text.splitlines():
-            key, _, calendar = line.partition("=")
+            key, _equals, calendar = line.partition("=")
             if key != "OnCalendar":
                 continue
             done = ports.runner.run(["systemd-analyze", "calendar", "--", calendar], check=False)
