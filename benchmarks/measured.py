@@ -3,7 +3,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 """One `tradekeep` command in a process of its own, which says at its end how much memory it has had.
 
-    measured.py ENGINE ARGUMENT ...        where ENGINE, the means of compression, is isal, pigz, igzip or zlib
+measured.py ENGINE ARGUMENT ...        where ENGINE, the means of compression, is isal, pigz, igzip or zlib
 """
 
 from __future__ import annotations
