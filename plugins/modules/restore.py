@@ -13,8 +13,8 @@ version_added: 0.1.0
 description:
   - Verifies and unpacks a backup beside the data, stops the services, exchanges old and new by rename, starts
     the services again and sees that they stay up. On any failure everything is put back.
-  - A safety backup of the present data is made first. Restoring what is already there changes nothing and stops
-    no service.
+  - What is replaced is kept as a safety backup named C(before_restore). Restoring what is already there
+    changes nothing and stops no service.
 extends_documentation_fragment:
   - tradekeep.ops.common
   - tradekeep.ops.configured
@@ -72,7 +72,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 record:
-  description: What was restored, and the safety backup that was made before.
+  description: What was restored, and the safety backup of what was there before.
   returned: always
   type: dict
 exit_status:

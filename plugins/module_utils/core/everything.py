@@ -9,7 +9,6 @@ Ansible follows ``import`` statements only. tests/unit/cli/test_program.py says 
 from __future__ import annotations
 
 # pylint: disable=unused-import
-
 from . import (  # noqa: F401
     application,
     application_checks,

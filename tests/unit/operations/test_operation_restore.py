@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     ArchiveError,
-    CheckError,
     ConfigurationError,
     ServiceError,
     TradekeepError,
@@ -282,7 +281,7 @@ def test_a_database_that_was_corrupt_in_an_old_archive_is_refused(bench, tmp_pat
     (old / FILLS).write_bytes((old / FILLS).read_bytes()[:1500])
     subprocess.run(["tar", "-czf", tmp_path / "o.tar.gz", "-C", tmp_path / "old", "NAME"], check=True)
     before = bench.snapshot()
-    with pytest.raises(CheckError):
+    with pytest.raises(ArchiveError):
         restore(bench.application, bench.ports, reference=str(tmp_path / "o.tar.gz"))
     assert bench.snapshot() == before
 
@@ -307,3 +306,17 @@ def test_a_symlinked_root_is_refused(bench, tmp_path):
     bench.root.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ConfigurationError, match="symlink"):
         restore(bench.application, bench.ports)
+
+
+def test_hazard_c6_a_database_with_a_rollback_journal_is_the_same_too(bench):
+    bench.database(rows=50, wal=False).close()
+    backup(bench.application, bench.ports)
+    assert not restore(bench.application, bench.ports).changed
+
+
+def test_owners_and_modes_drifted_are_mended_with_the_rest(bench):
+    filled(bench)
+    (bench.root / "credentials").chmod(0o755)
+    (bench.root / MODE).write_text("{")
+    restore(bench.application, bench.ports)
+    assert oct((bench.root / "credentials").stat().st_mode).endswith("700")

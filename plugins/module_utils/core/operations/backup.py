@@ -21,7 +21,7 @@ from ..application import Application, CheckLevel, Encryption, Tier
 from ..archive.container import create_container
 from ..archive.manifest import Header
 from ..archive.tar_writer import ArchiveWriter
-from ..errors import CaptureError, ChangedWhileReadError, ConfigurationError, SpaceError
+from ..errors import CaptureError, ChangedWhileReadError, CheckError, ConfigurationError, SpaceError
 from ..host.files import make_private_directory, space
 from ..kinds.base import CaptureContext
 from ..ports import Ports
@@ -104,12 +104,15 @@ def backup(
     if dry_run:
         check_space(plan)
         return Outcome(changed=True, record={"backup": None, "plan": plan.as_dict()}, lines=_plan_lines(plan))
-    with application_lock(
-        Path(application.application_state_dir),
-        operation="backup",
-        clock=ports.clock,
-        wait_seconds=600.0,
-        note=ports.progress.note,
+    with (
+        _as_failure(),
+        application_lock(
+            Path(application.application_state_dir),
+            operation="backup",
+            clock=ports.clock,
+            wait_seconds=600.0,
+            note=ports.progress.note,
+        ),
     ):
         plan = plan_backup(application, ports, tier=tier, name=name, encrypt=encrypt, output=output)
         made, account = make_backup(
@@ -117,6 +120,16 @@ def backup(
         )
     record = {"backup": made.as_dict(), "warnings": account.warnings, "missing": list(plan.missing)}
     return Outcome(changed=True, record=record, lines=_made_lines(made, account, plan))
+
+
+@contextmanager
+def _as_failure() -> Iterator[None]:
+    """Damage found while backing up is no mere finding: the backup was not made."""
+    try:
+        yield
+    except CheckError as error:
+        hint = error.hint or "restore it: tradekeep restore latest --path"
+        raise CaptureError(error.message, path=error.path, hint=hint) from error
 
 
 def plan_backup(

@@ -22,6 +22,7 @@ from typing import Any, Optional
 from ..application import Application, CheckLevel
 from ..archive.manifest import Entry
 from ..errors import (
+    ArchiveError,
     CaptureError,
     CheckError,
     ConfigurationError,
@@ -55,6 +56,7 @@ from .rights import give_rights
 from .safety import make_safety_backup, safety_space
 from .scan import check_root
 from .text import human_bytes
+from .tree import mend_rights
 
 DIRECTORY_PLACE = "directories"
 
@@ -155,7 +157,7 @@ def _refuse_unsafe_links(contents: Contents, selection: Selection, application: 
     chosen = selection.chooser(application)
     for path in sorted(contents.unsafe_links):
         if chosen(path):
-            raise CheckError(
+            raise ArchiveError(
                 "a symlink in the backup leads out of the data and is not restored",
                 path=path,
                 hint="restore the rest with --component or --path",
@@ -225,7 +227,8 @@ def _restore_live(run: _Run) -> Outcome:
         _fill_stage(run, stage, run.changes)
         run.times["staging"] = round(ports.clock.monotonic() - started, 3)
         safety = _exchange(run, stage, state_dir)
-    lines = [item.describe() for item in run.changes]
+    mended = mend_rights(application, ports, run.selection.chooser(application))
+    lines = [item.describe() for item in run.changes] + [change.describe() for change in mended]
     lines.append(
         f"restored {len(run.changes)} from {run.backup.path.name}; services were stopped for "
         f"{run.times.get('downtime', 0.0):.2f} s; what was there before is in {safety.path.name}"
@@ -255,7 +258,7 @@ def _fill_stage(run: _Run, stage: Stage, changes: Sequence[Item]) -> None:
 
 
 def check_restored(entry: Entry, staged: Path, ports: Ports) -> None:
-    """Judge restored content by its kind. Raises CheckError for a database that is not what it must be.
+    """Judge restored content by its kind. Raises ArchiveError for a database that is not what it must be.
 
     A malformed document or log is only noted: its bytes are what the backup holds, and the application may know better.
     """
@@ -266,7 +269,7 @@ def check_restored(entry: Entry, staged: Path, ports: Ports) -> None:
     if expected is not None and report.facts.get("tables") != expected:
         problems.append("rows per table differ from the manifest")
     if problems and kind == "sqlite":
-        raise CheckError(problems[0], path=entry.path, hint="use another backup: tradekeep list")
+        raise ArchiveError(problems[0], path=entry.path, hint="use another backup: tradekeep list")
     for text in problems:
         ports.progress.note(f"{entry.path}: {text}")
 

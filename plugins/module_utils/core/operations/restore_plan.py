@@ -145,7 +145,8 @@ def compare(application: Application, entry: Entry, digest_of_database: Database
         same = before["target"] == entry.target
     elif entry.type == "file" and stat.S_ISREG(status.st_mode):
         before["sha256"] = digest(live)
-        if _has_open_companions(live, entry):
+        if _is_database(live, entry) and (before["sha256"] != entry.sha256 or _has_open_companions(live)):
+            # SQLite's copy of a database differs from it in its header; two copies of equal content are equal.
             before["sha256"] = digest_of_database(live)
         same = before["sha256"] is not None and before["sha256"] == entry.sha256
     return Item(entry.path, "same" if same else "replace", before, after, entry, identity(application, entry.path))
@@ -189,10 +190,12 @@ def digest_of(stream: Any) -> str:
     return hasher.hexdigest()
 
 
-def _has_open_companions(live: str, entry: Entry) -> bool:
+def _is_database(live: str, entry: Entry) -> bool:
+    return (entry.kind or default_kind(os.path.basename(live))) == "sqlite"
+
+
+def _has_open_companions(live: str) -> bool:
     """A database whose WAL or journal holds something is not what its main file alone says."""
-    if (entry.kind or default_kind(os.path.basename(live))) != "sqlite":
-        return False
     for suffix in SIDECAR_SUFFIXES:
         if suffix != "-shm" and os.path.lexists(live + suffix) and os.path.getsize(live + suffix) > 0:
             return True

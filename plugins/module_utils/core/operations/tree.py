@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
 from ..application import Application
 from ..errors import ConfigurationError, ExitStatus, TradekeepError, UnsafePathError
@@ -129,6 +129,21 @@ def plan_tree(
         changes.extend([change] if change else [])
         notes.extend([note] if note else [])
     return TreePlan(tuple(changes), tuple(notes))
+
+
+def mend_rights(application: Application, ports: Ports, chosen: Callable[[str], bool]) -> tuple[Change, ...]:
+    """Give what exists in the chosen part of the tree the owner and mode of the profile; the caller holds the lock.
+
+    Returns what was changed. A tree that cannot be walked safely is noted and left alone.
+    """
+    try:
+        changes = [item for item in plan_tree(application).changes if item.action == "adjust" and chosen(item.path)]
+        for change in changes:
+            _apply(application, change, ports)
+    except TradekeepError as error:
+        ports.progress.note(f"owners and modes were not mended: {error}")
+        return ()
+    return tuple(changes)
 
 
 def _refuse_symlinked_root(root: Path) -> None:
