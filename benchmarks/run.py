@@ -172,7 +172,7 @@ def write_results(parts: dict[str, list[Row]]) -> str:
         "",
         "Written by `make bench`: medians of runs in turn with their peers on a machine with"
         f" {os.cpu_count()} cores, data in the page cache.",
-        "The ratio is of wall time, in brackets of CPU time. `backup` checks every database, counts its rows, and reads",
+        "The ratio is of wall time, in brackets of CPU time. `backup` checks every database, counts rows, and reads",
         "the finished archive back from the disk before it counts as made.",
         "",
         "| what | tradekeep | measured against | ratio | target | met |",
