@@ -34,7 +34,7 @@ from .assemble import Account, assemble
 from .leftovers import sweep_state
 from .outcome import Outcome
 from .prove import observe, prove_sealed
-from .scan import Found, expected_paths, scan
+from .scan import Found, check_root, expected_paths, scan
 from .text import human_bytes, table
 
 ATTEMPTS = 4
@@ -100,20 +100,19 @@ def backup(
     encrypt: None lets the schedule of the tier and the components decide. output: another directory than the catalog's.
     allow_row_loss: accept a table that lost most of its rows since the last backup.
     """
-    plan = plan_backup(application, ports, tier=tier, name=name, encrypt=encrypt, output=output, list_paths=dry_run)
+    request = _request(application, ports, tier, name, encrypt, output)
     if dry_run:
+        plan = _survey(application, scan(application), request, list_paths=True)
         check_space(plan)
         return Outcome(changed=True, record={"backup": None, "plan": plan.as_dict()}, lines=_plan_lines(plan))
-    with (
-        _as_failure(),
-        application_lock(
-            Path(application.application_state_dir),
-            operation="backup",
-            clock=ports.clock,
-            wait_seconds=600.0,
-            note=ports.progress.note,
-        ),
-    ):
+    lock = application_lock(
+        Path(application.application_state_dir),
+        operation="backup",
+        clock=ports.clock,
+        wait_seconds=600.0,
+        note=ports.progress.note,
+    )
+    with _as_failure(), lock:
         plan = plan_backup(application, ports, tier=tier, name=name, encrypt=encrypt, output=output)
         made, account = make_backup(
             application, ports, plan, scan_again=lambda: scan(application), allow_row_loss=allow_row_loss
@@ -140,36 +139,42 @@ def plan_backup(
     name: Optional[str] = None,
     encrypt: Optional[bool] = None,
     output: Optional[str] = None,
-    list_paths: bool = False,
 ) -> BackupPlan:
     """Everything that can be known without opening a file. Writes nothing.
 
     Raises ConfigurationError and CaptureError where the backup itself would.
     """
+    request = _request(application, ports, tier, name, encrypt, output)
+    return _survey(application, scan(application), request, list_paths=False)
+
+
+def _request(
+    application: Application,
+    ports: Ports,
+    tier: str,
+    name: Optional[str],
+    encrypt: Optional[bool],
+    output: Optional[str],
+) -> BackupPlan:
+    """What is wanted, checked as far as it can be without looking through the tree."""
     if name is not None:
         check_name(name)
+    check_root(application)
     refuse_pending(Path(application.application_state_dir))
     chosen_tier = _tier(tier)
-    directory = _directory(application, output)
-    previous = baseline(application, LocalCatalog(application, ports.clock))
-    return _survey(
-        application,
-        scan(application),
-        BackupPlan(
-            tier=chosen_tier,
-            name=name,
-            encryption=choose_encryption(application, chosen_tier, encrypt),
-            directory=directory,
-            files=0,
-            bytes=0,
-            largest_database=0,
-            components={},
-            missing=(),
-            excluded=tuple(pattern for component in application.profile.components for pattern in component.exclude),
-            previous=previous,
-            space_needed=0,
-        ),
-        list_paths,
+    return BackupPlan(
+        tier=chosen_tier,
+        name=name,
+        encryption=choose_encryption(application, chosen_tier, encrypt),
+        directory=_directory(application, output),
+        files=0,
+        bytes=0,
+        largest_database=0,
+        components={},
+        missing=(),
+        excluded=tuple(pattern for component in application.profile.components for pattern in component.exclude),
+        previous=baseline(application, LocalCatalog(application, ports.clock)),
+        space_needed=0,
     )
 
 

@@ -27,7 +27,7 @@ from ..patterns import classify
 from ..ports import Ports, Progress
 from ..storage.local import Backup, LocalCatalog
 from .outcome import Outcome
-from .reading import checksum, compare_checksum, passphrase_for, read_contents
+from .reading import CountingSink, checksum, compare_checksum, passphrase_for
 from .text import table
 
 NEVER = datetime.min.replace(tzinfo=timezone.utc)
@@ -139,16 +139,25 @@ def _entries(
     passphrase_file: Optional[str],
     checked: _Checked,
 ) -> None:
-    report = (
-        _deep(application, backup, ports, passphrase_file, checked)
-        if deep
-        else read_contents(backup, ports, passphrase_file).report
-    )
+    if deep:
+        report = _deep(application, backup, ports, passphrase_file, checked)
+    else:
+        report = _shallow(backup, ports, passphrase_file)
     checked.level = "deep" if deep else "entries"
     checked.notes.extend(report.notes)
     if report.layout != "tradekeep":
         checked.notes.append("made by another program: it has no manifest, so what should be in it is not known")
     checked.counts = {"entries": report.entries, "files": report.files, "bytes": report.bytes}
+
+
+def _shallow(backup: Backup, ports: Ports, passphrase_file: Optional[str]) -> ReadReport:
+    """Every entry against the manifest, keeping none of them: memory does not grow with their number."""
+    ports.progress.start("verifying", backup.sidecar.get("bytes"))
+    with open_container(backup.path, runner=ports.runner, passphrase_file=passphrase_file) as stream:
+        report = read_archive(stream, CountingSink(ports.progress))
+    ports.progress.finish()
+    compare_checksum(backup, stream.sha256)
+    return report
 
 
 def _deep(

@@ -40,6 +40,7 @@ from .names import (
     TEMPORARY_PREFIX,
     ParsedName,
     archive_of_sidecar,
+    backup_name,
     one_second_later,
     parse_name,
     sidecars_of,
@@ -246,8 +247,9 @@ class LocalCatalog:
         raise ArchiveError("no free name in a whole minute", path=parsed.filename, hint="try again later")
 
     def _taken(self, parsed: ParsedName) -> bool:
-        """Whether any archive or sidecar has this moment and label, whatever its suffix."""
-        return any(name.startswith(f"{parsed.stem}.tar.") for name in self._names())
+        """Whether any archive or sidecar has this moment: two of one second would have no order."""
+        moment = backup_name(self.prefix, parsed.moment).partition(".tar.")[0]
+        return any(name.startswith((f"{moment}.", f"{moment}_")) for name in self._names())
 
     @contextlib.contextmanager
     def _sidecars(self, filename: str, sidecar: Mapping[str, Any]) -> Iterator[None]:
