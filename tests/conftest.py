@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -25,6 +26,9 @@ COLLECTIONS = str(checkout.link())
 os.environ.setdefault("ANSIBLE_COLLECTIONS_PATH", COLLECTIONS)
 if COLLECTIONS not in sys.path:
     sys.path.insert(0, COLLECTIONS)
+
+# What a shell starts in the background ignores SIGINT, and so would every program that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HAS_ANSIBLE = importlib.util.find_spec("ansible") is not None
 # Ansible itself, or something of the collection that is not the engine.
