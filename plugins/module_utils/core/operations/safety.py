@@ -21,7 +21,8 @@ from ..storage.backup import Backup
 from ..storage.names import SAFETY_LABEL
 from ..transaction.exchange import Exchange
 from ..transaction.plan import Replacement
-from .backup import ASSUMED_RATIO, BackupPlan, make_backup
+from .backup import make_backup
+from .backup_plan import ASSUMED_RATIO, BackupPlan
 from .scan import Found, found_at, scan
 from .text import human_bytes
 

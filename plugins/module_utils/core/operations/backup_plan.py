@@ -1,0 +1,250 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""What a backup would capture, where it would go and what stands against it. Read-only."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Optional
+
+from ..application import Application, Encryption, Tier
+from ..errors import CaptureError, ConfigurationError, SpaceError
+from ..host.files import space
+from ..ports import Ports
+from ..storage.local import Backup, LocalCatalog
+from ..storage.names import check_name
+from ..transaction.exchange import refuse_pending
+from .scan import Found, check_root, expected_paths, scan
+from .text import human_bytes
+
+ASSUMED_RATIO = 0.5
+"""Archive bytes per data byte before there is an earlier backup to learn from (the seeds' own figure is 0.2)."""
+
+
+@dataclass(frozen=True)
+class BackupPlan:
+    """What a backup would capture."""
+
+    tier: Tier
+    name: Optional[str]
+    encryption: Encryption
+    directory: Path
+    files: int
+    bytes: int
+    largest_database: int
+    components: dict[str, dict[str, int]]
+    missing: tuple[str, ...]
+    excluded: tuple[str, ...]
+    previous: Optional[Backup]
+    space_needed: int
+    paths: tuple[tuple[str, int, str], ...] = field(default=(), repr=False)
+    """Path, size and kind of each file; only filled for showing."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as ``--json`` shows it."""
+        return {
+            "tier": self.tier.value,
+            "name": self.name,
+            "encrypted": self.encryption.configured,
+            "directory": str(self.directory),
+            "files": self.files,
+            "bytes": self.bytes,
+            "components": self.components,
+            "missing": list(self.missing),
+            "excluded": list(self.excluded),
+            "space_needed": self.space_needed,
+            "entries": [{"path": path, "bytes": size, "kind": kind} for path, size, kind in self.paths],
+        }
+
+
+def plan_backup(
+    application: Application,
+    ports: Ports,
+    *,
+    tier: str = "manual",
+    name: Optional[str] = None,
+    encrypt: Optional[bool] = None,
+    output: Optional[str] = None,
+) -> BackupPlan:
+    """Everything that can be known without opening a file. Writes nothing.
+
+    Raises ConfigurationError and CaptureError where the backup itself would.
+    """
+    request = request_backup(application, ports, tier, name, encrypt, output)
+    return survey(application, scan(application), request, list_paths=False)
+
+
+def request_backup(
+    application: Application,
+    ports: Ports,
+    tier: str,
+    name: Optional[str],
+    encrypt: Optional[bool],
+    output: Optional[str],
+) -> BackupPlan:
+    """What is wanted, checked as far as it can be without looking through the tree."""
+    if name is not None:
+        check_name(name)
+    check_root(application)
+    refuse_pending(Path(application.application_state_dir))
+    chosen_tier = _tier(tier)
+    return BackupPlan(
+        tier=chosen_tier,
+        name=name,
+        encryption=choose_encryption(application, chosen_tier, encrypt),
+        directory=_directory(application, output),
+        files=0,
+        bytes=0,
+        largest_database=0,
+        components={},
+        missing=(),
+        excluded=tuple(pattern for component in application.profile.components for pattern in component.exclude),
+        previous=baseline(application, LocalCatalog(application, ports.clock)),
+        space_needed=0,
+    )
+
+
+def choose_encryption(application: Application, tier: Tier, wanted: Optional[bool]) -> Encryption:
+    """Whether and how to encrypt. Raises ConfigurationError when it is required and cannot be done."""
+    required = [item.name for item in application.profile.components if item.backup and item.require_encryption]
+    scheduled = any(item.encrypt for item in application.profile.schedules if item.tier is tier)
+    if wanted is False and required:
+        raise ConfigurationError(
+            f"component {required[0]} must be encrypted",
+            path=application.config_file,
+            hint="leave out the refusal to encrypt",
+        )
+    if not (wanted or required or (scheduled and wanted is None)):
+        return Encryption()
+    if not application.encryption.configured:
+        raise ConfigurationError(
+            "an encrypted backup is wanted, but nothing to encrypt with is configured",
+            path=application.config_file,
+            hint="set backup_gpg_recipients or backup_passphrase_file and run the site playbook",
+        )
+    return application.encryption
+
+
+def check_space(plan: BackupPlan) -> None:
+    """Raises SpaceError unless the archive and the largest scratch copy fit."""
+    free = space(plan.directory)
+    if free.bytes_free < plan.space_needed:
+        raise SpaceError(
+            f"{human_bytes(plan.space_needed)} needed, {human_bytes(free.bytes_free)} free",
+            path=plan.directory,
+            hint="free some space, run 'tradekeep prune', or use --output",
+        )
+    if free.inodes_free is not None and free.inodes_free < 32:
+        raise SpaceError("no inodes left", path=plan.directory, hint="remove some small files")
+
+
+def _tier(tier: str) -> Tier:
+    try:
+        return Tier(tier)
+    except ValueError:
+        raise ConfigurationError(
+            "no such tier", path=tier, hint=f"one of {', '.join(item.value for item in Tier)}"
+        ) from None
+
+
+def _directory(application: Application, output: Optional[str]) -> Path:
+    directory = Path(output or application.backup_dir)
+    if not directory.is_absolute():
+        directory = Path.cwd() / directory
+    real = Path(os.path.realpath(directory))
+    root = Path(os.path.realpath(application.root))
+    for component in application.profile.components:
+        for path in component.paths:
+            part = root / path
+            if real == part or part in real.parents:
+                raise ConfigurationError(
+                    f"the backup directory lies inside the data (component {component.name})",
+                    path=directory,
+                    hint="choose a directory outside, better on another disk",
+                )
+    ancestor = directory
+    while not ancestor.exists():
+        ancestor = ancestor.parent
+    if not ancestor.is_dir():
+        raise ConfigurationError("not a directory", path=ancestor, hint="choose another backup directory")
+    if not os.access(ancestor, os.W_OK | os.X_OK):
+        raise ConfigurationError(
+            "the backup directory is not writable", path=directory, hint="run as its owner or mend its mode"
+        )
+    return directory
+
+
+def baseline(application: Application, catalog: LocalCatalog) -> Optional[Backup]:
+    """The newest good backup, unless the data was taken back in time since: then less data than it held is right."""
+    newest = next((item for item in catalog.list() if item.good and not item.is_safety), None)
+    if newest is None:
+        return None
+    restored = Path(application.application_state_dir) / "restored.json"
+    try:
+        restored_at = datetime.fromisoformat(json.loads(restored.read_text(encoding="utf-8"))["at"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return newest
+    return newest if newest.moment > restored_at else None
+
+
+def survey(application: Application, things: Iterable[Found], plan: BackupPlan, list_paths: bool) -> BackupPlan:
+    files = total = largest = 0
+    components: dict[str, dict[str, int]] = {}
+    paths: list[tuple[str, int, str]] = []
+    held = set(plan.previous.sidecar.get("databases", {})) if plan.previous else set()
+    wanted = expected_paths(application)
+    seen: set[str] = set()
+    for found in things:
+        if found.type != "file":
+            continue
+        if found.path in held or found.path in wanted:
+            seen.add(found.path)
+        if found.size == 0 and found.kind == "sqlite" and (found.required or found.path in held):
+            raise CaptureError(
+                "the database is empty (0 bytes)", path=found.absolute, hint="restore it, or move it away"
+            )
+        files += 1
+        total += found.size
+        if found.kind == "sqlite":
+            largest = max(largest, found.size)
+        share = components.setdefault(found.component, {"files": 0, "bytes": 0})
+        share["files"] += 1
+        share["bytes"] += found.size
+        if list_paths:
+            paths.append((found.path, found.size, found.kind or "file"))
+    missing = tuple(sorted(path for path in wanted if path not in seen))
+    _refuse_lost(application, plan.previous, sorted(held - seen), missing)
+    ratio = ASSUMED_RATIO
+    if plan.previous and plan.previous.sidecar.get("bytes"):
+        ratio = min(1.0, 1.25 * plan.previous.size / plan.previous.sidecar["bytes"])
+    return replace(
+        plan,
+        files=files,
+        bytes=total,
+        largest_database=largest,
+        components=components,
+        missing=missing,
+        space_needed=int(total * ratio) + largest + (1 << 20),
+        paths=tuple(paths),
+    )
+
+
+def _refuse_lost(
+    application: Application, previous: Optional[Backup], lost_databases: list[str], missing: tuple[str, ...]
+) -> None:
+    """What an earlier backup held and is gone now is a loss, not a fresh tree."""
+    if previous is None:
+        return
+    still_missing = set(previous.sidecar.get("missing", ()))
+    for path in [*lost_databases, *(item for item in missing if item not in still_missing)]:
+        raise CaptureError(
+            f"{previous.path.name} held it, and it is missing now",
+            path=Path(application.root) / path,
+            hint=f"get it back with: tradekeep restore latest --path '{path}'",
+        )
