@@ -1,0 +1,130 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""The exchange of live data for staged data around a stop of the services: what a restore and its like have in common.
+
+Stop, exchange by rename, start, watch, confirm; on any failure until then everything goes back. After that the new
+state stands: what it replaced is kept, and the transaction committed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Generic, Optional, TypeVar
+
+from ..errors import InterruptedBySignal, NeedsPersonError, ServiceError, TradekeepError
+from ..host.services import ServiceController, Snapshot
+from ..ports import Ports
+from ..transaction.exchange import Exchange
+from ..transaction.plan import Replacement
+from ..transaction.signals import shielded
+from ..transaction.stage import Stage
+from ..transaction.stopped import forget_stop, note_stop
+
+Kept = TypeVar("Kept")
+
+
+@dataclass(frozen=True)
+class Change(Generic[Kept]):
+    """What one operation exchanges.
+
+    operation: its name in the journal; ``recover`` acts by it. in_place: how a message says that the new state stands.
+    replacements: called once the services are stopped, so with the data at rest.
+    confirm: called when the services have been up for long enough on the new state; raises to have all of it put back.
+    keep: called when the new state stands, to keep what it replaced; raises NeedsPersonError where it cannot.
+    details: JSON for the journal, for ``recover``.
+    """
+
+    operation: str
+    in_place: str
+    replacements: Callable[[], Sequence[Replacement]]
+    confirm: Callable[[], None]
+    keep: Callable[[Exchange], Kept]
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Exchanged(Generic[Kept]):
+    """What ``Change.keep`` returned, and for how many seconds the services were stopped."""
+
+    kept: Kept
+    downtime: float
+
+
+def run_exchange(
+    change: Change[Kept], *, state_dir: Path, stage: Stage, services: ServiceController, ports: Ports
+) -> Exchanged[Kept]:
+    """Carry a change out; the caller holds the lock and has filled the stage. Puts everything back on failure."""
+    snapshot = services.snapshot()
+    note_stop(state_dir, operation=change.operation, snapshot=snapshot)
+    stopped_at = ports.clock.monotonic()
+    exchange: Optional[Exchange] = None
+    try:
+        ports.step("stop")
+        services.stop(snapshot)
+        exchange = Exchange.begin(
+            state_dir,
+            operation=change.operation,
+            replacements=change.replacements(),
+            stages=stage.directories,
+            services=snapshot,
+            details=dict(change.details),
+            clock=ports.clock,
+            step=ports.step,
+        )
+        exchange.apply(ports.step)
+        ports.step("start")
+        services.start(snapshot)
+        downtime = round(ports.clock.monotonic() - stopped_at, 3)
+        services.wait_until_steady(snapshot)
+        change.confirm()
+    except BaseException as error:
+        with shielded():
+            _put_back(services, snapshot, exchange, error, ports)
+            forget_stop(state_dir)
+        raise
+    return Exchanged(_finish(change, exchange, state_dir, ports), downtime)
+
+
+def _finish(change: Change[Kept], exchange: Exchange, state_dir: Path, ports: Ports) -> Kept:
+    """The new state runs: keep the old one, and commit. Nothing is undone from here on."""
+    try:
+        forget_stop(state_dir)
+        kept = change.keep(exchange)
+    except InterruptedBySignal as error:
+        raise NeedsPersonError(
+            f"stopped by a signal; {change.in_place} and what it replaced still lies aside",
+            path=state_dir,
+            hint="run: tradekeep recover",
+        ) from error
+    try:
+        with contextlib.suppress(InterruptedBySignal), shielded():
+            # Short, and too late to stop: the signal would make a change that is complete say that it was undone.
+            exchange.commit(ports.step)
+    except TradekeepError as error:
+        raise NeedsPersonError(
+            f"{change.in_place}, but that could not be recorded: {error}",
+            path=state_dir,
+            hint="mend that, then run: tradekeep recover",
+        ) from error
+    return kept
+
+
+def _put_back(
+    services: ServiceController, snapshot: Snapshot, exchange: Optional[Exchange], error: BaseException, ports: Ports
+) -> None:
+    ports.progress.note(f"failed, putting everything back: {error}")
+    if exchange is not None:
+        services.stop(snapshot)
+        exchange.undo(ports.step)
+        exchange.clean(ports.step)
+    try:
+        services.start(snapshot)
+        services.wait_until_steady(snapshot)
+    except ServiceError as second:
+        raise ServiceError(
+            f"{error}; the data is as it was, but then: {second.message}", path=second.path, hint=second.hint
+        ) from error

@@ -1,0 +1,108 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""The stage of a restore: filled and checked beside the data, then turned into the renames that put it in place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+
+from ..application import Application, CheckLevel
+from ..archive.manifest import Entry
+from ..errors import ArchiveError
+from ..kinds import default_kind, kind_named
+from ..kinds.sqlite import SIDECAR_SUFFIXES
+from ..ports import Ports
+from ..storage.local import Backup
+from ..transaction.plan import Replacement
+from ..transaction.stage import Stage
+from .reading import Contents, unpack
+from .restore_plan import Item
+from .rights import give_rights
+
+DIRECTORY_PLACE = "directories"
+
+
+def fill_stage(
+    application: Application,
+    ports: Ports,
+    stage: Stage,
+    changes: Sequence[Item],
+    *,
+    backup: Backup,
+    contents: Contents,
+    passphrase_file: Optional[str],
+) -> None:
+    """Write the changed files into the stage, give them their rights, check each by its kind, make all durable."""
+    prefix = contents.report.stripped_prefix
+    wanted = {item.path: stage.path_for(item.path, prefix) for item in changes if item.entry is not None}
+    ports.step("stage")
+    for directory in stage.directories:
+        # One pass for each filesystem that something lies on: nearly always one.
+        here = {path for path, staged in wanted.items() if staged.startswith(f"{directory}/")}
+        if here:
+            unpack(backup, contents, f"{directory}/new", here.__contains__, ports, passphrase_file)
+    for item in changes:
+        if item.entry is None:
+            continue
+        staged = wanted[item.path]
+        give_rights(application, item.entry, staged)
+        if item.entry.type == "file":
+            check_restored(item.entry, Path(staged), ports)
+    ports.step("staged")
+    stage.sync()
+
+
+def check_restored(entry: Entry, staged: Path, ports: Ports) -> None:
+    """Judge restored content by its kind. Raises ArchiveError for a database that is not what it must be.
+
+    A malformed document or log is only noted: its bytes are what the backup holds, and the application may know better.
+    """
+    kind = entry.kind or default_kind(os.path.basename(entry.path))
+    report = kind_named(kind).check(staged, level=CheckLevel.FULL)
+    problems = list(report.problems)
+    expected = entry.facts.get("tables")
+    if expected is not None and report.facts.get("tables") != expected:
+        problems.append("rows per table differ from the manifest")
+    if problems and kind == "sqlite":
+        raise ArchiveError(problems[0], path=entry.path, hint="use another backup: tradekeep list")
+    for text in problems:
+        ports.progress.note(f"{entry.path}: {text}")
+
+
+def replacements(application: Application, changes: Sequence[Item], stage: Stage, prefix: str) -> list[Replacement]:
+    """The renames that turn the live data into the staged: removals with their companions, new directories, files."""
+    root = str(application.root)
+    wanted: list[Replacement] = []
+    named = {item.path for item in changes}
+    for item in changes:
+        live, kept = os.path.join(root, item.path), stage.kept_for(item.path)
+        wanted.append(Replacement(live, None if item.entry is None else stage.path_for(item.path, prefix), kept))
+        for suffix in SIDECAR_SUFFIXES:
+            # A stale WAL would replay over the restored database. Beside the kept one it keeps its meaning.
+            if item.path + suffix not in named and os.path.lexists(live + suffix):
+                wanted.append(Replacement(live + suffix, None, kept + suffix))
+    for path in new_directories(application, changes):
+        staged = stage.path_for(path, f"{DIRECTORY_PLACE}/{len(wanted)}")
+        os.makedirs(staged, mode=0o700)
+        give_rights(application, Entry(path, "directory", mode=0o700), staged)
+        wanted.append(Replacement(os.path.join(root, path), staged, stage.kept_for(path)))
+    return wanted
+
+
+def new_directories(application: Application, changes: Sequence[Item]) -> list[str]:
+    """Directories above the new files that are not there, parents first."""
+    missing: set[str] = set()
+    for item in changes:
+        if item.entry is None:
+            continue
+        parts = item.path.split("/")[:-1]
+        for count in range(1, len(parts) + 1):
+            path = "/".join(parts[:count])
+            live = os.path.join(str(application.root), path)
+            if not os.path.isdir(live) or os.path.islink(live):
+                missing.add(path)
+    return sorted(missing)
