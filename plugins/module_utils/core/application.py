@@ -13,6 +13,8 @@ from enum import Enum
 from pathlib import PurePosixPath
 from typing import Any, Optional
 
+from .deploy_settings import Deploy
+
 
 class Tier(str, Enum):
     """The retention tier that a backup is made for."""
@@ -152,6 +154,7 @@ class Profile:
     full_check_tiers: tuple[Tier, ...] = (Tier.WEEKLY, Tier.MONTHLY)
     maximum_row_loss_percent: float = 50.0
     """A backup fails when a table lost more than this share of its rows since the last one."""
+    deploy: Deploy = field(default_factory=Deploy)
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,14 @@ class Application:
     def config_file(self) -> PurePosixPath:
         """The configuration that the on-host command reads."""
         return self.config_dir / f"{self.name}.json"
+
+    @property
+    def checkout(self) -> PurePosixPath:
+        """Where the code lies: as the profile says, else the home that the data lies in, else the root itself."""
+        if self.profile.deploy.directory:
+            return PurePosixPath(self.profile.deploy.directory)
+        home = PurePosixPath(self.profile.home or "/")
+        return home if self.profile.home and home in self.root.parents else self.root
 
     @property
     def application_state_dir(self) -> PurePosixPath:

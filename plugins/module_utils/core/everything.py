@@ -16,6 +16,8 @@ from . import (  # noqa: F401
     command_line,
     commands,
     configuration,
+    deploy_schema,
+    deploy_settings,
     errors,
     faults,
     patterns,
@@ -39,7 +41,7 @@ from .archive import (  # noqa: F401
     tar_reader,
     tar_writer,
 )
-from .host import files, mounts, ownership, runner, services, supervisor, systemd  # noqa: F401
+from .host import account, files, mounts, ownership, runner, services, supervisor, systemd  # noqa: F401
 from .kinds import (  # noqa: F401
     appended,
     base,
@@ -63,6 +65,7 @@ from .operations import (  # noqa: F401
     prove,
     prune,
     recover,
+    release,
     restore,
     restore_elsewhere,
     restore_plan,

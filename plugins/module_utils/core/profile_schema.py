@@ -19,6 +19,7 @@ from .application import (
     Services,
     Tier,
 )
+from .deploy_schema import DEPLOY
 from .errors import ConfigurationError
 from .patterns import is_plain
 from .schema import Choice, Flag, FreeText, JsonDocument, ListOf, MapOf, Mode, Number, Table
@@ -119,6 +120,7 @@ PROFILE = Table(
         "check_level": Choice(tuple(level.value for level in CheckLevel), CheckLevel),
         "full_check_tiers": ListOf(Choice(_TIERS, Tier)),
         "maximum_row_loss_percent": Number(0, 100, whole=False),
+        "deploy": DEPLOY,
     },
     required=("name", "components"),
     build=_build_profile,

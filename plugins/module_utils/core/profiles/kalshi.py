@@ -128,4 +128,8 @@ PROFILE: dict[str, Any] = {
         {"tier": "monthly", "calendar": "*-*-01 04:00:00"},
     ],
     "retention": {"daily": 7, "weekly": 4, "monthly": 12},
+    "deploy": {
+        "preserve": ["*.log", "*.db", "*.db-wal", "*.db-shm", ".env"],
+        "requires": ["credentials/kalshi/demo/kalshi.pem", "credentials/kalshi/prod/kalshi-auth.txt"],
+    },
 }

@@ -48,4 +48,10 @@ PROFILE: dict[str, Any] = {
         {"tier": "weekly", "calendar": "Sun *-*-* 03:00:00"},
     ],
     "retention": {"daily": 7, "weekly": 4},
+    "deploy": {
+        "preserve": [
+            *("*.jsonl", "*.jsonl.gz", "*.csv", "*.log", ".env"),
+            *(f"*{kind}{part}" for kind in (".db", ".sqlite", ".sqlite3") for part in ("", "-wal", "-shm", "-journal")),
+        ],
+    },
 }
