@@ -34,7 +34,8 @@ options:
     choices: [daily, weekly, monthly, manual]
     default: manual
   name:
-    description: Added to the name of the file. A named backup is never pruned.
+    description: Added to the name of the file. A named backup is not pruned until M(tradekeep.ops.backup_release)
+      releases it.
     type: str
   encrypt:
     description: Whether to encrypt the backup. The schedule of the tier and the components decide by default.

@@ -42,7 +42,7 @@ def build_parser(*, config_dir: str, version: str) -> argparse.ArgumentParser:
     common = _common_options()
     _copy_options(common, parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_config, _tree, _list, _backup, _verify, _restore, _recover, _prune, _db):
+    for add in (_config, _tree, _list, _backup, _verify, _restore, _recover, _prune, _release, _db):
         add(commands, common)
     return parser
 
@@ -109,7 +109,9 @@ def _backup(commands: Any, common: argparse.ArgumentParser) -> None:
     backup.add_argument(
         "--tier", choices=[tier.value for tier in Tier], default=Tier.MANUAL.value, help="default: manual"
     )
-    backup.add_argument("--name", metavar="NAME", help="added to the file's name; a named backup is never pruned")
+    backup.add_argument(
+        "--name", metavar="NAME", help="added to the file's name; it is not pruned until it is released"
+    )
     backup.add_argument("--encrypt", action="store_true", default=None, help="encrypt it, whatever the tier says")
     backup.add_argument("--output", metavar="DIR", help="write it there instead of the backup directory")
     backup.add_argument(
@@ -166,6 +168,12 @@ def _db(commands: Any, common: argparse.ArgumentParser) -> None:
     check = _command(subcommands, common, "check", "check databases; nothing is written")
     check.add_argument("paths", nargs="*", metavar="PATH", help="default: every database of the application")
     check.add_argument("--full", action="store_true", help="full integrity check instead of the quick one")
+def _release(commands: Any, common: argparse.ArgumentParser) -> None:
+    release = _command(commands, common, "release", "let the retention rules decide about a named backup")
+    release.add_argument("backup", metavar="BACKUP", help="a name, a path, or latest")
+    _dry_run(release)
+
+
     check.add_argument("--foreign-keys", action="store_true", help="also look for rows whose parents are missing")
     optimize = _command(subcommands, common, "optimize", "ANALYZE and VACUUM databases")
     optimize.add_argument("paths", nargs="*", metavar="PATH", help="default: every database of the application")

@@ -17,6 +17,7 @@ from .operations.listing import list_backups
 from .operations.outcome import Outcome
 from .operations.prune import prune
 from .operations.recover import recover
+from .operations.release import release
 from .operations.restore import restore
 from .operations.tree import tree
 from .operations.verify import verify
@@ -96,6 +97,10 @@ def _prune(arguments: argparse.Namespace, application: Application, ports: Ports
     return prune(application, ports, dry_run=arguments.dry_run)
 
 
+def _release(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    return release(application, ports, reference=arguments.backup, dry_run=arguments.dry_run)
+
+
 def _db_check(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
     return check_databases(
         application,
@@ -120,6 +125,7 @@ _COMMANDS: dict[str, _Command] = {
     "restore": _restore,
     "recover": _recover,
     "prune": _prune,
+    "release": _release,
     "db check": _db_check,
     "db optimize": _db_optimize,
 }

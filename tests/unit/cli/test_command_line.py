@@ -54,6 +54,7 @@ COMMANDS = (
     "restore latest --component credentials --component state --path **/*.db --to /tmp/x --dry-run",
     "recover",
     "prune --dry-run",
+    "release before_upgrade --dry-run",
     "db check",
     "db check a.db b.db",
     "db optimize a.db",

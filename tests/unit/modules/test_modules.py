@@ -29,6 +29,7 @@ from ansible_collections.tradekeep.ops.plugins.modules import (
     archive_verify,
     backup,
     backup_info,
+    backup_release,
     configuration,
     prune,
     recover,
@@ -198,6 +199,19 @@ def test_backup_check_mode_then_backup_verify_restore(
     assert call(restore, restore.SPEC, installed)[0] is False
     assert call(prune, arguments.configured_spec(), installed, check_mode=True)[0] is False
     assert call(recover, arguments.configured_spec(), installed)[0] is False
+
+
+def test_a_named_backup_is_released_once(call: Any, installed: dict[str, Any]) -> None:
+    made = call(backup, backup.SPEC, {**installed, "name": "keep"})[1]["backup"]
+    wanted = {**installed, "backup": "keep"}
+    assert call(backup_release, backup_release.SPEC, wanted, check_mode=True)[0] is True
+    assert call(backup_info, arguments.configured_spec(), installed)[1]["backups"][0]["pinned"] is True
+    changed, record, diff = call(backup_release, backup_release.SPEC, wanted)
+    assert changed
+    assert (record["backup"], record["pinned"], record["keep"]) == (made["name"], False, True)
+    assert diff == {"before": {"pinned": True}, "after": {"pinned": False}}
+    assert call(backup_info, arguments.configured_spec(), installed)[1]["backups"][0]["pinned"] is False
+    assert call(backup_release, backup_release.SPEC, wanted)[0] is False
 
 
 def test_a_damaged_backup_fails_the_module(
