@@ -6,7 +6,7 @@ DEV := $(CACHE)/dev/bin
 RUN := $(PYTHON) tests/certify/run.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-faults test-molecule lint sanity bench venv link clean
+.PHONY: help demo test test-unit test-faults test-integration test-molecule lint sanity bench venv link clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -22,6 +22,9 @@ test-unit:  ## the engine and the doors, on every Python from 3.9 to 3.13 found 
 
 test-faults:  ## kills, full disks, bit flips, hostile archives
 	@$(RUN) faults
+
+test-integration:  ## every module by ansible-test, on this machine, without root
+	@$(RUN) integration
 
 test-molecule:  ## real systemd hosts, Debian 12 and 13 (root)
 	@$(RUN) molecule

@@ -22,8 +22,8 @@ attributes:
   diff_mode:
     support: full
   idempotent:
-    support: partial
-    details: A database that has nothing to gain is left alone.
+    support: none
+    details: Each run writes the databases anew.
   platform:
     platforms: linux
 options:

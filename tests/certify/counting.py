@@ -9,8 +9,9 @@ import re
 from dataclasses import dataclass
 
 PYTEST_SUMMARY = re.compile(r"^.*\b\d+ (?:passed|failed|errors?|skipped)\b.* in [\d.]+s\b.*$", re.MULTILINE)
-SANITY_TEST = re.compile(r"^Running sanity test ", re.MULTILINE)
-SANITY_FAILED = re.compile(r"^FATAL: The (\d+) sanity test\(s\)", re.MULTILINE)
+# Of ansible-test: what it begins with each test, and its account of those that failed.
+STARTED = re.compile(r"^Running (?:sanity test |\S+ integration test role$)", re.MULTILINE)
+BROKEN = re.compile(r"^FATAL: The (\d+) (?:sanity|integration) test\(s\)", re.MULTILINE)
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 NOT_RUN = re.compile(r"^(?:SKIPPED \[|NOT COLLECTED|WARNING: (?:Skipping|All targets skipped))", re.MULTILINE)
 
@@ -27,8 +28,8 @@ def count(log: str, *, succeeded: bool) -> Counts:
     """Count from the log; a tool that counts nothing is one test, and a failure is never counted as none."""
     log = ANSI.sub("", log)
     passed, failed = _pytest(log)
-    started = len(SANITY_TEST.findall(log))
-    broken = sum(int(number) for number in SANITY_FAILED.findall(log))
+    started = len(STARTED.findall(log))
+    broken = sum(int(number) for number in BROKEN.findall(log))
     passed, failed = passed + max(started - broken, 0), failed + broken
     if succeeded:
         return Counts(max(passed, 1), failed)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-GROUPS = ("molecule", "faults", "unit", "sanity", "lint")
+GROUPS = ("molecule", "faults", "unit", "integration", "sanity", "lint")
 
 REFERENCES = ("--validate-collection-refs=all", "--disallow-unknown-collection-refs", "--check-extra-docs-refs")
 # The importer says ERROR and ends with 0 when ansible-doc fails.
@@ -53,6 +53,13 @@ PARTS = (
         "ansible-test",
         "sanity",
         (("ansible-test", "sanity", "--venv", "--requirements", "--color", "no"),),
+        copy="installed",
+    ),
+    Part(
+        "integration",
+        "integration",
+        # No --requirements: the targets have none, and it would change the environment that every part uses.
+        (("ansible-test", "integration", "--local", "--allow-unsupported", "--continue-on-error", "--color", "no"),),
         copy="installed",
     ),
     Part(
