@@ -13,6 +13,10 @@ version_added: 0.1.0
 description:
   - Writes, enables and starts the systemd services and timers that a profile's schedules ask for, and removes
     those that it no longer asks for.
+  - Two more services put the data right after a crash in the middle of a restore. V(tradekeep-guard-APP.service) comes
+    before the services of the profile, which do not start when it fails; V(tradekeep-recover-APP.service) comes
+    after them. Both are skipped at any other start. The services require the first one through
+    V(SERVICE.requires/); no file of theirs is changed. Remove it with O(state=absent), not by hand.
 extends_documentation_fragment:
   - tradekeep.ops.common
   - tradekeep.ops.definition

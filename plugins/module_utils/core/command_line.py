@@ -76,7 +76,7 @@ def _subcommand(command: argparse.ArgumentParser, common: argparse.ArgumentParse
     return command.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True, parser_class=_Parser)
 
 
-def _dry_run(parser: argparse.ArgumentParser) -> None:
+def _dry_run(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would be done; write nothing")
 
 
@@ -154,7 +154,11 @@ def _restore(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _recover(commands: Any, common: argparse.ArgumentParser) -> None:
     recover = _command(commands, common, "recover", "finish or undo what a crash left behind")
-    _dry_run(recover)
+    how = recover.add_mutually_exclusive_group()
+    _dry_run(how)
+    how.add_argument(
+        "--boot", action="store_true", help="only make the data whole, start nothing; for tradekeep-guard-APP.service"
+    )
 
 
 def _prune(commands: Any, common: argparse.ArgumentParser) -> None:

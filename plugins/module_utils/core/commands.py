@@ -16,7 +16,7 @@ from .operations.databases import check_databases, optimize_databases
 from .operations.listing import list_backups
 from .operations.outcome import Outcome
 from .operations.prune import prune
-from .operations.recover import recover
+from .operations.recover import make_whole_at_boot, recover
 from .operations.release import release
 from .operations.restore import restore
 from .operations.tree import tree
@@ -90,6 +90,8 @@ def _restore(arguments: argparse.Namespace, application: Application, ports: Por
 
 
 def _recover(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    if arguments.boot:
+        return make_whole_at_boot(application, ports)
     return recover(application, ports, dry_run=arguments.dry_run)
 
 

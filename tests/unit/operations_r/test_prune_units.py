@@ -17,6 +17,8 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.application imp
     Profile,
     Retention,
     Schedule,
+    ServiceManager,
+    Services,
     Tier,
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import ConfigurationError, ExitStatus
@@ -56,8 +58,10 @@ class Systemd:
 
     def run(self, argv, **_options):
         self.calls.append(list(argv))
-        if argv[:2] == ["systemctl", "enable"]:
+        if argv[:2] == ["systemctl", "reenable"]:
             self.enabled |= set(argv[2:])
+        if argv[:2] == ["systemctl", "disable"]:
+            self.enabled -= set(argv[2:])
         text = ""
         if argv[:2] == ["systemctl", "show"]:
             text = "\n".join(
@@ -84,6 +88,13 @@ def application(tmp_path):
 
 def ports(moment=NOW, runner=None):
     return Ports(runner=runner or Systemd(), clock=FixedClock(moment), progress=NoProgress())
+
+
+def with_services(application, *services):
+    return replace(application, profile=replace(application.profile, services=services))
+
+
+SYSTEMD = Services(ServiceManager.SYSTEMD, ("bot.timer", "bot.service", "dashboard", "bot@1.service"))
 
 
 def fill(application, days):
@@ -175,7 +186,8 @@ def test_a_calendar_cannot_smuggle_lines(application, calendar):
         render_units(replace(application, profile=profile))
 
 
-def test_units_are_hardened_and_valid(application, tmp_path):
+@pytest.mark.parametrize("services", [(SYSTEMD,), (SYSTEMD, Services(ServiceManager.SUPERVISOR, ("all",)))])
+def test_units_are_hardened_and_valid(application, tmp_path, services):
     assert shutil.which("systemd-analyze"), "install the Debian package systemd"
     Path(application.bin_dir).mkdir()
     command = Path(application.bin_dir) / "tradekeep"
@@ -184,7 +196,7 @@ def test_units_are_hardened_and_valid(application, tmp_path):
     directory = tmp_path / "units"
     directory.mkdir()
     usual = replace(
-        application,
+        with_services(application, *services),
         root=PurePosixPath("/opt/bot"),
         backup_dir=PurePosixPath("/opt/backups"),
         state_dir=PurePosixPath("/var/lib/tradekeep"),
@@ -193,8 +205,9 @@ def test_units_are_hardened_and_valid(application, tmp_path):
     for name, text in render_units(usual).items():
         (directory / name).write_text(text)
     for path in sorted(directory.glob("*.service")):
+        threshold = 25 if "AF_INET" in path.read_text() else 20
         done = subprocess.run(
-            ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(path)],
+            ["systemd-analyze", "security", "--offline=true", f"--threshold={threshold}", str(path)],
             capture_output=True,
             text=True,
         )
@@ -202,6 +215,84 @@ def test_units_are_hardened_and_valid(application, tmp_path):
     paths = [str(path) for path in sorted(directory.iterdir()) if "@" not in path.name]
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", *paths], capture_output=True, text=True)
     assert not [line for line in done.stderr.splitlines() if "tradekeep" in line], done.stderr
+
+
+def lines_of(units, name, key):
+    return [line.partition("=")[2] for line in units[name].splitlines() if line.startswith(f"{key}=")]
+
+
+def test_hazard_c1_the_bot_does_not_start_at_boot_on_an_unfinished_restore(application):
+    units = render_units(with_services(application, SYSTEMD))
+    services = "bot.service dashboard.service bot@1.service"
+    guard, recovery = "tradekeep-guard-bot.service", "tradekeep-recover-bot.service"
+    assert lines_of(units, guard, "Before") == [services]
+    assert lines_of(units, guard, "RequiredBy") == [services]
+    assert lines_of(units, guard, "ExecStart")[0].endswith("recover --boot")
+    assert lines_of(units, recovery, "After") == [f"{guard} {services}"]
+    assert lines_of(units, recovery, "WantedBy") == ["multi-user.target"]
+    assert lines_of(units, recovery, "ExecStart")[0].endswith("recover")
+    assert lines_of(units, "tradekeep-backup-bot-daily.service", "After") == [recovery]
+
+
+def test_recovery_is_skipped_while_nothing_is_pending(application):
+    units = render_units(with_services(application, SYSTEMD))
+    state = application.application_state_dir
+    journal, stopped = f"{state}/transaction/journal.jsonl", f"{state}/stopped.json"
+    assert lines_of(units, "tradekeep-guard-bot.service", "ConditionPathExists") == [journal]
+    assert lines_of(units, "tradekeep-recover-bot.service", "ConditionPathExists") == [f"|{journal}", f"|{stopped}"]
+    # Skipped starts count too: a bot in a restart loop must not use up the guard's.
+    assert lines_of(units, "tradekeep-guard-bot.service", "StartLimitIntervalSec") == ["0"]
+    # A server of backups that is away is no reason to keep the bot down.
+    assert str(application.backup_dir) not in lines_of(units, "tradekeep-guard-bot.service", "RequiresMountsFor")[0]
+
+
+@pytest.mark.parametrize(
+    ("config", "guarded"), [(None, ["supervisor.service"]), ("/etc/supervisord.conf", ["supervisor.service"])]
+)
+def test_programs_of_supervisor_are_held_back_with_it(application, config, guarded):
+    services = Services(ServiceManager.SUPERVISOR, ("all",), supervisor_config=config)
+    units = render_units(with_services(application, services))
+    assert lines_of(units, "tradekeep-guard-bot.service", "RequiredBy") == guarded
+    assert lines_of(units, "tradekeep-recover-bot.service", "IPAddressAllow") == ["localhost"]
+    assert lines_of(units, "tradekeep-backup-bot-daily.service", "PrivateNetwork") == ["yes"]
+
+
+def test_a_supervisor_of_its_own_is_held_back_with_the_unit_that_runs_it(application):
+    programs = Services(ServiceManager.SUPERVISOR, ("all",), supervisor_config="/opt/bot/supervisord.conf")
+    units = render_units(with_services(application, programs, SYSTEMD))
+    assert "supervisor.service" not in lines_of(units, "tradekeep-guard-bot.service", "RequiredBy")[0]
+    assert "tradekeep-guard-bot.service" not in render_units(with_services(application, programs))
+
+
+def test_recovery_follows_the_services_and_never_stops_the_bot(application, tmp_path):
+    directory = tmp_path / "units"
+    directory.mkdir()
+    systemd, guard = Systemd(), "tradekeep-guard-bot.service"
+    door = {"unit_dir": str(directory)}
+    install_units(with_services(application, SYSTEMD), ports(runner=systemd), **door)
+    assert {guard, "tradekeep-recover-bot.service"} <= systemd.enabled
+    assert not install_units(with_services(application, SYSTEMD), ports(runner=systemd), **door).changed
+    fewer = replace(SYSTEMD, units=("bot.service",))
+    changed = install_units(with_services(application, fewer), ports(runner=systemd), **door)
+    assert changed.record["enabled"] == [guard, "tradekeep-recover-bot.service"]
+    install_units(application, ports(runner=systemd), **door)
+    assert guard not in systemd.enabled and not (directory / guard).exists()
+    install_units(with_services(application, SYSTEMD), ports(runner=systemd), **door)
+    present = []
+    disable = systemd.run
+
+    def run(argv, **options):
+        if argv[:2] == ["systemctl", "disable"]:
+            present.append((directory / guard).exists())
+        return disable(argv, **options)
+
+    systemd.run = run
+    install_units(with_services(application, SYSTEMD), ports(runner=systemd), present=False, **door)
+    # Disabled while the file is still there: a bot that requires a unit without a file cannot start.
+    assert present == [True, True] and systemd.enabled == set()
+    for call in systemd.calls:
+        # The bot requires the guard: systemd would stop it together with the guard.
+        assert not {"stop", "restart", "--now"} & set(call) or guard not in call
 
 
 def test_install_change_remove(application, tmp_path):

@@ -8,16 +8,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..application import Application
+from ..errors import LockBusyError
 from ..ports import Ports
 from ..storage.local import LocalCatalog
 from ..transaction.exchange import Exchange
 from ..transaction.lock import application_lock
-from ..transaction.recovery import plan_recovery, recover_transaction
+from ..transaction.recovery import Recovery, is_whole, make_whole, plan_recovery, recover_transaction
 from .leftovers import sweep_state
 from .outcome import Outcome
 from .restore import note_restored
 from .safety import make_safety_backup
 
+_BOOT_WAIT_SECONDS = 600.0
 IN_WORDS = {
     "old": "the data is as it was before the operation that was cut off",
     "new": "the operation that was cut off is complete: the data is the new one",
@@ -54,6 +56,29 @@ def recover(application: Application, ports: Ports, *, dry_run: bool = False) ->
         changed=bool(actions),
         record={"data": recovery.data, "actions": actions, "transaction": recovery.transaction},
         lines=(*actions, IN_WORDS[recovery.data]),
+    )
+
+
+def make_whole_at_boot(application: Application, ports: Ports) -> Outcome:
+    """Before the services start: make the data whole, start nothing, leave the end of the transaction to ``recover``.
+
+    A restore that is at work is let finish. It may itself be what starts the services, once the data is whole.
+    """
+    state_dir = Path(application.application_state_dir)
+    deadline = ports.clock.monotonic() + _BOOT_WAIT_SECONDS
+    recovery = Recovery("untouched")
+    while not is_whole(state_dir):
+        try:
+            with application_lock(state_dir, operation="recover", clock=ports.clock):
+                recovery = make_whole(state_dir, runner=ports.runner, clock=ports.clock, step=ports.step)
+        except LockBusyError:
+            if ports.clock.monotonic() >= deadline:
+                raise
+            ports.clock.sleep(0.5)
+    return Outcome(
+        changed=recovery.changed,
+        record={"data": recovery.data, "actions": list(recovery.actions), "transaction": recovery.transaction},
+        lines=(*recovery.actions, "the data is whole; services may start"),
     )
 
 

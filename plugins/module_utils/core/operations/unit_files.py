@@ -5,6 +5,11 @@
 
 A backup's unit runs as root, because it reads files of the bot that only their owner may read. What root may do is
 cut down to that: see ``_CAPABILITIES``.
+
+After a crash in the middle of a restore two units put things right when the machine starts. ``tradekeep-guard-APP``
+comes before the bot's services, makes the data whole and, when it cannot, keeps them from starting on half of it;
+``tradekeep-recover-APP`` comes after them, sees that they stay up, and ends the transaction. Two, because what comes
+before a service cannot start that service: each would wait for the other. Without a transaction both are skipped.
 """
 
 from __future__ import annotations
@@ -12,9 +17,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
+from typing import Optional
 
-from ..application import Application, Schedule
+from ..application import Application, Schedule, ServiceManager
 from ..errors import ConfigurationError
+from ..transaction.exchange import JOURNAL_PATH
+from ..transaction.stopped import STOPPED_PATH
 
 HEADER = "# Managed by tradekeep for application {name}; changes will be overwritten"
 _APPLICATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -27,6 +35,13 @@ _TEMPORARY = tuple(PurePosixPath(path) for path in ("/tmp", "/var/tmp"))  # noqa
 # DAC_OVERRIDE: read every file of the bot, and write the -shm of a live WAL database (reading one needs that).
 # CHOWN: SQLite gives a -wal or -shm that it creates as root to the database's owner; else the bot is locked out.
 _CAPABILITIES = "CAP_DAC_OVERRIDE CAP_CHOWN"
+# FOWNER: move the bot's files where the filesystem cannot exchange two names and links them instead.
+_CAPABILITIES_TO_MOVE = f"{_CAPABILITIES} CAP_FOWNER"
+
+_LOW_PRIORITY = "Nice=10\nCPUWeight=20\nIOWeight=20\nIOSchedulingClass=idle\n"
+_SUFFIXES = (".service", ".target", ".socket", ".timer", ".path", ".mount", ".scope", ".slice", ".swap", ".automount")
+_TRIGGERS = (".timer", ".socket", ".path")
+_SUPERVISOR = "supervisor.service"
 
 _HARDENED = """\
 NoNewPrivileges=yes
@@ -36,8 +51,7 @@ ProtectHome={home}
 PrivateTmp={private_tmp}
 PrivateDevices=yes
 DevicePolicy=closed
-PrivateNetwork=yes
-IPAddressDeny=any
+{network}IPAddressDeny=any
 ProtectClock=yes
 ProtectControlGroups=yes
 ProtectHostname=yes
@@ -49,7 +63,7 @@ ProcSubset=pid
 LockPersonality=yes
 MemoryDenyWriteExecute=yes
 RemoveIPC=yes
-RestrictAddressFamilies=AF_UNIX
+RestrictAddressFamilies=AF_UNIX{families}
 RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
@@ -62,21 +76,90 @@ SystemCallFilter=~@privileged
 
 
 def render_units(application: Application) -> dict[str, str]:
-    """Every unit that the application's profile asks for, by file name; empty without schedules."""
+    """Every unit that the application needs, by file name: recovery always, the rest as its schedules ask for."""
     name = application.name
     if not _APPLICATION.fullmatch(name):
         raise ConfigurationError(f"{name!r} cannot be part of a unit's name", path="tradekeep_app")
-    units: dict[str, str] = {}
+    units: dict[str, str] = dict(_recovery(application))
     for stem, schedule in _named_schedules(application):
         commands = [f"backup --tier {schedule.tier.value}", "prune"]
-        units[f"{stem}.service"] = _service(application, f"Backup of {name} ({schedule.tier.value})", commands)
+        units[f"{stem}.service"] = _job(application, f"Backup of {name} ({schedule.tier.value})", commands)
         units[f"{stem}.timer"] = _timer(application, stem, schedule.calendar, schedule.jitter_seconds)
-    if units:
+    if application.profile.schedules:
         verify = f"tradekeep-verify-{name}"
-        units[f"{verify}.service"] = _service(application, f"Deep verification of {name}", ["verify all --deep"])
+        units[f"{verify}.service"] = _job(application, f"Deep verification of {name}", ["verify all --deep"])
         units[f"{verify}.timer"] = _timer(application, verify, _VERIFY_CALENDAR, _VERIFY_JITTER)
-        units[f"tradekeep-failure-{name}@.service"] = _failure(application)
+    units[f"tradekeep-failure-{name}@.service"] = _failure(application)
     return units
+
+
+def guarded_units(application: Application) -> tuple[str, ...]:
+    """The systemd units that must not start on data of an unfinished transaction.
+
+    A timer or socket may run: what it triggers is held back. It cannot be ordered after us either, because systemd
+    starts those before it starts services. Programs of the system's supervisor are held back with supervisor as a whole; a
+    supervisor with a configuration elsewhere is run by a unit that the profile names.
+    """
+    found: list[str] = []
+    for services in application.profile.services:
+        if services.manager is ServiceManager.SYSTEMD:
+            found.extend(_held_back(unit) for unit in services.units if "*" not in unit)
+        elif services.manager is ServiceManager.SUPERVISOR and _of_the_system(services.supervisor_config):
+            found.append(_SUPERVISOR)
+    return tuple(dict.fromkeys(found))
+
+
+def _of_the_system(supervisor_config: Optional[str]) -> bool:
+    return supervisor_config is None or supervisor_config.startswith("/etc/")
+
+
+def _held_back(unit: str) -> str:
+    stem, dot, suffix = unit.rpartition(".")
+    if f".{suffix}" in _TRIGGERS:
+        return f"{stem}.service"
+    return unit if dot and f".{suffix}" in _SUFFIXES else f"{unit}.service"
+
+
+def _recovery(application: Application) -> Iterable[tuple[str, str]]:
+    name, services = application.name, guarded_units(application)
+    journal = _condition(application, JOURNAL_PATH)
+    if services:
+        yield (
+            f"tradekeep-guard-{name}.service",
+            _service(
+                application,
+                f"Data of {name} made whole before its services start",
+                ["recover --boot"],
+                # Also a start that is skipped counts against the limit, and the bot may be restarted often.
+                unit=f"ConditionPathExists={journal}\nBefore={' '.join(services)}\nStartLimitIntervalSec=0\n",
+                # The directory of the backups may lie on a server that is away: no reason to keep the bot down.
+                mounts=[application.state_dir, application.root],
+                service="TimeoutStartSec=1h\n",
+                install=f"RequiredBy={' '.join(services)}\n",
+                moves=True,
+            ),
+        )
+    conditions = [journal, _condition(application, STOPPED_PATH)]
+    yield (
+        f"tradekeep-recover-{name}.service",
+        _service(
+            application,
+            f"Recovery of {name} after a crash",
+            ["recover"],
+            unit="".join(f"ConditionPathExists=|{path}\n" for path in conditions)
+            + (f"After=tradekeep-guard-{name}.service {' '.join(services)}\n" if services else ""),
+            service="TimeoutStartSec=12h\n",
+            install="WantedBy=multi-user.target\n",
+            moves=True,
+        ),
+    )
+
+
+def _condition(application: Application, path: str) -> str:
+    """A path of the state directory for a condition, which takes the line as it is."""
+    text = str(application.application_state_dir / path)
+    _argument(PurePosixPath(text))
+    return text.replace("%", "%%")
 
 
 def _named_schedules(application: Application) -> Iterable[tuple[str, Schedule]]:
@@ -93,27 +176,64 @@ def _head(application: Application, description: str) -> str:
     return f"{HEADER.format(name=application.name)}\n[Unit]\nDescription=tradekeep: {description}\n"
 
 
-def _service(application: Application, description: str, commands: Sequence[str]) -> str:
-    """A oneshot: each command runs only after the one before it succeeded."""
+def _job(application: Application, description: str, commands: Sequence[str]) -> str:
+    """What a timer starts: out of the bot's way, and not before a crash is dealt with."""
+    return _service(
+        application,
+        description,
+        commands,
+        unit=f"After=tradekeep-recover-{application.name}.service\n",
+        service=f"TimeoutStartSec=12h\n{_LOW_PRIORITY}",
+    )
+
+
+def _service(
+    application: Application,
+    description: str,
+    commands: Sequence[str],
+    *,
+    unit: str,
+    service: str,
+    mounts: Sequence[PurePosixPath] = (),
+    install: str = "",
+    moves: bool = False,
+) -> str:
+    """A oneshot: each command runs only after the one before it succeeded.
+
+    unit, service, install: more lines of those sections. mounts: what must be mounted (default: all places). moves:
+    whether it stops and starts services and moves the bot's files.
+    """
     tradekeep = f"{_argument(application.bin_dir / 'tradekeep')} --config {_argument(application.config_file)}"
     starts = "".join(f"ExecStart={tradekeep} --no-progress {command}\n" for command in commands)
-    writable = [application.backup_dir, application.state_dir, application.root]
-    if _uses_keyring(application):
-        writable.append(PurePosixPath("/root/.gnupg"))
+    places = [application.backup_dir, application.state_dir, application.root]
+    writable = [*places, PurePosixPath("/root/.gnupg")] if _uses_keyring(application) else places
     paths = " ".join(_argument(path, optional=True) for path in writable)
     return (
         _head(application, description)
         + f"OnFailure=tradekeep-failure-{application.name}@%n.service\n"
-        + f"RequiresMountsFor={' '.join(_argument(path) for path in writable[:3])}\n"
-        + f"\n[Service]\nType=oneshot\nUser=root\n{starts}"
-        + "TimeoutStartSec=12h\nNice=10\nCPUWeight=20\nIOWeight=20\nIOSchedulingClass=idle\n"
+        + f"RequiresMountsFor={' '.join(_argument(path) for path in mounts or places)}\n{unit}"
+        + f"\n[Service]\nType=oneshot\nUser=root\n{starts}{service}"
         + f"ReadWritePaths={paths}\n"
-        + _HARDENED.format(
-            capabilities=_CAPABILITIES,
+        + _hardened(
+            capabilities=_CAPABILITIES_TO_MOVE if moves else _CAPABILITIES,
             home=_protect_home(application),
             private_tmp="no" if _any_beneath(_paths_used(application), _TEMPORARY) else "yes",
             more_calls="SystemCallFilter=@chown\n",
+            loopback=moves and _uses_supervisor(application),
         )
+        + (f"\n[Install]\n{install}" if install else "")
+    )
+
+
+def _hardened(*, capabilities: str, home: str, private_tmp: str, more_calls: str, loopback: bool = False) -> str:
+    """loopback: supervisord may listen on a port of this machine."""
+    return _HARDENED.format(
+        capabilities=capabilities,
+        home=home,
+        private_tmp=private_tmp,
+        more_calls=more_calls,
+        network="IPAddressAllow=localhost\n" if loopback else "PrivateNetwork=yes\n",
+        families=" AF_INET AF_INET6" if loopback else "",
     )
 
 
@@ -139,7 +259,7 @@ def _failure(application: Application) -> str:
         + f'ExecStart=/usr/bin/logger --priority daemon.err --tag tradekeep "{text}"\n'
         + 'ExecStart=/bin/date --utc "+%%Y-%%m-%%dT%%H:%%M:%%SZ %i failed"\n'
         + f"StandardOutput=append:{record}\n"
-        + _HARDENED.format(capabilities="", home="yes", private_tmp="yes", more_calls="SystemCallFilter=~@resources\n")
+        + _hardened(capabilities="", home="yes", private_tmp="yes", more_calls="SystemCallFilter=~@resources\n")
     )
 
 
@@ -164,6 +284,10 @@ def _paths_used(application: Application) -> list[PurePosixPath]:
 def _uses_keyring(application: Application) -> bool:
     """Whether recipients are fingerprints, to be found in root's own keyring."""
     return any(not item.startswith("/") for item in application.encryption.recipients)
+
+
+def _uses_supervisor(application: Application) -> bool:
+    return any(item.manager is ServiceManager.SUPERVISOR for item in application.profile.services)
 
 
 def _protect_home(application: Application) -> str:

@@ -19,6 +19,7 @@ from .outcome import Outcome
 from .unit_files import HEADER, render_units
 
 __all__ = ["install_units", "render_units"]
+_INSTALL = "\n[Install]\n"
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class UnitsPlan:
     write: Mapping[str, str]
     remove: tuple[str, ...]
     enable: tuple[str, ...]
+    disable: tuple[str, ...]
     reload: bool
     before: Mapping[str, str]
     after: Mapping[str, str]
@@ -73,11 +75,12 @@ def _plan(application: Application, ports: Ports, directory: Path, wanted: Mappi
     remove = tuple(sorted(set(installed) - set(wanted)))
     present = [name for name in wanted if name in installed]
     states = _states(ports, present)
-    timers = [name for name in sorted(wanted) if name.endswith(".timer")]
+    enabled = [name for name in sorted(wanted) if _INSTALL in wanted[name]]
     return UnitsPlan(
         write=write,
         remove=remove,
-        enable=tuple(name for name in timers if name in write or not _runs(states.get(name, {}))),
+        enable=tuple(name for name in enabled if name in write or not _is_set_up(name, states.get(name, {}))),
+        disable=tuple(name for name in remove if _INSTALL in installed[name]),
         reload=any(states.get(name, {}).get("NeedDaemonReload") == "yes" for name in present),
         before={name: _digest(text) for name, text in sorted(installed.items())},
         after={name: _digest(text) for name, text in sorted(wanted.items())},
@@ -131,16 +134,28 @@ def _states(ports: Ports, names: Sequence[str]) -> dict[str, dict[str, str]]:
     return states
 
 
-def _runs(state: Mapping[str, str]) -> bool:
-    return state.get("UnitFileState") == "enabled" and state.get("ActiveState") == "active"
+def _is_set_up(name: str, state: Mapping[str, str]) -> bool:
+    if state.get("UnitFileState") != "enabled":
+        return False
+    return not _is_timer(name) or state.get("ActiveState") == "active"
+
+
+def _is_timer(name: str) -> bool:
+    return name.endswith(".timer")
 
 
 def _apply(ports: Ports, directory: Path, plan: UnitsPlan) -> None:
-    """Timers that go are stopped while systemd still knows them; those that change are restarted to be planned anew."""
+    """Timers that go are stopped while systemd still knows them; those that change are restarted to be planned anew.
+
+    A service is never stopped: the bot requires the guard, and systemd would stop it too. That it is disabled before
+    its file goes matters as much: a bot that requires what does not exist cannot start.
+    """
     systemctl = ports.runner.run
-    gone = [name for name in plan.remove if name.endswith(".timer")]
-    if gone:
-        systemctl(["systemctl", "disable", "--now", *gone])
+    timers, services = _by_type(plan.disable)
+    if timers:
+        systemctl(["systemctl", "disable", "--now", *timers])
+    if services:
+        systemctl(["systemctl", "disable", *services])
     with os_errors(directory):
         for name, text in plan.write.items():
             ports.step(f"write {name}")
@@ -151,15 +166,23 @@ def _apply(ports: Ports, directory: Path, plan: UnitsPlan) -> None:
         fsync_directory(directory)
     systemctl(["systemctl", "daemon-reload"])
     if plan.enable:
-        systemctl(["systemctl", "enable", *plan.enable])
-        systemctl(["systemctl", "restart", *plan.enable])
+        # "reenable" also takes back what an earlier [Install] section asked for.
+        systemctl(["systemctl", "reenable", *plan.enable])
+        timers, _others = _by_type(plan.enable)
+        if timers:
+            systemctl(["systemctl", "restart", *timers])
+
+
+def _by_type(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The timers, and the others."""
+    return [name for name in names if _is_timer(name)], [name for name in names if not _is_timer(name)]
 
 
 def _outcome(plan: UnitsPlan, wanted: Mapping[str, str], dry_run: bool) -> Outcome:
     would = "would " if dry_run else ""
     lines = [f"{would}write {name}" for name in sorted(plan.write)]
     lines += [f"{would}remove {name}" for name in plan.remove]
-    lines += [f"{would}enable and start {name}" for name in plan.enable]
+    lines += [f"{would}enable {'and start ' if _is_timer(name) else ''}{name}" for name in plan.enable]
     return Outcome(
         changed=plan.changed,
         record={

@@ -32,6 +32,8 @@ Snapshot = list[dict[str, Any]]
 _DIRECTORY = "transaction"
 _JOURNAL = "journal.jsonl"
 _PLAN = "plan.jsonl"
+JOURNAL_PATH = f"{_DIRECTORY}/{_JOURNAL}"
+"""Beneath the state directory; there from the beginning of a transaction to its end."""
 
 
 class State(str, Enum):

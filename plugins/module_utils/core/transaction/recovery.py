@@ -45,6 +45,31 @@ def plan_recovery(state_dir: Path) -> tuple[str, ...]:
     return tuple(plan)
 
 
+def is_whole(state_dir: Path) -> bool:
+    """Whether the data is wholly the old or wholly the new, so that services may run on it; reads only."""
+    found = pending(state_dir)
+    return found is None or found.state in (State.EXCHANGED, State.COMMITTED, State.UNDONE)
+
+
+def make_whole(state_dir: Path, *, runner: Runner, clock: Clock, step: Step = no_fault_point) -> Recovery:
+    """Before services start: bring the data to a whole state, and leave the rest to ``recover_transaction``.
+
+    A new state that is wholly in place stays: services may have run on it already, and whether they do can only be
+    seen once they are started. The caller holds the lock.
+    """
+    exchange = Exchange.resume(state_dir)
+    if exchange is None:
+        return Recovery("untouched")
+    record = exchange.pending.as_dict()
+    if is_whole(state_dir):
+        return Recovery("old" if exchange.state is State.UNDONE else "new", transaction=record)
+    step("stop")
+    ServiceController((), runner, clock).stop(exchange.pending.services)
+    with shielded():
+        exchange.undo(step)
+    return Recovery("old", ("put the old state back",), record)
+
+
 def recover_transaction(
     state_dir: Path,
     *,

@@ -14,7 +14,8 @@ from ..errors import NeedsPersonError
 from ..host.files import atomic_write, make_private_directory, os_errors
 from ..host.services import Snapshot
 
-_NAME = "stopped.json"
+STOPPED_PATH = "stopped.json"
+"""Beneath the state directory; there while services are stopped that are to run again."""
 
 
 def note_stop(state_dir: Path, *, operation: str, snapshot: Snapshot) -> None:
@@ -22,12 +23,12 @@ def note_stop(state_dir: Path, *, operation: str, snapshot: Snapshot) -> None:
     make_private_directory(state_dir)
     if read_stop(state_dir) is None and any(entry["running"] for entry in snapshot):
         text = json.dumps({"operation": operation, "services": snapshot})
-        atomic_write(Path(state_dir) / _NAME, text.encode("ascii"))
+        atomic_write(Path(state_dir) / STOPPED_PATH, text.encode("ascii"))
 
 
 def read_stop(state_dir: Path) -> Optional[Snapshot]:
     """What was stopped and never noted as started again."""
-    path = Path(state_dir) / _NAME
+    path = Path(state_dir) / STOPPED_PATH
     try:
         record: dict[str, Any] = json.loads(path.read_bytes())
         services: Snapshot = record["services"]
@@ -42,6 +43,6 @@ def read_stop(state_dir: Path) -> Optional[Snapshot]:
 
 def forget_stop(state_dir: Path) -> None:
     """The services run again."""
-    path = Path(state_dir) / _NAME
+    path = Path(state_dir) / STOPPED_PATH
     with os_errors(path), contextlib.suppress(FileNotFoundError):
         path.unlink()
