@@ -258,12 +258,73 @@ def test_a_directory_that_is_somebody_elses_symlink_is_refused(catalog, tmp_path
         LocalCatalog(catalog.application, FixedClock(), directory=link).check_directory()
 
 
-@pytest.mark.parametrize("text", ["{", '{"version": 2, "backups": {}}', '{"version": 1}'])
-def test_a_damaged_or_newer_catalog_is_said(catalog, text):
+def test_a_newer_catalog_is_left_alone(catalog):
     catalog.records.path.parent.mkdir(parents=True)
-    catalog.records.path.write_text(text)
-    with pytest.raises(ConfigurationError):
+    catalog.records.path.write_text('{"version": 2, "backups": {}}')
+    with pytest.raises(ConfigurationError, match="newer"):
         catalog.list()
+
+
+DAMAGED = [
+    b"",
+    b"{",
+    b'{"version": 1, "backups": {"a',
+    b"\xff\xfe",
+    b"[" * 100_000,
+    b"[]",
+    b'{"version": 1}',
+    b'{"version": "2", "backups": {}}',
+    b'{"version": 1, "backups": []}',
+    b'{"version": 1, "backups": {"a": 5}}',
+    b'{"version": 1, "backups": {"a": {"ok": "yes"}}}',
+    b'{"version": 1, "backups": {"a": {"verified_at": 5}}}',
+    b'{"version": 1, "backups": {"a": {"problems": "x"}}}',
+    b'{"version": 1, "backups": {}, "last_prune": 5}',
+]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_catalog_stops_nothing_and_is_kept_aside(catalog, content):
+    publish(catalog)
+    path = catalog.records.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    notes = []
+    again = LocalCatalog(catalog.application, FixedClock(), note=notes.append)
+    (found,) = again.list()
+    assert found.good
+    assert path.read_bytes() == content, "reading writes nothing"
+    again.record_verified(found, "entries", NOON, True)
+    assert len(notes) == 1
+    assert "damaged" in notes[0]
+    assert "verify all" in notes[0]
+    (aside,) = path.parent.glob("catalog.json.*")
+    assert aside.name == "catalog.json.damaged-20260301T120000Z"
+    assert aside.read_bytes() == content
+    assert again.records.entry(found.name)["ok"] is True
+    assert again.records.lost == NOON
+
+
+def test_a_catalog_that_is_no_file_is_kept_aside_too(catalog):
+    catalog.records.path.mkdir(parents=True)
+    made = publish(catalog)
+    catalog.record_verified(made, "entries", NOON, True)
+    assert catalog.records.path.is_file()
+    (aside,) = catalog.records.path.parent.glob("catalog.json.damaged-*")
+    assert aside.is_dir()
+
+
+def test_backups_are_unproven_until_they_are_verified_after_the_loss(catalog):
+    earlier = publish(catalog, NOON - timedelta(days=2))
+    later = publish(catalog, NOON - timedelta(days=1))
+    assert catalog.unproven() == ()
+    catalog.records.path.parent.mkdir(parents=True, exist_ok=True)
+    catalog.records.path.write_text("{")
+    assert {item.name for item in catalog.unproven()} == {earlier.name, later.name}
+    catalog.record_verified(later, "entries", NOON, True)
+    assert [item.name for item in catalog.unproven()] == [earlier.name]
+    catalog.record_verified(earlier, "entries", NOON, False, ["damaged"])
+    assert catalog.unproven() == ()
 
 
 def test_filesystem_without_hard_links(catalog, monkeypatch):

@@ -105,7 +105,7 @@ def make_backup(
     scan_again: gives the things to capture; called once for each attempt. Nothing is left behind on failure.
     """
     make_private_directory(plan.directory)
-    catalog = LocalCatalog(application, ports.clock, directory=plan.directory)
+    catalog = LocalCatalog(application, ports.clock, directory=plan.directory, note=ports.progress.note)
     catalog.sweep_leftovers()
     sweep_state(application)
     check_space(plan)

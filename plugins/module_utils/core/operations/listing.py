@@ -17,7 +17,7 @@ from .text import table
 def list_backups(application: Application, ports: Ports) -> Outcome:
     """Every backup, newest first, with what is known of it. Read-only, and no finding: ``verify`` judges."""
     now = ports.clock.now()
-    backups = LocalCatalog(application, ports.clock).list()
+    backups = LocalCatalog(application, ports.clock, note=ports.progress.note).list()
     rows = [_row(item, now) for item in backups]
     lines = table(["backup", "size", "age", "tier", "gpg", "verified"], rows) if rows else ["no backups yet"]
     lines += [f"{item.name}: {item.problem}" for item in backups if item.problem]

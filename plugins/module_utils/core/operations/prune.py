@@ -27,7 +27,7 @@ def prune(application: Application, ports: Ports, *, dry_run: bool) -> Outcome:
 
     dry_run: only explain; takes no lock and writes nothing.
     """
-    catalog = LocalCatalog(application, ports.clock)
+    catalog = LocalCatalog(application, ports.clock, note=ports.progress.note)
     if dry_run:
         return _prune(application, ports, catalog, dry_run=True)
     with application_lock(
@@ -44,13 +44,13 @@ def prune(application: Application, ports: Ports, *, dry_run: bool) -> Outcome:
 def _prune(application: Application, ports: Ports, catalog: LocalCatalog, *, dry_run: bool) -> Outcome:
     now = ports.clock.now()
     decisions = decide(catalog.list(), application.profile.retention, now)
-    refusal = refuse(decisions, now, parse_iso(catalog.records.read().get("last_prune")))
+    refusal = refuse(decisions, now, parse_iso(catalog.records.read().get("last_prune"))) or _doubt(catalog)
     doomed = [item for item in decisions if not item.keep]
     if refusal is None and not dry_run:
         _remove(ports, catalog, doomed)
         if doomed:
             catalog.refresh_latest()
-        catalog.records.set("last_prune", iso(now))
+        catalog.records.set(last_prune=iso(now), lost=None)
     return _outcome(decisions, doomed if refusal is None else [], refusal, dry_run)
 
 
@@ -68,6 +68,14 @@ def refuse(decisions: Sequence[Decision], now: datetime, last_prune: Optional[da
     if not any(item.keep and item.backup.good for item in decisions):
         return "no good backup would be left"
     return None
+
+
+def _doubt(catalog: LocalCatalog) -> Optional[str]:
+    """A backup that was known to be bad may pass for good when the results of verifications were lost."""
+    unproven = catalog.unproven()
+    if not unproven:
+        return None
+    return f"what verifications found was lost: run 'tradekeep verify all' first ({len(unproven)} backups to look at)"
 
 
 def _remove(ports: Ports, catalog: LocalCatalog, doomed: Sequence[Decision]) -> None:

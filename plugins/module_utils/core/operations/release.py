@@ -35,7 +35,7 @@ def release(application: Application, ports: Ports, *, reference: str, dry_run: 
 
 
 def _release(application: Application, ports: Ports, reference: str, *, dry_run: bool) -> Outcome:
-    catalog = LocalCatalog(application, ports.clock)
+    catalog = LocalCatalog(application, ports.clock, note=ports.progress.note)
     backup = catalog.find(reference)
     if backup.path.parent != Path(application.backup_dir):
         raise UsageError("is not in the backup directory, where alone backups are pruned", path=backup.path)

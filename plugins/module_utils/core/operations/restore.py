@@ -84,7 +84,7 @@ def restore(
     Restoring what is there already stops nothing and changes nothing.
     """
     selection = check_selection(application, components, paths)
-    backup = LocalCatalog(application, ports.clock).find(reference)
+    backup = LocalCatalog(application, ports.clock, note=ports.progress.note).find(reference)
     secret = passphrase_for(application, passphrase_file)
     if to is not None:
         return restore_elsewhere(application, ports, backup, selection, Path(to), secret, dry_run)

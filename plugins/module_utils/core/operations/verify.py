@@ -46,7 +46,7 @@ def verify(
 
     record: remember the result in the catalog (left out in check mode). A damaged backup is a finding.
     """
-    catalog = LocalCatalog(application, ports.clock)
+    catalog = LocalCatalog(application, ports.clock, note=ports.progress.note)
     if reference == "all":
         backups = sorted(catalog.list(), key=lambda item: item.verified_at or NEVER)
     else:

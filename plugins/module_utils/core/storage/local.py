@@ -20,7 +20,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from ..application import Application
 from ..errors import ArchiveError, TradekeepError, UnsafePathError, UsageError
@@ -55,14 +55,28 @@ _TEMPORARY_OWNER = re.compile(r"\.(\d+)-([0-9a-f]{8})\.part")
 _SCRATCH_OWNER = re.compile(r"\.tradekeep-(?:[a-z]+-)?(\d+)-\w+")
 
 
-class LocalCatalog:
-    """The backups in one directory (the application's backup directory unless told otherwise)."""
+def _unheard(text: str) -> None:
+    """For callers whose operation has said it already."""
 
-    def __init__(self, application: Application, clock: Clock, *, directory: Optional[Path] = None) -> None:
+
+class LocalCatalog:
+    """The backups in one directory (the application's backup directory unless told otherwise).
+
+    note: told what is worth a line, such as a damaged catalog file.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        clock: Clock,
+        *,
+        directory: Optional[Path] = None,
+        note: Callable[[str], None] = _unheard,
+    ) -> None:
         self.application = application
         self.clock = clock
         self.directory = Path(application.backup_dir) if directory is None else Path(directory)
-        self.records = Records(Path(application.application_state_dir))
+        self.records = Records(Path(application.application_state_dir), clock.now, note)
 
     @property
     def prefix(self) -> str:
@@ -98,6 +112,13 @@ class LocalCatalog:
         if len(matches) > 1:
             raise UsageError(f"stands for {len(matches)} backups", path=reference, hint=f"say {matches[0].name}")
         return matches[0]
+
+    def unproven(self) -> tuple[Backup, ...]:
+        """Good backups whose last verification lies before the moment at which the results of all were lost."""
+        lost = self.records.lost
+        if lost is None:
+            return ()
+        return tuple(item for item in self.list() if item.good and item.verified_at and item.verified_at < lost)
 
     # Writing; the caller holds the application's lock
 
