@@ -92,9 +92,9 @@ def test_hazard_a6_document_that_never_holds_still_is_refused(data, context, mon
     path.write_text("{")
     real, count = json_document.read_once, iter(range(10**6))
 
-    def torn(target, given):
+    def torn(descriptor, *given):
         path.write_text("{" * next(count))
-        return real(target, given)
+        return real(descriptor, *given)
 
     monkeypatch.setattr(json_document, "read_once", torn)
     with pytest.raises(CaptureError, match="keeps changing"):
@@ -106,8 +106,8 @@ def test_hazard_a6_second_read_must_agree(data, context, monkeypatch):
     path.write_text('{"a": 1}')
     real, reads = json_document.read_once, []
 
-    def overtaken(target, given):
-        result = real(target, given)
+    def overtaken(descriptor, *given):
+        result = real(descriptor, *given)
         reads.append(result)
         if len(reads) == 1:
             path.write_text('{"a": 2}')

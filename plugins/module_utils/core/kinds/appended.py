@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Callable
 
 from ..errors import ChangedWhileReadError
-from .base import CaptureContext, Captured, LiveCaptured, ScratchCaptured
+from .base import CaptureContext, Captured, FilePath, LiveCaptured, ScratchCaptured
 from .reading import CHUNK, copy_bytes, is_settled, keeps_changing, open_regular, pauses, signature
 
 _SAMPLE = 4096
@@ -19,7 +18,7 @@ _LONGEST_LINE = 8 << 20
 
 
 def capture_appended(
-    path: Path, context: CaptureContext, *, whole_lines: bool, is_whole: Callable[[bytes], bool]
+    path: FilePath, context: CaptureContext, *, whole_lines: bool, is_whole: Callable[[bytes], bool]
 ) -> Captured:
     """The file up to its last whole line.
 
@@ -34,8 +33,8 @@ def capture_appended(
     raise keeps_changing(path, context)
 
 
-def _copied(path: Path, live: LiveCaptured, context: CaptureContext) -> Captured:
-    copy = ScratchCaptured(copy_bytes(live.descriptor, live.size, context), live.facts)
+def _copied(path: FilePath, live: LiveCaptured, context: CaptureContext) -> Captured:
+    copy = ScratchCaptured(copy_bytes(live.descriptor, live.size, context), live.facts, live.status)
     try:
         live.confirm()
         if copy.size != live.size:
@@ -47,7 +46,7 @@ def _copied(path: Path, live: LiveCaptured, context: CaptureContext) -> Captured
 
 
 def _capture_once(
-    path: Path, context: CaptureContext, whole_lines: bool, is_whole: Callable[[bytes], bool]
+    path: FilePath, context: CaptureContext, whole_lines: bool, is_whole: Callable[[bytes], bool]
 ) -> LiveCaptured:
     descriptor = open_regular(path)
     try:

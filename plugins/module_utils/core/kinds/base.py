@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Callable, Optional, Protocol, cast
+from types import MappingProxyType, TracebackType
+from typing import Any, BinaryIO, Callable, Optional, Protocol, Union, cast
 
 from ..application import CheckLevel
 from ..errors import ChangedWhileReadError
 from ..ports import Clock
+
+FilePath = Union[str, Path]
+"""Text where there are many: a Path for each of a hundred thousand files costs as much as reading them."""
+NO_FACTS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -51,11 +56,17 @@ class CheckReport:
 
 
 class Captured:
-    """A file's content, frozen at one moment. Use as a context manager, or call ``close``."""
+    """A file's content, frozen at one moment. Use as a context manager, or call ``close``.
 
-    def __init__(self, size: int, facts: dict[str, Any]) -> None:
+    status: of the file that was captured, whatever lies at its path by now. content: all of it, where it is small.
+    """
+
+    content: Optional[bytes] = None
+
+    def __init__(self, size: int, facts: Mapping[str, Any], status: os.stat_result) -> None:
         self.size = size
         self.facts = facts
+        self.status = status
 
     def open(self) -> BinaryIO:
         """A reader at the first byte, which ends after exactly ``size`` bytes."""
@@ -82,22 +93,22 @@ class Captured:
 class MemoryCaptured(Captured):
     """A small file, whole in memory."""
 
-    def __init__(self, content: bytes, facts: dict[str, Any]) -> None:
-        super().__init__(len(content), facts)
-        self._content = content
+    def __init__(self, content: bytes, facts: Mapping[str, Any], status: os.stat_result) -> None:
+        super().__init__(len(content), facts, status)
+        self.content = content
 
     def open(self) -> BinaryIO:
-        return io.BytesIO(self._content)
+        return io.BytesIO(self.content or b"")
 
     def close(self) -> None:
-        self._content = b""
+        self.content = None
 
 
 class ScratchCaptured(Captured):
     """A private copy, which is removed by ``close``."""
 
-    def __init__(self, path: Path, facts: dict[str, Any]) -> None:
-        super().__init__(path.stat().st_size, facts)
+    def __init__(self, path: Path, facts: Mapping[str, Any], status: os.stat_result) -> None:
+        super().__init__(path.stat().st_size, facts, status)
         self.path = path
 
     def open(self) -> BinaryIO:
@@ -112,9 +123,14 @@ class LiveCaptured(Captured):
     """The first ``size`` bytes of an open file; the descriptor pins the inode, so a rotation does no harm."""
 
     def __init__(
-        self, path: Path, descriptor: int, size: int, facts: dict[str, Any], unchanged: Callable[[int], bool]
+        self,
+        path: FilePath,
+        descriptor: int,
+        size: int,
+        facts: Mapping[str, Any],
+        unchanged: Callable[[int], bool],
     ) -> None:
-        super().__init__(size, facts)
+        super().__init__(size, facts, os.fstat(descriptor))
         self._path = path
         self.descriptor = descriptor
         self._unchanged = unchanged
@@ -135,7 +151,7 @@ class LiveCaptured(Captured):
 class _DescriptorReader(io.RawIOBase):
     """Reads a descriptor by position, so that several readers do not disturb one another."""
 
-    def __init__(self, path: Path, descriptor: int, size: int) -> None:
+    def __init__(self, path: FilePath, descriptor: int, size: int) -> None:
         super().__init__()
         self._path = path
         self._descriptor = descriptor
@@ -176,7 +192,7 @@ class Kind(Protocol):
     def append_only(self) -> bool:
         """Whether writers only ever add to the end."""
 
-    def capture(self, path: Path, context: CaptureContext) -> Captured:
+    def capture(self, path: FilePath, context: CaptureContext) -> Captured:
         """A consistent copy of the live file. Raises CaptureError, or CheckError when the content is damaged."""
 
     def check(self, path: Path, *, level: CheckLevel) -> CheckReport:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Callable, NamedTuple, Optional
 
 from ..application import CheckLevel
 from ..errors import CaptureError
-from .base import CaptureContext, Captured, CheckReport, MemoryCaptured, ScratchCaptured
+from .base import CaptureContext, Captured, CheckReport, FilePath, MemoryCaptured, ScratchCaptured
 from .reading import (
     CHUNK,
     SMALL_FILE,
@@ -22,10 +24,12 @@ from .reading import (
     is_settled,
     keeps_changing,
     open_regular,
+    open_seen,
     pauses,
     read_once,
     read_whole,
     reads_again,
+    status_of,
 )
 
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -41,10 +45,17 @@ class Parsed(NamedTuple):
     fault: Optional[str]
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Mapping[str, Any]:
         """For the manifest."""
+        if self is _ORDINARY:
+            return _ORDINARY_FACTS
         warnings = self.warnings if self.fault is None else (*self.warnings, f"malformed: {self.fault}")
         return {"documents": self.documents, "bom": self.bom, "warnings": list(warnings)}
+
+
+_ORDINARY = Parsed(1, False, (), None)
+# One object for all of them: the manifest writes it out once.
+_ORDINARY_FACTS: Mapping[str, Any] = MappingProxyType({"documents": 1, "bom": False, "warnings": []})
 
 
 class JsonDocumentKind:
@@ -53,26 +64,29 @@ class JsonDocumentKind:
     name = "json"
     append_only = False
 
-    def capture(self, path: Path, context: CaptureContext) -> Captured:
+    def capture(self, path: FilePath, context: CaptureContext) -> Captured:
         """The document as it was when it parsed twice alike.
 
         One that is malformed and left alone is captured as it is, with a warning among the facts.
         """
-        if _size(path) > SMALL_FILE:
-            return _capture_large(path, context)
         seen: set[Optional[bytes]] = set()
-        content: Optional[bytes] = None
         for _attempt in pauses(context):
-            content, before = read_once(path, context)
-            seen.add(None if content is None else digest(content))
-            if content is None:
-                continue
-            parsed = parse(content)
-            if (parsed.fault is None or is_settled(before.changed_ns)) and reads_again(path, content):
-                return MemoryCaptured(content, parsed.facts)
+            status = status_of(path)
+            if status.st_size > SMALL_FILE:
+                return _capture_large(path, context)
+            descriptor = open_seen(path)
+            try:
+                content, status = read_once(descriptor, status, context)
+                if content is not None:
+                    parsed = parse(content)
+                    if (parsed.fault is None or is_settled(status.st_ctime_ns)) and reads_again(descriptor, content):
+                        return MemoryCaptured(content, parsed.facts, status)
+                seen.add(None if content is None else digest(content))
+            finally:
+                os.close(descriptor)
         if content is None or len(seen) != 1:
             raise keeps_changing(path, context)
-        return MemoryCaptured(content, parse(content).facts)
+        return MemoryCaptured(content, parsed.facts, status)
 
     def check(self, path: Path, *, level: CheckLevel) -> CheckReport:
         """Whether the file parses; oddities that other programs may refuse are warnings."""
@@ -91,23 +105,15 @@ class JsonDocumentKind:
         return "; ".join([text, *facts.get("warnings", ())])
 
 
-def _size(path: Path) -> int:
-    descriptor = open_regular(path)
-    try:
-        return os.fstat(descriptor).st_size
-    finally:
-        os.close(descriptor)
-
-
-def _capture_large(path: Path, context: CaptureContext) -> Captured:
+def _capture_large(path: FilePath, context: CaptureContext) -> Captured:
     """A document too large to be parsed in memory: a steady copy with all brackets closed."""
     parsed = Parsed(0, False, (), None)
     for _attempt in pauses(context):
-        copy = copy_steady(path, context)
-        captured = ScratchCaptured(copy, {})
+        copy, status = copy_steady(path, context)
+        captured = ScratchCaptured(copy, {}, status)
         try:
             parsed = scan_structure(copy)
-            if parsed.fault is None or is_settled(os.lstat(path).st_ctime_ns):
+            if parsed.fault is None or is_settled(status.st_ctime_ns):
                 captured.facts = parsed.facts
                 return captured
         except BaseException:
@@ -130,6 +136,22 @@ def _parse_file(path: Path) -> Parsed:
 
 def parse(content: bytes) -> Parsed:
     """Parse one or more documents without keeping them."""
+    return _ORDINARY if _is_ordinary(content) else _parse_closely(content)
+
+
+def _is_ordinary(content: bytes) -> bool:
+    """Whether this is a single object or array in UTF-8 with nothing odd about it, as nearly all documents are."""
+    if content[:1] not in (b"{", b"[") or b"\0" in content[:4]:
+        return False
+    try:
+        text = content.decode("utf-8")
+        _value, end = _PLAIN.raw_decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return not text[end:].strip(" \t\n\r")
+
+
+def _parse_closely(content: bytes) -> Parsed:
     encoding = json.detect_encoding(content)
     bom = content.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"))
     warnings = ["starts with a byte order mark"] if bom else []
@@ -149,6 +171,13 @@ def parse(content: bytes) -> Parsed:
 
 
 _TOO_DEEP = "nested too deep"
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+_PLAIN = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _decoder(on_constant: Callable[[str], None]) -> json.JSONDecoder:

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Optional
 from ..application import CheckLevel
 from ..errors import CaptureError
 from .appended import capture_appended
-from .base import CaptureContext, Captured, CheckReport
+from .base import CaptureContext, Captured, CheckReport, FilePath
 from .reading import CHUNK, open_regular
 
 _SHOWN = 5
@@ -29,9 +29,9 @@ class JsonLinesKind:
     name = "jsonl"
     append_only = True
 
-    def capture(self, path: Path, context: CaptureContext) -> Captured:
+    def capture(self, path: FilePath, context: CaptureContext) -> Captured:
         """The log up to its last whole line; a last line without a newline is whole if it parses."""
-        return capture_appended(path, context, whole_lines=not path.name.endswith(".gz"), is_whole=_is_record)
+        return capture_appended(path, context, whole_lines=not os.fspath(path).endswith(".gz"), is_whole=_is_record)
 
     def check(self, path: Path, *, level: CheckLevel) -> CheckReport:
         """Every line must parse; a last line that was cut off is a warning, as any crash leaves one."""

@@ -12,7 +12,7 @@ from typing import Any
 from ..application import CheckLevel
 from ..errors import CaptureError
 from .appended import capture_appended
-from .base import CaptureContext, Captured, CheckReport
+from .base import CaptureContext, Captured, CheckReport, FilePath
 from .reading import open_regular
 
 
@@ -22,9 +22,10 @@ class LogKind:
     name = "log"
     append_only = True
 
-    def capture(self, path: Path, context: CaptureContext) -> Captured:
+    def capture(self, path: FilePath, context: CaptureContext) -> Captured:
         """The log up to the last whole line at this moment, however fast it grows."""
-        return capture_appended(path, context, whole_lines=not path.name.endswith(".gz"), is_whole=lambda _line: False)
+        compressed = os.fspath(path).endswith(".gz")
+        return capture_appended(path, context, whole_lines=not compressed, is_whole=lambda _line: False)
 
     def check(self, path: Path, *, level: CheckLevel) -> CheckReport:
         """A log has no rules that could be broken; it must be a regular file that can be read."""

@@ -11,17 +11,28 @@ from typing import Any
 
 from ..application import CheckLevel
 from ..errors import CaptureError
-from .base import CaptureContext, Captured, CheckReport, LiveCaptured, MemoryCaptured, ScratchCaptured
+from .base import (
+    NO_FACTS,
+    CaptureContext,
+    Captured,
+    CheckReport,
+    FilePath,
+    LiveCaptured,
+    MemoryCaptured,
+    ScratchCaptured,
+)
 from .reading import (
     SMALL_FILE,
     copy_steady,
     keeps_changing,
     may_change_unseen,
     open_regular,
+    open_seen,
     pauses,
     read_once,
     reads_again,
     signature,
+    status_of,
     wait_until_stat_counts,
 )
 
@@ -32,13 +43,21 @@ class PlainFileKind:
     name = "file"
     append_only = False
 
-    def capture(self, path: Path, context: CaptureContext) -> Captured:
+    def capture(self, path: FilePath, context: CaptureContext) -> Captured:
         """The bytes of one moment; a large file is streamed from its inode unless ``copy_first`` asks for a copy."""
-        if _size(path) <= SMALL_FILE:
-            return MemoryCaptured(_read_small(path, context), {})
-        if context.copy_first:
-            return ScratchCaptured(copy_steady(path, context), {})
-        return _stream(path, context)
+        for _attempt in pauses(context):
+            status = status_of(path)
+            if status.st_size > SMALL_FILE:
+                return _capture_large(path, context)
+            descriptor = open_seen(path)
+            try:
+                content, status = read_once(descriptor, status, context)
+                sure = not may_change_unseen(status.st_ctime_ns)
+                if content is not None and (sure or reads_again(descriptor, content)):
+                    return MemoryCaptured(content, NO_FACTS, status)
+            finally:
+                os.close(descriptor)
+        raise keeps_changing(path, context)
 
     def check(self, path: Path, *, level: CheckLevel) -> CheckReport:
         """Nothing is known about the content; it must be a regular file that can be read."""
@@ -53,27 +72,14 @@ class PlainFileKind:
         return "file"
 
 
-def _size(path: Path) -> int:
-    descriptor = open_regular(path)
-    try:
-        return os.fstat(descriptor).st_size
-    finally:
-        os.close(descriptor)
-
-
-def _read_small(path: Path, context: CaptureContext) -> bytes:
-    for _attempt in pauses(context):
-        content, before = read_once(path, context)
-        if content is not None and (not may_change_unseen(before.changed_ns) or reads_again(path, content)):
-            return content
-    raise keeps_changing(path, context)
-
-
-def _stream(path: Path, context: CaptureContext) -> Captured:
+def _capture_large(path: FilePath, context: CaptureContext) -> Captured:
+    if context.copy_first:
+        copy, status = copy_steady(path, context)
+        return ScratchCaptured(copy, NO_FACTS, status)
     descriptor = open_regular(path)
     try:
         before = wait_until_stat_counts(descriptor, context)
-        return LiveCaptured(path, descriptor, before.size, {}, lambda opened: signature(opened) == before)
+        return LiveCaptured(path, descriptor, before.size, NO_FACTS, lambda opened: signature(opened) == before)
     except BaseException:
         os.close(descriptor)
         raise

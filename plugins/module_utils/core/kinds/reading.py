@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 
 from ..errors import CaptureError, ChangedWhileReadError
-from .base import CaptureContext
+from .base import CaptureContext, FilePath
 
 SMALL_FILE = 8 << 20
 CHUNK = 1 << 20
 SETTLED_SECONDS = 5.0
 """A file left alone for so long is not being written: what is odd about it will stay so."""
 
+# O_NONBLOCK: should a FIFO take the file's place this instant, opening it does not wait for a writer.
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _CLOCK_REALTIME_COARSE = 5
 _SPECIAL = {
     stat.S_IFIFO: "a FIFO",
@@ -54,14 +56,10 @@ def signature_of(status: os.stat_result) -> Signature:
     return Signature(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def open_regular(path: Path) -> int:
+def open_regular(path: FilePath) -> int:
     """A descriptor of a regular file. Sockets, FIFOs, devices and symlinks are refused before they are opened."""
-    try:
-        _require_regular(path, os.lstat(path).st_mode)
-        # O_NONBLOCK: should a FIFO take the file's place this instant, opening it does not wait for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    except OSError as error:
-        raise _cannot_read(path, error) from error
+    status_of(path)
+    descriptor = open_seen(path)
     try:
         _require_regular(path, os.fstat(descriptor).st_mode)
     except CaptureError:
@@ -70,13 +68,31 @@ def open_regular(path: Path) -> int:
     return descriptor
 
 
-def _require_regular(path: Path, mode: int) -> None:
+def status_of(path: FilePath) -> os.stat_result:
+    """What lies at the path, which must be a regular file. It is not opened."""
+    try:
+        status = os.lstat(path)
+    except OSError as error:
+        raise _cannot_read(path, error) from error
+    _require_regular(path, status.st_mode)
+    return status
+
+
+def open_seen(path: FilePath) -> int:
+    """A descriptor of what ``status_of`` has just found to be a regular file; the caller makes sure it still was."""
+    try:
+        return os.open(path, _FLAGS)
+    except OSError as error:
+        raise _cannot_read(path, error) from error
+
+
+def _require_regular(path: FilePath, mode: int) -> None:
     if not stat.S_ISREG(mode):
         what = _SPECIAL.get(stat.S_IFMT(mode), "of an unknown type")
         raise CaptureError(f"is {what}, not a regular file", path=path)
 
 
-def _cannot_read(path: Path, error: OSError) -> CaptureError:
+def _cannot_read(path: FilePath, error: OSError) -> CaptureError:
     if error.errno == errno.ENOENT:
         return ChangedWhileReadError("disappeared before it could be read", path=path)
     if error.errno in (errno.EACCES, errno.EPERM):
@@ -109,7 +125,7 @@ def pauses(context: CaptureContext) -> Iterator[int]:
         yield attempt
 
 
-def keeps_changing(path: Path, context: CaptureContext) -> CaptureError:
+def keeps_changing(path: FilePath, context: CaptureContext) -> CaptureError:
     """The error for a file that never held still."""
     return CaptureError(
         f"keeps changing while it is read ({context.attempts} attempts)",
@@ -134,6 +150,8 @@ def wait_until_stat_counts(descriptor: int, context: CaptureContext) -> Signatur
 
 def read_whole(descriptor: int, size: int) -> bytes:
     """All bytes from the start, and one more than expected if the file has grown."""
+    if size < CHUNK:
+        return os.pread(descriptor, size + 1, 0)
     chunks = []
     position = 0
     while position <= size:
@@ -145,25 +163,37 @@ def read_whole(descriptor: int, size: int) -> bytes:
     return b"".join(chunks)
 
 
-def read_once(path: Path, context: CaptureContext) -> tuple[Optional[bytes], Signature]:
-    """One attempt at a small file's content: None if it changed while it was read."""
-    descriptor = open_regular(path)
+def read_once(
+    descriptor: int, before: os.stat_result, context: CaptureContext
+) -> tuple[Optional[bytes], os.stat_result]:
+    """One attempt at a small file's content; None if it changed, or was exchanged, since ``before``.
+
+    Also its status when the reading began. Nothing needs to be asked between opening and reading: what was opened is
+    what ``before`` speaks of when it is the same file, unchanged, after the reading.
+    """
+    if may_change_unseen(before.st_ctime_ns):
+        wait_until_stat_counts(descriptor, context)
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode):
+            return None, before
     try:
-        before = wait_until_stat_counts(descriptor, context)
-        content = read_whole(descriptor, before.size)
-        steady = len(content) == before.size and signature(descriptor) == before
-        return (content if steady else None), before
-    finally:
-        os.close(descriptor)
+        content = read_whole(descriptor, before.st_size)
+    except (IsADirectoryError, BlockingIOError):
+        return None, before  # a directory or FIFO has taken its place
+    after = os.fstat(descriptor)
+    steady = (
+        len(content) == before.st_size == after.st_size
+        and after.st_ctime_ns == before.st_ctime_ns
+        and after.st_mtime_ns == before.st_mtime_ns
+        and after.st_ino == before.st_ino
+        and after.st_dev == before.st_dev
+    )
+    return (content if steady else None), before
 
 
-def reads_again(path: Path, content: bytes) -> bool:
-    """The second read. The file may have been replaced in between; what counts is that the bytes are the same."""
-    descriptor = open_regular(path)
-    try:
-        return digest(read_whole(descriptor, len(content))) == digest(content)
-    finally:
-        os.close(descriptor)
+def reads_again(descriptor: int, content: bytes) -> bool:
+    """The second read of an open file; what counts is that the bytes are the same."""
+    return read_whole(descriptor, len(content)) == content
 
 
 def new_scratch_file(context: CaptureContext, suffix: str = "") -> tuple[int, Path]:
@@ -172,15 +202,16 @@ def new_scratch_file(context: CaptureContext, suffix: str = "") -> tuple[int, Pa
     return descriptor, Path(name)
 
 
-def copy_steady(path: Path, context: CaptureContext) -> Path:
-    """A scratch copy during whose making the file did not change."""
+def copy_steady(path: FilePath, context: CaptureContext) -> tuple[Path, os.stat_result]:
+    """A scratch copy during whose making the file did not change, and the file's status."""
     for _attempt in pauses(context):
         descriptor = open_regular(path)
         try:
             before = wait_until_stat_counts(descriptor, context)
             copy = copy_bytes(descriptor, before.size, context)
-            if signature(descriptor) == before and copy.stat().st_size == before.size:
-                return copy
+            status = os.fstat(descriptor)
+            if signature_of(status) == before and copy.stat().st_size == before.size:
+                return copy, status
             os.unlink(copy)
         finally:
             os.close(descriptor)

@@ -13,8 +13,8 @@ from typing import Any, Optional
 
 from ..application import CheckLevel
 from ..errors import CaptureError, ChangedWhileReadError, CheckError, TradekeepError
-from .base import CaptureContext, Captured, CheckReport, ScratchCaptured
-from .reading import keeps_changing, new_scratch_file, pauses
+from .base import CaptureContext, Captured, CheckReport, FilePath, ScratchCaptured
+from .reading import keeps_changing, new_scratch_file, pauses, status_of
 from .sqlite_database import (
     Deadline,
     connected,
@@ -41,13 +41,15 @@ class SqliteKind:
     name = "sqlite"
     append_only = False
 
-    def capture(self, path: Path, context: CaptureContext) -> Captured:
+    def capture(self, path: FilePath, context: CaptureContext) -> Captured:
         """A checked copy of all that was committed at one moment, the WAL included; it keeps the journal mode."""
+        path = Path(path)
+        status = status_of(path)
         copy, rows = copy_database(path, context)
         try:
             report = check_copy(copy, context.level, deadline=Deadline(context.clock, context.deadline_seconds))
             _require_good(path, report, rows)
-            return ScratchCaptured(copy, report.facts)
+            return ScratchCaptured(copy, report.facts, status)
         except BaseException:
             remove_copy(copy)
             raise
