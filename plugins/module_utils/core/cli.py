@@ -25,7 +25,7 @@ from .host.runner import SubprocessRunner, SystemClock
 from .operations.outcome import Outcome
 from .ports import Ports, Progress
 from .signals import interruptible
-from .terminal import Bar, NotesOnly, is_terminal
+from .terminal import Bar, NotesOnly, columns, is_terminal
 from .version import VERSION
 
 
@@ -79,7 +79,8 @@ class _Door:
 
     def _answer(self, outcome: Outcome) -> ExitStatus:
         self.status = outcome.status
-        for line in outcome.lines:
+        width = columns(self._stderr)
+        for line in outcome.lines if width is None or outcome.fitted is None else outcome.fitted(width):
             self._stderr.write(line + "\n")
         self._stderr.flush()
         self._print_object({"changed": outcome.changed, "record": outcome.record})

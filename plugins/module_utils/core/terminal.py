@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from typing import Optional, TextIO
 
@@ -21,6 +23,18 @@ def is_terminal(stream: TextIO) -> bool:
         return stream.isatty()
     except (ValueError, AttributeError):
         return False
+
+
+def columns(stream: TextIO) -> Optional[int]:
+    """How wide the terminal is that somebody looks at; None where nobody does, and nothing need be shortened."""
+    if not is_terminal(stream):
+        return None
+    if os.environ.get("COLUMNS", "").isdigit():
+        return shutil.get_terminal_size().columns
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or None
+    except (OSError, ValueError):
+        return None
 
 
 class NotesOnly:

@@ -169,6 +169,20 @@ def test_the_bar_stays_on_one_line_and_leaves_nothing_behind() -> None:
     assert "tradekeep: careful\\nnow\n" in text
 
 
+def test_an_account_is_fitted_to_a_terminal_and_to_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = Outcome(changed=False, record={}, lines=("wide",), fitted=lambda width: (f"narrow {width}",))
+    answering(monkeypatch, outcome)
+    monkeypatch.setenv("COLUMNS", "61")
+    assert Said(["list"]).err == "wide\n"
+    screen = Terminal()
+    cli.main(["list"], stdout=io.StringIO(), stderr=screen)
+    assert screen.getvalue() == "narrow 61\n"
+    monkeypatch.delenv("COLUMNS")
+    screen = Terminal()
+    cli.main(["list"], stdout=io.StringIO(), stderr=screen)
+    assert screen.getvalue() == "wide\n", "a terminal that does not say how wide it is"
+
+
 def test_a_closed_stream_is_no_terminal() -> None:
     stream = Terminal()
     assert terminal.is_terminal(stream)

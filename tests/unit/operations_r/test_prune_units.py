@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import grp
 import hashlib
+import os
+import pwd
 import shutil
 import subprocess
 from dataclasses import replace
@@ -14,6 +17,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.application import (
     Application,
+    Component,
     Profile,
     Retention,
     Schedule,
@@ -22,6 +26,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.application imp
     Tier,
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import ConfigurationError, ExitStatus
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.configured import check_configuration
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.listing import list_backups
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.prune import prune
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.units import install_units, render_units
@@ -128,7 +133,6 @@ def test_prune_keeps_the_rules_and_is_idempotent(application):
     assert len(catalog.list()) == 3
     assert len(list(catalog.directory.iterdir())) == 10  # three archives with two sidecars each, and the link
     assert not prune(application, ports(), dry_run=False).changed
-    assert all(len(line) <= 80 for line in planned.lines)
 
 
 def test_prune_dry_run_writes_nothing(application):
@@ -158,11 +162,25 @@ def test_hazard_b4_prune_refuses_when_the_clock_jumped(application):
     assert "went back" in prune(application, ports(NOW - timedelta(days=300)), dry_run=False).record["refused"]
 
 
-def test_list_fits_eighty_columns(application):
-    fill(application, [400, 1])
-    outcome = list_backups(application, ports())
-    assert all(len(line) <= 80 for line in outcome.lines)
-    assert [item["good"] for item in outcome.record["backups"]] == [True, True]
+@pytest.mark.parametrize("operation", [list_backups, lambda *given: prune(*given, dry_run=True)])
+def test_names_are_shortened_last_and_only_on_a_terminal(application, operation):
+    application = replace(application, profile=replace(application.profile, archive_prefix="a_long_prefix"))
+    catalog = LocalCatalog(application, FixedClock())
+    catalog.check_directory()
+    name = backup_name("a_long_prefix", NOW, "before_the_upgrade_of_the_exchange_library")
+    temporary = catalog.temporary(name)
+    temporary.write_bytes(b"x")
+    facts = {"size": 1, "sha256": hashlib.sha256(b"x").hexdigest(), "tier": "monthly", "verified": {"level": "deep"}}
+    catalog.publish(temporary, name, facts)
+    outcome = operation(application, ports())
+    assert name in outcome.lines[1]
+    widest = max(len(line) for line in outcome.lines[:2])
+    assert tuple(outcome.fitted(widest)) == outcome.lines
+    assert name in outcome.fitted(widest - 3)[1]
+    for width in (60, 80):
+        table = outcome.fitted(width)[:2]
+        assert all(len(line) <= width for line in table)
+        assert ".." in table[1]
 
 
 def test_hazard_b9_units_catch_up_keep_their_jitter_and_report_failure(application):
@@ -293,6 +311,38 @@ def test_recovery_follows_the_services_and_never_stops_the_bot(application, tmp_
     for call in systemd.calls:
         # The bot requires the guard: systemd would stop it together with the guard.
         assert not {"stop", "restart", "--now"} & set(call) or guard not in call
+
+
+class Notes(NoProgress):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def test_a_schedule_without_a_key_is_said_and_installed(application, tmp_path):
+    """A weekly backup that cannot be encrypted fails every week; nobody should learn that from a journal."""
+    for place in (application.root, application.backup_dir, tmp_path / "units"):
+        Path(place).mkdir()
+    weekly = Schedule(Tier.WEEKLY, "Sun 03:00", encrypt=True)
+    account, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
+    keyless = replace(
+        application, owner=account, group=group, profile=replace(application.profile, schedules=(weekly,))
+    )
+    progress = Notes()
+    door = Ports(runner=Systemd(), clock=FixedClock(), progress=progress)
+    done = install_units(keyless, door, unit_dir=str(tmp_path / "units"), dry_run=True)
+    assert "tradekeep-backup-bot-weekly.timer" in done.record["written"]
+    found = check_configuration(keyless, door)
+    assert (found.status, found.record["problems"]) == (ExitStatus.FINDINGS, [])
+    assert progress.notes == found.record["warnings"]
+    assert "the weekly backup will fail" in found.lines[0] and "backup_gpg_recipients" in found.lines[0]
+    assert found.lines[1].endswith("bot.json: one problem")
+    assert check_configuration(replace(keyless, system=False), door).status is ExitStatus.DONE
+    strict = replace(keyless.profile, components=(Component("keys", ("keys",), require_encryption=True),))
+    found = check_configuration(replace(keyless, profile=strict), door)
+    assert "every backup will fail: component keys" in found.record["problems"][0]
 
 
 def test_install_change_remove(application, tmp_path):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Optional
 
 from ..application import Application
 from ..ports import Ports
@@ -19,18 +20,14 @@ def list_backups(application: Application, ports: Ports) -> Outcome:
     now = ports.clock.now()
     backups = LocalCatalog(application, ports.clock, note=ports.progress.note).list()
     rows = [_row(item, now) for item in backups]
-    lines = table(["backup", "size", "age", "tier", "gpg", "verified"], rows) if rows else ["no backups yet"]
-    lines += [f"{item.name}: {item.problem}" for item in backups if item.problem]
-    return Outcome(changed=False, record={"backups": [item.as_dict() for item in backups]}, lines=tuple(lines))
 
+    def lines(width: Optional[int] = None) -> tuple[str, ...]:
+        heads = ["backup", "size", "age", "tier", "gpg", "verified"]
+        found = table(heads, rows, width=width, giving_way=((5, 8), (3, 4), (0, 24))) if rows else ["no backups yet"]
+        return (*found, *(f"{item.name}: {item.problem}" for item in backups if item.problem))
 
-def shorten(text: str, width: int) -> str:
-    """Cut the middle out of a text that is too long, since both ends of a backup's name matter."""
-    clean = "".join(c if c.isprintable() else "?" for c in text)
-    if len(clean) <= width:
-        return clean
-    tail = (width - 2) // 2
-    return clean[: width - 2 - tail] + ".." + clean[-tail:]
+    record = {"backups": [item.as_dict() for item in backups]}
+    return Outcome(changed=False, record=record, lines=lines(), fitted=lines)
 
 
 def compact_bytes(count: int) -> str:
@@ -62,10 +59,10 @@ def _row(item: Backup, now: datetime) -> list[str]:
     else:
         verified = f"{compact_age(item.verified_at, now)} ago {item.verified_level or ''}".rstrip()
     return [
-        shorten(item.name, 36),
+        item.name,
         compact_bytes(item.size),
         compact_age(item.moment, now),
-        shorten(item.tier or "-", 7),
+        item.tier or "-",
         "yes" if item.encrypted else "no",
-        shorten(verified, 12),
+        verified,
     ]

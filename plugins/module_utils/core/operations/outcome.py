@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Callable, Optional
 
 from ..errors import ExitStatus
 
@@ -17,7 +18,8 @@ class Outcome:
 
     record: JSON-ready facts of stable shape. before/after: facts for a diff (sizes, digests, counts, modes), never
     content.
-    lines: the account for people. status: exit status of the command; FINDINGS and worse fail a module.
+    lines: the account for people. fitted: the same for a terminal of so many columns, where that makes a difference.
+    status: exit status of the command; FINDINGS and worse fail a module.
     """
 
     changed: bool
@@ -26,3 +28,4 @@ class Outcome:
     before: dict[str, Any] = field(default_factory=dict)
     after: dict[str, Any] = field(default_factory=dict)
     status: ExitStatus = ExitStatus.DONE
+    fitted: Optional[Callable[[int], Sequence[str]]] = None

@@ -16,7 +16,6 @@ from ..ports import Ports
 from ..storage.backup import iso, parse_iso
 from ..storage.local import LocalCatalog
 from ..transaction.lock import application_lock
-from .listing import shorten
 from .outcome import Outcome
 from .retention import FUTURE_TOLERANCE, Decision, decide, is_future
 from .text import human_bytes, table
@@ -101,30 +100,32 @@ def _outcome(
             {"name": item.backup.name, "keep": item.keep, "reasons": list(item.reasons)} for item in decisions
         ],
     }
-    lines = explain(decisions) if dry_run or refusal is not None else []
-    lines += [f"note: {text}" for text in _remarks(decisions)]
+    said = [f"note: {text}" for text in _remarks(decisions)]
     if refusal is not None:
-        lines.append(f"nothing was removed: {refusal}")
+        said.append(f"nothing was removed: {refusal}")
     else:
         verb = "would remove" if dry_run else "removed"
-        lines.append(f"{verb} {len(doomed)} of {len(decisions)} backups, {human_bytes(freed)}")
+        said.append(f"{verb} {len(doomed)} of {len(decisions)} backups, {human_bytes(freed)}")
+
+    def lines(width: Optional[int] = None) -> tuple[str, ...]:
+        explained = explain(decisions, width) if dry_run or refusal is not None else []
+        return (*explained, *said)
+
     return Outcome(
         changed=bool(doomed),
         record=record,
-        lines=tuple(lines),
+        lines=lines(),
         before={"backups": sorted(item.backup.name for item in decisions)},
         after={"backups": sorted(set(record["kept"]))},
         status=ExitStatus.DONE if refusal is None else ExitStatus.FINDINGS,
+        fitted=lines,
     )
 
 
-def explain(decisions: Sequence[Decision]) -> list[str]:
-    """Each decision on one line of at most 80 characters."""
-    rows = [
-        ["keep" if item.keep else "remove", shorten(item.backup.name, 44), shorten(", ".join(item.reasons), 26)]
-        for item in decisions
-    ]
-    return table(["what", "backup", "why"], rows) if rows else []
+def explain(decisions: Sequence[Decision], width: Optional[int] = None) -> list[str]:
+    """Each decision on one line, of at most so many characters."""
+    rows = [["keep" if item.keep else "remove", item.backup.name, ", ".join(item.reasons)] for item in decisions]
+    return table(["what", "backup", "why"], rows, width=width, giving_way=((2, 16), (1, 24))) if rows else []
 
 
 def _remarks(decisions: Sequence[Decision]) -> list[str]:

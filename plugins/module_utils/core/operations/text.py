@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Optional
 
 
 def human_bytes(count: float) -> str:
@@ -28,7 +29,31 @@ def human_seconds(seconds: float) -> str:
     return " ".join(parts[:2]) or "0 s"
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns as wide as their widest cell, two spaces between them."""
-    widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in [heads, *rows]]
+def shorten(text: str, width: int) -> str:
+    """Cut the middle out of a text that is too long, since both ends of a backup's name matter."""
+    if len(text) <= width:
+        return text
+    tail = (width - 2) // 2
+    return text[: width - 2 - tail] + ".." + text[-tail:]
+
+
+def table(
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    width: Optional[int] = None,
+    giving_way: Sequence[tuple[int, int]] = (),
+) -> list[str]:
+    """Columns as wide as their widest cell, two spaces between them.
+
+    width: how wide lines may be, None for as wide as they get. giving_way: the columns that are shortened where that
+    is not enough, the first to give way first, and how narrow each may get.
+    """
+    cells = [["".join(c if c.isprintable() else "?" for c in cell) for cell in row] for row in [heads, *rows]]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
+    excess = 0 if width is None else sum(widths) + 2 * (len(widths) - 1) - width
+    for column, least in giving_way:
+        given = min(max(excess, 0), max(widths[column] - least, 0))
+        widths[column] -= given
+        excess -= given
+    return ["  ".join(shorten(cell, wide).ljust(wide) for cell, wide in zip(row, widths)).rstrip() for row in cells]
