@@ -41,7 +41,7 @@ from .archive import (  # noqa: F401
     tar_reader,
     tar_writer,
 )
-from .host import account, files, mounts, ownership, runner, services, supervisor, systemd  # noqa: F401
+from .host import account, files, mounts, ownership, runner, services, supervisor, systemd, transient  # noqa: F401
 from .kinds import (  # noqa: F401
     appended,
     base,

@@ -24,6 +24,20 @@ class Completed:
     stderr: str
 
 
+@dataclass(frozen=True)
+class Said:
+    """What a program said on both of its outputs, in order; of much output the end. ``status`` is None: out of time."""
+
+    status: Optional[int]
+    output: str
+
+    @property
+    def last_line(self) -> str:
+        """The last line that says anything, shortened."""
+        lines = [line.strip() for line in self.output.splitlines() if line.strip()]
+        return lines[-1][:500] if lines else ""
+
+
 class Pipe(Protocol):
     """A running program with binary pipes; ``finish`` closes stdin, waits and raises CommandError on failure."""
 
@@ -53,6 +67,26 @@ class Runner(Protocol):
         check: bool = True,
     ) -> Completed:
         """Run to the end. Raises CommandError when it is missing, times out, or (check) fails."""
+
+    def listen(
+        self,
+        argv: Sequence[str],
+        *,
+        environment: Optional[Mapping[str, str]] = None,
+        timeout_seconds: float = 600.0,
+        keep_bytes: int = 65536,
+    ) -> Said:
+        """Run to the end, or kill it and all it started when out of time. Raises CommandError when it is missing."""
+
+    def start_detached(
+        self,
+        argv: Sequence[str],
+        *,
+        output: int,
+        pass_fds: Sequence[int] = (),
+        environment: Optional[Mapping[str, str]] = None,
+    ) -> int:
+        """Start a program that outlives the engine, in a session of its own; returns its process number."""
 
     def pipe(
         self,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Optional
 
 from ..errors import CommandError
-from ..ports import Completed
+from ..ports import Completed, Said
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STDOUT_LIMIT = 64 * 1024 * 1024
@@ -156,6 +156,7 @@ class SubprocessRunner:
     ) -> None:
         self._search_path = search_path
         self._finish_timeout = finish_timeout_seconds
+        self._detached: list[subprocess.Popen[bytes]] = []
 
     def find(self, program: str) -> Optional[str]:
         """Absolute path of an executable, or None."""
@@ -196,6 +197,53 @@ class SubprocessRunner:
             _raise_for_status(completed)
         return completed
 
+    def listen(
+        self,
+        argv: Sequence[str],
+        *,
+        environment: Optional[Mapping[str, str]] = None,
+        timeout_seconds: float = 600.0,
+        keep_bytes: int = 65536,
+    ) -> Said:
+        """Run a program to its end or out of time, and hear the end of all it says."""
+        process = self._start(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            environment=environment,
+        )
+        output = _Drain(_required(process.stdout), limit=keep_bytes, keep_end=True)
+        status: Optional[int] = None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            try:
+                status = process.wait(timeout=timeout_seconds)
+            except BaseException:
+                _kill_group(process)
+                raise
+        return Said(status, output.text())
+
+    def start_detached(
+        self,
+        argv: Sequence[str],
+        *,
+        output: int,
+        pass_fds: Sequence[int] = (),
+        environment: Optional[Mapping[str, str]] = None,
+    ) -> int:
+        """Start a program in a session of its own and leave it to itself; its output goes to a descriptor."""
+        process = self._start(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=pass_fds,
+            environment=environment,
+        )
+        # Remembered, so that a program that ends first is reaped and not mistaken for a living one.
+        self._detached.append(process)
+        return process.pid
+
     def pipe(
         self,
         argv: Sequence[str],
@@ -221,6 +269,7 @@ class SubprocessRunner:
         *,
         stdin: int,
         stdout: int,
+        stderr: int = subprocess.PIPE,
         pass_fds: Sequence[int] = (),
         environment: Optional[Mapping[str, str]] = None,
     ) -> subprocess.Popen[bytes]:
@@ -232,7 +281,7 @@ class SubprocessRunner:
                 [program, *argv[1:]],
                 stdin=stdin,
                 stdout=stdout,
-                stderr=subprocess.PIPE,
+                stderr=stderr,
                 pass_fds=tuple(pass_fds),
                 env=self._environment(environment),
                 cwd="/",
