@@ -14,7 +14,7 @@ from typing import Any, Optional
 from ..application import Application
 from ..archive.encryption import check_passphrase_file, prove_round_trip, require_gpg
 from ..configuration import application_as_dict
-from ..errors import ExitStatus, TradekeepError
+from ..errors import ConfigurationError, ExitStatus, TradekeepError
 from ..host.ownership import gid_of, uid_of
 from ..ports import Ports
 from ..profile import resolve_mapping
@@ -39,20 +39,44 @@ def _shown(document: dict[str, Any]) -> Outcome:
 def check_configuration(application: Application, ports: Ports, *, recovery_key: Optional[str] = None) -> Outcome:
     """Whether the host has what the configuration refers to; that it can be read at all is known by now.
 
+    A warning of the record is a finding like a problem, but no reason to call the set-up of a server failed.
+
     recovery_key: file of the secret key that shall decrypt backups; that it does is proven with a sample. A passphrase
     proves itself.
     """
     problems = [str(error) for error in _problems(application, ports)]
+    warnings = list(missing_keys(application))
     if application.encryption.configured and not problems:
         problems = [str(error) for error in _failures(lambda: _prove(application, ports, recovery_key))]
-    word = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
-    last = f"{application.config_file}: {word if problems else 'no problem'}"
+    found = [*problems, *warnings]
+    word = "one problem" if len(found) == 1 else f"{len(found)} problems"
+    last = f"{application.config_file}: {word if found else 'no problem'}"
     return Outcome(
         changed=False,
-        record={"application": application.name, "path": str(application.config_file), "problems": problems},
-        lines=(*problems, last),
-        status=ExitStatus.FINDINGS if problems else ExitStatus.DONE,
+        record={
+            "application": application.name,
+            "path": str(application.config_file),
+            "problems": problems,
+            "warnings": warnings,
+        },
+        lines=(*found, last),
+        status=ExitStatus.FINDINGS if found else ExitStatus.DONE,
     )
+
+
+def missing_keys(application: Application) -> Iterator[str]:
+    """What a timer will fail to encrypt, while all else works: for want of a key, a server can still be set up."""
+    if application.encryption.configured or not application.system:
+        return
+    tiers = sorted({item.tier.value for item in application.profile.schedules if item.encrypt})
+    if tiers:
+        yield str(
+            ConfigurationError(
+                f"the {' and '.join(tiers)} backup will fail: it is to be encrypted, and there is no key to do it with",
+                path=application.config_file,
+                hint="set backup_gpg_recipients or backup_passphrase_file, or encrypt: false for it in the profile",
+            )
+        )
 
 
 def _problems(application: Application, ports: Ports) -> Iterator[TradekeepError]:
@@ -69,6 +93,13 @@ def _problems(application: Application, ports: Ports) -> Iterator[TradekeepError
 def _encryption_problems(application: Application, ports: Ports) -> Iterator[TradekeepError]:
     encryption = application.encryption
     if not encryption.configured:
+        for item in application.profile.components:
+            if item.backup and item.require_encryption:
+                yield ConfigurationError(
+                    f"every backup will fail: component {item.name} must be encrypted, and there is no key for it",
+                    path=application.config_file,
+                    hint="set backup_gpg_recipients or backup_passphrase_file",
+                )
         return
     yield from _failures(lambda: require_gpg(ports.runner))
     if encryption.passphrase_file is not None:

@@ -97,8 +97,8 @@ def guarded_units(application: Application) -> tuple[str, ...]:
     """The systemd units that must not start on data of an unfinished transaction.
 
     A timer or socket may run: what it triggers is held back. It cannot be ordered after us either, because systemd
-    starts those before it starts services. Programs of the system's supervisor are held back with supervisor as a whole; a
-    supervisor with a configuration elsewhere is run by a unit that the profile names.
+    starts those before it starts services. Programs of the system's supervisor are held back with supervisor as a
+    whole; a supervisor with a configuration elsewhere is run by a unit that the profile names.
     """
     found: list[str] = []
     for services in application.profile.services:

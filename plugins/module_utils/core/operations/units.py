@@ -15,6 +15,7 @@ from ..application import Application
 from ..errors import ConfigurationError, ServiceError
 from ..host.files import atomic_write, fsync_directory, make_private_directory, os_errors
 from ..ports import Ports
+from .configured import missing_keys
 from .outcome import Outcome
 from .unit_files import HEADER, render_units
 
@@ -60,6 +61,8 @@ def install_units(
     wanted = render_units(application) if present else {}
     directory = Path(unit_dir)
     plan = _plan(application, ports, directory, wanted)
+    for warning in missing_keys(application) if present else ():
+        ports.progress.note(warning)
     if not dry_run and plan.changed:
         if present:
             # The failure unit appends to a file in there, and must not itself fail.
