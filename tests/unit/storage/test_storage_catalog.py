@@ -236,6 +236,21 @@ def test_find_by_name_label_and_path(catalog):
             catalog.find(reference)
 
 
+def test_a_name_of_several_backups_is_refused_and_a_file_name_never_is(catalog):
+    made = [publish(catalog, NOON + timedelta(hours=hour), name="before_restore") for hour in range(7)]
+    with pytest.raises(UsageError) as caught:
+        catalog.find("before_restore")
+    assert caught.value.exit_status == 2
+    said = str(caught.value)
+    assert "stands for 7 backups" in said
+    assert "and 2 older" in said
+    assert [item.name for item in made[:1:-1]] == [name for name in said.replace(",", " ").split() if ".tar." in name]
+    namesake = publish(catalog, NOON - timedelta(hours=1), name=made[0].name)
+    for item in [*made, namesake]:
+        assert catalog.find(item.name).path == item.path
+    assert catalog.find(made[0].name[: -len(".tar.gz")]).path == made[0].path
+
+
 def test_named_backups_are_pinned_until_released(catalog):
     made = publish(catalog, name="keep")
     assert made.pinned

@@ -50,6 +50,7 @@ from .records import Records
 __all__ = ["Backup", "LocalCatalog"]
 
 ATTEMPTS_AT_NAMES = 60
+CANDIDATES_SHOWN = 5
 _LINK_UNSUPPORTED = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _TEMPORARY_OWNER = re.compile(r"\.(\d+)-([0-9a-f]{8})\.part")
 _SCRATCH_OWNER = re.compile(r"\.tradekeep-(?:[a-z]+-)?(\d+)-\w+")
@@ -106,12 +107,13 @@ class LocalCatalog:
             return self._latest()
         if "/" in reference:
             return self._at(Path(reference))
-        matches = [item for item in self.list() if reference in _names_of(item)]
-        if not matches:
-            raise UsageError("no such backup", path=reference, hint="run 'tradekeep list' to see what there is")
-        if len(matches) > 1:
-            raise UsageError(f"stands for {len(matches)} backups", path=reference, hint=f"say {matches[0].name}")
-        return matches[0]
+        backups = self.list()
+        for name_of in (_file_name, _stem, _label):
+            # A file name is never ambiguous, even where somebody gave a backup that very name.
+            matches = [item for item in backups if name_of(item) == reference]
+            if matches:
+                return _only(matches, reference)
+        raise UsageError("no such backup", path=reference, hint="run 'tradekeep list' to see what there is")
 
     def unproven(self) -> tuple[Backup, ...]:
         """Good backups whose last verification lies before the moment at which the results of all were lost."""
@@ -300,9 +302,25 @@ class LocalCatalog:
         return owner is not None and not process_lives(int(owner[1]))
 
 
-def _names_of(backup: Backup) -> tuple[Optional[str], ...]:
-    stem = backup.name[: backup.name.index(".tar.", len(backup.name) - 12)] if is_archive_name(backup.name) else None
-    return backup.name, stem, backup.label
+def _file_name(backup: Backup) -> str:
+    return backup.name
+
+
+def _stem(backup: Backup) -> str:
+    return backup.name[: backup.name.index(".tar.", len(backup.name) - 12)] if is_archive_name(backup.name) else ""
+
+
+def _label(backup: Backup) -> Optional[str]:
+    return backup.label
+
+
+def _only(matches: Sequence[Backup], reference: str) -> Backup:
+    """The one that is meant. Which of several cannot be guessed: the newest is not the one that was looked at."""
+    if len(matches) == 1:
+        return matches[0]
+    shown = ", ".join(item.name for item in matches[:CANDIDATES_SHOWN])
+    more = f" and {len(matches) - CANDIDATES_SHOWN} older" if len(matches) > CANDIDATES_SHOWN else ""
+    raise UsageError(f"stands for {len(matches)} backups: {shown}{more}", path=reference, hint="say which of them")
 
 
 def _check_finished(temporary: Path, sidecar: Mapping[str, Any]) -> None:
