@@ -30,6 +30,7 @@ from . import (  # noqa: F401
     vocabulary,
 )
 from .archive import (  # noqa: F401
+    comparison,
     compression,
     container,
     encryption,
@@ -39,9 +40,21 @@ from .archive import (  # noqa: F401
     streams,
     tar_headers,
     tar_reader,
+    tar_source,
     tar_writer,
 )
-from .host import account, files, mounts, ownership, runner, services, supervisor, systemd, transient  # noqa: F401
+from .host import (  # noqa: F401
+    account,
+    files,
+    health,
+    mounts,
+    ownership,
+    runner,
+    services,
+    supervisor,
+    systemd,
+    transient,
+)
 from .kinds import (  # noqa: F401
     appended,
     base,

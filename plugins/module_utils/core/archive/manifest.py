@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from json.encoder import encode_basestring_ascii as quote
 from types import MappingProxyType
-from typing import Any, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 from ..errors import ArchiveError
 from .safety import DIRECTORY, FILE, SYMLINK, damaged
@@ -27,6 +28,7 @@ LONGEST_LINE = 16 << 20
 
 NO_FACTS: Mapping[str, Any] = MappingProxyType({})
 TYPES = (FILE, DIRECTORY, SYMLINK)
+_SIZE = re.compile(rb',"size":(\d{1,19}),')
 
 
 class Entry(NamedTuple):
@@ -79,13 +81,23 @@ class Totals:
 _encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True, ensure_ascii=True).encode
 
 
-def entry_line(entry: Entry) -> str:
-    """The entry as one line of JSON; empty fields are left out."""
-    path, kind_of_entry, size, mode, owner, group, mtime_ns, sha256, target, kind, component, facts = entry
-    line = (
-        f'{{"path":{quote(path)},"type":"{kind_of_entry}","size":{size},"mode":"{mode:04o}",'
-        f'"owner":{quote(owner)},"group":{quote(group)},"mtime_ns":{mtime_ns}'
+def encode_facts(facts: Mapping[str, Any]) -> str:
+    """Facts as JSON."""
+    return _encode(dict(facts))
+
+
+def line_head(path: str, entry_type: str, size: int, mode: int, owner: str, group: str, mtime: int) -> str:
+    """The beginning of an entry's line, which says what a tar header says too."""
+    return (
+        f'{{"path":{quote(path)},"type":"{entry_type}","size":{size},"mode":"{mode:04o}",'
+        f'"owner":{quote(owner)},"group":{quote(group)},"mtime_ns":{mtime}'
     )
+
+
+def entry_line(entry: Entry, encode: Callable[[Mapping[str, Any]], str] = encode_facts) -> str:
+    """The entry as one line of JSON; empty fields are left out."""
+    _path, _type, _size, _mode, _owner, _group, _mtime_ns, sha256, target, kind, component, facts = entry
+    line = line_head(*entry[:7])
     if sha256 is not None:
         line += f',"sha256":"{sha256}"'
     if target is not None:
@@ -95,7 +107,7 @@ def entry_line(entry: Entry) -> str:
     if component is not None:
         line += f',"component":{quote(component)}'
     if facts:
-        line += f',"facts":{_encode(dict(facts))}'
+        line += f',"facts":{encode(facts)}'
     return line + "}"
 
 
@@ -144,6 +156,7 @@ class ManifestWriter:
         self._pending: list[str] = []
         self._digest = hashlib.sha256()
         self._entries = 0
+        self._latest_facts: tuple[Mapping[str, Any], str] = (NO_FACTS, "{}")
         self.size = 0
         fields = asdict(header)
         marker = {"tradekeep_manifest": fields.pop("format"), "header": fields}
@@ -153,7 +166,7 @@ class ManifestWriter:
         """One more entry, in the order of the archive."""
         comma = ",\n" if self._entries else ""
         self._entries += 1
-        self._pending.append(comma + entry_line(entry))
+        self._pending.append(comma + entry_line(entry, self._facts))
         if len(self._pending) >= 512:
             self._flush()
 
@@ -177,6 +190,12 @@ class ManifestWriter:
         rest = unpack.flush()
         if rest:
             yield rest
+
+    def _facts(self, facts: Mapping[str, Any]) -> str:
+        """Thousands of entries share one object of facts; its text is made once."""
+        if facts is not self._latest_facts[0]:
+            self._latest_facts = facts, encode_facts(facts)
+        return self._latest_facts[1]
 
     def _append(self, text: str) -> None:
         self._pending.append(text)
@@ -211,15 +230,21 @@ class ManifestReader:
 
     def feed(self, chunk: bytes) -> Iterator[Entry]:
         """The entries that are whole with this chunk."""
+        return map(parse_entry, self.lines(chunk))
+
+    def lines(self, chunk: bytes) -> Iterator[bytes]:
+        """The lines of entries that are whole with this chunk, not parsed yet."""
         self._digest.update(chunk)
         lines = (self._rest + chunk).split(b"\n")
         self._rest = lines.pop()
         if len(self._rest) > LONGEST_LINE:
             raise damaged("manifest has a line without an end", path=MANIFEST_NAME)
         for line in lines:
-            entry = self._state(line)
-            if entry is not None:
-                yield entry
+            if self._state(line):
+                self.entries += 1
+                line = line[:-1] if line[-1:] == b"," else line
+                self.bytes += _size_in(line)
+                yield line
 
     def finish(self) -> None:
         """The text has ended; refuse one that is not whole."""
@@ -227,23 +252,22 @@ class ManifestReader:
             raise damaged("manifest is not whole", path=MANIFEST_NAME)
         self.sha256 = self._digest.hexdigest()
 
-    def _first_line(self, line: bytes) -> Optional[Entry]:
+    # What may come next; true for the line of an entry
+
+    def _first_line(self, line: bytes) -> bool:
         self._lines_digest.update(line + b"\n")
         self.header = parse_first_line(line)
         self._state = self._entry_line
-        return None
+        return False
 
-    def _entry_line(self, line: bytes) -> Optional[Entry]:
+    def _entry_line(self, line: bytes) -> bool:
         self._lines_digest.update(line + b"\n")
-        if line == b"],":
-            self._state = self._last_line
-            return None
-        self.entries += 1
-        entry = parse_entry(line[:-1] if line.endswith(b",") else line)
-        self.bytes += entry.size
-        return entry
+        if line != b"],":
+            return True
+        self._state = self._last_line
+        return False
 
-    def _last_line(self, line: bytes) -> Optional[Entry]:
+    def _last_line(self, line: bytes) -> bool:
         self._state = self._after_end
         expected = (
             f'"totals":{{"entries":{self.entries},"bytes":{self.bytes},'
@@ -251,10 +275,16 @@ class ManifestReader:
         )
         if line != expected.encode("ascii"):
             raise damaged("manifest's own totals or digest are wrong", path=MANIFEST_NAME)
-        return None
+        return False
 
-    def _after_end(self, line: bytes) -> Optional[Entry]:
+    def _after_end(self, line: bytes) -> bool:
         raise damaged("manifest has text after its end", path=MANIFEST_NAME)
+
+
+def _size_in(line: bytes) -> int:
+    """The size in an entry's line. Quotes inside of strings are escaped, so the first of these is the field."""
+    found = _SIZE.search(line)
+    return int(found[1]) if found else parse_entry(line).size
 
 
 def parse_first_line(line: bytes) -> Header:

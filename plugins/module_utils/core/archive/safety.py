@@ -36,11 +36,26 @@ class Limits:
     extended_header_bytes: int = 1 << 20
 
 
+def _is_ordinary(name: str) -> bool:
+    """Whether nothing in a name needs a closer look, as in nearly all of them."""
+    return (
+        name.isascii()
+        and len(name) <= LONGEST_NAME
+        and name[:1] not in ("", "/", ".")
+        and name[-1] != "/"
+        and "//" not in name
+        and "/." not in name
+        and "\0" not in name
+    )
+
+
 def safe_relative(name: str) -> str:
     """Return ``name`` when it is a plain path beneath the archive's root; refuse it otherwise.
 
     Plain means: relative, no empty, ``.`` or ``..`` components, no NUL, and short enough for the file system.
     """
+    if _is_ordinary(name):
+        return name
     if not name:
         raise HostileArchiveError("entry has an empty name", path="''")
     if name[0] == "/":

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import struct
 from typing import NamedTuple, Optional
+from zlib import adler32
 
 from ..errors import HostileArchiveError
 from .safety import damaged
@@ -64,7 +65,6 @@ class OwnerFields(NamedTuple):
 
     numbers: bytes
     names: bytes
-    sum: int
     records: tuple[tuple[str, bytes], ...]
 
 
@@ -84,38 +84,40 @@ def owner_fields(owner: str, group: str) -> OwnerFields:
             name = b""
         numbers += b"%07o\0" % number
         names += name.ljust(32, b"\0")
-    return OwnerFields(numbers, names, sum(numbers) + sum(names) + sum(_DEVICE), tuple(records))
+    return OwnerFields(numbers, names, tuple(records))
 
 
 _MAGIC = b"ustar\x0000"
-_SUM_OF_FIXED = sum(_MAGIC) + 8 * 32
+
+
+def sum_of(data: bytes) -> int:
+    """The sum of at most 256 bytes, ten times as fast as ``sum``: the lower half of Adler-32, counted from zero."""
+    return adler32(data, 0) & 0xFFFF
+
+
+class HeaderTemplate:
+    """What the headers of many entries have in common."""
+
+    def __init__(self, mode: int, owner: OwnerFields, typeflag: bytes, link: bytes = b"", prefix: bytes = b"") -> None:
+        self._head = b"%07o\0" % mode + owner.numbers
+        self._tail = b"".join(
+            (typeflag, link.ljust(100, b"\0"), _MAGIC, owner.names, _DEVICE, prefix.ljust(167, b"\0"))
+        )
+        # The checksum counts its own field as eight spaces.
+        self._sum = sum(self._head) + sum(self._tail) + 8 * 32
+
+    def pack(self, name: bytes, size: int, mtime: int) -> bytes:
+        """One 512-byte block."""
+        middle = b"%011o\0%011o\0" % (size, mtime)
+        checksum = self._sum + sum_of(name) + sum_of(middle)
+        return b"%b%b%b%06o\0 %b" % (name.ljust(100, b"\0"), self._head, middle, checksum, self._tail)
 
 
 def pack_header(
     name: bytes, prefix: bytes, mode: int, owner: OwnerFields, size: int, mtime: int, typeflag: bytes, link: bytes = b""
 ) -> bytes:
     """One 512-byte block. Everything must fit; the caller has moved what does not into pax records."""
-    middle = b"%011o\0%011o\0" % (size, mtime)
-    mode_field = b"%07o\0" % mode
-    # The sum of the bytes that are not zero, part by part: five times as fast as over the whole block.
-    checksum = (
-        sum(name) + sum(mode_field) + sum(middle) + sum(link) + sum(prefix) + owner.sum + typeflag[0] + _SUM_OF_FIXED
-    )
-    return b"".join(
-        (
-            name.ljust(100, b"\0"),
-            mode_field,
-            owner.numbers,
-            middle,
-            b"%06o\0 " % checksum,
-            typeflag,
-            link.ljust(100, b"\0"),
-            _MAGIC,
-            owner.names,
-            _DEVICE,
-            prefix.ljust(167, b"\0"),
-        )
-    )
+    return HeaderTemplate(mode, owner, typeflag, link, prefix).pack(name, size, mtime)
 
 
 _NOBODY = owner_fields("#0", "#0")
@@ -158,7 +160,7 @@ def parse_header(block: bytes) -> RawHeader:
         _FIELDS.unpack(block)
     )
     # The checksum counts its own field as eight spaces.
-    if number(checksum, name) != sum(block.replace(b"\0", b"")) - sum(checksum) + 256:
+    if number(checksum, name) != sum_of(block[:256]) + sum_of(block[256:]) - sum(checksum) + 256:
         raise damaged("header checksum is wrong", path=_shown(name))
     # Only the filling is taken off: a NUL inside a name stays, to be refused.
     name = name.rstrip(b"\0")
@@ -178,6 +180,40 @@ def parse_header(block: bytes) -> RawHeader:
         uname.partition(b"\0")[0],
         gname.partition(b"\0")[0],
     )
+
+
+class HeaderPattern(NamedTuple):
+    """What a plain header of a file says apart from name, size and time, once it was judged in full."""
+
+    mode: int
+    owner: str
+    group: str
+    sum: int
+
+    @staticmethod
+    def key_of(block: bytes) -> bytes:
+        """What headers of one pattern have in common: all but name, size, time and checksum."""
+        return block[100:124] + block[156:]
+
+    @classmethod
+    def of(cls, block: bytes, mode: int, owner: str, group: str) -> Optional[HeaderPattern]:
+        """The pattern of a judged header; None when part of its name lies elsewhere."""
+        if block[257:265] != _MAGIC or block[345:] != _zeros[345:]:
+            return None
+        return cls(mode, owner, group, sum(block[100:124]) + sum(block[156:]) + 8 * 32)
+
+    def read(self, block: bytes) -> Optional[tuple[bytes, int, int]]:
+        """Name, size and time; None when anything about them is not as tradekeep writes it, checksum included."""
+        name = block[:100].rstrip(b"\0")
+        middle = block[124:148]
+        if block[148:156] != b"%06o\0 " % (self.sum + sum_of(name) + sum_of(middle)):
+            return None
+        if not middle[:11].isdigit() or middle[11::12] != b"\0\0" or not middle[12:23].isdigit():
+            return None
+        try:
+            return name, int(middle[:11], 8), int(middle[12:23], 8)
+        except ValueError:
+            return None
 
 
 def apply_records(raw: RawHeader, records: dict[str, bytes]) -> RawHeader:

@@ -3,16 +3,17 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 """Reads archives as a stream: strict about everything that could harm the host, exact against the manifest.
 
-The manifest comes last, so 48 bytes are kept of each entry: the digest of its content, and a digest of its metadata.
+Headers of one pattern are judged in full once; of the next ones only what differs is, which nearly all files share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from hashlib import blake2b, sha256
-from typing import Optional, Protocol
+from hashlib import sha256
+from typing import Optional
 
 from ..errors import HostileArchiveError
+from .comparison import NO_CONTENT, Comparison
 from .manifest import MANIFEST_NAME, Entry, ManifestReader
 from .members import LayoutOfForeign, Member, NullSink, ReadReport, Sink
 from .safety import (
@@ -29,24 +30,28 @@ from .safety import (
     safe_relative,
     storable_mode,
 )
-from .tar_headers import BLOCK, MARK, NANOSECONDS, RawHeader, apply_records, nanoseconds, parse_header, parse_pax
+from .tar_headers import (
+    BLOCK,
+    MARK,
+    NANOSECONDS,
+    HeaderPattern,
+    RawHeader,
+    apply_records,
+    nanoseconds,
+    parse_header,
+    parse_pax,
+)
+from .tar_source import CHUNK, Readable, Source
 
-CHUNK = 1 << 20
+__all__ = ["Readable", "read_archive"]
+
 HARDLINK = "hardlink"
 _ZERO_BLOCK = bytes(BLOCK)
-_NO_CONTENT = bytes(32)
-_NO_CONTENT_HEX = _NO_CONTENT.hex()
 _MOST_MESSAGES = 100
+_MOST_PATTERNS = 1000
 _OWN_PAX_KEYS = frozenset(("path", "linkpath", "size", "mtime", "uname", "gname", "uid", "gid"))
 _TYPES = {b"0": FILE, b"\0": FILE, b"7": FILE, b"5": DIRECTORY, b"2": SYMLINK, b"1": HARDLINK}
 _REFUSED = {b"3": "a character device", b"4": "a block device", b"6": "a FIFO", b"S": "a sparse file"}
-
-
-class Readable(Protocol):
-    """Where an archive comes from; ``read`` may return less than asked, and nothing only at the end."""
-
-    def read(self, size: int, /) -> bytes:
-        """At most ``size`` bytes."""
 
 
 def read_archive(
@@ -64,56 +69,6 @@ def read_archive(
     return report
 
 
-class _Source:
-    """Exact reads from a stream of chunks."""
-
-    def __init__(self, stream: Readable) -> None:
-        self._read = stream.read
-        self._buffer = b""
-        self._at = 0
-
-    def take(self, size: int) -> bytes:
-        """Exactly ``size`` bytes."""
-        end = self._at + size
-        if end > len(self._buffer):
-            self._fill(size)
-            end = size
-        data = self._buffer[self._at : end]
-        self._at = end
-        return data
-
-    def pieces(self, size: int) -> Iterator[bytes]:
-        """``size`` bytes as they come."""
-        while size:
-            if self._at == len(self._buffer):
-                self._fill(1)
-            data = self._buffer[self._at : self._at + size] if self._at else self._buffer[:size]
-            self._at += len(data)
-            size -= len(data)
-            yield data
-
-    def rest(self) -> Iterator[bytes]:
-        """Everything up to the end of the stream."""
-        yield self._buffer[self._at :]
-        while True:
-            data = self._read(CHUNK)
-            if not data:
-                return
-            yield data
-
-    def _fill(self, size: int) -> None:
-        parts = [self._buffer[self._at :]]
-        have = len(parts[0])
-        while have < size:
-            data = self._read(CHUNK)
-            if not data:
-                raise damaged("archive ends in the middle: it is truncated")
-            parts.append(data)
-            have += len(data)
-        self._buffer = parts[0] + parts[1] if len(parts) == 2 else b"".join(parts)
-        self._at = 0
-
-
 class _Extended:
     """What extended headers say of the next entry."""
 
@@ -124,7 +79,7 @@ class _Extended:
 
 class _Reader:
     def __init__(self, stream: Readable, sink: Sink, limits: Limits) -> None:
-        self._source = _Source(stream)
+        self._source = Source(stream)
         self._stream = stream
         self._sink = sink
         self._limits = limits
@@ -133,7 +88,8 @@ class _Reader:
         self._commented = False
         self._first = True
         self._extended = _Extended()
-        self._observed = bytearray()
+        self._comparison = Comparison(sink, self._problem)
+        self._patterns: dict[bytes, HeaderPattern] = {}
         self._bytes = 0
         self._files = 0
         self._manifest: Optional[ManifestReader] = None
@@ -148,9 +104,12 @@ class _Reader:
         take = self._source.take
         while True:
             block = take(BLOCK)
+            pattern = self._patterns.get(HeaderPattern.key_of(block))
+            if pattern is not None and self._one_more_file(block, pattern):
+                continue
             if block == _ZERO_BLOCK:
                 break
-            self._one(parse_header(block))
+            self._one(block)
             self._first = False
         self._finish()
         header = self._manifest.header if self._manifest else None
@@ -169,7 +128,29 @@ class _Reader:
 
     # One header and what follows it
 
-    def _one(self, raw: RawHeader) -> None:
+    def _one_more_file(self, block: bytes, pattern: HeaderPattern) -> bool:
+        """A file whose header has a known pattern; false, with nothing done, when it needs to be judged in full."""
+        read = pattern.read(block)
+        if read is None or self._extended.present:
+            return False
+        name, size, mtime = read
+        path = name.decode("utf-8", "surrogateescape")
+        if path == MANIFEST_NAME:
+            return False
+        safe_relative(path)
+        self._names.add(path, FILE)
+        self._file(Member(path, FILE, size, pattern.mode, pattern.owner, pattern.group, mtime * NANOSECONDS))
+        return True
+
+    def _learn(self, block: bytes, member: Member) -> None:
+        """Remember the pattern of a header of ours that was judged in full, and that no other header spoke of."""
+        if self._ours and len(self._patterns) < _MOST_PATTERNS:
+            pattern = HeaderPattern.of(block, member.mode, member.owner, member.group)
+            if pattern is not None:
+                self._patterns[HeaderPattern.key_of(block)] = pattern
+
+    def _one(self, block: bytes) -> None:
+        raw, alone = parse_header(block), not self._extended.present
         kind_of_entry = _TYPES.get(raw.typeflag)
         if kind_of_entry is None:
             self._special(raw)
@@ -185,6 +166,8 @@ class _Reader:
                 raise damaged("archive has a manifest, but not the mark of tradekeep at its front", path=member.path)
             self._names.add(member.path, FILE)
             self._file(member)
+            if alone:
+                self._learn(block, member)
         else:
             self._bare(member)
 
@@ -331,12 +314,11 @@ class _Reader:
             self._sink.on_symlink(member)
         else:
             self._sink.on_hardlink(member)
-        self._observe(member, _NO_CONTENT)
+        self._observe(member, NO_CONTENT)
 
     def _observe(self, member: Member, content: bytes) -> None:
         if self._ours:
-            self._observed += content
-            self._observed += _metadata_digest(*member[:8])
+            self._comparison.see(member, content)
             return
         self._layout.see(member)
         self._sink.on_entry(Entry(*member[:7], content.hex() if member.type == FILE else None, member.target))
@@ -344,29 +326,9 @@ class _Reader:
     # The manifest and the end
 
     def _read_manifest(self, member: Member) -> None:
-        self._manifest = reader = ManifestReader()
-        at = 0
-        observed = bytes(self._observed)
-        for chunk in self._source.pieces(member.size):
-            for entry in reader.feed(chunk):
-                self._compare(entry, observed[at : at + 48])
-                at += 48
-        reader.finish()
+        self._manifest = self._comparison.read_manifest(self._source.pieces(member.size))
+        self._patterns.clear()
         self._source.take(-member.size % BLOCK)
-        if at != len(observed):
-            self._problem(f"archive holds {len(observed) // 48} entries, the manifest {at // 48}")
-        self._observed.clear()
-
-    def _compare(self, entry: Entry, observed: bytes) -> None:
-        content = entry.sha256 or _NO_CONTENT_HEX
-        mtime_ns = entry.mtime_ns // NANOSECONDS * NANOSECONDS
-        expected = _metadata_digest(*entry[:6], mtime_ns, entry.target)
-        if observed[32:] != expected:
-            self._problem(f"{entry.path}: name, type, size, mode, owner, time or target differs from the manifest")
-        elif observed[:32].hex() != content:
-            self._problem(f"{entry.path}: content differs from the manifest")
-        else:
-            self._sink.on_entry(entry)
 
     def _finish(self) -> None:
         if self._extended.present:
@@ -390,13 +352,6 @@ class _Reader:
     def _note(self, text: str) -> None:
         if len(self._notes) < _MOST_MESSAGES:
             self._notes.append(text)
-
-
-def _metadata_digest(
-    path: str, entry_type: str, size: int, mode: int, owner: str, group: str, mtime_ns: int, target: Optional[str]
-) -> bytes:
-    text = f"{path}\0{entry_type}\0{size}\0{mode}\0{owner}\0{group}\0{mtime_ns}\0{target or ''}"
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _text(name: bytes, records: Optional[dict[str, bytes]] = None) -> str:

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime
+from hashlib import sha256
 from typing import BinaryIO, Protocol
 
 from ..errors import ArchiveError, ChangedWhileReadError
@@ -16,6 +16,7 @@ from .tar_headers import (
     LARGEST_USTAR_SIZE,
     MARK,
     NANOSECONDS,
+    HeaderTemplate,
     OwnerFields,
     owner_fields,
     pack_header,
@@ -45,6 +46,7 @@ class ArchiveWriter:
         self._manifest = ManifestWriter(header)
         self._names = Names(Limits())
         self._owners: dict[tuple[str, str], OwnerFields] = {}
+        self._templates: dict[tuple[str, int, str, str], HeaderTemplate] = {}
         self._pending: list[bytes] = [pack_pax((("comment", MARK.encode("ascii")),), b"g")]
         self._pending_bytes = len(self._pending[0])
         self._written = 0
@@ -68,7 +70,7 @@ class ArchiveWriter:
         """
         entry = entry._replace(type=FILE, size=size, target=None, owner=entry.owner or "#0", group=entry.group or "#0")
         self._put_header(entry)
-        digest = hashlib.sha256()
+        digest = sha256()
         left = size
         while left:
             data = source.read(left if left < CHUNK else CHUNK)
@@ -83,6 +85,13 @@ class ArchiveWriter:
         entry = entry._replace(sha256=digest.hexdigest())
         self._manifest.add(entry)
         return entry
+
+    def add_content(self, entry: Entry, content: bytes) -> None:
+        """A file that is whole in memory; ``entry`` has its type, size and owners already."""
+        self._put_header(entry)
+        self._put(content + padding(len(content)))
+        self._content_bytes += len(content)
+        self._manifest.add(Entry(*entry[:7], sha256(content).hexdigest(), None, *entry[9:]))
 
     def finish(self) -> Totals:
         """Write the manifest and the end of the archive. The stream stays open."""
@@ -115,10 +124,23 @@ class ArchiveWriter:
 
     def _put_tar_header(self, entry: Entry) -> None:
         path, entry_type, size, mode, owner, group, mtime_ns, _sha256, target = entry[:9]
+        template = self._templates.get((entry_type, mode, owner, group))
+        mtime = mtime_ns // NANOSECONDS
+        if (
+            template is not None
+            and len(path) <= 100
+            and path.isascii()
+            and size <= LARGEST_USTAR_SIZE
+            and 0 <= mtime <= LARGEST_USTAR_SIZE
+        ):
+            self._put(template.pack(path.encode("ascii"), size, mtime))
+            return
         packed_owner = self._owners.get((owner, group))
         if packed_owner is None:
             packed_owner = self._owners[owner, group] = owner_fields(owner, group)
         records = packed_owner.records
+        if entry_type == FILE and not records:
+            self._templates[entry_type, mode, owner, group] = HeaderTemplate(mode, packed_owner, _TYPEFLAGS[FILE])
         name = path.encode("utf-8", "surrogateescape")
         if entry_type == DIRECTORY:
             name += b"/"
@@ -130,7 +152,6 @@ class ArchiveWriter:
         if len(link) > 100:
             records += (("linkpath", link),)
             link = link[:100]
-        mtime = mtime_ns // NANOSECONDS
         if not 0 <= mtime <= LARGEST_USTAR_SIZE:
             records += (("mtime", b"%d" % mtime),)
             mtime = 0

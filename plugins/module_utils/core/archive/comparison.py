@@ -1,0 +1,103 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""What was read of an archive's entries against what its manifest says of them.
+
+The manifest comes last, so 48 bytes are kept of each entry: the digest of its content, and a digest of its metadata.
+The latter is taken of the line that the manifest should hold: nearly all lines are then compared without parsing them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Callable, Optional
+
+from .manifest import Entry, ManifestReader, line_head, parse_entry
+from .members import Member, NullSink, Sink
+from .tar_headers import NANOSECONDS
+
+NO_CONTENT = bytes(32)
+_NO_CONTENT_HEX = NO_CONTENT.hex()
+_SHA256 = b',"sha256":"'
+_MOST_ENDINGS = 1000
+_ENDING_FIELDS = frozenset(("sha256", "kind", "component", "facts"))
+
+
+class Comparison:
+    """Takes the entries as they are read, then the manifest; what differs goes to ``problem``."""
+
+    def __init__(self, sink: Sink, problem: Callable[[str], None]) -> None:
+        self._sink = sink
+        self._problem = problem
+        self._observed = bytearray()
+        self._endings: set[bytes] = set()
+        # Lines need not become entries when nobody asks for them.
+        self._parse_all = type(sink).on_entry is not NullSink.on_entry
+
+    def see(self, member: Member, content: bytes) -> None:
+        """One more entry of the archive, with the digest of its content."""
+        self._observed += content
+        self._observed += _metadata_digest(*member[:6], member.mtime_ns // NANOSECONDS, member.target)
+
+    def read_manifest(self, chunks: Iterable[bytes]) -> ManifestReader:
+        """Compare every line with the entry at its place, and hand those that agree to the sink."""
+        reader = ManifestReader()
+        observed = bytes(self._observed)
+        self._observed.clear()
+        at = 0
+        for chunk in chunks:
+            for line in reader.lines(chunk):
+                if self._parse_all or not self._agrees(line, observed[at : at + 48]):
+                    self._compare(parse_entry(line), observed[at : at + 48])
+                at += 48
+        reader.finish()
+        if at != len(observed):
+            self._problem(f"archive holds {len(observed) // 48} entries, the manifest {at // 48}")
+        return reader
+
+    def _agrees(self, line: bytes, observed: bytes) -> bool:
+        """Whether a line is, byte for byte, what tradekeep writes of the file that was read; if not, it is parsed."""
+        # Quotes inside of strings are escaped, so the first of these is the field.
+        end = line.find(_SHA256)
+        start = end + len(_SHA256)
+        # The archive has whole seconds: the last nine digits of the time are the manifest's alone.
+        return (
+            end > 0
+            and blake2b(line[: end - 9], digest_size=16).digest() == observed[32:]
+            and line[end - 9 : end].isdigit()
+            and line[start : start + 64] == observed[:32].hex().encode("ascii")
+            and (line[start + 64 :] in self._endings or self._learn(line[start + 64 :]))
+        )
+
+    def _learn(self, ending: bytes) -> bool:
+        """Whether what follows the digest is well-formed; it is the same in most lines."""
+        try:
+            fields = json.loads(b'{"sha256":"' + ending)
+        except (ValueError, RecursionError):
+            return False
+        if not _ENDING_FIELDS.issuperset(fields) or not isinstance(fields.get("facts", {}), dict):
+            return False
+        if len(self._endings) < _MOST_ENDINGS:
+            self._endings.add(ending)
+        return True
+
+    def _compare(self, entry: Entry, observed: bytes) -> None:
+        content = entry.sha256 or _NO_CONTENT_HEX
+        expected = _metadata_digest(*entry[:6], entry.mtime_ns // NANOSECONDS, entry.target)
+        if observed[32:] != expected:
+            self._problem(f"{entry.path}: name, type, size, mode, owner, time or target differs from the manifest")
+        elif observed[:32].hex() != content:
+            self._problem(f"{entry.path}: content differs from the manifest")
+        else:
+            self._sink.on_entry(entry)
+
+
+def _metadata_digest(
+    path: str, entry_type: str, size: int, mode: int, owner: str, group: str, mtime: int, target: Optional[str]
+) -> bytes:
+    text = line_head(path, entry_type, size, mode, owner, group, mtime)
+    if target is not None:
+        text += "\0" + target
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
