@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any, Callable, Optional
 
 from .core.errors import ExitStatus, TradekeepError
-from .core.faults import foreseen
+from .core.faults import foreseen, unforeseen
 from .core.host.runner import SubprocessRunner, SystemClock
 from .core.operations.outcome import Outcome
 from .core.ports import Ports
@@ -72,13 +73,20 @@ def serve(module: Any, run: Callable[[Any, Ports], Answer]) -> None:
     except Exception as error:
         known = foreseen(error)
         if known is None:
-            raise
-        _fail(module, known, changed=False, record={})
+            # Ansible shows the traceback; the status says that a person must look.
+            _fail(module, unforeseen(error), changed=False, record={}, exception=traceback.format_exc())
+        else:
+            _fail(module, known, changed=False, record={})
     else:
         module.exit_json(changed=changed, record=record, exit_status=int(ExitStatus.DONE), diff=diff)
 
 
-def _fail(module: Any, error: TradekeepError, *, changed: bool, record: dict[str, Any]) -> None:
+def _fail(module: Any, error: TradekeepError, *, changed: bool, record: dict[str, Any], **more: str) -> None:
     module.fail_json(
-        msg=str(error), changed=changed, record=record, error=error.as_dict(), exit_status=int(error.exit_status)
+        msg=str(error),
+        changed=changed,
+        record=record,
+        error=error.as_dict(),
+        exit_status=int(error.exit_status),
+        **more,
     )

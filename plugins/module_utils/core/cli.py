@@ -19,8 +19,8 @@ from typing import Any, Optional, TextIO
 
 from .command_line import build_parser
 from .commands import carry_out
-from .errors import ExitStatus, TradekeepError, one_line
-from .faults import foreseen
+from .errors import ExitStatus, TradekeepError
+from .faults import foreseen, unforeseen
 from .host.runner import SubprocessRunner, SystemClock
 from .operations.outcome import Outcome
 from .ports import Ports, Progress
@@ -94,17 +94,9 @@ class _Door:
         return error.exit_status
 
     def _unforeseen(self, error: Exception) -> ExitStatus:
-        # A mistake in the program: nobody can promise anything about the data, so a person must look. The traceback is
-        # the only trace there is of it and follows the line.
-        message = one_line(f"internal error: {type(error).__name__}: {error}")
+        # The traceback is the only trace there is of it.
         self._stderr.write("".join(traceback.format_exception(type(error), error, error.__traceback__)))
-        hint = "run 'tradekeep recover' to see the state of the data, and report the lines above"
-        self._stderr.write(f"tradekeep: {message} ({hint})\n")
-        self._stderr.flush()
-        self.status = ExitStatus.NEEDS_PERSON
-        described = {"message": message, "path": None, "hint": hint, "exit_status": int(self.status)}
-        self._print_object({"changed": False, "error": described})
-        return self.status
+        return self._failed(unforeseen(error))
 
     def _print_object(self, content: dict[str, Any]) -> None:
         if not self._json:

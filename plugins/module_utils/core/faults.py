@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 from typing import Optional
 
-from .errors import SpaceError, TradekeepError
+from .errors import NeedsPersonError, SpaceError, TradekeepError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -22,6 +22,14 @@ def foreseen(error: BaseException) -> Optional[TradekeepError]:
     if isinstance(error, MemoryError):
         return TradekeepError("not enough memory", hint="free some memory and run it again")
     return None
+
+
+def unforeseen(error: BaseException) -> NeedsPersonError:
+    """A mistake in the program: nobody can promise anything about the data, so a person must look."""
+    return NeedsPersonError(
+        f"internal error: {type(error).__name__}: {error}",
+        hint="run 'tradekeep recover' to see the state of the data, and report the traceback",
+    )
 
 
 def _from_operating_system(error: OSError) -> TradekeepError:

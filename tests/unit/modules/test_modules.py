@@ -23,7 +23,10 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     LockBusyError,
     UsageError,
 )
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SystemClock
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.configured import check_configuration
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.exchange import Exchange
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.plan import Replacement
 from ansible_collections.tradekeep.ops.plugins.modules import (
     application_info,
     archive_verify,
@@ -258,8 +261,37 @@ def test_a_fault_of_the_system_is_one_line_and_a_mistake_is_not_swallowed(fake: 
     def mistaken(module: Any, ports: Any) -> Any:
         raise KeyError("mistake")
 
-    with pytest.raises(KeyError):
+    with pytest.raises(ended) as caught:
         door.serve(fake({}), mistaken)
+    result = caught.value.result
+    assert caught.value.failed
+    assert result["exit_status"] == result["error"]["exit_status"] == 4
+    assert result["msg"].startswith("internal error: KeyError: 'mistake'")
+    assert "in mistaken" in result["exception"]
+
+
+@pytest.mark.parametrize("module", [backup, restore, recover])
+def test_a_module_that_fails_while_a_transaction_is_pending_needs_a_person(
+    module: Any, installed: dict[str, Any], definition: dict[str, Any], fake: Any, complete: Any, ended: Any, call: Any
+) -> None:
+    call(backup, backup.SPEC, installed)
+    state, root = Path(definition["state_dir"], "toy"), Path(definition["root"])
+    staged = root / ".tradekeep-stage-0123456789abcdef"
+    staged.mkdir()
+    (staged / "new").write_text("new")
+    replacement = Replacement(str(root / "state/mode.json"), str(staged / "new"), str(staged / "kept"))
+    begun = Exchange.begin(
+        state, operation="restore", replacements=[replacement], stages=[str(staged)], clock=SystemClock()
+    )
+    begun.apply()
+    if module is recover:  # it would not need anybody, if only it could write
+        (state / "restored.json").mkdir()
+    with pytest.raises(ended) as caught:
+        spec = arguments.configured_spec() if module is recover else module.SPEC
+        door.serve(fake(complete(spec, installed)), module.run)
+    assert caught.value.failed
+    assert caught.value.result["exit_status"] == caught.value.result["error"]["exit_status"] == 4
+    assert "tradekeep recover" in caught.value.result["msg"]
 
 
 def test_notes_of_the_engine_become_warnings(fake: Any, ended: Any) -> None:

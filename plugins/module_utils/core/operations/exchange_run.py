@@ -10,12 +10,12 @@ state stands: what it replaced is kept, and the transaction committed.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Generic, Optional, TypeVar
 
-from ..errors import InterruptedBySignal, NeedsPersonError, ServiceError, TradekeepError
+from ..errors import InterruptedBySignal, NeedsPersonError, TradekeepError
 from ..host.services import ServiceController, Snapshot
 from ..ports import Ports
 from ..transaction.exchange import Exchange
@@ -116,15 +116,32 @@ def _finish(change: Change[Kept], exchange: Exchange, state_dir: Path, ports: Po
 def _put_back(
     services: ServiceController, snapshot: Snapshot, exchange: Optional[Exchange], error: BaseException, ports: Ports
 ) -> None:
+    """Raises NeedsPersonError, which says what failed first, where anything is not as it was before."""
     ports.progress.note(f"failed, putting everything back: {error}")
+    left_over: Optional[TradekeepError] = None
     if exchange is not None:
-        services.stop(snapshot)
-        exchange.undo(ports.step)
-        exchange.clean(ports.step)
-    try:
+        with _for_a_person(error, "the old data could not be put back"):
+            services.stop(snapshot)
+            exchange.undo(ports.step)
+        try:
+            exchange.clean(ports.step)
+        except TradekeepError as found:
+            left_over = found  # the services come first
+    with _for_a_person(error, "the data is as it was, but a service does not run"):
         services.start(snapshot)
         services.wait_until_steady(snapshot)
-    except ServiceError as second:
-        raise ServiceError(
-            f"{error}; the data is as it was, but then: {second.message}", path=second.path, hint=second.hint
-        ) from error
+    if left_over is not None:
+        with _for_a_person(error, "the data is as it was, but the transaction could not be ended"):
+            raise left_over
+
+
+@contextlib.contextmanager
+def _for_a_person(first: BaseException, state: str) -> Iterator[None]:
+    try:
+        yield
+    except TradekeepError as error:
+        raise NeedsPersonError(
+            f"{first}; {state}: {error.message}",
+            path=error.path,
+            hint=error.hint if isinstance(error, NeedsPersonError) else "mend that, then run: tradekeep recover",
+        ) from first

@@ -11,7 +11,7 @@ from ..application import Application
 from ..errors import LockBusyError
 from ..ports import Ports
 from ..storage.local import LocalCatalog
-from ..transaction.exchange import Exchange
+from ..transaction.exchange import Exchange, needs_person_while_pending
 from ..transaction.lock import application_lock
 from ..transaction.recovery import Recovery, is_whole, make_whole, plan_recovery, recover_transaction
 from .leftovers import sweep_state
@@ -38,8 +38,11 @@ def recover(application: Application, ports: Ports, *, dry_run: bool = False) ->
         return Outcome(
             changed=False, record={"data": "untouched", "actions": [], "transaction": {}}, lines=("nothing to recover",)
         )
-    with application_lock(
-        state_dir, operation="recover", clock=ports.clock, wait_seconds=600.0, note=ports.progress.note
+    with (
+        application_lock(
+            state_dir, operation="recover", clock=ports.clock, wait_seconds=600.0, note=ports.progress.note
+        ),
+        needs_person_while_pending(state_dir),
     ):
         swept = sweep_state(application)
         recovery = recover_transaction(
@@ -69,7 +72,10 @@ def make_whole_at_boot(application: Application, ports: Ports) -> Outcome:
     recovery = Recovery("untouched")
     while not is_whole(state_dir):
         try:
-            with application_lock(state_dir, operation="recover", clock=ports.clock):
+            with (
+                application_lock(state_dir, operation="recover", clock=ports.clock),
+                needs_person_while_pending(state_dir),
+            ):
                 recovery = make_whole(state_dir, runner=ports.runner, clock=ports.clock, step=ports.step)
         except LockBusyError:
             if ports.clock.monotonic() >= deadline:

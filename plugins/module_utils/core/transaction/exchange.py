@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -24,6 +24,7 @@ from ..errors import NeedsPersonError, TradekeepError
 from ..host.files import fsync_directory, make_private_directory, os_errors, remove_tree
 from ..ports import Clock, no_fault_point
 from .journal import Journal, read_journal
+from .lock import held_by_another
 from .plan import Replacement, prepare, read_plan, write_plan
 from .renames import Directories, exchange_one, take_back
 
@@ -290,14 +291,31 @@ def discard_unbegun(state_dir: Path) -> bool:
 
 
 def refuse_pending(state_dir: Path) -> None:
-    """Raises TradekeepError when an earlier operation was cut off and the data may be between two states."""
+    """Raises NeedsPersonError when an earlier operation was cut off and the data may be between two states.
+
+    Not while another process is at work on it: who goes on to take the lock waits for that, and asks again.
+    """
     found = pending(state_dir)
-    if found is not None:
-        raise TradekeepError(
+    if found is not None and not held_by_another(state_dir):
+        raise NeedsPersonError(
             f"an earlier operation was cut off ({found.operation} of {found.begun})",
             path=state_dir,
             hint="run: tradekeep recover",
         )
+
+
+@contextlib.contextmanager
+def needs_person_while_pending(state_dir: Path) -> Iterator[None]:
+    """A failure that leaves a transaction pending is one for a person, whatever it was; the caller holds the lock."""
+    try:
+        yield
+    except NeedsPersonError:
+        raise
+    except TradekeepError as error:
+        if pending(state_dir) is None:
+            raise
+        way_out = f"{error.hint or 'mend that'}, then run: tradekeep recover"
+        raise NeedsPersonError(error.message, path=error.path, hint=way_out) from error
 
 
 def _first_record(begun: PendingTransaction) -> dict[str, Any]:

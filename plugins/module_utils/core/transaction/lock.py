@@ -19,6 +19,8 @@ from ..host.files import make_private_directory, os_errors, write_all
 from ..ports import Clock
 
 _POLL_SECONDS = 0.5
+_held: set[str] = set()
+"""The lock files that this process holds."""
 
 
 @contextlib.contextmanager
@@ -42,11 +44,28 @@ def application_lock(
         _acquire(descriptor, clock, wait_seconds, note, path)
         with os_errors(path):
             _describe(descriptor, {"pid": os.getpid(), "operation": operation, "since": clock.now().isoformat()})
+        _held.add(str(path))
         try:
             yield
         finally:
+            _held.discard(str(path))
             with contextlib.suppress(OSError):
                 os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def held_by_another(state_dir: Path) -> bool:
+    """Whether another process is at work on the application now; writes nothing."""
+    path = Path(state_dir) / "lock"
+    if str(path) in _held:
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return not _try_lock(descriptor)
     finally:
         os.close(descriptor)
 
