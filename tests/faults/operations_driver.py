@@ -13,7 +13,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, TextIO
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".cache" / "collections"))
 
@@ -33,7 +33,7 @@ class Notes(NoProgress):
     """Notes go to standard error."""
 
     def note(self, text: str) -> None:
-        print(f"note: {text}", file=sys.stderr, flush=True)
+        say(f"note: {text}", sys.stderr)
 
 
 def application_in(base: Path, **settings: Any) -> Any:
@@ -73,10 +73,18 @@ def main() -> int:
         known = foreseen(error)
         if known is None:
             raise
-        print(known, file=sys.stderr)
+        say(str(known), sys.stderr)
         return int(known.exit_status)
-    print(json.dumps(outcome.record))
+    say(json.dumps(outcome.record), sys.stdout)
     return int(outcome.status)
+
+
+def say(text: str, stream: TextIO) -> None:
+    """As far as it can be said: no write may succeed at all."""
+    try:
+        print(text, file=stream, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

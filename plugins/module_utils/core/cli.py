@@ -39,12 +39,10 @@ def main(
     """Carry out one command line and return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     door = _Door(sys.stdout if stdout is None else stdout, sys.stderr if stderr is None else stderr)
-    try:
-        return int(door.serve(words, config_dir))
-    except BrokenPipeError:
-        # The reader went away (`| head`); what was to be done has been done.
+    status = door.serve(words, config_dir)
+    if door.unheard:
         _discard_output()
-        return int(door.status)
+    return int(status)
 
 
 class _Door:
@@ -56,6 +54,8 @@ class _Door:
         self._json = False
         self._command: Optional[str] = None
         self.status = ExitStatus.DONE
+        self.unheard = False
+        """Whether an answer went nowhere: its reader went away (`| head`), or a log is on a full disk."""
 
     def serve(self, words: Sequence[str], config_dir: str) -> ExitStatus:
         """Carry out the command; every error becomes one line and an exit status."""
@@ -66,8 +66,6 @@ class _Door:
                 arguments = build_parser(config_dir=config_dir, version=VERSION).parse_args(words)
                 self._command = _full_name(arguments)
                 return self._answer(carry_out(arguments, self._ports(arguments)))
-        except BrokenPipeError:
-            raise
         except Exception as error:
             known = foreseen(error)
             return self._unforeseen(error) if known is None else self._failed(known)
@@ -81,21 +79,19 @@ class _Door:
         self.status = outcome.status
         width = columns(self._stderr)
         for line in outcome.lines if width is None or outcome.fitted is None else outcome.fitted(width):
-            self._stderr.write(line + "\n")
-        self._stderr.flush()
+            self._tell(line + "\n")
         self._print_object({"changed": outcome.changed, "record": outcome.record})
         return outcome.status
 
     def _failed(self, error: TradekeepError) -> ExitStatus:
         self.status = error.exit_status
-        self._stderr.write(f"tradekeep: {error}\n")
-        self._stderr.flush()
+        self._tell(f"tradekeep: {error}\n")
         self._print_object({"changed": False, "error": error.as_dict()})
         return error.exit_status
 
     def _unforeseen(self, error: Exception) -> ExitStatus:
         # The traceback is the only trace there is of it.
-        self._stderr.write("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+        self._tell("".join(traceback.format_exception(type(error), error, error.__traceback__)))
         return self._failed(unforeseen(error))
 
     def _print_object(self, content: dict[str, Any]) -> None:
@@ -103,8 +99,18 @@ class _Door:
             return
         answer = {"command": self._command, "exit_status": int(self.status), **content}
         # ASCII only: a file's name may hold bytes that no encoding can print.
-        self._stdout.write(json.dumps(answer, ensure_ascii=True, sort_keys=True) + "\n")
-        self._stdout.flush()
+        self._write(self._stdout, json.dumps(answer, ensure_ascii=True, sort_keys=True) + "\n")
+
+    def _tell(self, text: str) -> None:
+        self._write(self._stderr, text)
+
+    def _write(self, stream: TextIO, text: str) -> None:
+        """What was done has been done, and has the status that it has, whether or not anybody can be told."""
+        try:
+            stream.write(text)
+            stream.flush()
+        except (OSError, ValueError):
+            self.unheard = True
 
 
 def _full_name(arguments: argparse.Namespace) -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -37,6 +38,13 @@ def columns(stream: TextIO) -> Optional[int]:
         return None
 
 
+def _show(stream: TextIO, text: str) -> None:
+    """Nothing that is under way may end, or fail to be put back, because nobody can be told about it."""
+    with contextlib.suppress(OSError, ValueError):
+        stream.write(text)
+        stream.flush()
+
+
 class NotesOnly:
     """Progress without a bar: only the lines worth keeping in a log."""
 
@@ -54,8 +62,7 @@ class NotesOnly:
 
     def note(self, text: str) -> None:
         """One line."""
-        self._stream.write(f"tradekeep: {one_line(text)}\n")
-        self._stream.flush()
+        _show(self._stream, f"tradekeep: {one_line(text)}\n")
 
 
 class Bar:
@@ -88,19 +95,16 @@ class Bar:
     def note(self, text: str) -> None:
         """A line above the bar."""
         self._clear()
-        self._stream.write(f"tradekeep: {one_line(text)}\n")
-        self._stream.flush()
+        _show(self._stream, f"tradekeep: {one_line(text)}\n")
 
     def _draw(self) -> None:
         text = f"{self._label} {self._amount()}"
-        self._stream.write("\r" + text.ljust(self._drawn))
-        self._stream.flush()
+        _show(self._stream, "\r" + text.ljust(self._drawn))
         self._drawn, self._drawn_at = len(text), time.monotonic()
 
     def _clear(self) -> None:
         if self._drawn:
-            self._stream.write("\r" + " " * self._drawn + "\r")
-            self._stream.flush()
+            _show(self._stream, "\r" + " " * self._drawn + "\r")
             self._drawn = 0
 
     def _amount(self) -> str:

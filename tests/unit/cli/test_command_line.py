@@ -53,7 +53,7 @@ COMMANDS = (
     "verify all",
     "restore latest --component credentials --component state --path **/*.db --to /tmp/x --dry-run",
     "recover",
-    "prune --dry-run",
+    "prune --dry-run --trust-clock",
     "release before_upgrade --dry-run",
     "db check",
     "db check a.db b.db",
@@ -181,6 +181,31 @@ def test_an_account_is_fitted_to_a_terminal_and_to_nothing_else(monkeypatch: pyt
     screen = Terminal()
     cli.main(["list"], stdout=io.StringIO(), stderr=screen)
     assert screen.getvalue() == "wide\n", "a terminal that does not say how wide it is"
+
+
+class Full(io.StringIO):
+    """A log on a full disk."""
+
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("screen", [Full, type("FullTerminal", (Full, Terminal), {})])
+def test_what_cannot_be_told_changes_nothing(monkeypatch: pytest.MonkeyPatch, screen: type[Full]) -> None:
+    def carry_out(arguments: Any, ports: Any) -> Outcome:
+        ports.progress.start("capturing", 10)
+        ports.progress.note("on the way")
+        ports.progress.finish()
+        return Outcome(changed=True, record={}, lines=("done",), status=errors.ExitStatus.FINDINGS)
+
+    monkeypatch.setattr(cli, "carry_out", carry_out)
+    monkeypatch.setattr(cli, "_discard_output", lambda: None)
+    said = Said(["list", "--json"], stderr=screen())
+    assert said.status == 1
+    assert json.loads(said.out)["changed"] is True
+    assert Said(["list"], stderr=screen()).status == 1
+    answering(monkeypatch, errors.NeedsPersonError("x"))
+    assert cli.main(["list", "--json"], stdout=Full(), stderr=Full()) == 4
 
 
 def test_a_closed_stream_is_no_terminal() -> None:

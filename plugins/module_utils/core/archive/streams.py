@@ -182,9 +182,14 @@ class ProgramStage:
 
     def _end(self, cause: Exception) -> None:
         """The program does not take its input: say why."""
+        failed = cause if isinstance(cause, OSError) and not isinstance(cause, BrokenPipeError) else None
+        if failed:
+            self._pipe.kill()  # it waits for the rest of its input, and would do so for ever
         self._thread.join()
         if self._error is not None:
             raise self._error
+        if failed:
+            raise file_error(failed, "the pipe to a filter program") from cause
         self._pipe.finish()
         raise CommandError("a filter program ended before it had read everything") from cause
 
