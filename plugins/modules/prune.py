@@ -26,6 +26,14 @@ attributes:
     support: full
   platform:
     platforms: linux
+options:
+  trust_clock:
+    description:
+      - That the clock is right, although it went back, or jumped forward by weeks, since the last prune.
+      - Without it nothing is removed then. A backup that is merely dated in the future is kept, reported and not
+        counted.
+    type: bool
+    default: false
 seealso:
   - module: tradekeep.ops.backup_info
 """
@@ -67,15 +75,20 @@ from ..module_utils.core.ports import Ports
 from ..module_utils.definition import configured_application
 from ..module_utils.door import Answer, answer, serve
 
+SPEC = configured_spec(trust_clock={"type": "bool", "default": False})
+
 
 def run(module: Any, ports: Ports) -> Answer:
     """Prune."""
-    return answer(prune(configured_application(module.params), ports, dry_run=module.check_mode))
+    application = configured_application(module.params)
+    return answer(
+        prune(application, ports, dry_run=module.check_mode, trust_clock=module.params["trust_clock"]),
+    )
 
 
 def main() -> None:
     """Build the module and serve it."""
-    serve(AnsibleModule(argument_spec=configured_spec(), supports_check_mode=True), run)
+    serve(AnsibleModule(argument_spec=SPEC, supports_check_mode=True), run)
 
 
 if __name__ == "__main__":

@@ -163,6 +163,7 @@ def _recover(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _prune(commands: Any, common: argparse.ArgumentParser) -> None:
     prune = _command(commands, common, "prune", "remove the backups that the retention rules do not keep")
+    prune.add_argument("--trust-clock", action="store_true", help="the clock is right, although it seems to have jumped")
     _dry_run(prune)
 
 

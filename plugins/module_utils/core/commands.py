@@ -96,7 +96,7 @@ def _recover(arguments: argparse.Namespace, application: Application, ports: Por
 
 
 def _prune(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
-    return prune(application, ports, dry_run=arguments.dry_run)
+    return prune(application, ports, dry_run=arguments.dry_run, trust_clock=arguments.trust_clock)
 
 
 def _release(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:

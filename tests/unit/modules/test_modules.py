@@ -200,7 +200,7 @@ def test_backup_check_mode_then_backup_verify_restore(
     assert call(restore, restore.SPEC, installed)[0] is True
     assert json.loads(document.read_text()) == {"mode": "demo"}
     assert call(restore, restore.SPEC, installed)[0] is False
-    assert call(prune, arguments.configured_spec(), installed, check_mode=True)[0] is False
+    assert call(prune, prune.SPEC, installed, check_mode=True)[0] is False
     assert call(recover, arguments.configured_spec(), installed)[0] is False
 
 

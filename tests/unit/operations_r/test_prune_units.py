@@ -185,6 +185,58 @@ def test_names_are_shortened_last_and_only_on_a_terminal(application, operation,
         assert ".." in table[1]
 
 
+def test_hazard_b4_a_future_date_is_kept_reported_and_holds_nothing_up(application):
+    """A clock that was wrong for a while left a good backup of 2099; somebody copied in a file with such a date."""
+    catalog = fill(application, range(9, -1, -1))
+    prune(application, ports(NOW - timedelta(hours=1)), dry_run=False)
+    fill(application, [-26600, 9, 8])
+    odd = catalog.directory / backup_name("user_data", NOW + timedelta(days=30000))
+    odd.write_bytes(b"?")
+    done = prune(application, ports(), dry_run=False)
+    assert done.status is ExitStatus.DONE
+    assert len(done.record["removed"]) == 2
+    assert len(catalog.list()) == 5 and odd.exists()
+    assert sum("dated in the future" in line for line in done.lines) == 2
+    assert not prune(application, ports(), dry_run=False).changed
+
+
+def test_hazard_b4_a_clock_far_ahead_does_not_make_everything_too_old(application):
+    profile = replace(application.profile, retention=Retention(within_days=30))
+    application = replace(application, profile=profile)
+    catalog = fill(application, range(29, -1, -1))
+    prune(application, ports(), dry_run=False)
+    fill(application, [-400])
+    ahead = ports(NOW + timedelta(days=400))
+    done = prune(application, ahead, dry_run=False)
+    assert done.status is ExitStatus.FINDINGS and "jumped forward" in done.record["refused"]
+    fill(application, [-401])
+    assert "--trust-clock" in prune(application, ports(NOW + timedelta(days=401)), dry_run=False).record["refused"]
+    assert len(catalog.list()) == 32
+    # The clock is right again: what it dated wrongly stays, and the rest goes on.
+    fill(application, [31])
+    assert prune(application, ports(NOW + timedelta(days=1)), dry_run=False).record["refused"] is None
+    # Or it was right, and the server off.
+    done = prune(application, ports(NOW + timedelta(days=401)), dry_run=False, trust_clock=True)
+    assert len(done.record["removed"]) == 30
+    assert len(catalog.list()) == 2
+
+
+def test_hazard_b4_without_a_last_prune_a_future_date_says_that_the_clock_went_back(application):
+    catalog = fill(application, [9, 8, 7, 6, 5, 0])
+    back = ports(NOW - timedelta(days=4))
+    assert "future" in prune(application, back, dry_run=False).record["refused"]
+    assert len(prune(application, back, dry_run=False, trust_clock=True).record["removed"]) == 2
+    assert catalog.list()[0].moment == NOW
+
+
+def test_weeks_of_refusal_are_no_jump_of_the_clock(application):
+    application = replace(application, profile=replace(application.profile, retention=Retention(within_days=30)))
+    fill(application, [100])
+    prune(application, ports(NOW - timedelta(days=100)), dry_run=False)
+    fill(application, range(99, -1, -1))
+    assert len(prune(application, ports(), dry_run=False).record["removed"]) == 70
+
+
 def test_hazard_b9_units_catch_up_keep_their_jitter_and_report_failure(application):
     units = render_units(application)
     assert "tradekeep-backup-bot-daily-2.timer" in units

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Optional
 
-from ..application import Application
+from ..application import Application, Retention
 from ..errors import ExitStatus
 from ..ports import Ports
 from ..storage.backup import iso, parse_iso
@@ -20,15 +20,19 @@ from .outcome import Outcome
 from .retention import FUTURE_TOLERANCE, Decision, decide, is_future
 from .text import human_bytes, table
 
+LONGEST_SILENCE = timedelta(days=45)
+"""Longer than any schedule of a tier; from then on a clock that jumped is as likely as a server that was off."""
+_TRUST = "set the clock right, or if it is right, run: tradekeep prune --trust-clock"
 
-def prune(application: Application, ports: Ports, *, dry_run: bool) -> Outcome:
+
+def prune(application: Application, ports: Ports, *, dry_run: bool, trust_clock: bool = False) -> Outcome:
     """Remove what retention does not keep. Refuses (FINDINGS, nothing removed) unless the newest backup is good.
 
-    dry_run: only explain; takes no lock and writes nothing.
+    dry_run: only explain; takes no lock and writes nothing. trust_clock: a person says that the clock is right.
     """
     catalog = LocalCatalog(application, ports.clock, note=ports.progress.note)
     if dry_run:
-        return _prune(application, ports, catalog, dry_run=True)
+        return _prune(application, ports, catalog, dry_run=True, trust_clock=trust_clock)
     with application_lock(
         Path(application.application_state_dir),
         operation="prune",
@@ -37,14 +41,18 @@ def prune(application: Application, ports: Ports, *, dry_run: bool) -> Outcome:
         note=ports.progress.note,
     ):
         catalog.sweep_leftovers()
-        return _prune(application, ports, catalog, dry_run=False)
+        return _prune(application, ports, catalog, dry_run=False, trust_clock=trust_clock)
 
 
-def _prune(application: Application, ports: Ports, catalog: LocalCatalog, *, dry_run: bool) -> Outcome:
-    now = ports.clock.now()
-    decisions = decide(catalog.list(), application.profile.retention, now)
-    refusal = refuse(decisions, now, parse_iso(catalog.records.read().get("last_prune"))) or _doubt(catalog)
+def _prune(
+    application: Application, ports: Ports, catalog: LocalCatalog, *, dry_run: bool, trust_clock: bool
+) -> Outcome:
+    now, retention = ports.clock.now(), application.profile.retention
+    decisions = decide(catalog.list(), retention, now)
+    last_prune = parse_iso(catalog.records.read().get("last_prune"))
     doomed = [item for item in decisions if not item.keep]
+    refusal = None if trust_clock else doubt_clock(decisions, retention, now, last_prune)
+    refusal = refusal or refuse(decisions, now) or _doubt(catalog)
     if refusal is None and not dry_run:
         _remove(ports, catalog, doomed)
         if doomed:
@@ -53,15 +61,44 @@ def _prune(application: Application, ports: Ports, catalog: LocalCatalog, *, dry
     return _outcome(decisions, doomed if refusal is None else [], refusal, dry_run)
 
 
-def refuse(decisions: Sequence[Decision], now: datetime, last_prune: Optional[datetime]) -> Optional[str]:
-    """Why nothing may be removed now, or None."""
+def doubt_clock(
+    decisions: Sequence[Decision], retention: Retention, now: datetime, last_prune: Optional[datetime]
+) -> Optional[str]:
+    """Why the clock may be wrong, or None.
+
+    It is believed as far as it went on from the last prune. A backup that is dated in the future then only tells of a
+    clock that was wrong for a while; without a last prune, it is this clock that may have gone back.
+    """
     if last_prune is not None and now + FUTURE_TOLERANCE < last_prune:
-        return f"the clock went back: the last prune was at {iso(last_prune)}, now is {iso(now)}"
-    if not decisions:
+        return f"the clock went back: the last prune was at {iso(last_prune)}, now is {iso(now)} ({_TRUST})"
+    good = [item.backup for item in decisions if item.backup.good]
+    if last_prune is None and good:
+        newest = good[0]
+        if is_future(newest, now):
+            return f"the newest good backup is dated in the future: {newest.name} ({_TRUST})"
+    if retention.within_days > 0 and any(not item.keep for item in decisions):
+        # Only this rule measures time: one backup of a clock that jumped forward would make all others too old.
+        moments = [item.moment for item in good if not is_future(item, now)]
+        after = _after_silence(moments, last_prune)
+        if after is not None:
+            return f"the clock may have jumped forward: there is nothing for long before {iso(after)} ({_TRUST})"
+    return None
+
+
+def _after_silence(moments: Sequence[datetime], last_prune: Optional[datetime]) -> Optional[datetime]:
+    """Where something begins again after a long silence since the last prune; moments: newest first."""
+    known = [moment for moment in moments if last_prune is None or moment > last_prune]
+    known += [] if last_prune is None else [last_prune]
+    gaps = (later for later, earlier in zip(known, known[1:]) if later - earlier > LONGEST_SILENCE)
+    return next(gaps, None)
+
+
+def refuse(decisions: Sequence[Decision], now: datetime) -> Optional[str]:
+    """Why nothing may be removed now whatever the rules say, or None. What is dated in the future tells nothing."""
+    present = [item.backup for item in decisions if not is_future(item.backup, now)]
+    if not present:
         return None
-    newest = decisions[0].backup
-    if is_future(newest, now):
-        return f"the newest backup is dated in the future: {newest.name}"
+    newest = present[0]
     if not newest.good:
         return f"the newest backup is not good: {newest.name}: {newest.problem or 'not verified'}"
     if not any(item.keep and item.backup.good for item in decisions):
