@@ -9,7 +9,7 @@ A snapshot holds all that starting again needs, as JSON: it goes into the journa
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 from ..application import ServiceManager, Services
 from ..errors import ServiceError
@@ -32,6 +32,13 @@ class ServiceController:
 
     def snapshot(self) -> Snapshot:
         """What there is to stop, and which of it runs now."""
+        return self._entries(lambda manager, units: manager.running(units))
+
+    def installed(self) -> Snapshot:
+        """A snapshot by which everything that is installed is started, whether it runs now or not."""
+        return self._entries(lambda manager, units: manager.installed(units))
+
+    def _entries(self, chosen: Callable[[Manager, Sequence[str]], list[str]]) -> Snapshot:
         found: Snapshot = []
         for item in self._services:
             entry: dict[str, Any] = {
@@ -41,7 +48,7 @@ class ServiceController:
                 "stay_up_seconds": item.stay_up_seconds,
                 "stop_timeout_seconds": item.stop_timeout_seconds,
             }
-            entry["running"] = self._manager(entry).running(item.units)
+            entry["running"] = chosen(self._manager(entry), item.units)
             found.append(entry)
         return found
 

@@ -36,6 +36,10 @@ class Supervisor:
         states = self._states()
         return [name for name in _expand(programs, states) if states[name][0] == "RUNNING"]
 
+    def installed(self, programs: Sequence[str]) -> list[str]:
+        """Full names of the programs that supervisord knows, in the order of stopping."""
+        return list(_expand(programs, self._states())) if self._installed() else []
+
     def stop(self, programs: Sequence[str]) -> None:
         """Stop programs and make sure of it; also those that are about to be started again."""
         if not self._installed():

@@ -28,6 +28,8 @@ class UnitState:
     restarts: str
     result: str
     triggers: tuple[str, ...]
+    loaded: bool = True
+    """Whether there is such a unit and it is not masked."""
 
     @property
     def runs(self) -> bool:
@@ -66,6 +68,12 @@ class Systemd:
         before = [name for name in dict.fromkeys(triggers) if self.state(name).runs]
         return [*before, *(unit for unit, state in states.items() if state.runs)]
 
+    def installed(self, units: Sequence[str]) -> list[str]:
+        """The units that could be started, in the order of stopping."""
+        if self._runner.find("systemctl") is None:
+            return []
+        return [unit for unit in units if self.state(unit).loaded]
+
     def state(self, unit: str) -> UnitState:
         """The present state; a unit that does not exist is inactive."""
         completed = self._runner.run(
@@ -82,6 +90,7 @@ class Systemd:
             restarts=facts.get("NRestarts", "0"),
             result=facts.get("Result", "success"),
             triggers=tuple(facts.get("TriggeredBy", "").split()),
+            loaded=facts.get("LoadState") == "loaded",
         )
 
     def stop(self, units: Sequence[str]) -> None:

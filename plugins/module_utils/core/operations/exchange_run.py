@@ -27,15 +27,21 @@ from ..transaction.stopped import forget_stop, note_stop
 Kept = TypeVar("Kept")
 
 
+def _nothing() -> None:
+    """What an operation without a wish of its own does at a step."""
+
+
 @dataclass(frozen=True)
 class Change(Generic[Kept]):
     """What one operation exchanges.
 
     operation: its name in the journal; ``recover`` acts by it. in_place: how a message says that the new state stands.
     replacements: called once the services are stopped, so with the data at rest.
-    confirm: called when the services have been up for long enough on the new state; raises to have all of it put back.
+    before_start: called on the new state before the services start; raises to have all of it put back.
+    confirm: called when the services have been up for long enough on the new state; raises as well.
     keep: called when the new state stands, to keep what it replaced; raises NeedsPersonError where it cannot.
-    details: JSON for the journal, for ``recover``.
+    put_back: called when the services run on the old state again; raises where they do not do what they should.
+    what: what messages call the thing that is exchanged. details: JSON for the journal, for ``recover``.
     """
 
     operation: str
@@ -43,6 +49,9 @@ class Change(Generic[Kept]):
     replacements: Callable[[], Sequence[Replacement]]
     confirm: Callable[[], None]
     keep: Callable[[Exchange], Kept]
+    before_start: Callable[[], None] = _nothing
+    put_back: Callable[[], None] = _nothing
+    what: str = "data"
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -55,9 +64,18 @@ class Exchanged(Generic[Kept]):
 
 
 def run_exchange(
-    change: Change[Kept], *, state_dir: Path, stage: Stage, services: ServiceController, ports: Ports
+    change: Change[Kept],
+    *,
+    state_dir: Path,
+    stage: Stage,
+    services: ServiceController,
+    ports: Ports,
+    start: Optional[Snapshot] = None,
 ) -> Exchanged[Kept]:
-    """Carry a change out; the caller holds the lock and has filled the stage. Puts everything back on failure."""
+    """Carry a change out; the caller holds the lock and has filled the stage. Puts everything back on failure.
+
+    start: what to start on the new state; None starts what ran before.
+    """
     snapshot = services.snapshot()
     note_stop(state_dir, operation=change.operation, snapshot=snapshot)
     stopped_at = ports.clock.monotonic()
@@ -76,14 +94,15 @@ def run_exchange(
             step=ports.step,
         )
         exchange.apply(ports.step)
+        change.before_start()
         ports.step("start")
-        services.start(snapshot)
+        services.start(snapshot if start is None else start)
         downtime = round(ports.clock.monotonic() - stopped_at, 3)
-        services.wait_until_steady(snapshot)
+        services.wait_until_steady(snapshot if start is None else start)
         change.confirm()
     except BaseException as error:
         with shielded():
-            _put_back(services, snapshot, exchange, error, ports)
+            _put_back(change, services, snapshot, exchange, error, ports)
             forget_stop(state_dir)
         raise
     return Exchanged(_finish(change, exchange, state_dir, ports), downtime)
@@ -114,24 +133,30 @@ def _finish(change: Change[Kept], exchange: Exchange, state_dir: Path, ports: Po
 
 
 def _put_back(
-    services: ServiceController, snapshot: Snapshot, exchange: Optional[Exchange], error: BaseException, ports: Ports
+    change: Change[Any],
+    services: ServiceController,
+    snapshot: Snapshot,
+    exchange: Optional[Exchange],
+    error: BaseException,
+    ports: Ports,
 ) -> None:
     """Raises NeedsPersonError, which says what failed first, where anything is not as it was before."""
     ports.progress.note(f"failed, putting everything back: {error}")
     left_over: Optional[TradekeepError] = None
     if exchange is not None:
-        with _for_a_person(error, "the old data could not be put back"):
+        with _for_a_person(error, f"the old {change.what} could not be put back"):
             services.stop(snapshot)
             exchange.undo(ports.step)
         try:
             exchange.clean(ports.step)
         except TradekeepError as found:
             left_over = found  # the services come first
-    with _for_a_person(error, "the data is as it was, but a service does not run"):
+    with _for_a_person(error, f"the {change.what} is as it was, but a service does not run"):
         services.start(snapshot)
         services.wait_until_steady(snapshot)
+        change.put_back()
     if left_over is not None:
-        with _for_a_person(error, "the data is as it was, but the transaction could not be ended"):
+        with _for_a_person(error, f"the {change.what} is as it was, but the transaction could not be ended"):
             raise left_over
 
 

@@ -77,10 +77,12 @@ def recover_transaction(
     clock: Clock,
     step: Step = no_fault_point,
     before_commit: Optional[Callable[[Exchange], None]] = None,
+    stands: Optional[Callable[[PendingTransaction], Optional[bool]]] = None,
 ) -> Recovery:
     """Finish or undo what a crash left; the caller holds the lock. May itself be killed and run again.
 
-    before_commit: called when the new state is kept, while the old one still lies aside.
+    before_commit: called when the new state is kept, while the old one still lies aside. stands: whether a new state
+    that is wholly in place was kept by its operation (True) or not (False); None leaves it to the services.
     """
     services = ServiceController((), runner, clock)
     exchange = Exchange.resume(state_dir)
@@ -88,7 +90,8 @@ def recover_transaction(
     data, record = "untouched", {}
     if exchange is not None:
         record = exchange.pending.as_dict()
-        data = _bring_to_an_end(exchange, services, actions, step, before_commit)
+        kept = stands(exchange.pending) if stands is not None else None
+        data = _bring_to_an_end(exchange, services, actions, step, before_commit, kept)
         exchange.clean(step)
         actions.append("removed the stage and the journal")
     if discard_unbegun(state_dir):
@@ -105,11 +108,16 @@ def _bring_to_an_end(
     actions: list[str],
     step: Step,
     before_commit: Optional[Callable[[Exchange], None]],
+    kept: Optional[bool],
 ) -> str:
     snapshot = exchange.pending.services
     if exchange.state is State.COMMITTED:
         return "new"
-    if exchange.state is State.EXCHANGED and _goes_forward(services, snapshot, actions, step):
+    if exchange.state is State.EXCHANGED and kept:
+        exchange.record_commit(step)
+        actions.append("kept the new state, which stands")
+        return "new"
+    if exchange.state is State.EXCHANGED and kept is None and _goes_forward(services, snapshot, actions, step):
         if before_commit is not None:
             before_commit(exchange)
         exchange.record_commit(step)
