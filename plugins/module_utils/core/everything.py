@@ -43,6 +43,7 @@ from .archive import (  # noqa: F401
     tar_source,
     tar_writer,
 )
+from .git import export, failures, ignored, mirror, objects, process, refs, signatures, urls  # noqa: F401
 from .host import (  # noqa: F401
     account,
     files,
