@@ -119,19 +119,36 @@ class _Patterns:
     """Several patterns at once: one expression for names, one for paths."""
 
     def __init__(self, patterns: Iterable[str]) -> None:
-        listed = tuple(patterns)
-        self._names = self._join(p for p in listed if "/" not in p)
-        self._paths = self._join(p for p in listed if "/" in p)
+        self._patterns = tuple(patterns)
+        self._names = _join(tuple(p for p in self._patterns if "/" not in p))
+        self._paths = _join(tuple(p for p in self._patterns if "/" in p))
 
-    @staticmethod
-    def _join(patterns: Iterable[str]) -> Optional[re.Pattern[str]]:
-        joined = "|".join(f"(?:{_translate(pattern)})" for pattern in patterns)
-        return re.compile(joined, re.DOTALL) if joined else None
+    def __bool__(self) -> bool:
+        return bool(self._patterns)
+
+    def within(self, directory: str) -> _Patterns:
+        """What is left of them for the files of one directory: mostly patterns of names."""
+        return _Patterns(_within(self._patterns, directory)) if self._paths else self
 
     def match(self, path: str, name: str) -> bool:
         if self._names is not None and self._names.fullmatch(name):
             return True
         return self._paths is not None and self._paths.fullmatch(path) is not None
+
+
+@lru_cache(maxsize=1024)
+def _join(patterns: tuple[str, ...]) -> Optional[re.Pattern[str]]:
+    joined = "|".join(f"(?:{_translate(pattern)})" for pattern in patterns)
+    return re.compile(joined, re.DOTALL) if joined else None
+
+
+def _within(patterns: tuple[str, ...], directory: str) -> Iterator[str]:
+    for pattern in patterns:
+        above, slash, name = pattern.rpartition("/")
+        if not slash or "**" in pattern:
+            yield pattern
+        elif _compile(above).fullmatch(directory):
+            yield name
 
 
 class _Scope:
@@ -145,13 +162,26 @@ class _Scope:
             component, None, None, component.directory_mode, component.owner, component.group, component.secret, False
         )
 
+    def files(self, directory: str) -> _Files:
+        rules = ((patterns.within(directory), classified) for patterns, classified in self.rules)
+        return _Files(self.excluded.within(directory), tuple(rule for rule in rules if rule[0]), self.plain)
+
+
+class _Files:
+    """What a component says of the files of one directory."""
+
+    def __init__(self, excluded: _Patterns, rules: tuple[tuple[_Patterns, Classified], ...], plain: Classified) -> None:
+        self._excluded = excluded
+        self._rules = rules
+        self._plain = plain
+
     def file(self, path: str, name: str) -> Optional[Classified]:
-        if self.excluded.match(path, name):
+        if self._excluded.match(path, name):
             return None
-        for patterns, classified in self.rules:
+        for patterns, classified in self._rules:
             if patterns.match(path, name):
                 return classified
-        return self.plain
+        return self._plain
 
 
 def _of_rule(component: Component, rule: Optional[FileRule]) -> Classified:
@@ -174,12 +204,18 @@ class Classifier:
     def __init__(self, profile: Profile) -> None:
         self._listed = {path: _Scope(component) for component in profile.components for path in component.paths}
         self._directories: dict[str, Optional[_Scope]] = {"": None}
+        self._latest: tuple[str, Optional[_Files]] = ("", None)
 
     def file(self, path: str) -> Optional[Classified]:
         """The class of a file (or symlink); None when no component has it or it is excluded."""
         directory, _slash, name = path.rpartition("/")
-        scope = self._listed.get(path) or self._scope(directory)
-        return None if scope is None else scope.file(path, name)
+        if path in self._listed:
+            return self._listed[path].files(directory).file(path, name)
+        if directory != self._latest[0]:
+            scope = self._scope(directory)
+            self._latest = directory, None if scope is None else scope.files(directory)
+        files = self._latest[1]
+        return None if files is None else files.file(path, name)
 
     def directory(self, path: str) -> Optional[Classified]:
         """The class of a directory; None when no component has it or it is excluded."""

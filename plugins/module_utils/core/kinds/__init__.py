@@ -37,6 +37,8 @@ _BY_SUFFIX = (
     ((".log",), "log"),
 )
 
+_EXTENSIONS = frozenset(suffix.rpartition(".")[2] for suffixes, _name in _BY_SUFFIX for suffix in suffixes)
+
 
 def kind_named(name: str) -> Kind:
     """The kind of that name. Raises ConfigurationError."""
@@ -49,6 +51,9 @@ def kind_named(name: str) -> Kind:
 def default_kind(filename: str) -> str:
     """The kind of a file for which the profile names none."""
     lowered = filename.lower()
+    _stem, dot, extension = lowered.rpartition(".")
+    if not dot or extension not in _EXTENSIONS:
+        return "file"
     for suffixes, name in _BY_SUFFIX:
         if lowered.endswith(suffixes):
             return name

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import stat
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Union
 
 from ..archive.manifest import MANIFEST_NAME, Entry
 from ..archive.safety import storable_mode
@@ -18,10 +18,12 @@ from ..archive.tar_writer import ArchiveWriter
 from ..errors import CaptureError, ChangedWhileReadError, CheckError
 from ..host.ownership import name_of_gid, name_of_uid
 from ..kinds import kind_named
-from ..kinds.base import CaptureContext, Captured
+from ..kinds.base import NO_FACTS, CaptureContext, Captured
 from ..kinds.sqlite import SIDECAR_SUFFIXES
 from ..ports import Progress
-from .scan import Found
+from .scan import Found, Listed
+
+Thing = Union[Found, Listed]
 
 
 @dataclass
@@ -50,7 +52,7 @@ class Account:
 
 def assemble(
     writer: ArchiveWriter,
-    things: Iterable[Found],
+    things: Iterable[Thing],
     context: CaptureContext,
     progress: Progress,
     *,
@@ -64,81 +66,106 @@ def assemble(
     Raises ChangedWhileReadError (with the path), CaptureError, CheckError.
     """
     account = Account()
-    # Asked once for each account, as a look-up reads the system's list anew.
-    owner_name, group_name = lru_cache(maxsize=None)(name_of_uid), lru_cache(maxsize=None)(name_of_gid)
-    for found in things:
-        entry = _entry(found, owner_name(found.uid), group_name(found.gid))
-        if found.path == MANIFEST_NAME:
-            account.warnings.append(f"{found.path}: has the name of the archive's own manifest, left out")
-            continue
-        if entry.mode != found.mode:
-            account.warnings.append(f"{found.path}: mode {found.mode:04o} is kept as {entry.mode:04o}")
-        if found.type == "directory":
-            writer.add_directory(entry)
-        elif found.type == "symlink":
-            writer.add_symlink(entry._replace(target=os.readlink(found.absolute)))
-        elif found.type == "special":
-            account.warnings.append(f"{found.path}: a socket, FIFO or device, left out")
+    assembly = _Assembly(writer, context, account, copy_first, lenient)
+    for thing in things:
+        if thing.path == MANIFEST_NAME:
+            account.warnings.append(f"{thing.path}: has the name of the archive's own manifest, left out")
+        elif thing.type == "file":
+            progress.advance(assembly.add_file(thing))
+        elif thing.type == "special":
+            account.warnings.append(f"{thing.path}: a socket, FIFO or device, left out")
         else:
-            written = _add_file(writer, found, entry, context, found.path in copy_first, lenient, account)
-            if written is not None:
-                account.add(written)
-            progress.advance(found.size)
+            assembly.add_bare(thing)
     return account
 
 
-def _entry(found: Found, owner: str, group: str) -> Entry:
-    return Entry(
-        path=found.path,
-        type=found.type,
-        size=0,
-        mode=storable_mode(found.mode, found.type),
-        owner=owner,
-        group=group,
-        mtime_ns=found.mtime_ns,
-        component=found.component,
-        kind=found.kind,
-    )
+class _Assembly:
+    """One run of ``assemble``."""
 
+    def __init__(
+        self,
+        writer: ArchiveWriter,
+        context: CaptureContext,
+        account: Account,
+        copy_first: frozenset[str],
+        lenient: bool,
+    ) -> None:
+        self._writer = writer
+        self._context = context
+        self._account = account
+        self._copy_first = copy_first
+        self._lenient = lenient
+        # Asked once for each account, as a look-up reads the system's list anew.
+        self._owner = lru_cache(maxsize=None)(name_of_uid)
+        self._group = lru_cache(maxsize=None)(name_of_gid)
 
-def _add_file(
-    writer: ArchiveWriter,
-    found: Found,
-    entry: Entry,
-    context: CaptureContext,
-    copy_first: bool,
-    lenient: bool,
-    account: Account,
-) -> Optional[Entry]:
-    """The entry as written; None when the bot removed the file (a rotated log) before it was read."""
-    try:
-        return _capture(writer, found, entry, replace(context, copy_first=True) if copy_first else context)
-    except (CaptureError, CheckError) as error:
-        if not os.path.lexists(found.absolute) and not found.required:
-            account.warnings.append(f"{found.path}: removed by the application while the backup ran")
-            return None
-        if not lenient or found.kind == "file" or isinstance(error, ChangedWhileReadError):
-            raise
-        account.warnings.append(f"{found.path}: kept byte for byte, since {error.message}")
-        return _add_raw(writer, found, entry, context, account)
+    def add_bare(self, thing: Thing) -> None:
+        """A directory or symlink; nothing when the bot has removed it since it was listed."""
+        writer = self._writer
+        try:
+            status = os.lstat(thing.absolute)
+            target = os.readlink(thing.absolute) if thing.type == "symlink" else None
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        entry = self._entry(thing, status, 0, NO_FACTS)
+        if thing.type == "symlink":
+            writer.add_symlink(entry._replace(target=target))
+        else:
+            writer.add_directory(entry)
 
+    def add_file(self, thing: Thing) -> int:
+        """One file; returns its size. Nothing when the bot removed it (a rotated log) before it was read."""
+        context = replace(self._context, copy_first=True) if thing.path in self._copy_first else self._context
+        try:
+            return self._capture(thing, context)
+        except (CaptureError, CheckError) as error:
+            if not os.path.lexists(thing.absolute) and not thing.required:
+                self._account.warnings.append(f"{thing.path}: removed by the application while the backup ran")
+                return 0
+            if not self._lenient or thing.kind == "file" or isinstance(error, ChangedWhileReadError):
+                raise
+            self._account.warnings.append(f"{thing.path}: kept byte for byte, since {error.message}")
+            return self._add_raw(thing, context)
 
-def _capture(writer: ArchiveWriter, found: Found, entry: Entry, context: CaptureContext) -> Entry:
-    """One file through its kind. The source is confirmed unchanged after its last byte was read."""
-    captured: Captured
-    with kind_named(entry.kind or "file").capture(Path(found.absolute), context) as captured:
-        with captured.open() as stream:
-            written = writer.add_file(entry._replace(facts=captured.facts), stream, captured.size)
-        captured.confirm()
-    return written
+    def _capture(self, thing: Thing, context: CaptureContext) -> int:
+        """One file through its kind. The source is confirmed unchanged after its last byte was read."""
+        captured: Captured
+        with kind_named(thing.kind or "file").capture(thing.absolute, context) as captured:
+            entry = self._entry(thing, captured.status, captured.size, captured.facts)
+            if captured.content is not None:
+                self._writer.add_content(entry, captured.content)
+            else:
+                with captured.open() as stream:
+                    self._writer.add_file(entry, stream, captured.size)
+            captured.confirm()
+        self._account.add(entry)
+        return captured.size
 
+    def _add_raw(self, thing: Thing, context: CaptureContext) -> int:
+        """A damaged database and its companions as plain files, all that can be done for it."""
+        size = 0
+        for suffix in (*SIDECAR_SUFFIXES, ""):
+            path, absolute = thing.path + suffix, thing.absolute + suffix
+            if not suffix or os.path.lexists(absolute):
+                size += self._capture(Listed(path, absolute, "file", thing.component, "file", False), context)
+        return size
 
-def _add_raw(writer: ArchiveWriter, found: Found, entry: Entry, context: CaptureContext, account: Account) -> Entry:
-    """A damaged database and its companions as plain files, all that can be done for it."""
-    for suffix in SIDECAR_SUFFIXES:
-        if os.path.lexists(found.absolute + suffix):
-            status = os.lstat(found.absolute + suffix)
-            sidecar = found._replace(path=found.path + suffix, absolute=found.absolute + suffix, kind="file")
-            described = entry._replace(path=sidecar.path, kind="file", mtime_ns=status.st_mtime_ns)
-            account.add(_capture(writer, sidecar, described, context))
-    return _capture(writer, found._replace(kind="file"), entry._replace(kind="file"), context)
+    def _entry(self, thing: Thing, status: os.stat_result, size: int, facts: Mapping[str, Any]) -> Entry:
+        mode = stat.S_IMODE(status.st_mode)
+        stored = storable_mode(mode, thing.type)
+        if stored != mode:
+            self._account.warnings.append(f"{thing.path}: mode {mode:04o} is kept as {stored:04o}")
+        return Entry(
+            thing.path,
+            thing.type,
+            size,
+            stored,
+            self._owner(status.st_uid),
+            self._group(status.st_gid),
+            status.st_mtime_ns,
+            None,
+            None,
+            thing.kind,
+            thing.component,
+            facts,
+        )

@@ -27,12 +27,12 @@ from ..storage.local import Backup, LocalCatalog
 from ..storage.names import backup_name
 from ..transaction.lock import application_lock
 from ..version import VERSION
-from .assemble import Account, assemble
+from .assemble import Account, Thing, assemble
 from .backup_plan import BackupPlan, check_space, plan_backup, request_backup, survey
 from .leftovers import sweep_state
 from .outcome import Outcome
 from .prove import observe, prove_sealed
-from .scan import Found, scan
+from .scan import scan, walk
 from .text import human_bytes, table
 
 ATTEMPTS = 4
@@ -75,7 +75,7 @@ def backup(
     with _as_failure(), lock:
         plan = plan_backup(application, ports, tier=tier, name=name, encrypt=encrypt, output=output)
         made, account = make_backup(
-            application, ports, plan, scan_again=lambda: scan(application), allow_row_loss=allow_row_loss
+            application, ports, plan, scan_again=lambda: walk(application), allow_row_loss=allow_row_loss
         )
     record = {"backup": made.as_dict(), "warnings": account.warnings, "missing": list(plan.missing)}
     return Outcome(changed=True, record=record, lines=_made_lines(made, account, plan))
@@ -96,7 +96,7 @@ def make_backup(
     ports: Ports,
     plan: BackupPlan,
     *,
-    scan_again: Callable[[], Iterable[Found]],
+    scan_again: Callable[[], Iterable[Thing]],
     allow_row_loss: bool = False,
     lenient: bool = False,
 ) -> tuple[Backup, Account]:
@@ -155,7 +155,7 @@ def _attempt(
     final_name: str,
     moment: datetime,
     scratch: Path,
-    things: Iterable[Found],
+    things: Iterable[Thing],
     copy_first: frozenset[str],
     allow_row_loss: bool,
     lenient: bool,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -15,13 +15,13 @@ from ..application import Application, Component
 from ..errors import ConfigurationError, UnsafePathError
 from ..kinds import default_kind
 from ..kinds.sqlite import SIDECAR_SUFFIXES
-from ..patterns import classify, classify_directory, expected_files
+from ..patterns import Classifier, classifier, expected_files
 
 OWN_PREFIX = ".tradekeep"
 
 
-class Found(NamedTuple):
-    """One thing in the tree. A tuple, because there can be hundreds of thousands."""
+class Listed(NamedTuple):
+    """One thing in the tree as its directory lists it. A tuple, because there can be hundreds of thousands."""
 
     path: str
     """Relative to the root."""
@@ -29,6 +29,17 @@ class Found(NamedTuple):
     """Where its bytes are now; not under the root when a transaction keeps it aside."""
     type: str
     """``file``, ``directory``, ``symlink``, or ``special`` (socket, FIFO, device: never captured)."""
+    component: str
+    kind: Optional[str]
+    required: bool
+
+
+class Found(NamedTuple):
+    """One thing in the tree (see ``Listed``), with its size and rights."""
+
+    path: str
+    absolute: str
+    type: str
     size: int
     mode: int
     uid: int
@@ -64,12 +75,23 @@ def scan(application: Application, *, components: Optional[frozenset[str]] = Non
 
     Raises UnsafePathError when a component's own path is a symlink: what it leads to would not be captured.
     """
+    for listed in walk(application, components=components):
+        try:
+            status = os.lstat(listed.absolute)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if _type_of(status.st_mode) == listed.type:
+            yield _found(listed, status)
+
+
+def walk(application: Application, *, components: Optional[frozenset[str]] = None) -> Iterator[Listed]:
+    """As ``scan``, with what the directories alone say."""
     root = check_root(application)
     for component in sorted(application.profile.components, key=lambda item: item.name):
         if not component.backup or (components is not None and component.name not in components):
             continue
         for path in sorted(component.paths):
-            yield from _walk(application, component, path, os.path.join(str(root), path))
+            yield from _part(application, component, path, os.path.join(str(root), path))
 
 
 def found_at(application: Application, path: str, absolute: str) -> Optional[Found]:
@@ -78,27 +100,35 @@ def found_at(application: Application, path: str, absolute: str) -> Optional[Fou
         status = os.lstat(absolute)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    kind_of_thing = _type_of(status.st_mode)
-    look_up = classify_directory if kind_of_thing == "directory" else classify
-    classified = look_up(application.profile, path)
-    if classified is None:
-        return None
-    kind = None
-    if kind_of_thing == "file":
-        kind = classified.kind or default_kind(os.path.basename(path))
+    listed = _listed(classifier(application.profile), path, absolute, _type_of(status.st_mode))
+    return None if listed is None else _found(listed, status)
+
+
+def _found(listed: Listed, status: os.stat_result) -> Found:
+    path, absolute, entry_type, component, kind, required = listed
     return Found(
         path,
         absolute,
-        kind_of_thing,
-        status.st_size if kind_of_thing == "file" else 0,
+        entry_type,
+        status.st_size if entry_type == "file" else 0,
         stat.S_IMODE(status.st_mode),
         status.st_uid,
         status.st_gid,
         status.st_mtime_ns,
-        classified.component.name,
+        component,
         kind,
-        classified.required,
+        required,
     )
+
+
+def _listed(lookup: Classifier, path: str, absolute: str, entry_type: str) -> Optional[Listed]:
+    classified = lookup.directory(path) if entry_type == "directory" else lookup.file(path)
+    if classified is None:
+        return None
+    kind = None
+    if entry_type == "file":
+        kind = classified.kind or default_kind(path.rpartition("/")[2])
+    return Listed(path, absolute, entry_type, classified.component.name, kind, classified.required)
 
 
 def expected_paths(application: Application) -> frozenset[str]:
@@ -116,31 +146,59 @@ def _type_of(mode: int) -> str:
     return "special"
 
 
-def _walk(application: Application, component: Component, path: str, absolute: str) -> Iterator[Found]:
+def _part(application: Application, component: Component, path: str, absolute: str) -> Iterator[Listed]:
+    """One of a component's own paths, and what lies beneath."""
     found = found_at(application, path, absolute)
     if found is None:
         return
-    if found.type == "symlink" and path in component.paths:
+    listed = Listed(found.path, found.absolute, found.type, found.component, found.kind, found.required)
+    yield from _with_contents(classifier(application.profile), component, listed)
+
+
+def _with_contents(lookup: Classifier, component: Component, listed: Listed) -> Iterator[Listed]:
+    if listed.type == "symlink" and listed.path in component.paths:
         raise UnsafePathError(
             "a part of the data is a symlink, what it leads to would not be captured",
-            path=absolute,
+            path=listed.absolute,
             hint="use a bind mount, or make the real directory the root of an application",
         )
-    if found.component == component.name:
-        yield found
-    if found.type != "directory":
+    if listed.component == component.name:
+        yield listed
+    if listed.type != "directory":
         return
+    for child in _children(lookup, listed):
+        if child.type == "file":
+            if child.component == component.name:
+                yield child
+        else:
+            yield from _with_contents(lookup, component, child)
+
+
+def _children(lookup: Classifier, directory: Listed) -> Iterator[Listed]:
+    """What a directory holds, by name."""
     try:
-        names = sorted(name for name in os.listdir(absolute) if not name.startswith(OWN_PREFIX))
+        with os.scandir(directory.absolute) as listing:
+            entries = {entry.name: entry for entry in listing if not entry.name.startswith(OWN_PREFIX)}
     except (FileNotFoundError, NotADirectoryError):
         return  # removed by the bot since it was listed
-    present = set(names)
-    for name in names:
-        if not _is_sidecar(name, present):
-            yield from _walk(application, component, f"{path}/{name}", f"{absolute}/{name}")
+    for name in sorted(entries):
+        if name.endswith(SIDECAR_SUFFIXES) and _is_sidecar(name, entries):
+            continue
+        entry_type = _type_of_entry(entries[name])
+        child = _listed(lookup, f"{directory.path}/{name}", f"{directory.absolute}/{name}", entry_type)
+        if child is not None:
+            yield child
 
 
-def _is_sidecar(name: str, siblings: set[str]) -> bool:
+def _type_of_entry(entry: os.DirEntry[str]) -> str:
+    if entry.is_file(follow_symlinks=False):
+        return "file"
+    if entry.is_dir(follow_symlinks=False):
+        return "directory"
+    return "symlink" if entry.is_symlink() else "special"
+
+
+def _is_sidecar(name: str, siblings: Container[str]) -> bool:
     """SQLite's own companions are part of their database, never files of their own."""
     for suffix in SIDECAR_SUFFIXES:
         if name.endswith(suffix):
