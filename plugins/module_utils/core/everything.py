@@ -93,6 +93,7 @@ from .operations import (  # noqa: F401
     units,
     verify,
 )
+from .operations.deploy import dependencies, hooks, lock_file  # noqa: F401
 from .profiles import crypto_bot, freqtrade, kalshi, paper_bot, trade_agent, v6  # noqa: F401
 from .storage import backup as storage_backup  # noqa: F401
 from .transaction import (  # noqa: F401

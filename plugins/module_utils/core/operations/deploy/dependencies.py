@@ -1,0 +1,240 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Virtual environments, each built in its final place beside the others, so that the one in use is never changed.
+
+The name of an environment is the digest of all that decides what is in it. It is complete once its marker is there.
+Everything in it is made and removed by its owner: root writes nothing where the owner can put a symlink.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from ...deploy_settings import Dependencies
+from ...errors import CommandError, TradekeepError
+from ...host.account import Account, command_as, environment_of
+from ...host.files import atomic_write, open_directory_beneath, os_errors
+from ...host.ownership import apply_owner_mode
+from ...ports import Ports, Said
+from .lock_file import digest_of
+
+ENVIRONMENTS = ".tradekeep-venvs"
+"""The directory of all environments in the checkout."""
+MARKER = ".tradekeep-complete"
+
+_KEY = re.compile(r"[0-9a-f]{16}")
+_BUILD_SECONDS = 3600.0
+_KEPT_BYTES = 1024 * 1024
+_SHOWN_LINES = 3
+_SHOWN_CHARACTERS = 600
+_IDENTITY = (
+    "import platform, sys, sysconfig;"
+    "print(sys.implementation.name, platform.python_version(), sysconfig.get_config_var('SOABI'),"
+    " platform.machine(), sys.base_prefix)"
+)
+
+
+@dataclass(frozen=True)
+class EnvironmentPlan:
+    """The environment that belongs to a commit, and whether it is there already."""
+
+    key: str
+    directory: Path
+    complete: bool
+    python: str
+
+
+@dataclass(frozen=True)
+class BuiltEnvironment:
+    """What the symlink must lead to. ``log`` holds the output of what was run, if anything was."""
+
+    key: str
+    directory: str
+    built: bool
+    seconds: float
+    log: Optional[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The environment as the record of a deploy shows it."""
+        return asdict(self)
+
+
+class Environments:
+    """The virtual environments of an application.
+
+    checkout: the directory that holds them; for releases the one above the releases.
+    """
+
+    def __init__(self, wanted: Dependencies, *, checkout: Path, account: Account, ports: Ports) -> None:
+        self._wanted = wanted
+        self._checkout = checkout
+        self._account = account
+        self._ports = ports
+
+    @property
+    def link(self) -> Path:
+        """Where the application looks for its environment."""
+        return self._checkout / self._wanted.environment
+
+    @property
+    def directory(self) -> Path:
+        """Where the environments are."""
+        return self._checkout / ENVIRONMENTS
+
+    def plan(self, source: Path) -> EnvironmentPlan:
+        """What the commit that lies in source needs. Writes nothing."""
+        python = self._identity()
+        digest = hashlib.sha256(digest_of(source, self._wanted.lock_file, self._wanted.arguments).encode())
+        digest.update(python.encode())
+        key = digest.hexdigest()[:16]
+        directory = self.directory / key
+        return EnvironmentPlan(key=key, directory=directory, complete=self._is_complete(directory), python=python)
+
+    def build(self, plan: EnvironmentPlan, source: Path, *, log: Path) -> BuiltEnvironment:
+        """Make the environment unless it is complete; what an earlier build left unfinished is thrown away first.
+
+        source: what plan was made for. log: a file for the output, written with mode 0600.
+        """
+        if self._is_complete(plan.directory):
+            return BuiltEnvironment(plan.key, str(plan.directory), built=False, seconds=0.0, log=None)
+        begun = self._ports.clock.monotonic()
+        self._make_directory()
+        self._remove(plan.directory)
+        try:
+            self._ports.step("build environment")
+            self._fill(plan.directory, source, log)
+            self._ports.step("complete environment")
+            # The marker must not survive a power cut that the files did not.
+            self._must("cannot be made durable", "sync", "--file-system", str(plan.directory))
+            self._must("cannot be marked complete", "touch", str(plan.directory / MARKER))
+        except BaseException:
+            with contextlib.suppress(TradekeepError):
+                self._remove(plan.directory)
+            raise
+        seconds = round(self._ports.clock.monotonic() - begun, 3)
+        return BuiltEnvironment(plan.key, str(plan.directory), built=True, seconds=seconds, log=str(log))
+
+    def prune(self, keep: Iterable[str]) -> tuple[str, ...]:
+        """Remove the environments whose keys are not to be kept, except the one in use. Returns the removed keys."""
+        kept = {*keep, os.path.basename(os.path.realpath(self.link))}
+        try:
+            names = sorted(os.listdir(self.directory))
+        except FileNotFoundError:
+            return ()
+        removed = [name for name in names if _KEY.fullmatch(name) and name not in kept]
+        for name in removed:
+            self._remove(self.directory / name)
+        return tuple(removed)
+
+    def _identity(self) -> str:
+        python = self._wanted.python
+        said = self._run([python, "-I", "-c", _IDENTITY], directory="/", seconds=60)
+        if said.status != 0:
+            raise CommandError(
+                f"cannot be run by {self._account.name}: {said.last_line or said.status}",
+                path=python,
+                hint="install it, or set deploy.dependencies.python",
+            )
+        return said.last_line
+
+    def _is_complete(self, directory: Path) -> bool:
+        """Whether the marker is there and the interpreter still works: an upgrade of the system may have removed it."""
+        if directory.is_symlink() or not (directory / MARKER).exists():
+            return False
+        return self._run([str(directory / "bin/python"), "-I", "-c", ""], directory="/", seconds=60).status == 0
+
+    def _make_directory(self) -> None:
+        checkout = os.path.realpath(self._checkout)
+        with os_errors(self.directory):
+            created = False
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(os.path.join(checkout, ENVIRONMENTS), 0o755)
+                created = True
+            descriptor = open_directory_beneath(checkout, ENVIRONMENTS)
+            try:
+                if created:
+                    root = os.geteuid() == 0
+                    uid, gid = (self._account.uid, self._account.gid) if root else (None, None)
+                    apply_owner_mode(descriptor, uid=uid, gid=gid, mode=0o755)
+            finally:
+                os.close(descriptor)
+
+    def _fill(self, directory: Path, source: Path, log: Path) -> None:
+        wanted = self._wanted
+        created = self._run([wanted.python, "-I", "-m", "venv", str(directory)], directory="/", seconds=_BUILD_SECONDS)
+        output = created.output
+        try:
+            if created.status != 0:
+                raise _failure("python -m venv", created, log)
+            # -I: modules of the repository must not pass for those that pip itself imports.
+            python = [str(directory / "bin/python"), "-I"]
+            pip = [*python, "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
+            lock_file = str(source / wanted.lock_file)
+            installed = self._run(
+                [*pip, *wanted.arguments, "-r", lock_file], directory=str(source), seconds=_BUILD_SECONDS
+            )
+            output += installed.output
+            if installed.status != 0:
+                raise _failure("pip install", installed, log)
+        finally:
+            atomic_write(log, output.encode("utf-8", "surrogateescape"), mode=0o600)
+
+    def _remove(self, directory: Path) -> None:
+        # The marker goes first: what is half removed must not look complete.
+        self._must("cannot be removed", "rm", "-f", "--", str(directory / MARKER))
+        self._must("cannot be removed", "rm", "-rf", "--one-file-system", "--", str(directory))
+
+    def _must(self, what: str, *argv: str) -> None:
+        said = self._run(list(argv), directory="/", seconds=600)
+        if said.status != 0:
+            raise CommandError(f"{what}: {said.last_line or said.status}", path=argv[-1])
+
+    def _run(self, argv: list[str], *, directory: str, seconds: float) -> Said:
+        return self._ports.runner.listen(
+            command_as(self._account, argv, directory=directory),
+            environment=environment_of(self._account),
+            timeout_seconds=seconds,
+            keep_bytes=_KEPT_BYTES,
+        )
+
+
+def check_link(link: Path) -> Optional[str]:
+    """Where the symlink of the environment leads now, None where there is none; anything else there is refused."""
+    with os_errors(link):
+        try:
+            mode = link.lstat().st_mode
+        except FileNotFoundError:
+            return None
+        if stat.S_ISLNK(mode):
+            return os.readlink(link)
+    what = "a real directory" if stat.S_ISDIR(mode) else "a file"
+    raise TradekeepError(
+        f"is {what}, where a symlink to the environment of each deploy belongs",
+        path=link,
+        hint=f"stop the application and move it away (mv {link} {link}.old), or name another in "
+        "deploy.dependencies.environment and in the unit",
+    )
+
+
+def _failure(what: str, said: Said, log: Path) -> CommandError:
+    how = "ran out of time" if said.status is None else f"failed with exit status {said.status}"
+    hint = f"its output is in {log}"
+    if "ensurepip is not available" in said.output:
+        hint = f"install python3-venv; {hint}"
+    return CommandError(f"{what} {how}: {_last_words(said.output)}", hint=hint)
+
+
+def _last_words(output: str) -> str:
+    """What pip calls errors, else its last lines."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR:")]
+    return " / ".join((errors or lines)[-_SHOWN_LINES:])[-_SHOWN_CHARACTERS:]
