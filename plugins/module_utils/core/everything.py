@@ -43,7 +43,20 @@ from .archive import (  # noqa: F401
     tar_source,
     tar_writer,
 )
-from .git import export, failures, ignored, mirror, objects, process, refs, signatures, urls  # noqa: F401
+from .git import (  # noqa: F401
+    checkout,
+    export,
+    failures,
+    holders,
+    ignored,
+    mirror,
+    objects,
+    process,
+    refs,
+    rescue,
+    signatures,
+    urls,
+)
 from .host import (  # noqa: F401
     account,
     files,
@@ -89,6 +102,7 @@ from .operations import (  # noqa: F401
     scan,
     text,
     tree,
+    tree_plan,
     unit_files,
     units,
     verify,

@@ -181,7 +181,7 @@ class Mirror:
             self.keep(commit)
             return
         root = checkout.tree_of(commit)
-        source = Source(str(checkout.git_dir))
+        source = Source(str(checkout.common_dir))
         self._fetch(source, f"+{root}:{KEPT}{commit}")
 
     def _treeish(self, commit: str) -> str:
