@@ -15,6 +15,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.application imp
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     ArchiveError,
     ConfigurationError,
+    SpaceError,
     TradekeepError,
     UnsafePathError,
     UsageError,
@@ -271,6 +272,38 @@ def test_a_directory_that_is_somebody_elses_symlink_is_refused(catalog, tmp_path
     os.chown(link, 12345, 12345, follow_symlinks=False)
     with pytest.raises(UnsafePathError):
         LocalCatalog(catalog.application, FixedClock(), directory=link).check_directory()
+
+
+def test_a_name_that_is_not_durable_is_taken_away_again(catalog, monkeypatch):
+    fsync = local.fsync_directory
+
+    def failing(path):
+        if any(name.endswith(".tar.gz") for name in os.listdir(path)):
+            raise OSError(5, "Input/output error", str(path))
+        fsync(path)
+
+    monkeypatch.setattr(local, "fsync_directory", failing)
+    with pytest.raises(TradekeepError):
+        publish(catalog)
+    monkeypatch.undo()
+    assert [name for name in os.listdir(catalog.directory) if not name.endswith(".part")] == []
+
+
+def test_what_follows_the_name_cannot_unmake_a_backup(catalog, monkeypatch):
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(local, "_point", full)
+        patched.setattr(catalog.records, "_write", lambda content: (_ for _ in ()).throw(SpaceError("disk is full")))
+        made = publish(catalog)
+        unfinished = catalog.settle(made, "entries", NOON)
+    assert len(unfinished) == 2
+    assert all(text.startswith("the backup is made, but: ") for text in unfinished)
+    assert catalog.find("latest").path == made.path
+    assert not (catalog.directory / "latest_backup.tar.gz").is_symlink()
+    assert catalog.settle(made, "entries", NOON) == ()
+    assert (catalog.directory / "latest_backup.tar.gz").is_symlink()
 
 
 def test_a_newer_catalog_is_left_alone(catalog):

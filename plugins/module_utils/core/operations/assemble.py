@@ -35,6 +35,8 @@ class Account:
     components: dict[str, dict[str, int]] = field(default_factory=dict)
     databases: dict[str, dict[str, Any]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
+    """What could not be done any more once the backup was made."""
 
     def add(self, entry: Entry) -> None:
         """Count one entry."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -19,13 +20,14 @@ from ..application import Application, CheckLevel
 from ..archive.container import create_container
 from ..archive.manifest import Header
 from ..archive.tar_writer import ArchiveWriter
-from ..errors import CaptureError, ChangedWhileReadError, CheckError
+from ..errors import CaptureError, ChangedWhileReadError, CheckError, ExitStatus, InterruptedBySignal
 from ..host.files import make_private_directory
 from ..kinds.base import CaptureContext
 from ..ports import Ports
 from ..storage.local import Backup, LocalCatalog
 from ..storage.names import backup_name
 from ..transaction.lock import application_lock
+from ..transaction.signals import shielded
 from ..version import VERSION
 from .assemble import Account, Thing, assemble
 from .backup_plan import BackupPlan, check_space, plan_backup, request_backup, survey
@@ -77,8 +79,13 @@ def backup(
         made, account = make_backup(
             application, ports, plan, scan_again=lambda: walk(application), allow_row_loss=allow_row_loss
         )
-    record = {"backup": made.as_dict(), "warnings": account.warnings, "missing": list(plan.missing)}
-    return Outcome(changed=True, record=record, lines=_made_lines(made, account, plan))
+    record = {
+        "backup": made.as_dict(),
+        "warnings": account.warnings + account.unfinished,
+        "missing": list(plan.missing),
+    }
+    status = ExitStatus.FINDINGS if account.unfinished else ExitStatus.DONE
+    return Outcome(changed=True, record=record, lines=_made_lines(made, account, plan), status=status)
 
 
 @contextmanager
@@ -222,8 +229,13 @@ def _attempt(
         "seconds": round(ports.clock.monotonic() - started, 3),
     }
     ports.step("publish")
-    made = catalog.publish(temporary, final_name, sidecar)
-    catalog.record_verified(made, proof["level"], ports.clock.now(), True, ())
+    made: Optional[Backup] = None
+    with contextlib.suppress(InterruptedBySignal), shielded():
+        # Once it has its name the backup is made: nothing that happens then can say that it was not.
+        made = catalog.publish(temporary, final_name, sidecar)
+        account.unfinished += catalog.settle(made, proof["level"], ports.clock.now())
+    if made is None:
+        raise InterruptedBySignal("stopped by a signal; what had been begun was undone")
     return catalog.find(str(made.path)), account
 
 
@@ -273,7 +285,7 @@ def _plan_lines(plan: BackupPlan) -> tuple[str, ...]:
 
 
 def _made_lines(made: Backup, account: Account, plan: BackupPlan) -> tuple[str, ...]:
-    lines = [f"warning: {text}" for text in account.warnings]
+    lines = [f"warning: {text}" for text in account.warnings + account.unfinished]
     lines += [f"not there yet: {path}" for path in plan.missing]
     proof = made.sidecar.get("verified", {})
     lines.append(

@@ -132,7 +132,7 @@ class LocalCatalog:
         """Give a verified archive its name, and return it; never replaces anything.
 
         Where the name is taken, the next free second is used. The sidecar must hold ``sha256``, ``size`` and
-        ``verified``.
+        ``verified``. ``settle`` comes next.
         """
         parsed = parse_name(self.prefix, final_name)
         if parsed is None:
@@ -146,13 +146,32 @@ class LocalCatalog:
         with contextlib.suppress(TradekeepError):
             # A record of an earlier archive of this name says nothing about this one.
             self.records.forget(self._key(published))
-        self.refresh_latest()
+        with contextlib.suppress(TradekeepError):
+            self.refresh_latest()
         return self._at(published)
+
+    def settle(self, backup: Backup, level: str, when: datetime) -> tuple[str, ...]:
+        """After publishing: record the verification, see to ``latest_backup``. Returns what could not be done.
+
+        The backup is whole without it: its sidecar tells the verification too, and the next run moves the link.
+        """
+        unfinished: list[str] = []
+        with _noted(unfinished):
+            self._record(backup, level, when, True, ())
+        with _noted(unfinished):
+            self.refresh_latest()
+        return tuple(unfinished)
 
     def record_verified(
         self, backup: Backup, level: str, when: datetime, ok: bool, problems: Sequence[str] = ()
     ) -> None:
         """Remember the result of a verification; when it failed, ``latest_backup`` moves to the newest good one."""
+        self._record(backup, level, when, ok, problems)
+        with contextlib.suppress(TradekeepError):
+            # The backup directory may be read-only for us: the record counts.
+            self.refresh_latest()
+
+    def _record(self, backup: Backup, level: str, when: datetime, ok: bool, problems: Sequence[str]) -> None:
         self.records.update(
             self._key(backup.path),
             sha256=backup.sha256,
@@ -161,9 +180,6 @@ class LocalCatalog:
             ok=ok,
             problems=list(problems)[:20],
         )
-        with contextlib.suppress(TradekeepError):
-            # The backup directory may be read-only for us: the record counts.
-            self.refresh_latest()
 
     def release(self, backup: Backup) -> None:
         """Let retention decide about a named backup from now on."""
@@ -302,6 +318,14 @@ class LocalCatalog:
         return owner is not None and not process_lives(int(owner[1]))
 
 
+@contextlib.contextmanager
+def _noted(unfinished: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except TradekeepError as error:
+        unfinished.append(f"the backup is made, but: {error}")
+
+
 def _file_name(backup: Backup) -> str:
     return backup.name
 
@@ -357,9 +381,15 @@ def _give_name(temporary: Path, final: Path) -> Path:
         if os.path.lexists(final):
             raise FileExistsError(str(final)) from error
         temporary.rename(final)
-    fsync_directory(final.parent)
-    temporary.unlink(missing_ok=True)
-    fsync_directory(final.parent)
+    try:
+        fsync_directory(final.parent)
+    except BaseException:
+        # A name that a power loss may take away is none, and a failure leaves everything as it was.
+        final.unlink(missing_ok=True)
+        raise
+    with contextlib.suppress(OSError):
+        temporary.unlink(missing_ok=True)
+        fsync_directory(final.parent)
     return final
 
 
