@@ -104,8 +104,8 @@ def test_a_real_environment_is_built_offline_and_found_again(bench: Bench) -> No
     pytest.importorskip("ensurepip", reason="needs ensurepip (python3-venv)")
     make_wheel(bench.stage / "wheels")
     bench.commit("tiny==1.0\n")
-    # The repository's own modules do not pass for those of pip.
-    (bench.stage / "json.py").write_text("raise SystemExit('the wrong json')\n")
+    # A module of the repository does not pass for the real one.
+    (bench.stage / "pip.py").write_text("raise SystemExit('the wrong pip')\n")
     options = ("--no-index", "--find-links", "wheels")
     python = os.path.realpath(sys.executable)
     built = bench.build(*options, python=python)

@@ -175,7 +175,7 @@ class Environments:
         try:
             if created.status != 0:
                 raise _failure("python -m venv", created, log)
-            # -I: modules of the repository must not pass for those that pip itself imports.
+            # -I: a module of the repository must not pass for pip or for what it imports.
             python = [str(directory / "bin/python"), "-I"]
             pip = [*python, "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
             lock_file = str(source / wanted.lock_file)
