@@ -16,6 +16,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.tree import Credential, tree
 
 KEY = "credentials/kalshi/demo/kalshi.pem"
+KEY_ABOVE = "credentials/kalshi/prod/2026"
 MODE = "state/account_mode.json"
 
 
@@ -103,6 +104,41 @@ def test_credentials(bench):
     assert kept.read_bytes() == b"first"
     assert mode(kept) == 0o600
     assert "second" not in str(replaced) and "first" not in str(replaced)
+
+
+def test_a_credential_brings_the_directories_above_it(bench):
+    """Those that the profile does not name get the mode of their component."""
+    path = "credentials/kalshi/prod/2026/api.pem"
+    key = Credential(path, b"secret")
+    planned = tree(bench.application, bench.ports, fix=False, credentials=[key, Credential(f"{path}.pub", b"p")])
+    assert [item["path"] for item in planned.record["changes"]] == [os.path.dirname(path), path, f"{path}.pub"]
+    assert not (bench.root / path).parent.exists()
+    before = os.umask(0)
+    try:
+        assert tree(bench.application, bench.ports, fix=True, credentials=[key]).changed
+    finally:
+        os.umask(before)
+    assert (bench.root / path).read_bytes() == b"secret"
+    assert (mode((bench.root / path).parent), mode(bench.root / path)) == (0o700, 0o600)
+    assert not tree(bench.application, bench.ports, fix=True, credentials=[key]).changed
+    assert not tree(bench.application, bench.ports, fix=True).changed
+
+
+@pytest.mark.parametrize("way", ["link", "file", "directory"])
+def test_a_credential_is_not_led_elsewhere(bench, tmp_path, way):
+    above = bench.root / "credentials/kalshi/prod/2026"
+    (tmp_path / "elsewhere").mkdir()
+    if way == "link":
+        above.symlink_to(tmp_path / "elsewhere")
+    elif way == "file":
+        above.write_text("")
+        above.chmod(0o600)
+    else:
+        (above / "api.pem").mkdir(parents=True)
+    for fix in (False, True):
+        with pytest.raises(UnsafePathError):
+            tree(bench.application, bench.ports, fix=fix, credentials=[Credential(f"{KEY_ABOVE}/api.pem", b"s")])
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_refusals(bench, make_bench):

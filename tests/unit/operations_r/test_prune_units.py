@@ -233,8 +233,8 @@ def test_weeks_of_refusal_are_no_jump_of_the_clock(application):
     application = replace(application, profile=replace(application.profile, retention=Retention(within_days=30)))
     fill(application, [100])
     prune(application, ports(NOW - timedelta(days=100)), dry_run=False)
-    fill(application, range(99, -1, -1))
-    assert len(prune(application, ports(), dry_run=False).record["removed"]) == 70
+    fill(application, range(96, -1, -4))
+    assert len(prune(application, ports(), dry_run=False).record["removed"]) == 18
 
 
 def test_hazard_b9_units_catch_up_keep_their_jitter_and_report_failure(application):
@@ -397,6 +397,14 @@ def test_a_schedule_without_a_key_is_said_and_installed(application, tmp_path):
     strict = replace(keyless.profile, components=(Component("keys", ("keys",), require_encryption=True),))
     found = check_configuration(replace(keyless, profile=strict), door)
     assert "every backup will fail: component keys" in found.record["problems"][0]
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_missing_directory_of_units_is_said(application, tmp_path, dry_run):
+    door = {"unit_dir": str(tmp_path / "sytemd"), "dry_run": dry_run}
+    with pytest.raises(ConfigurationError, match="backup_unit_dir"):
+        install_units(application, ports(), **door)
+    assert not install_units(application, ports(), present=False, **door).changed
 
 
 def test_install_change_remove(application, tmp_path):

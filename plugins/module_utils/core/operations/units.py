@@ -60,6 +60,10 @@ def install_units(
         raise ServiceError("systemctl is missing", hint="timers need systemd; set tradekeep_become to false without it")
     wanted = render_units(application) if present else {}
     directory = Path(unit_dir)
+    if present and not directory.is_dir():
+        raise ConfigurationError(
+            "the directory of the units does not exist", path=directory, hint="set backup_unit_dir to one of systemd's"
+        )
     plan = _plan(application, ports, directory, wanted)
     for warning in missing_keys(application) if present else ():
         ports.progress.note(warning)
