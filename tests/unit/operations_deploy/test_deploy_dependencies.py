@@ -253,7 +253,7 @@ def test_environments_are_not_built_through_a_symlink(bench: Bench) -> None:
 
 @pytest.mark.root
 def test_hazard_d12_an_environment_is_built_by_its_owner_and_not_by_root(bench: Bench) -> None:
-    for directory in (bench.base, *bench.base.parents[:2]):
+    for directory in (bench.base, *list(bench.base.parents)[:2]):
         directory.chmod(0o755)
     bench.account = account_of("nobody")
     built = bench.build()

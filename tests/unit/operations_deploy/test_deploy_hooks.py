@@ -112,7 +112,7 @@ def test_a_hook_does_not_inherit_the_engines_environment(tmp_path: Path, monkeyp
 
 @pytest.mark.root
 def test_hazard_d12_a_hook_runs_as_the_owner_and_cannot_reach_its_log(tmp_path: Path) -> None:
-    for directory in (tmp_path, *tmp_path.parents[:2]):
+    for directory in (tmp_path, *list(tmp_path.parents)[:2]):
         directory.chmod(0o755)
     hooks = hooks_of(tmp_path, shell("before_stop", "id -un; echo $HOME"), account=account_of("nobody"))
     (result,) = hooks.run("before_stop")
