@@ -6,7 +6,7 @@ DEV := $(CACHE)/dev/bin
 RUN := $(PYTHON) tests/certify/run.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-faults test-integration test-molecule lint sanity bench venv link clean
+.PHONY: help demo test test-unit test-faults test-torture test-integration test-molecule lint sanity bench comparison venv link clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -14,7 +14,7 @@ help:  ## list the targets
 demo: link  ## build, back up, damage and restore a trading bot's data here, without root
 	@environment=$$($(PYTHON) tests/certify/environments.py demo) && exec "$$environment/bin/python" demo/run.py
 
-test:  ## everything below except bench; installs what it needs, says what needs root
+test:  ## everything below except bench and comparison; installs what it needs, says what needs root
 	@$(RUN)
 
 test-unit:  ## the engine and the doors, on every Python from 3.9 to 3.13 found here
@@ -22,6 +22,9 @@ test-unit:  ## the engine and the doors, on every Python from 3.9 to 3.13 found 
 
 test-faults:  ## kills, full disks, bit flips, hostile archives
 	@$(RUN) faults
+
+test-torture:  ## every known way to lose data by a deploy, against tradekeep and against those who lose it
+	@$(RUN) torture
 
 test-integration:  ## every module by ansible-test, on this machine, without root
 	@$(RUN) integration
@@ -37,6 +40,9 @@ sanity:  ## ansible-test sanity, galaxy build and import
 
 bench: venv link  ## ratios against tar+gzip, restic and builtin modules, as a table
 	@$(DEV)/python benchmarks/run.py
+
+comparison: venv link  ## play every case of a deploy that loses data; writes docs/deploy-comparison.md
+	@$(DEV)/python tests/torture/comparison.py
 
 venv:  ## make the development environment and print its path
 	@$(PYTHON) tests/certify/environments.py dev
