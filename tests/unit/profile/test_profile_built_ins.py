@@ -10,6 +10,7 @@ import subprocess
 
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.application import Profile, Retention, Tier
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.deploy_settings import CollisionPolicy
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.kinds import KIND_NAMES
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.patterns import (
     Classified,
@@ -74,6 +75,7 @@ FILES = {
         "data/system_recommended_symbols.json": (0o640, "data"),
         "data/archive/trades_history.json": (0o640, "data"),
         "data/app.db": (0o600, "data"),
+        "data/app.db-wal": (0o600, "data"),
         "paper_trading/unified_service/orders.json": (0o640, "paper_trading"),
         "paper_trading/unified_service/holdings.json": (0o640, "paper_trading"),
         "paper_trading/unified_service/transactions.json": (0o640, "paper_trading"),
@@ -119,6 +121,15 @@ DIRECTORIES = {
     },
     "freqtrade": dict.fromkeys(("user_data/strategies", "user_data/hyperopt_results", "user_data/data"), 0o755),
 }
+# what deploys leave alone wherever it lies in the checkout, beyond the components
+PRESERVED = {
+    "kalshi": ("*.log", "*.db", "*.db-wal", "*.db-shm", ".env"),
+    "paper_bot": ("*.jsonl", "*.jsonl.gz", "*.csv", "*.log", ".env", "*.db", "*.db-wal", "*.db-shm", "*.db-journal"),
+    "crypto_bot": (".env", "*.log"),
+    "trade_agent": (".env", "*.env", "*.log"),
+    "v6": ("backups/**",),
+    "freqtrade": ("tradesv3*.sqlite", "tradesv3*.sqlite-*", ".env"),
+}
 # root, owner, prefix of archives
 PLACES = {
     "kalshi": ("/opt/trading_system/user_data", "trading_user", "user_data"),
@@ -133,7 +144,7 @@ SECRET = {
     | {"credentials/other_apis/key.json"},
     "v6": {".env"},
     "freqtrade": {"config.json", "user_data/config.json", "user_data/config-private.json"},
-    "trade_agent": {"data/app.db"},
+    "trade_agent": {"data/app.db", "data/app.db-wal"},
 }
 
 
@@ -174,6 +185,17 @@ def test_directories_come_after_their_parents(name: str) -> None:
     assert paths[0] == ""
     for index, path in enumerate(paths[1:], 1):
         assert path.rpartition("/")[0] in paths[:index]
+
+
+@pytest.mark.parametrize("name", built_in_names())
+def test_deploys_leave_the_documents_data_alone(name: str) -> None:
+    deploy = resolve_profile(name).deploy
+    assert set(PRESERVED[name]) <= set(deploy.preserve)
+    assert deploy.on_collision is CollisionPolicy.FAIL
+
+
+def test_what_a_bot_is_just_writing_is_no_data() -> None:
+    assert classify(resolve_profile("crypto_bot"), "data/tmpx3k2.tmp") is None
 
 
 def test_kalshi_schedule_retention_and_services() -> None:

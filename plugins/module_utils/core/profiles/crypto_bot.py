@@ -29,6 +29,8 @@ PROFILE: dict[str, Any] = {
                 "data/historical",
                 "data/backtest_results",
             ],
+            # What the bot is just writing, before it gives it its name.
+            "exclude": ["*.tmp"],
             "directory_mode": "0750",
             "file_mode": "0640",
             "critical": True,
@@ -77,4 +79,6 @@ PROFILE: dict[str, Any] = {
         {"tier": "monthly", "calendar": "*-*-01 04:00:00"},
     ],
     "retention": {"daily": 30, "monthly": 12},
+    # The keys of the exchange are in the environment alone, so never in a backup.
+    "deploy": {"preserve": [".env", "*.log"]},
 }

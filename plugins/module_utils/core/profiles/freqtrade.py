@@ -70,4 +70,5 @@ PROFILE: dict[str, Any] = {
         {"tier": "monthly", "calendar": "*-*-01 04:00:00"},
     ],
     "retention": {"daily": 7, "weekly": 4, "monthly": 12},
+    "deploy": {"preserve": ["tradesv3*.sqlite", "tradesv3*.sqlite-*", ".env", "*.log"]},
 }

@@ -30,6 +30,9 @@ PROFILE: dict[str, Any] = {
                 # The multi-user database holds the broker credentials of its users.
                 {"pattern": "*.db", "kind": "sqlite", "mode": "0600", "secret": True},
                 {"pattern": "*.sqlite", "kind": "sqlite", "mode": "0600", "secret": True},
+                # While the service runs, what it wrote last is in these: as private as the database itself.
+                {"pattern": "*.db-*", "mode": "0600", "secret": True},
+                {"pattern": "*.sqlite-*", "mode": "0600", "secret": True},
             ],
         },
         "paper_trading": {
@@ -54,4 +57,6 @@ PROFILE: dict[str, Any] = {
         {"tier": "monthly", "calendar": "*-*-01 04:00:00"},
     ],
     "retention": {"daily": 7, "weekly": 4, "monthly": 12},
+    # The broker's account comes from an environment file; the document leaves its name open.
+    "deploy": {"preserve": [".env", "*.env", "*.log"]},
 }

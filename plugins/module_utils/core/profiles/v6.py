@@ -73,4 +73,6 @@ PROFILE: dict[str, Any] = {
     ],
     "schedules": [{"tier": "daily", "calendar": "Mon..Fri *-*-* 17:00:00 America/New_York"}],
     "retention": {"within_days": 30},
+    # The old script keeps its backups in the checkout.
+    "deploy": {"preserve": ["backups/**", "*.log"]},
 }
