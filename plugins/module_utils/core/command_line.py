@@ -167,18 +167,18 @@ def _prune(commands: Any, common: argparse.ArgumentParser) -> None:
     _dry_run(prune)
 
 
-def _db(commands: Any, common: argparse.ArgumentParser) -> None:
-    database = _command(commands, common, "db", "check or optimize the live SQLite databases")
-    subcommands = _subcommand(database, common)
-    check = _command(subcommands, common, "check", "check databases; nothing is written")
-    check.add_argument("paths", nargs="*", metavar="PATH", help="default: every database of the application")
-    check.add_argument("--full", action="store_true", help="full integrity check instead of the quick one")
 def _release(commands: Any, common: argparse.ArgumentParser) -> None:
     release = _command(commands, common, "release", "let the retention rules decide about a named backup")
     release.add_argument("backup", metavar="BACKUP", help="a name, a path, or latest")
     _dry_run(release)
 
 
+def _db(commands: Any, common: argparse.ArgumentParser) -> None:
+    database = _command(commands, common, "db", "check or optimize the live SQLite databases")
+    subcommands = _subcommand(database, common)
+    check = _command(subcommands, common, "check", "check databases; nothing is written")
+    check.add_argument("paths", nargs="*", metavar="PATH", help="default: every database of the application")
+    check.add_argument("--full", action="store_true", help="full integrity check instead of the quick one")
     check.add_argument("--foreign-keys", action="store_true", help="also look for rows whose parents are missing")
     optimize = _command(subcommands, common, "optimize", "ANALYZE and VACUUM databases")
     optimize.add_argument("paths", nargs="*", metavar="PATH", help="default: every database of the application")
