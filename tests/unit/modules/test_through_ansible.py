@@ -1,0 +1,130 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What only Ansible itself can show: the zip that it ships a module in, and a playbook from end to end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SystemClock
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.installation import install_configuration
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.tree import tree
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.exchange import Exchange, pending
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.plan import Replacement
+from ansible_collections.tradekeep.ops.plugins.module_utils.definition import defined_application
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+BIN = Path(sys.executable).parent
+BUILD = """
+import sys
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.program import build_program
+sys.stdout.buffer.write(build_program(config_dir="/etc/somewhere"))
+"""
+
+pytestmark = pytest.mark.skipif(
+    not (BIN / "ansible-playbook").exists(), reason="ansible-core is not installed beside this Python"
+)
+
+
+@pytest.fixture(scope="module")
+def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The collection as it is installed, in a place of its own."""
+    place = tmp_path_factory.mktemp("collections")
+    collection = place / "ansible_collections/tradekeep/ops"
+    for name in ("plugins", "roles", "playbooks", "meta"):
+        shutil.copytree(CHECKOUT / name, collection / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(CHECKOUT / "galaxy.yml", collection)
+    return place
+
+
+def ansible(place: Path, collections: Path, program: str, *words: Any) -> subprocess.CompletedProcess[str]:
+    """Run a program of Ansible against this machine, with nothing but this collection."""
+    environment = {
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "HOME": str(place),
+        "LC_ALL": "C.UTF-8",
+        "ANSIBLE_COLLECTIONS_PATH": str(collections),
+        "ANSIBLE_NOCOLOR": "true",
+    }
+    where = ["-i", "localhost,", "-c", "local", "-e", f"ansible_python_interpreter={sys.executable}"]
+    return subprocess.run(
+        [str(BIN / program), *(str(word) for word in words), *where],
+        cwd=place,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_hazard_f_the_program_from_ansibles_zip_is_that_from_the_checkout(tmp_path: Path, collections: Path) -> None:
+    options = f"bin_dir={tmp_path / 'bin'} config_dir=/etc/somewhere"
+    done = ansible(tmp_path, collections, "ansible", "localhost", "-m", "tradekeep.ops.runtime", "-a", options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    build = [sys.executable, "-B", "-S", "-c", BUILD]
+    direct = subprocess.run(build, env={"PYTHONPATH": str(collections)}, capture_output=True, check=True).stdout
+    assert (tmp_path / "bin/tradekeep").read_bytes() == direct
+    said = subprocess.run([tmp_path / "bin/tradekeep", "--version"], capture_output=True, text=True, check=True)
+    assert said.stdout.startswith("tradekeep ")
+
+
+def cut_off(root: Path, state: Path) -> None:
+    """Leave a transaction as a crash in the middle of it does."""
+    stage = root / ".tradekeep-stage-0123456789abcdef"
+    stage.mkdir()
+    (stage / "new").write_text('{"mode": "new"}')
+    replacement = Replacement(str(root / "state/mode.json"), str(stage / "new"), str(stage / "kept"))
+
+    def crash(step: str) -> None:
+        if step == "sync":
+            raise KeyboardInterrupt
+
+    begun = Exchange.begin(
+        state, operation="restore", replacements=[replacement], stages=[str(stage)], clock=SystemClock()
+    )
+    with pytest.raises(KeyboardInterrupt):
+        begun.apply(crash)
+
+
+def test_the_playbook_recover_undoes_what_was_cut_off(
+    tmp_path: Path, collections: Path, definition: dict[str, Any], ports: Any
+) -> None:
+    application = defined_application({**definition, "gpg_recipients": [], "passphrase_file": None})
+    tree(application, ports, fix=True)
+    install_configuration(application)
+    document = Path(definition["root"], "state/mode.json")
+    old = document.read_text()
+    state = Path(application.application_state_dir)
+    cut_off(Path(definition["root"]), state)
+    assert json.loads(document.read_text()) == {"mode": "new"}
+
+    def recover(*words: str) -> str:
+        options = {
+            "tradekeep_profile": definition["profile"],
+            "tradekeep_config_dir": definition["config_dir"],
+            "tradekeep_become": False,
+        }
+        done = ansible(
+            tmp_path, collections, "ansible-playbook", "tradekeep.ops.recover", "-e", json.dumps(options), *words
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        recap = re.search(r"localhost .* (changed=\d+) ", done.stdout)
+        assert recap is not None, done.stdout
+        return recap[1]
+
+    assert recover("--check") == "changed=1"
+    assert pending(state) is not None
+    assert recover() == "changed=1"
+    assert document.read_text() == old
+    assert pending(state) is None
+    assert recover() == "changed=0"
