@@ -17,6 +17,8 @@ import re
 import sys
 from pathlib import Path
 
+from removals import REMOVALS
+
 TOP = Path(__file__).resolve().parents[2]
 GUIDE = TOP / "docs" / "hazards.md"
 BEGIN, END = "<!-- begin: tests/certify/hazards.py -->", "<!-- end -->"
@@ -68,10 +70,11 @@ def missing() -> list[str]:
 
 def table() -> str:
     """The table of the guide."""
-    lines = ["| | Hazard | Tests |", "|---|---|---|"]
+    lines = ["| | Hazard | Guards | Tests |", "|---|---|---|---|"]
     for hazard, tests in tests_of_hazards().items():
         cells = [f"[`{name[len('test_hazard_') :]}`](../{path})" for path, name in tests]
-        lines.append(f"| {hazard.upper()} | {HAZARDS[hazard]} | {'<br>'.join(cells) or '**none yet**'} |")
+        guards = "<br>".join(item.guard for item in REMOVALS if item.hazard == hazard)
+        lines.append(f"| {hazard.upper()} | {HAZARDS[hazard]} | {guards} | {'<br>'.join(cells) or '**none yet**'} |")
     return "\n".join(lines)
 
 

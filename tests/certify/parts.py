@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-GROUPS = ("molecule", "faults", "torture", "unit", "integration", "sanity", "lint")
+GROUPS = ("molecule", "faults", "guards", "torture", "unit", "integration", "sanity", "lint")
 
 REFERENCES = ("--validate-collection-refs=all", "--disallow-unknown-collection-refs", "--check-extra-docs-refs")
 # The importer says ERROR and ends with 0 when ansible-doc fails.
@@ -49,6 +49,7 @@ PARTS = (
         root="test hosts are systemd-nspawn machines",
     ),
     Part("faults", "faults", (pytest("python", "tests/faults"),)),
+    Part("guards", "guards", (("python", "tests/certify/guards.py", "--jobs", "2"),)),
     Part("torture", "torture", (pytest("python", "-n", "2", "tests/torture"),)),
     Part(
         "ansible-test",

@@ -9,6 +9,7 @@ import gzip
 import io
 import os
 import tarfile
+from hashlib import sha256
 
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive.container import open_container
@@ -206,6 +207,35 @@ def test_hazard_c2_a_manifest_that_promises_more(tmp_path):
         extract_to(io.BytesIO(tar), outside(tmp_path))
 
 
+def test_hazard_c2_an_entry_that_is_not_as_the_manifest_says(tmp_path):
+    told = Entry("a", "file", 1, 0o644, "#0", "#0", 0, sha256(b"x").hexdigest())
+    tar = OURS + member("a", data=b"x", mode=0o600) + manifest(told) + END
+    with pytest.raises(ArchiveError, match="a: name, type, size, mode, owner, time or target differs"):
+        extract_to(io.BytesIO(tar), outside(tmp_path))
+
+
+def test_hazard_c2_content_that_is_not_as_the_manifest_says(tmp_path):
+    told = Entry("a", "file", 1, 0o600, "#0", "#0", 0, sha256(b"y").hexdigest())
+    tar = OURS + member("a", data=b"x") + manifest(told) + END
+    with pytest.raises(ArchiveError, match="a: content differs from the manifest"):
+        extract_to(io.BytesIO(tar), outside(tmp_path))
+
+
+def test_hazard_c2_a_manifest_that_was_edited(tmp_path):
+    """Its lines agree with the entries, but not with its own digest."""
+    told = Entry("a", "file", 1, 0o600, "#0", "#0", 0, sha256(b"x").hexdigest(), facts={"tables": {"fills": 1}})
+    tar = OURS + member("a", data=b"x") + manifest(told).replace(b'"fills":1', b'"fills":2') + END
+    with pytest.raises(ArchiveError, match="totals or digest are wrong"):
+        extract_to(io.BytesIO(tar), outside(tmp_path))
+
+
+def test_hazard_c2_a_manifest_without_the_mark(tmp_path):
+    """Nor does taking the mark away, which leaves an ordinary comment."""
+    tar = pack_pax((("comment", b"x"),), b"g") + member("a", data=b"x") + manifest() + END
+    with pytest.raises(ArchiveError, match="not the mark of tradekeep"):
+        extract_to(io.BytesIO(tar), outside(tmp_path))
+
+
 def test_hazard_c2_an_archive_of_ours_without_its_manifest(tmp_path):
     """Taking the manifest away does not make it a foreign archive with weaker checks."""
     with pytest.raises(ArchiveError, match="lost its manifest"):
@@ -297,12 +327,22 @@ def test_hazard_c2_huge_declared_size_writes_nothing_it_does_not_have(tmp_path):
         extract_to(io.BytesIO(member("huge", size=0o77777777777) + END), outside(tmp_path))
 
 
+def test_hazard_c2_an_archive_that_ends_in_the_middle(tmp_path):
+    whole = member("a", data=b"x" * 2000)
+    for length in (512, 1024, len(whole) - 1, len(whole)):
+        with pytest.raises(ArchiveError, match="truncated"):
+            extract_to(io.BytesIO(whole[:length]), outside(tmp_path / str(length)))
+
+
 def test_hazard_c2_something_planted_in_the_stage_is_not_followed(tmp_path):
     stage = outside(tmp_path)
     (stage / "d").symlink_to(stage.parent)
     with pytest.raises(UnsafePathError):
         extract_to(io.BytesIO(member("d/outside", data=b"evil") + END), stage)
     assert (stage.parent / "outside").read_text() == "canary"
+    with pytest.raises(UnsafePathError):
+        extract_to(io.BytesIO(member("d/evil", data=b"evil") + END), stage)
+    assert not (stage.parent / "evil").exists()
     (stage / "f").symlink_to(stage.parent / "outside")
     with pytest.raises(UnsafePathError):
         extract_to(io.BytesIO(member("f", data=b"evil") + END), stage)

@@ -76,7 +76,7 @@ def test_every_engine_reads_what_every_engine_writes(tmp_path, writer, reader):
 
 @pytest.mark.parametrize("engine", ["isal", "igzip", "pigz", "zlib"])
 @pytest.mark.parametrize("damage", ["garbage", "joined", "truncated", "one byte short", "checksum", "length"])
-def test_every_engine_is_strict(tmp_path, engine, damage):
+def test_hazard_c2_every_engine_is_strict(tmp_path, engine, damage):
     engine_or_skip(engine)
     path = tmp_path / "a.tar.gz"
     sample_container(path)
@@ -136,7 +136,7 @@ def test_hazard_b1_containers_are_private_and_never_overwrite(tmp_path):
 
 
 @pytest.mark.parametrize("engine", ["isal", "pigz", "zlib"])
-def test_a_failing_writer_leaves_nothing(tmp_path, engine):
+def test_hazard_b1_a_failing_writer_leaves_nothing(tmp_path, engine):
     engine_or_skip(engine)
     path = tmp_path / "a.tar.gz"
     with pytest.raises(KeyError), create_container(path, runner=RUNNER, engine=engine) as made:
@@ -356,7 +356,7 @@ def test_an_unknown_recipient_is_named(tmp_path, private_tmp, recipient, message
     assert list(tmp_path.iterdir()) == []
 
 
-def test_bad_keys_and_passphrase_files_are_refused_before_anything_is_written(tmp_path, keys, private_tmp):
+def test_hazard_b8_bad_keys_and_passphrase_files_are_refused_before_anything_is_written(tmp_path, keys, private_tmp):
     garbage = tmp_path / "garbage.asc"
     garbage.write_text("no key")
     public = tmp_path / "open"
@@ -410,7 +410,7 @@ def test_gpg_killed_while_writing_is_an_encryption_error(tmp_path, keys, private
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_secret_is_an_argument(tmp_path, passphrase_file):
+def test_hazard_b8_no_secret_is_an_argument(tmp_path, passphrase_file):
     seen = []
 
     class Recording(SubprocessRunner):

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,8 +41,24 @@ def test_leaving_the_root_is_refused(tmp_path: Path, relative: str) -> None:
 
 def test_hazard_a9_a_fifo_is_never_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UnsafePathError, match="not a regular file"):
+    with ended_after(seconds=5), pytest.raises(UnsafePathError, match="not a regular file"):
         files.open_file_beneath(tmp_path, "pipe")
+
+
+@contextlib.contextmanager
+def ended_after(seconds: float) -> Iterator[None]:
+    """A failure instead of a test that never ends."""
+
+    def late(_signal: int, _frame: object) -> None:
+        raise AssertionError(f"still waiting after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize("umask", [0, 0o777])

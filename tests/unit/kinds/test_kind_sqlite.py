@@ -310,7 +310,7 @@ def test_name_with_uri_characters(data, context):
         assert captured.facts["tables"] == {"fills": 25}
 
 
-def test_rows_lost_by_the_copy_are_noticed(data, context, monkeypatch):
+def test_hazard_a1_rows_lost_by_the_copy_are_noticed(data, context, monkeypatch):
     make(data / "x.db")
     monkeypatch.setattr(sqlite_kind, "count_rows", lambda _source: {"fills": 26})
     with pytest.raises(CaptureError, match="does not hold the rows"):

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import sqlite3
+import tarfile
 
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core import cli
@@ -30,7 +31,10 @@ def test_hazard_a5_rows_with_the_same_null_key_all_come_back(bench):
         connection.execute("CREATE TABLE fills (id TEXT PRIMARY KEY, price INTEGER)")
         connection.executemany("INSERT INTO fills VALUES (NULL, ?)", [(price,) for price in range(50)])
         connection.commit()
-    backup(bench.application, bench.ports)
+    made = backup(bench.application, bench.ports).record["backup"]
+    with tarfile.open(made["path"]) as archive:
+        entries = json.load(archive.extractfile("MANIFEST.json"))["entries"]
+    assert next(entry["facts"]["tables"] for entry in entries if entry["path"] == FILLS) == {"fills": 50}
     (bench.root / FILLS).write_bytes(b"")
     restore(bench.application, bench.ports)
     with contextlib.closing(sqlite3.connect(bench.root / FILLS)) as connection:
@@ -81,6 +85,7 @@ def test_hazard_b3_a_last_stage_that_fails_after_writing_fails_the_backup(make_b
     ("path", "owner", "expected"),
     [
         pytest.param("state/known.json", "#0", (OWNER, GROUP), id="of a component"),
+        pytest.param("state/known.json", "there", (OWNER, GROUP), id="of a component, whatever the backup says"),
         pytest.param("unknown/file", "#0", (OWNER, GROUP), id="a number of another host"),
         pytest.param("unknown/file", "nobody_of_this_name", (OWNER, GROUP), id="a name of another host"),
         pytest.param("unknown/file", "there", (5001, 5001), id="a name that is here with another number"),

@@ -173,7 +173,7 @@ STEPS = ["stage", "staged", "stop", "prepare", "exchanging", "exchange", "exchan
 
 
 @pytest.mark.parametrize("fault", STEPS)
-def test_a_failure_at_any_step_leaves_the_data_as_it_was(bench, fault):
+def test_hazard_c1_a_failure_at_any_step_leaves_the_data_as_it_was(bench, fault):
     filled(bench)
     damage(bench)
     before = bench.snapshot()
@@ -214,7 +214,7 @@ class Services:
             raise ServiceError("does not stay up", path="bot.service")
 
 
-def test_a_service_that_does_not_stay_up_gets_its_old_data_back(bench, monkeypatch):
+def test_hazard_c1_a_service_that_does_not_stay_up_gets_its_old_data_back(bench, monkeypatch):
     filled(bench)
     damage(bench)
     before, log = bench.snapshot(), []
@@ -225,7 +225,7 @@ def test_a_service_that_does_not_stay_up_gets_its_old_data_back(bench, monkeypat
     assert log == ["stop", "start", "stop", "start"]
 
 
-def test_what_the_bot_writes_between_plan_and_stop_is_taken_in(bench, monkeypatch):
+def test_hazard_c5_what_the_bot_writes_between_plan_and_stop_is_taken_in(bench, monkeypatch):
     filled(bench)
     (bench.root / KEY).write_text("changed")
 
@@ -274,7 +274,7 @@ def test_a_damaged_archive_changes_nothing(bench):
     assert bench.snapshot() == before
 
 
-def test_a_database_that_was_corrupt_in_an_old_archive_is_refused(bench, tmp_path):
+def test_hazard_c1_a_database_that_was_corrupt_in_an_old_archive_is_refused(bench, tmp_path):
     filled(bench)
     old = tmp_path / "old/NAME"
     shutil.copytree(bench.root, old)
@@ -300,11 +300,11 @@ def test_refusals(bench, tmp_path):
         restore(bench.application, bench.ports, to=str(bench.backups))
 
 
-def test_a_symlinked_root_is_refused(bench, tmp_path):
+def test_hazard_c5_a_symlinked_root_is_refused(bench, tmp_path):
     filled(bench)
     bench.root.rename(tmp_path / "elsewhere")
     bench.root.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ConfigurationError, match="symlink"):
+    with pytest.raises(ConfigurationError, match="the data directory is a symlink"):
         restore(bench.application, bench.ports)
 
 

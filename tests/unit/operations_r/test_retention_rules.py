@@ -89,7 +89,7 @@ def test_iso_weeks_at_the_turn_of_the_year():
     assert result == {made(moments[0]).name, made(moments[2]).name}
 
 
-def test_thirty_days_count_from_the_newest_backup():
+def test_hazard_b4_thirty_days_count_from_the_newest_backup():
     history = [made(NOW - timedelta(days=n)) for n in (0, 29, 30, 31)]
     assert len(kept(history, Retention(within_days=30), NOW + timedelta(days=3650))) == 3
 

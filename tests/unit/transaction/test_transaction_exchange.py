@@ -133,7 +133,7 @@ def test_undo_after_apply_restores_the_old_state(trees: Trees) -> None:
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_undo_works_after_every_step(tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hazard_c1_undo_works_after_every_step(tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not links:
 
         def refuse(*_args: object, **_keywords: object) -> None:

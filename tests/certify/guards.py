@@ -1,0 +1,214 @@
+#!/usr/bin/env python3
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Proves that each guard against a hazard has a test that fails without it: takes one out at a time and runs the test.
+
+    python tests/certify/guards.py [--jobs N] [WORD ...]     (WORD: a hazard such as c2, or part of a guard's words)
+
+Works in copies of the checkout and never changes the checkout itself. Needs what the tests need. The exit status is 1
+when a test passes without its guard, when a guard's text is no longer where removals/ says, or when anything else than
+a failing test ends a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import checkout
+from removals import REMOVALS, Moved, Removal, changed
+
+SECONDS = 120
+FAILS, PASSES, WRONG, NOT_RUN = "fails without it", "PASSES WITHOUT IT", "ERROR", "not run"
+# A test that fails for one of these was not failed by the absence of the guard.
+BROKEN = ("NameError", "UnboundLocalError", "ImportError", "ModuleNotFoundError", "SyntaxError", "IndentationError")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one removal."""
+
+    removal: Removal
+    outcome: str
+    said: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """How pytest ended: its exit status, and of each test the outcome and the first line of what it said."""
+
+    status: int
+    outcomes: tuple[tuple[str, str], ...]
+    log: str
+
+
+class Copy:
+    """A copy of the checkout in which one guard at a time is taken out."""
+
+    def __init__(self, place: Path, names: Sequence[str]) -> None:
+        self.place = place
+        self.top = checkout.copy(list(names), place / "c")
+        self._changes = 0
+
+    def pytest(self, tests: Sequence[str], *options: str) -> Run:
+        """Run these tests and nothing else."""
+        report = self.place / "report.xml"
+        report.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "--hypothesis-seed=0", *options]
+        command += [f"--junitxml={report}", f"--basetemp={self.place / 't'}", *tests]
+        kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTEST_ADDOPTS")}
+        # Byte code is kept: reading the engine anew for each guard would take most of the time.
+        variables = {**kept, "ANSIBLE_COLLECTIONS_PATH": str(self.top / ".cache/collections")}
+        variables.pop("PYTHONDONTWRITEBYTECODE", None)
+        done = subprocess.run(
+            command, cwd=self.top, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=SECONDS, check=False,
+        )  # fmt: skip
+        return Run(done.returncode, _outcomes(report), done.stdout + done.stderr)
+
+    def without(self, removal: Removal) -> Verdict:
+        """Take the guard out, run its tests, put it back."""
+        try:
+            edits = changed(removal, self.top)
+        except (Moved, SyntaxError) as error:
+            return Verdict(removal, WRONG, str(error))
+        before = {path: (path.read_bytes(), path.stat()) for path in edits}
+        try:
+            for path, text in edits.items():
+                path.write_text(text, encoding="utf-8")
+                self._stamp(path)
+            return judge(removal, self.pytest(removal.tests, "-x"))
+        except subprocess.TimeoutExpired:
+            return Verdict(removal, WRONG, f"its tests did not end within {SECONDS} s")
+        finally:
+            for path, (content, status) in before.items():
+                path.write_bytes(content)
+                os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    def _stamp(self, path: Path) -> None:
+        """A time that no other content of the file has: Python tells stale byte code by time and size alone."""
+        self._changes += 1
+        os.utime(path, (self._changes, self._changes))
+
+
+def _outcomes(report: Path) -> tuple[tuple[str, str], ...]:
+    if not report.exists():
+        return ()
+    found = []
+    for case in ElementTree.parse(report).getroot().iter("testcase"):
+        ended = [
+            (child.tag, child.get("message") or "") for child in case if child.tag in ("failure", "error", "skipped")
+        ]
+        found.extend((tag, text.strip().partition("\n")[0]) for tag, text in ended or [("passed", "")])
+    return tuple(found)
+
+
+def judge(removal: Removal, run: Run) -> Verdict:
+    """A guard is proven by a test that failed, and by nothing else."""
+    failed = [text for outcome, text in run.outcomes if outcome == "failure"]
+    broken = [text for outcome, text in run.outcomes if text.startswith(BROKEN)]
+    if run.status == 1 and failed and not broken:
+        return Verdict(removal, FAILS, failed[0])
+    if broken:
+        return Verdict(removal, WRONG, f"the program is broken rather than without a guard: {broken[0]}")
+    if run.status != 0 or not run.outcomes:
+        return Verdict(removal, WRONG, f"pytest ended with {run.status}: {run.log.strip()[-800:]}")
+    skipped = [text for outcome, text in run.outcomes if outcome == "skipped"]
+    if len(skipped) == len(run.outcomes):
+        return Verdict(removal, NOT_RUN, skipped[0])
+    return Verdict(removal, PASSES)
+
+
+def chosen(words: Sequence[str]) -> list[Removal]:
+    """The removals of these hazards or guards; all without words."""
+    wanted = [word.lower() for word in words]
+    return [
+        item
+        for item in REMOVALS
+        if not wanted or any(word == item.hazard or word in item.guard.lower() for word in wanted)
+    ]
+
+
+def prove(removals: Sequence[Removal], copies: Sequence[Copy]) -> list[Verdict]:
+    """Every removal, side by side in the copies."""
+    free: queue.SimpleQueue[Copy] = queue.SimpleQueue()
+    for copy in copies:
+        free.put(copy)
+
+    def one(removal: Removal) -> Verdict:
+        copy = free.get()
+        try:
+            return copy.without(removal)
+        finally:
+            free.put(copy)
+
+    with ThreadPoolExecutor(len(copies)) as pool:
+        return list(pool.map(one, removals))
+
+
+def intact(removals: Sequence[Removal], copies: Sequence[Copy]) -> list[str]:
+    """Run every named test with all guards in place; returns the logs of what did not pass."""
+    tests = sorted({test for removal in removals for test in removal.tests})
+    shares = [tests[number :: len(copies)] for number in range(len(copies))]
+    with ThreadPoolExecutor(len(copies)) as pool:
+        runs = list(pool.map(lambda pair: pair[0].pytest(pair[1]) if pair[1] else None, zip(copies, shares)))
+    return [run.log for run in runs if run is not None and run.status != 0]
+
+
+def report(verdicts: Sequence[Verdict], seconds: float) -> int:
+    """The table, what is wrong, and one line of counts; returns the exit status."""
+    width = max(len(item.removal.guard) for item in verdicts)
+    for item in verdicts:
+        test = item.removal.tests[0].rpartition("::")[2]
+        print(f"{item.removal.hazard.upper():3} {item.removal.guard:{width}}  {item.outcome:17}  {test}")
+        if item.outcome in (WRONG, PASSES):
+            print(f"    {item.said or ' '.join(item.removal.tests)}")
+    counts = Counter(item.outcome for item in verdicts)
+    hazards = len({item.removal.hazard for item in verdicts})
+    for item in verdicts:
+        if item.outcome == NOT_RUN:
+            print(f"SKIPPED [1] {item.removal.hazard.upper()} {item.removal.guard}: {item.said}")
+    failed = counts[PASSES] + counts[WRONG]
+    print(
+        f"\n{len(verdicts)} guards against {hazards} hazards: {counts[FAILS]} proven by a test that fails without them"
+    )
+    print(f"{counts[FAILS]} passed, {failed} failed, {counts[NOT_RUN]} skipped in {seconds:.2f}s")
+    return 1 if failed else 0
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Prove the chosen guards."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=max(2, os.cpu_count() or 2), help="guards taken out at once")
+    parser.add_argument("words", nargs="*", metavar="WORD", help="hazards, or parts of the words for a guard")
+    options = parser.parse_args(words)
+    removals = chosen(options.words)
+    if not removals:
+        parser.error(f"no such hazard or guard: {' '.join(options.words)}")
+    began = time.monotonic()
+    names = checkout.files()
+    with tempfile.TemporaryDirectory(prefix="tk-") as scratch:
+        os.chmod(scratch, 0o755)  # some tests act for another account
+        copies = [Copy(Path(scratch) / str(number), names) for number in range(min(options.jobs, len(removals)))]
+        logs = intact(removals, copies)
+        if logs:
+            print("\n".join(logs), "\nerror: these tests fail with every guard in place", sep="")
+            return 1
+        verdicts = prove(removals, copies)
+    return report(verdicts, time.monotonic() - began)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,16 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""The guards against the hazards of docs/hazards.md, each with the way to take it out; ``guards.py`` does so."""
+
+from __future__ import annotations
+
+from .capturing import CAPTURING
+from .keeping import KEEPING
+from .removal import Moved, Removal, changed
+from .restoring import RESTORING
+from .writing import WRITING
+
+__all__ = ["REMOVALS", "Moved", "Removal", "changed"]
+
+REMOVALS: tuple[Removal, ...] = (*CAPTURING, *WRITING, *KEEPING, *RESTORING)

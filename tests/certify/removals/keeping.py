@@ -1,0 +1,336 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Guards of hazards B4 to B9: keeping backups, locks, space, keys, timers and services."""
+
+from __future__ import annotations
+
+from .removal import Removal
+
+PRUNE = "tests/unit/operations_r/test_prune_units.py::test_hazard_"
+RULES = "tests/unit/operations_r/test_retention_rules.py::test_hazard_"
+UNITS = "tests/unit/operations_r/test_unit_guards.py::test_hazard_"
+GUARDS = "tests/unit/operations/test_operation_guards.py::test_hazard_"
+KEYS = "tests/unit/operations/test_operation_keys.py::test_hazard_"
+CONTAINER = "tests/unit/archive/test_archive_container.py::test_"
+SERVICES = "tests/unit/host/test_host_services.py::test_hazard_"
+LOCK = "tests/unit/host/test_host_files.py::test_hazard_"
+BAD_INPUT = "tests/faults/test_bad_input.py::test_hazard_"
+
+KEEPING = (
+    # B4: pruning
+    Removal(
+        "b4",
+        "no pruning while the newest backup is bad",
+        "operations",
+        "    if not newest.good:\n        return f",
+        "    if False:\n        return f",
+        (PRUNE + "b4_prune_refuses_when_the_newest_is_bad",),
+    ),
+    Removal(
+        "b4",
+        "a verification that failed makes a backup bad",
+        "storage",
+        'if not record["ok"]:',
+        "if False:",
+        (PRUNE + "b4_prune_refuses_when_the_newest_is_bad",),
+    ),
+    Removal(
+        "b4",
+        "no pruning while the newest backup is of the future",
+        "operations",
+        "if is_future(newest, now):",
+        "if False:",
+        (PRUNE + "b4_prune_refuses_when_the_clock_jumped",),
+    ),
+    Removal(
+        "b4",
+        "no pruning when the clock went back",
+        "operations",
+        "if last_prune is not None and now + FUTURE_TOLERANCE < last_prune:",
+        "if False:",
+        (PRUNE + "b4_prune_refuses_when_the_clock_jumped",),
+    ),
+    Removal(
+        "b4",
+        "bad backups are not counted",
+        "operations",
+        'if not backup.good:\n        return "not counted',
+        'if False:\n        return "not counted',
+        (RULES + "b4_failed_backups_never_change_which_good_ones_stay",),
+    ),
+    Removal(
+        "b4",
+        "backups of the future are not counted",
+        "operations",
+        'if is_future(backup, now):\n        return "dated',
+        'if False:\n        return "dated',
+        (RULES + "b4_last_good_named_future_and_bad_ones_stay",),
+    ),
+    Removal(
+        "b4",
+        "named backups stay until they are released",
+        "operations",
+        'if backup.pinned:\n        return "named"',
+        'if False:\n        return "named"',
+        (RULES + "b4_last_good_named_future_and_bad_ones_stay",),
+    ),
+    Removal(
+        "b4",
+        "days count from the newest backup, not from the clock",
+        "operations",
+        "counted[0].moment - timedelta(days=retention.within_days)",
+        "datetime.now(counted[0].moment.tzinfo) - timedelta(days=retention.within_days)",
+        (RULES + "b4_thirty_days_count_from_the_newest_backup",),
+    ),
+    Removal(
+        "b4",
+        "the archive goes before its sidecars",
+        "storage",
+        "for name in (backup.name, *sidecars_of(backup.name)):",
+        "for name in (*sidecars_of(backup.name), backup.name):",
+        (GUARDS + "b4_a_prune_that_is_cut_off_leaves_no_archive_without_its_checksum",),
+    ),
+    # B5: locks
+    Removal(
+        "b5",
+        "the kernel's lock keeps others out",
+        "transaction/lock.py",
+        "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)",
+        (LOCK + "b5_a_busy_lock_says_who_and_dies_with_its_process",),
+    ),
+    Removal(
+        "b5",
+        "a file that is there is no lock",
+        "transaction/lock.py",
+        "os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC",
+        "os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC",
+        (LOCK + "b5_a_busy_lock_says_who_and_dies_with_its_process",),
+    ),
+    Removal(
+        "b5",
+        "it says who holds it and since when",
+        "transaction/lock.py",
+        "write_all(descriptor, json.dumps(holder).encode())",
+        "str(holder)",
+        (LOCK + "b5_a_busy_lock_says_who_and_dies_with_its_process",),
+    ),
+    *(
+        Removal(
+            "b5",
+            f"{operation} takes it",
+            "operations",
+            f'Path(application.application_state_dir),\n        operation="{operation}"',
+            f'Path(application.application_state_dir) / "elsewhere",\n        operation="{operation}"',
+            (f"{GUARDS}b5_no_two_operations_overlap[{operation}]",),
+        )
+        for operation in ("backup", "prune", "restore")
+    ),
+    Removal(
+        "b5",
+        "recover takes it",
+        "operations",
+        'state_dir, operation="recover", clock=ports.clock, wait_seconds',
+        'state_dir / "elsewhere", operation="recover", clock=ports.clock, wait_seconds',
+        (GUARDS + "b5_no_two_operations_overlap[recover]",),
+    ),
+    # B6: space and places
+    Removal(
+        "b6",
+        "bytes are counted before a backup",
+        "operations",
+        "if free.bytes_free < plan.space_needed:",
+        "if False:",
+        (GUARDS + "b6_space_is_looked_at_before_a_backup[bytes]",),
+    ),
+    Removal(
+        "b6",
+        "inodes are counted before a backup",
+        "operations",
+        "if free.inodes_free is not None and free.inodes_free < 32:",
+        "if False:",
+        (GUARDS + "b6_space_is_looked_at_before_a_backup[inodes]",),
+    ),
+    Removal(
+        "b6",
+        "a disk that fills up is said to be full",
+        "archive/streams.py",
+        "if error.errno in _FULL:",
+        "if False:",
+        (CONTAINER + "hazard_b6_disk_full_is_a_space_error[zlib]",),
+    ),
+    Removal(
+        "b6",
+        "no --output inside the data",
+        "operations",
+        "if real == part or part in real.parents:",
+        "if False:",
+        (BAD_INPUT + "b6_a_backup_directory_inside_the_data",),
+    ),
+    Removal(
+        "b6",
+        "nor through a symlink",
+        "operations",
+        "real = Path(os.path.realpath(directory))",
+        "real = directory",
+        (BAD_INPUT + "b6_a_backup_directory_inside_the_data",),
+    ),
+    Removal(
+        "b6",
+        "no backup_dir inside the data",
+        "application_checks.py",
+        'raise _inside(key, directory, found.component.name, "inside")',
+        "return",
+        (GUARDS + "b6_a_configured_backup_directory_inside_the_data_is_refused",),
+    ),
+    Removal(
+        "b6",
+        "no backup_dir around the data",
+        "application_checks.py",
+        'if key == "backup_dir" and _within(root, directory):',
+        "if False:",
+        (GUARDS + "b6_a_configured_backup_directory_around_the_data_is_refused",),
+        more=(('if key == "backup_dir" and _within(root / path, directory):', "if False:"),),
+    ),
+    # B8: secrets and keys
+    Removal(
+        "b8",
+        "config check proves the passphrase",
+        "operations",
+        "_failures(lambda: _prove(application, ports, recovery_key))",
+        "()",
+        (KEYS + "b8_config_check_decrypts_a_sample",),
+    ),
+    Removal(
+        "b8",
+        "config check proves the recovery key",
+        "operations",
+        "secret_key_file=recovery_key,",
+        "secret_key_file=None,",
+        (KEYS + "b8_a_recovery_key_of_somebody_else_is_found",),
+        more=(("if recovery_key is None and encryption.passphrase_file is None:", "if True:"),),
+    ),
+    Removal(
+        "b8",
+        "the sample must come back as it was",
+        "archive",
+        'if b"".join(plain) != sample:',
+        'if not b"".join(plain):',
+        (KEYS + "b8_config_check_decrypts_a_sample",),
+    ),
+    Removal(
+        "b8",
+        "a passphrase is never an argument",
+        "archive",
+        '"--cipher-algo", "AES256", "--passphrase-file", encryption.passphrase_file)',
+        '"--cipher-algo", "AES256", "--passphrase", Path(encryption.passphrase_file).read_text().strip())',
+        (CONTAINER + "hazard_b8_no_secret_is_an_argument",),
+    ),
+    Removal(
+        "b8",
+        "a passphrase file that others can read is refused",
+        "archive",
+        "if status.st_mode & 0o077:",
+        "if False:",
+        (CONTAINER + "hazard_b8_bad_keys_and_passphrase_files_are_refused_before_anything_is_written",),
+    ),
+    Removal(
+        "b8",
+        "a passphrase file that is empty is refused",
+        "archive",
+        "if not stat.S_ISREG(status.st_mode) or not first_line:",
+        "if False:",
+        (CONTAINER + "hazard_b8_bad_keys_and_passphrase_files_are_refused_before_anything_is_written",),
+    ),
+    Removal(
+        "b8",
+        "a secret key does not belong on the host",
+        "archive",
+        "        _refuse_secret_key(recipient)\n",
+        "",
+        (CONTAINER + "hazard_b8_bad_keys_and_passphrase_files_are_refused_before_anything_is_written",),
+    ),
+    # B9: timers and services
+    Removal(
+        "b9",
+        "a timer catches up",
+        "operations",
+        "Persistent=true\\n",
+        "\\n",
+        (UNITS + "b9_timers_catch_up_at_a_time_that_stays_the_same",),
+    ),
+    Removal(
+        "b9",
+        "its jitter stays the same",
+        "operations",
+        "FixedRandomDelay=true\\n",
+        "\\n",
+        (UNITS + "b9_timers_catch_up_at_a_time_that_stays_the_same",),
+    ),
+    Removal(
+        "b9",
+        "a unit that fails says so",
+        "operations",
+        "OnFailure=tradekeep-failure-",
+        "# tradekeep-failure-",
+        (UNITS + "b9_a_unit_that_fails_starts_one_that_says_so",),
+    ),
+    Removal(
+        "b9",
+        "the unit that says so is there",
+        "operations",
+        'units[f"tradekeep-failure-{name}@.service"] = _failure(application)',
+        "_failure(application)",
+        (UNITS + "b9_a_unit_that_fails_starts_one_that_says_so",),
+    ),
+    Removal(
+        "b9",
+        "a backup that fails is not followed by a prune",
+        "operations",
+        'f"ExecStart={tradekeep} --no-progress {command}\\n"',
+        'f"ExecStart=-{tradekeep} --no-progress {command}\\n"',
+        (UNITS + "b9_no_step_of_a_unit_may_fail_in_silence",),
+    ),
+    Removal(
+        "b9",
+        "timers are enabled and started",
+        "operations",
+        'systemctl(["systemctl", "reenable", *plan.enable])',
+        "str(plan)",
+        (UNITS + "b9_timers_are_enabled_and_started",),
+        more=(('systemctl(["systemctl", "restart", *timers])', "str(plan)"),),
+    ),
+    Removal(
+        "b9",
+        "a timer that was stopped is started again",
+        "operations",
+        "if name in write or not _is_set_up(name, states.get(name, {}))",
+        "if name in write",
+        (UNITS + "b9_timers_are_enabled_and_started",),
+    ),
+    Removal(
+        "b9",
+        "a schedule that systemd does not know is refused",
+        "operations",
+        "_check_calendars(ports, wanted)\n    write",
+        "write",
+        (UNITS + "b9_a_schedule_that_systemd_does_not_know_is_refused",),
+    ),
+    Removal(
+        "b9",
+        "a service that dies after a good start is found",
+        "host/systemd.py",
+        'if state.active != "active":\n                raise self._failure(unit, "does not stay up")',
+        "",
+        (SERVICES + "b9_a_unit_that_dies_after_a_good_start_is_found",),
+    ),
+    Removal(
+        "b9",
+        "a service that is started again and again is found",
+        "host/services.py",
+        "if identity != known[name]:",
+        "if False:",
+        (SERVICES + "b9_a_unit_that_is_restarted_is_not_steady",),
+    ),
+)

@@ -1,0 +1,274 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Guards of hazards C1 and C3 to C6: restoring."""
+
+from __future__ import annotations
+
+from .hostile import HOSTILE
+from .removal import Removal
+
+RESTORE = "tests/unit/operations/test_operation_restore.py::test_"
+GUARDS = "tests/unit/operations/test_operation_guards.py::test_hazard_"
+HAZARDS = "tests/unit/operations/test_operation_hazards.py::test_hazard_"
+EXCHANGE = "tests/unit/transaction/test_transaction_exchange.py::test_"
+OLD_ARCHIVES = "tests/faults/test_hostile_archives.py::test_hazard_"
+MOUNTS = "tests/unit/operations/test_operation_mounts.py::test_hazard_"
+
+RESTORING = (
+    # C1: nothing is deleted before what takes its place is proven
+    Removal(
+        "c1",
+        "an archive is what its checksum file says",
+        "operations/reading.py",
+        "compare_checksum(backup, stream.sha256)",
+        "str(backup)",
+        (GUARDS + "c1_an_archive_with_the_checksum_of_another_changes_nothing",),
+    ),
+    Removal(
+        "c1",
+        "restored databases are checked before anything stops",
+        "operations",
+        "check_restored(item.entry, Path(staged), ports)",
+        "str(item)",
+        (RESTORE + "hazard_c1_a_database_that_was_corrupt_in_an_old_archive_is_refused",),
+    ),
+    Removal(
+        "c1",
+        "restored rows are compared with the manifest",
+        "operations",
+        'if expected is not None and report.facts.get("tables") != expected:',
+        "if False:",
+        (GUARDS + "c1_a_database_with_other_rows_than_the_manifest_says_is_refused",),
+    ),
+    Removal(
+        "c1",
+        "a stale WAL goes with its database",
+        "operations",
+        "if item.path + suffix not in named and os.path.lexists(live + suffix):",
+        "if False:",
+        (RESTORE + "hazard_c1_a_stale_wal_does_not_replay_over_the_restored_database",),
+    ),
+    Removal(
+        "c1",
+        "a live file is never absent",
+        "transaction",
+        "not _keep_by_link(item, live, directories)",
+        "item.had",
+        (EXCHANGE + "hazard_c1_a_live_file_is_never_absent",),
+    ),
+    Removal(
+        "c1",
+        "what was begun is on record before anything moves",
+        "transaction",
+        "journal.append(_first_record(begun))",
+        "str(begun)",
+        (EXCHANGE + "hazard_c1_undo_works_after_every_step",),
+    ),
+    Removal(
+        "c1",
+        "what was kept is put back",
+        "transaction",
+        "    _rename(item.kept, item.live, directories)\n\n\ndef _take_back_new",
+        "    str(item)\n\n\ndef _take_back_new",
+        (EXCHANGE + "hazard_c1_undo_works_after_every_step",),
+    ),
+    Removal(
+        "c1",
+        "a failure puts the old data back",
+        "operations",
+        "exchange.undo(ports.step)",
+        "exchange.record_commit(ports.step)",
+        (RESTORE + "hazard_c1_a_failure_at_any_step_leaves_the_data_as_it_was",),
+    ),
+    Removal(
+        "c1",
+        "a failure starts the services again",
+        "operations/exchange_run.py",
+        "        services.start(snapshot)\n        services.wait_until_steady(snapshot)\n        change.put_back()",
+        "        change.put_back()",
+        (RESTORE + "hazard_c1_a_service_that_does_not_stay_up_gets_its_old_data_back",),
+    ),
+    Removal(
+        "c1",
+        "the restored state must stay up",
+        "operations/exchange_run.py",
+        "services.wait_until_steady(snapshot if start is None else start)",
+        "str(snapshot)",
+        (RESTORE + "hazard_c1_a_service_that_does_not_stay_up_gets_its_old_data_back",),
+    ),
+    Removal(
+        "c1",
+        "nothing is backed up from between two states",
+        "operations/backup_plan.py",
+        "refuse_pending(Path(application.application_state_dir))",
+        "str(application)",
+        (GUARDS + "c1_nothing_runs_over_a_restore_that_was_cut_off",),
+    ),
+    Removal(
+        "c1",
+        "nothing is restored over a restore that was cut off",
+        "operations/restore.py",
+        "refuse_pending(Path(application.application_state_dir))",
+        "str(application)",
+        (GUARDS + "c1_nothing_runs_over_a_restore_that_was_cut_off",),
+    ),
+    *HOSTILE,
+    # C3: owners by name; the removals take a number for an owner, or root for nobody
+    Removal(
+        "c3",
+        "the owner is kept by name",
+        "operations",
+        "(name_of_uid)",
+        '(lambda uid: f"#{uid}")',
+        (GUARDS + "c3_a_backup_knows_owners_by_name",),
+    ),
+    Removal(
+        "c3",
+        "a number of another host means nothing",
+        "host/ownership.py",
+        'if not name or name.startswith("#"):\n        return fallback\n    try:\n        return pwd',
+        'if name and name.startswith("#"):\n        return int(name[1:])\n    try:\n        return pwd',
+        (HAZARDS + "c3_owners_go_by_name_and_never_fall_to_root",),
+    ),
+    Removal(
+        "c3",
+        "who is not here becomes the application's owner",
+        "operations",
+        "uid_or(entry.owner, own_uid), gid_or(entry.group, own_gid)",
+        "uid_or(entry.owner, 0), gid_or(entry.group, 0)",
+        (HAZARDS + "c3_owners_go_by_name_and_never_fall_to_root",),
+    ),
+    Removal(
+        "c3",
+        "the profile's owner comes first",
+        "operations",
+        "        if classified is not None:\n            uid = uid_of(",
+        "        if False:\n            uid = uid_of(",
+        (HAZARDS + "c3_owners_go_by_name_and_never_fall_to_root",),
+    ),
+    # C4: archives of the old scripts
+    Removal(
+        "c4",
+        "the layout NAME/ is known",
+        "archive",
+        'return f"{top}/{self.DATA}" if self._has_data else top',
+        'return f"{top}/{self.DATA}"',
+        (RESTORE + "hazard_c4_archives_of_the_old_scripts",),
+    ),
+    Removal(
+        "c4",
+        "the layout NAME/user_data/ is known",
+        "archive",
+        'return f"{top}/{self.DATA}" if self._has_data else top',
+        "return top",
+        (RESTORE + "hazard_c4_archives_of_the_old_scripts",),
+    ),
+    Removal(
+        "c4",
+        "weaker checks are told",
+        "operations",
+        'ports.progress.note("made by another program',
+        'str("made by another program',
+        (RESTORE + "hazard_c4_archives_of_the_old_scripts",),
+    ),
+    # C5: running bots, full disks, links and mounts
+    Removal(
+        "c5",
+        "the bot is stopped for the exchange",
+        "operations/exchange_run.py",
+        "services.stop(snapshot)\n        exchange = ",
+        "exchange = ",
+        (RESTORE + "hazard_c1_a_service_that_does_not_stay_up_gets_its_old_data_back",),
+    ),
+    Removal(
+        "c5",
+        "what the bot wrote until then is taken in",
+        "operations",
+        "        _settle(run, stage)\n",
+        "",
+        (RESTORE + "hazard_c5_what_the_bot_writes_between_plan_and_stop_is_taken_in",),
+    ),
+    Removal(
+        "c5",
+        "bytes are counted before a restore",
+        "operations/restore.py",
+        "if needed + (1 << 20) > free.bytes_free:",
+        "if False:",
+        (GUARDS + "c5_space_is_looked_at_before_a_restore[bytes]",),
+    ),
+    Removal(
+        "c5",
+        "inodes are counted before a restore",
+        "operations/restore.py",
+        "if free.inodes_free is not None and free.inodes_free < len(run.changes) + 16:",
+        "if False:",
+        (GUARDS + "c5_space_is_looked_at_before_a_restore[inodes]",),
+    ),
+    Removal(
+        "c5",
+        "so is the room for what is replaced",
+        "operations",
+        "if needed > free:",
+        "if False:",
+        (GUARDS + "c5_a_safety_backup_that_does_not_fit_stops_a_restore_before_it_begins",),
+    ),
+    Removal(
+        "c5",
+        "a data directory that is a symlink is refused",
+        "operations",
+        "if stat.S_ISLNK(status.st_mode):\n        raise ConfigurationError(",
+        "if False:\n        raise ConfigurationError(",
+        (RESTORE + "hazard_c5_a_symlinked_root_is_refused",),
+        more=(("if not stat.S_ISDIR(status.st_mode):\n        raise", "if False:\n        raise"),),
+    ),
+    Removal(
+        "c5",
+        "mounts are stages of their own",
+        "host/mounts.py",
+        'mounts = [point for point in _mount_points() if point.startswith(top + "/")]',
+        "mounts: list[str] = []",
+        (MOUNTS + "c5_a_restore_over_a_bind_mount",),
+    ),
+    Removal(
+        "c5",
+        "a mount point itself is not exchanged",
+        "host/mounts.py",
+        "if relative == candidate.relative:",
+        "if False:",
+        (MOUNTS + "c5_a_mount_point_itself_is_refused",),
+    ),
+    Removal(
+        "c5",
+        "another filesystem is found before anything moves",
+        "transaction",
+        "if parent is not None and parent.st_dev != staged.st_dev:",
+        "if False:",
+        (EXCHANGE + "hazard_c5_another_filesystem_is_refused_before_anything_moves",),
+    ),
+    # C6: what is there already
+    Removal(
+        "c6",
+        "what is there already stops nothing",
+        "operations",
+        "    if not run.changes:\n        return",
+        "    if False:\n        return",
+        (RESTORE + "hazard_c6_restoring_what_is_there_changes_nothing",),
+    ),
+    Removal(
+        "c6",
+        "a live database is compared by its rows",
+        "operations",
+        '(before["sha256"] != entry.sha256 or _has_open_companions(live))',
+        "False",
+        (RESTORE + "hazard_c6_a_live_wal_with_the_same_rows_is_the_same",),
+    ),
+    Removal(
+        "c6",
+        "rows in the WAL alone are a difference",
+        "operations",
+        '(before["sha256"] != entry.sha256 or _has_open_companions(live))',
+        'before["sha256"] != entry.sha256',
+        (GUARDS + "c6_rows_in_the_wal_alone_are_a_difference",),
+    ),
+)

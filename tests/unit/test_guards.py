@@ -1,0 +1,105 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""The proof that tests fail without their guards must not itself be content with less."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import guards
+import hazards
+from guards import FAILS, NOT_RUN, PASSES, WRONG, Copy, judge, prove
+from removals import REMOVALS, Moved, Removal, changed
+
+ENGINE = "def half(number):\n    if number % 2:\n        raise ValueError(number)\n    return number // 2\n"
+TESTS = """
+import sys, pytest
+sys.path.insert(0, "plugins/module_utils/core")
+from engine import half
+def test_odd(): pytest.raises(ValueError, half, 3)
+def test_even(): assert half(4) == 2
+@pytest.mark.skip(reason="not here")
+def test_elsewhere(): assert half(4) == 3
+@pytest.fixture
+def made(): return half(3) and half(5) / 0
+def test_made(made): pass
+"""
+
+
+def removal(old: str = "if number % 2:", new: str = "if False:", test: str = "test_odd", **options: object) -> Removal:
+    return Removal("a1", "odd numbers are refused", "engine.py", old, new, (f"test_engine.py::{test}",), **options)
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copy:
+    top = tmp_path / "checkout"
+    (top / "plugins/module_utils/core").mkdir(parents=True)
+    (top / "plugins/module_utils/core/engine.py").write_text(ENGINE)
+    (top / "test_engine.py").write_text(TESTS)
+    monkeypatch.setattr(guards.checkout, "copy", lambda names, place: top)
+    return Copy(tmp_path, ())
+
+
+def test_every_hazard_has_guards_and_no_guard_is_named_twice() -> None:
+    guarded = {item.hazard for item in REMOVALS}
+    assert guarded <= set(hazards.HAZARDS)
+    assert [hazard for hazard in hazards.HAZARDS if hazard[0] in "abc" and hazard not in guarded] == []
+    named = [(item.hazard, item.guard) for item in REMOVALS]
+    assert len(named) == len(set(named))
+    assert all(item.tests and item.old != item.new for item in REMOVALS)
+    files = {test.partition("::")[0] for item in REMOVALS for test in item.tests}
+    assert [name for name in files if not (hazards.TOP / name).is_file()] == []
+
+
+def test_what_becomes_of_a_guard_that_is_taken_out(copy: Copy) -> None:
+    engine = copy.top / "plugins/module_utils/core/engine.py"
+    wanted = {
+        FAILS: removal(),
+        PASSES: removal(test="test_even"),
+        NOT_RUN: removal(test="test_elsewhere"),
+    }
+    wrong = (
+        removal(old="if number % 3:"),  # moved
+        removal(old="number"),  # more than once
+        removal(new="if :"),  # no Python any more
+        removal(new="if nothing:"),  # another failure than that of the guard
+        removal(test="test_unknown"),  # pytest ends with 4
+        removal(test="test_made"),  # fails in a fixture
+    )
+    verdicts = prove([*wanted.values(), *wrong], [copy])
+    assert [item.outcome for item in verdicts] == [*wanted, *(WRONG for _item in wrong)]
+    assert engine.read_text() == ENGINE
+    assert guards.intact([removal()], [copy]) == []
+    assert guards.report(verdicts[:1], 1.0) == 0
+    assert [guards.report([item], 1.0) for item in verdicts if item.outcome in (PASSES, WRONG)] == [1] * 7
+
+
+def test_the_counts_are_what_the_closing_table_of_make_test_reads(
+    copy: Copy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from counting import Counts, count, not_run
+
+    verdicts = [judge(removal(), guards.Run(status, outcomes, "")) for status, outcomes in (
+        (1, (("failure", "Failed: DID NOT RAISE"),)),
+        (0, (("passed", ""),)),
+        (0, (("skipped", "needs root"),)),
+        (2, (("error", "collection failure"),)),
+    )]  # fmt: skip
+    guards.report(verdicts, 12.0)
+    said = capsys.readouterr().out
+    assert count(said, succeeded=False) == Counts(1, 2)
+    assert not_run(said) == ["SKIPPED [1] A1 odd numbers are refused: needs root"]
+
+
+def test_a_guard_may_need_several_changes(tmp_path: Path) -> None:
+    (tmp_path / "plugins/module_utils/core").mkdir(parents=True)
+    engine = tmp_path / "plugins/module_utils/core/engine.py"
+    engine.write_text(ENGINE)
+    (text,) = changed(removal(more=(("number // 2", "number"),)), tmp_path).values()
+    assert "if False" in text
+    assert "return number\n" in text
+    with pytest.raises(Moved):
+        changed(removal(more=(("number // 3", "number"),)), tmp_path)
