@@ -35,6 +35,7 @@ from .archive import (  # noqa: F401
     container,
     encryption,
     extract,
+    follower,
     manifest,
     members,
     streams,
@@ -79,6 +80,7 @@ from .kinds import (  # noqa: F401
     sqlite,
     sqlite_database,
     sqlite_live,
+    sqlite_rows,
     sqlite_source,
 )
 from .operations import (  # noqa: F401
@@ -107,7 +109,26 @@ from .operations import (  # noqa: F401
     units,
     verify,
 )
-from .operations.deploy import dependencies, hooks, lock_file  # noqa: F401
+from .operations.deploy import (  # noqa: F401
+    backup_first,
+    carry_out,
+    code,
+    code_plan,
+    code_stage,
+    dependencies,
+    deploy,
+    git_view,
+    hooks,
+    layouts,
+    lock_file,
+    look,
+    preserved,
+    proof,
+    records,
+    releases,
+    request,
+    survey,
+)
 from .profiles import crypto_bot, freqtrade, kalshi, paper_bot, trade_agent, v6  # noqa: F401
 from .storage import backup as storage_backup  # noqa: F401
 from .transaction import (  # noqa: F401

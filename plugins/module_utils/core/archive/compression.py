@@ -50,12 +50,23 @@ def choose_engine(compression: str, runner: Runner, engine: Optional[str] = None
     return next((name for name in ("igzip", "pigz") if runner.find(name)), "zlib")
 
 
+def in_process_engine() -> str:
+    """The fastest engine for gzip that is no program."""
+    return "zlib" if _isal is None else "isal"
+
+
 def compressing(engine: str, following: Stage, runner: Runner) -> Stage:
     """A stage that compresses in another thread or process and passes on to ``following``."""
     if engine in _WRITE_PROGRAMS:
         return ProgramStage(runner.pipe(_WRITE_PROGRAMS[engine]), following)
     library: Any = _isal if engine == "isal" else zlib
     return ThreadStage(_DeflateStage(library.compressobj(1, zlib.DEFLATED, GZIP_WINDOW), following))
+
+
+def fast_compressor(window: int) -> Any:
+    """A compressor of the fastest engine that is no program; zlib can read what it makes."""
+    library: Any = zlib if _isal is None else _isal
+    return library.compressobj(1, zlib.DEFLATED, window)
 
 
 class _DeflateStage:

@@ -19,6 +19,7 @@ from ..errors import ArchiveError
 from ..ports import Runner
 from .compression import choose_engine, compressing, decompressed
 from .encryption import decrypting, encrypting, is_encrypted
+from .follower import Followed, Follower, can_follow
 from .streams import READ_CHUNK, ChunkReader, Chunks, FileStage, Observed, Prefetch, Stage, ThreadStage
 from .tar_reader import Readable
 
@@ -29,7 +30,8 @@ class ContainerWriter:
     """A container in the making; a context manager.
 
     ``stream`` takes the tar stream. After the block: ``sha256`` and ``size`` of the file, ``observed``: what the
-    observer returned. When the block is left by an exception the file is removed.
+    observer returned, ``followed``: what the following process found, None without one.
+    When the block is left by an exception the file is removed.
     """
 
     def __init__(
@@ -41,9 +43,12 @@ class ContainerWriter:
         runner: Runner,
         observer: Optional[Observer],
         engine: Optional[str],
+        follow: bool,
     ) -> None:
         self._path = path
         self._runner = runner
+        self._follow = follow
+        self._follower: Optional[Follower] = None
         self._encryption = encryption
         self._observer = observer
         self._resources = contextlib.ExitStack()
@@ -53,11 +58,16 @@ class ContainerWriter:
         self.sha256 = ""
         self.size = 0
         self.observed: object = None
+        self.followed: Optional[Followed] = None
 
     def __enter__(self) -> ContainerWriter:
         self._file = FileStage(self._path)
         chain: Stage = self._file
         try:
+            if self._follow and not self.encrypted and self.compressor != "zstd" and can_follow():
+                # Before there is any thread.
+                self._follower = Follower(self._path, self._runner)
+                self._file.on_written = self._follower.written
             chain = ThreadStage(chain)
             if self._encryption is not None and self.encrypted:
                 chain = self._resources.enter_context(encrypting(self._encryption, chain, self._runner))
@@ -83,6 +93,7 @@ class ContainerWriter:
         self._resources.close()
         self.sha256, self.size = self._file.sha256, self._file.size
         self.observed = self._observed.result if self._observed else None
+        self.followed = self._follower.finish() if self._follower else None
 
     def _observe(self, chunks: Chunks) -> object:
         observer = self._observer
@@ -92,6 +103,8 @@ class ContainerWriter:
         with contextlib.suppress(Exception):
             chain.abort()
         self._resources.close()
+        if self._follower is not None:
+            self._follower.abort()
         with contextlib.suppress(OSError):
             self._path.unlink()
 
@@ -104,15 +117,23 @@ def create_container(
     encryption: Optional[Encryption] = None,
     observer: Optional[Observer] = None,
     engine: Optional[str] = None,
+    follow: bool = False,
 ) -> ContainerWriter:
     """A new file at ``path`` (which must not exist), mode 0600, for one archive; use it in a ``with`` block.
 
     observer: gets the archive's plain tar stream while it is written, in a thread of its own, and may refuse it by
     raising; so that what is encrypted to a public key can be verified without the private one. engine: which gzip,
-    instead of the fastest at hand.
+    instead of the fastest at hand. follow: have another process read the file back while it is written (see
+    ``follower``), where that is possible; worth its start for large archives.
     """
     return ContainerWriter(
-        Path(path), compression=compression, encryption=encryption, runner=runner, observer=observer, engine=engine
+        Path(path),
+        compression=compression,
+        encryption=encryption,
+        runner=runner,
+        observer=observer,
+        engine=engine,
+        follow=follow,
     )
 
 

@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Any, Callable, NamedTuple, Optional
 
 from ..errors import ArchiveError
+from .compression import fast_compressor
 from .safety import DIRECTORY, FILE, SYMLINK, damaged
 
 MANIFEST_NAME = "MANIFEST.json"
@@ -94,10 +95,13 @@ def line_head(path: str, entry_type: str, size: int, mode: int, owner: str, grou
     )
 
 
-def entry_line(entry: Entry, encode: Callable[[Mapping[str, Any]], str] = encode_facts) -> str:
+def entry_line(
+    entry: Entry, sha256: Optional[str] = None, encode: Callable[[Mapping[str, Any]], str] = encode_facts
+) -> str:
     """The entry as one line of JSON; empty fields are left out."""
-    _path, _type, _size, _mode, _owner, _group, _mtime_ns, sha256, target, kind, component, facts = entry
-    line = line_head(*entry[:7])
+    path, entry_type, size, mode, owner, group, mtime_ns, own_sha256, target, kind, component, facts = entry
+    line = line_head(path, entry_type, size, mode, owner, group, mtime_ns)
+    sha256 = sha256 or own_sha256
     if sha256 is not None:
         line += f',"sha256":"{sha256}"'
     if target is not None:
@@ -151,7 +155,7 @@ class ManifestWriter:
     """
 
     def __init__(self, header: Header) -> None:
-        self._pack = zlib.compressobj(1)
+        self._pack = fast_compressor(zlib.MAX_WBITS)
         self._packed: list[bytes] = []
         self._pending: list[str] = []
         self._digest = hashlib.sha256()
@@ -162,11 +166,11 @@ class ManifestWriter:
         marker = {"tradekeep_manifest": fields.pop("format"), "header": fields}
         self._append("{" + _encode_in_order(marker)[1:-1] + ',"entries":[\n')
 
-    def add(self, entry: Entry) -> None:
-        """One more entry, in the order of the archive."""
+    def add(self, entry: Entry, sha256: Optional[str] = None) -> None:
+        """One more entry, in the order of the archive. sha256: where the entry does not have it itself."""
         comma = ",\n" if self._entries else ""
         self._entries += 1
-        self._pending.append(comma + entry_line(entry, self._facts))
+        self._pending.append(comma + entry_line(entry, sha256, self._facts))
         if len(self._pending) >= 512:
             self._flush()
 

@@ -47,6 +47,7 @@ class FileStage:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.on_written: Callable[[int], None] = lambda _size: None
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             self._descriptor = os.open(path, flags, 0o600)
@@ -65,6 +66,7 @@ class FileStage:
         except OSError as error:
             raise file_error(error, self._path) from error
         self.size += len(data)
+        self.on_written(self.size)
 
     def close(self) -> None:
         """Make the file durable."""

@@ -91,7 +91,7 @@ class ArchiveWriter:
         self._put_header(entry)
         self._put(content + padding(len(content)))
         self._content_bytes += len(content)
-        self._manifest.add(Entry(*entry[:7], sha256(content).hexdigest(), None, *entry[9:]))
+        self._manifest.add(entry, sha256(content).hexdigest())
 
     def finish(self) -> Totals:
         """Write the manifest and the end of the archive. The stream stays open."""

@@ -94,7 +94,9 @@ class MemoryCaptured(Captured):
     """A small file, whole in memory."""
 
     def __init__(self, content: bytes, facts: Mapping[str, Any], status: os.stat_result) -> None:
-        super().__init__(len(content), facts, status)
+        self.size = len(content)
+        self.facts = facts
+        self.status = status
         self.content = content
 
     def open(self) -> BinaryIO:

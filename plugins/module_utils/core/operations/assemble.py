@@ -39,17 +39,18 @@ class Account:
     """What could not be done any more once the backup was made."""
 
     def add(self, entry: Entry) -> None:
-        """Count one entry."""
-        if entry.type != "file":
-            return
+        """Count one file."""
         self.files += 1
         self.bytes += entry.size
-        share = self.components.setdefault(entry.component or "", {"files": 0, "bytes": 0})
+        share = self.components.get(entry.component or "")
+        if share is None:
+            share = self.components[entry.component or ""] = {"files": 0, "bytes": 0}
         share["files"] += 1
         share["bytes"] += entry.size
         if entry.kind == "sqlite":
             self.databases[entry.path] = {"tables": entry.facts.get("tables", {})}
-        self.warnings.extend(f"{entry.path}: {text}" for text in entry.facts.get("warnings", ()))
+        for text in entry.facts.get("warnings", ()):
+            self.warnings.append(f"{entry.path}: {text}")
 
 
 def assemble(

@@ -42,6 +42,8 @@ ATTEMPTS = 4
 READ_ATTEMPTS = 20
 """How often a document that is torn while it is read is tried again."""
 LENIENT_ATTEMPTS = 2
+FOLLOWED_BYTES, FOLLOWED_FILES = 64 << 20, 5000
+"""From here on it pays to have a second process read the archive back while it is written."""
 SMALL_TABLE_ROWS = 20
 """Tables this small may lose any share of their rows without it meaning anything."""
 
@@ -194,6 +196,7 @@ def _attempt(
         encryption=plan.encryption,
         runner=ports.runner,
         observer=observe if plan.encryption.recipients else None,
+        follow=plan.bytes >= FOLLOWED_BYTES or plan.files >= FOLLOWED_FILES,
     ) as container:
         writer = ArchiveWriter(container.stream, header)
         account = assemble(writer, things, context, ports.progress, copy_first=copy_first, lenient=lenient)

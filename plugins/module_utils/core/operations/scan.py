@@ -184,15 +184,14 @@ def _children(lookup: Classifier, directory: Listed) -> Iterator[Listed]:
     for name in sorted(entries):
         if name.endswith(SIDECAR_SUFFIXES) and _is_sidecar(name, entries):
             continue
-        entry_type = _type_of_entry(entries[name])
+        entry = entries[name]
+        entry_type = "file" if entry.is_file(follow_symlinks=False) else _type_of_entry(entry)
         child = _listed(lookup, f"{directory.path}/{name}", f"{directory.absolute}/{name}", entry_type)
         if child is not None:
             yield child
 
 
 def _type_of_entry(entry: os.DirEntry[str]) -> str:
-    if entry.is_file(follow_symlinks=False):
-        return "file"
     if entry.is_dir(follow_symlinks=False):
         return "directory"
     return "symlink" if entry.is_symlink() else "special"
