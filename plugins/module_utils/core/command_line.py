@@ -9,6 +9,7 @@ import argparse
 from typing import Any, NoReturn
 
 from .application import Tier
+from .deploy_settings import CollisionPolicy
 from .errors import UsageError
 
 DESCRIPTION = "Keeps the data of trading bots: trees, consistent backups, proven restores."
@@ -42,7 +43,7 @@ def build_parser(*, config_dir: str, version: str) -> argparse.ArgumentParser:
     common = _common_options()
     _copy_options(common, parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_config, _tree, _list, _backup, _verify, _restore, _recover, _prune, _release, _db):
+    for add in (_config, _tree, _list, _backup, _verify, _restore, _recover, _prune, _release, _db, _deploy):
         add(commands, common)
     return parser
 
@@ -183,3 +184,20 @@ def _db(commands: Any, common: argparse.ArgumentParser) -> None:
     optimize = _command(subcommands, common, "optimize", "ANALYZE and VACUUM databases")
     optimize.add_argument("paths", nargs="*", metavar="PATH", help="default: every database of the application")
     _dry_run(optimize)
+
+
+def _deploy(commands: Any, common: argparse.ArgumentParser) -> None:
+    deploy = _command(commands, common, "deploy", "bring the code to a commit and prove that the data was left alone")
+    deploy.add_argument("ref", nargs="?", metavar="REF", help="a branch, a tag or a commit")
+    deploy.add_argument("--rollback", action="store_true", help="go back to the commit before the one that is deployed")
+    deploy.add_argument("--log", action="store_true", help="show all deploys so far, newest first")
+    deploy.add_argument("--repository", metavar="URL", help="fetch from there instead of what the profile says")
+    deploy.add_argument(
+        "--on-collision",
+        choices=[policy.value for policy in CollisionPolicy],
+        help="where upstream wants the place of live data (default: as the profile says)",
+    )
+    deploy.add_argument("--no-backup", action="store_true", help="make no backup before")
+    deploy.add_argument("--expect", metavar="COMMIT", help="with --rollback: only if this commit is deployed")
+    deploy.add_argument("--by", metavar="WHO", help="who asked for it, for the record")
+    _dry_run(deploy)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Callable
 
 from .application import Application, CheckLevel
@@ -13,6 +14,8 @@ from .configuration import load_application
 from .operations.backup import backup
 from .operations.configured import check_configuration, show_configuration, show_profile
 from .operations.databases import check_databases, optimize_databases
+from .operations.deploy.deploy import deploy, deploy_log
+from .operations.deploy.request import DeployRequest
 from .operations.listing import list_backups
 from .operations.outcome import Outcome
 from .operations.prune import prune
@@ -117,6 +120,21 @@ def _db_optimize(arguments: argparse.Namespace, application: Application, ports:
     return optimize_databases(application, ports, paths=tuple(arguments.paths), dry_run=arguments.dry_run)
 
 
+def _deploy(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    if arguments.log:
+        return deploy_log(application)
+    request = DeployRequest(
+        ref=arguments.ref,
+        rollback=arguments.rollback,
+        repository=arguments.repository,
+        on_collision=arguments.on_collision,
+        backup_first="none" if arguments.no_backup else None,
+        expected=arguments.expect,
+        by=arguments.by or os.environ.get("SUDO_USER") or os.environ.get("USER") or "",
+    )
+    return deploy(application, ports, request, dry_run=arguments.dry_run)
+
+
 _COMMANDS: dict[str, _Command] = {
     "config check": _config_check,
     "config show": _config_show,
@@ -130,4 +148,5 @@ _COMMANDS: dict[str, _Command] = {
     "release": _release,
     "db check": _db_check,
     "db optimize": _db_optimize,
+    "deploy": _deploy,
 }

@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Optional
 
 from ..application import Application
 from ..errors import LockBusyError
 from ..ports import Ports
 from ..storage.local import LocalCatalog
-from ..transaction.exchange import Exchange, needs_person_while_pending
+from ..transaction.exchange import Exchange, PendingTransaction, needs_person_while_pending
 from ..transaction.lock import application_lock
 from ..transaction.recovery import Recovery, is_whole, make_whole, plan_recovery, recover_transaction
+from .deploy.records import DeployRecords
 from .leftovers import sweep_state
 from .outcome import Outcome
 from .restore import note_restored
@@ -51,6 +53,7 @@ def recover(application: Application, ports: Ports, *, dry_run: bool = False) ->
             clock=ports.clock,
             step=ports.step,
             before_commit=lambda exchange: _keep_old_state(application, ports, exchange),
+            stands=lambda transaction: _stands(application, transaction),
         )
         if Path(application.backup_dir).is_dir():
             swept += LocalCatalog(application, ports.clock).sweep_leftovers()
@@ -86,6 +89,14 @@ def make_whole_at_boot(application: Application, ports: Ports) -> Outcome:
         record={"data": recovery.data, "actions": list(recovery.actions), "transaction": recovery.transaction},
         lines=(*recovery.actions, "the data is whole; services may start"),
     )
+
+
+def _stands(application: Application, transaction: PendingTransaction) -> Optional[bool]:
+    """A deploy says itself when its code stands; until then it was not judged, and is undone."""
+    if transaction.operation != "deploy":
+        return None
+    standing = DeployRecords(application).standing()
+    return standing is not None and standing.identifier == transaction.details.get("deploy_id")
 
 
 def _keep_old_state(application: Application, ports: Ports, exchange: Exchange) -> None:

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Optional
 
-from .names import ARCHIVE_SUFFIXES, ENCRYPTED_SUFFIX, SAFETY_LABEL, parse_name, sidecars_of
+from .names import ARCHIVE_SUFFIXES, ENCRYPTED_SUFFIX, SAFETY_LABELS, parse_name, sidecars_of
 
 LARGEST_SIDECAR = 16 << 20
 _CHECKSUM_LINE = re.compile(r"([0-9a-f]{64}) [ *]([^\n/]+)\n?")
@@ -45,8 +45,8 @@ class Backup:
 
     @property
     def is_safety(self) -> bool:
-        """Whether it keeps what a restore replaced."""
-        return self.label == SAFETY_LABEL
+        """Whether it was made to undo one operation, and is no backup for every day."""
+        return self.label in SAFETY_LABELS
 
     @property
     def good(self) -> bool:

@@ -1,0 +1,391 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Carrying a deploy out: everything slow first, then stop, exchange, start, watch, and commit or put back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Optional
+
+from ...application import Application
+from ...errors import NeedsPersonError, TradekeepError
+from ...git.mirror import Mirror
+from ...git.rescue import rescue
+from ...host.account import Account
+from ...host.files import atomic_write, make_private_directory, os_errors
+from ...host.health import HealthGate
+from ...host.mounts import device_roots
+from ...host.services import ServiceController, Snapshot
+from ...kinds.base import CaptureContext
+from ...ports import Ports
+from ...transaction.exchange import Exchange
+from ...transaction.plan import Replacement
+from ...transaction.stage import Stage
+from ..exchange_run import Change, run_exchange
+from .backup_first import backup_first
+from .code import CodeManifest
+from .code_plan import Action
+from .dependencies import BuiltEnvironment, Environments, check_link
+from .git_view import stage_git_view
+from .hooks import Hooks
+from .layouts import Staged
+from .look import Looker, Thing
+from .proof import Proof, Witness
+from .records import Deployed, DeployRecords
+from .survey import Survey
+
+_HISTORY = 50
+_PLACEHOLDERS = (".gitkeep", ".keep", ".gitignore")
+
+
+@dataclass
+class Carried:
+    """What a deploy has done so far, for its record."""
+
+    identifier: str
+    moment: datetime
+    times: dict[str, float] = field(default_factory=dict)
+    downtime: float = 0.0
+    backup: Optional[str] = None
+    environment: Optional[BuiltEnvironment] = None
+    rescued: dict[str, Any] = field(default_factory=dict)
+    quarantined: list[str] = field(default_factory=list)
+    proof: Optional[Proof] = None
+    health: list[dict[str, Any]] = field(default_factory=list)
+    hooks: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    started: tuple[str, ...] = ()
+    deployed: Optional[Deployed] = None
+
+
+class DeployRun:
+    """One deploy, from a survey without refused collisions to its commit. The caller holds the lock."""
+
+    def __init__(self, survey: Survey, mirror: Mirror, ports: Ports, carried: Carried) -> None:
+        application = survey.application
+        self._survey = survey
+        self._application = application
+        self._deploy = application.profile.deploy
+        self._mirror = mirror
+        self._ports = ports
+        self.carried = carried
+        self._records = DeployRecords(application)
+        self._state_dir = Path(application.application_state_dir)
+        self._checkout = Path(application.checkout)
+        self._old_commit = survey.old.commit
+        self._commit = survey.target.commit
+        self.hooks = Hooks(
+            self._deploy.hooks,
+            application=application.name,
+            directory=self._checkout,
+            account=survey.account,
+            logs=self._records.outputs(carried.moment, carried.identifier),
+            ports=ports,
+        )
+        self._services = ServiceController(
+            application.profile.services if application.system else (), ports.runner, ports.clock
+        )
+        self._gate = HealthGate(
+            self._deploy.health,
+            root=Path(application.root),
+            directory=self._checkout,
+            account=survey.account,
+            ports=ports,
+        )
+
+    def carry_out(self) -> None:
+        """Deploy. Raises with everything as it was, or NeedsPersonError."""
+        carried = self.carried
+        with self._timed("backup"):
+            made = backup_first(self._application, self._ports)
+            carried.backup = None if made is None else str(made.path)
+        self._make_checkout()
+        place = _export_place(self._mirror.directory.parent, self._application, self._survey.account)
+        with place as exported, Stage.create(self._state_dir, device_roots(self._checkout)) as stage:
+            with self._timed("staging"):
+                staged, replacements = self._prepare(exported, stage)
+            self._hook("before_stop")
+            self._exchange(stage, staged, replacements)
+        self._after_commit(staged)
+
+    def _prepare(self, exported: Path, stage: Stage) -> tuple[Staged, list[Replacement]]:
+        survey, ports = self._survey, self._ports
+        ports.progress.note("preparing the new code beside the old")
+        ports.step("export")
+        self._mirror.export(self._commit, survey.exported, exported)
+        environment = self._build_environment(exported)
+        ports.step("stage")
+        release = f"{self.carried.moment:%Y%m%d_%H%M%S}-{self._commit[:12]}"
+        staged = survey.layout.stage(survey.plan, exported, stage, release, environment)
+        replacements = list(staged.replacements)
+        self._rescue()
+        if survey.checkout is not None and not survey.in_step:
+            replacements += stage_git_view(survey.checkout, self._mirror, self._commit, stage)
+        ports.step("staged")
+        if stage.directories:
+            stage.sync()
+        return staged, replacements
+
+    def _build_environment(self, exported: Path) -> Optional[str]:
+        dependencies = self._deploy.dependencies
+        if dependencies is None:
+            return None
+        if self._survey.layout.adopts:
+            check_link(self._checkout / dependencies.environment)
+        environments = Environments(
+            dependencies, checkout=self._checkout, account=self._survey.account, ports=self._ports
+        )
+        log = self._records.outputs(self.carried.moment, self.carried.identifier) / "dependencies.log"
+        make_private_directory(log.parent)
+        with self._timed("dependencies"):
+            self.carried.environment = environments.build(environments.plan(exported), exported, log=log)
+        return self.carried.environment.directory
+
+    def _rescue(self) -> None:
+        survey = self._survey
+        if survey.checkout is None or survey.state is None or not survey.state.has_local_work:
+            return
+        directory = self._records.outputs(self.carried.moment, self.carried.identifier)
+        make_private_directory(directory)
+        kept = [path for path, entry in survey.plan.entries.items() if not entry.ours]
+        stamp = f"{self.carried.moment:%Y%m%d_%H%M%S}-{self.carried.identifier[:8]}"
+        rescued = rescue(survey.checkout, stamp, into=directory, unseen=kept)
+        files = {"differences": rescued.differences, "staged": rescued.staged}
+        self.carried.rescued = {"refs": rescued.refs, **{name: str(path) for name, path in files.items() if path}}
+
+    def _exchange(self, stage: Stage, staged: Staged, replacements: list[Replacement]) -> None:
+        with _scratch(self._state_dir) as scratch:
+            witness = Witness(self._application, self._code_paths(staged), CaptureContext(scratch, self._ports.clock))
+            with self._timed("proof"):
+                watched = _Watched(witness)
+            self._run_exchange(stage, staged, replacements, watched)
+
+    def _run_exchange(self, stage: Stage, staged: Staged, replacements: list[Replacement], watched: _Watched) -> None:
+        start = self._what_to_start()
+        services = self._services if staged.plan.changes or start is not None else _nothing_to_stop(self._ports)
+
+        def at_rest() -> list[Replacement]:
+            self._hook("after_stop")
+            watched.before()
+            return replacements
+
+        def judge() -> None:
+            self.carried.proof = watched.after()
+            if self.carried.proof.damaged:
+                raise TradekeepError(
+                    f"the data is not as it was before: {self.carried.proof.damaged[0]}",
+                    path=self._application.root,
+                    hint="see: tradekeep deploy --log",
+                )
+            self._hook("before_start")
+
+        change = Change[None](
+            operation="deploy",
+            in_place="the new code is in place",
+            replacements=at_rest,
+            before_start=judge,
+            confirm=lambda: self._confirm(start, watched),
+            keep=lambda exchange: self._keep(exchange, staged),
+            put_back=self._check_old,
+            what="code",
+            details={"deploy_id": self.carried.identifier, "commit": self._commit, "previous": self._old_commit},
+        )
+        done = run_exchange(
+            change, state_dir=self._state_dir, stage=stage, services=services, ports=self._ports, start=start
+        )
+        self.carried.downtime = done.downtime
+
+    def _what_to_start(self) -> Optional[Snapshot]:
+        """After the first deploy, or when it waited for files, everything that is installed; else what ran before."""
+        standing = self._survey.standing
+        if self._survey.missing:
+            return None
+        if standing is None or standing.waiting:
+            installed = self._services.installed()
+            self.carried.started = tuple(name for entry in installed for name in entry["running"])
+            return installed
+        return None
+
+    def _confirm(self, start: Optional[Snapshot], watched: _Watched) -> None:
+        if not self._survey.missing:
+            with self._timed("health"):
+                try:
+                    self._gate.run(self._ports.clock.now())
+                finally:
+                    self.carried.health = [result.as_dict() for result in self._gate.results]
+        self._hook("after_start")
+        later = watched.after()
+        if later.damaged:
+            self.carried.proof = later
+            raise TradekeepError(
+                f"the new code damages data: {later.damaged[0]}",
+                path=self._application.root,
+                hint="see: tradekeep deploy --log, and the backup that was made before",
+            )
+
+    def _check_old(self) -> None:
+        """After everything was put back: the old code has to work as well as before."""
+        if not self._survey.missing:
+            self._gate.run()
+
+    def _keep(self, exchange: Exchange, staged: Staged) -> None:
+        self._quarantine(exchange, staged)
+        survey, carried = self._survey, self.carried
+        carried.deployed = Deployed(
+            identifier=carried.identifier,
+            commit=self._commit,
+            history=self._history(),
+            ref=survey.target.ref,
+            at=carried.moment.isoformat(),
+            release=staged.release,
+            environment=None if carried.environment is None else carried.environment.key,
+            waiting=survey.missing,
+        )
+        self._mirror.keep(self._commit)
+        self._ports.step("stand")
+        self._records.commit(carried.deployed, CodeManifest(self._commit, staged.plan.entries))
+
+    def _history(self) -> tuple[str, ...]:
+        """A deploy goes on from the one that stood; a rollback goes back behind it."""
+        before = () if self._survey.standing is None else self._survey.standing.history
+        if self._old_commit is None or self._old_commit == self._commit:
+            return before
+        if self._survey.rollback:
+            return before[:-1]
+        return (*before, self._old_commit)[-_HISTORY:]
+
+    def _quarantine(self, exchange: Exchange, staged: Staged) -> None:
+        """Keep what was replaced or removed and is not what a deploy had put there."""
+        place = self._records.outputs(self.carried.moment, self.carried.identifier) / "quarantine"
+        kept = {os.path.relpath(item.live, self._checkout): item.kept for item in exchange.replacements if item.had}
+        for change in staged.plan.changes:
+            aside = kept.get(change.path)
+            if aside is None or change.look.thing is not Thing.FILE or not self._is_foreign(change.path, Path(aside)):
+                continue
+            target = place / change.path
+            make_private_directory(place.parent)
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with os_errors(target):
+                atomic_write(target, Path(aside).read_bytes())
+            self.carried.quarantined.append(change.path)
+
+    def _is_foreign(self, path: str, aside: Path) -> bool:
+        entry = self._survey.old.entries.get(path)
+        if entry is None:
+            return True
+        look = Looker(aside.parent, oid_digits=len(entry.oid)).at(aside.name)
+        return look.sha256 != entry.sha256 if entry.sha256 is not None else look.oid != entry.oid
+
+    def _after_commit(self, staged: Staged) -> None:
+        """What can no longer fail the deploy."""
+        self._remove_empty_directories(staged)
+        with self._noted():
+            self._hook("after_commit")
+        if self._survey.checkout is not None:
+            self._survey.checkout.refresh()
+
+    def _remove_empty_directories(self, staged: Staged) -> None:
+        """Directories that only held code which is gone; one that upstream kept by a placeholder stays."""
+        gone = [change.path for change in staged.plan.changes if change.action is Action.REMOVE]
+        stays = {os.path.dirname(path) for path in gone if os.path.basename(path) in _PLACEHOLDERS}
+        above = {path[:end] for path in gone for end, character in enumerate(path) if character == "/"}
+        for directory in sorted(above - stays, key=len, reverse=True):
+            with contextlib.suppress(OSError):
+                (self._checkout / directory).rmdir()
+
+    def _code_paths(self, staged: Staged) -> set[str]:
+        """Relative paths that a deploy may change; everything else is watched."""
+        return {path for path, entry in staged.plan.entries.items() if entry.ours} | {
+            path for path, entry in self._survey.old.entries.items() if entry.ours and path not in staged.plan.entries
+        }
+
+    def _make_checkout(self) -> None:
+        if self._checkout.is_dir():
+            return
+        with os_errors(self._checkout):
+            self._checkout.mkdir(parents=True, mode=0o755)
+            if self._application.system:
+                os.chown(self._checkout, self._survey.account.uid, self._survey.account.gid)
+
+    def _hook(self, step: str) -> None:
+        try:
+            self.hooks.run(step, old_commit=self._old_commit, new_commit=self._commit)
+        finally:
+            self.carried.hooks = [result.as_dict() for result in self.hooks.results]
+
+    @contextlib.contextmanager
+    def _noted(self) -> Iterator[None]:
+        try:
+            yield
+        except NeedsPersonError:
+            raise
+        except TradekeepError as error:
+            self.carried.notes.append(str(error))
+
+    @contextlib.contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        begun = self._ports.clock.monotonic()
+        try:
+            yield
+        finally:
+            self.carried.times[what] = round(self._ports.clock.monotonic() - begun, 3)
+
+
+class _Watched:
+    """The data around one exchange."""
+
+    def __init__(self, witness: Witness) -> None:
+        self._witness = witness
+        # While the bot runs: what will be compared should it go on writing.
+        self._facts = witness.facts()
+        self._samples = witness.samples(self._facts)
+
+    def before(self) -> None:
+        """With the services at rest, before anything is exchanged."""
+        self._facts = self._witness.facts()
+
+    def after(self) -> Proof:
+        """The proof as of now."""
+        return self._witness.compare(self._facts, self._witness.facts(), self._samples)
+
+
+def new_identifier() -> str:
+    """A name for one deploy."""
+    return secrets.token_hex(8)
+
+
+def _nothing_to_stop(ports: Ports) -> ServiceController:
+    return ServiceController((), ports.runner, ports.clock)
+
+
+@contextlib.contextmanager
+def _scratch(state_dir: Path) -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix=f".tradekeep-check-{os.getpid()}-", dir=state_dir))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _export_place(mirrors: Path, application: Application, account: Account) -> Iterator[Path]:
+    """An empty directory of the owner's, on a disk and not in memory; what a crash left goes first."""
+    prefix = f".export-{application.name}-"
+    for leftover in mirrors.glob(f"{prefix}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    path = Path(tempfile.mkdtemp(prefix=prefix, dir=mirrors))
+    try:
+        if application.system:
+            os.chown(path, account.uid, account.gid)
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)

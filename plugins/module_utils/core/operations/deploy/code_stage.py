@@ -1,0 +1,168 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""The new code, made ready beside the checkout, and the renames that put it in place."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Optional
+
+from ...errors import TradekeepError
+from ...host.account import Account
+from ...host.files import os_errors, write_all
+from ...transaction.plan import Replacement
+from ...transaction.stage import Stage
+from .code import EXECUTABLE, SYMLINK, CodeEntry
+from .code_plan import Action, CodeChange, CodePlan
+from .look import Thing, digests_of
+
+_CHUNK = 1 << 20
+_FILE_MODE = 0o644
+_DIRECTORY_MODE = 0o755
+
+
+class CodeStage:
+    """Fills a stage with code for a directory beneath the checkout, by default the checkout itself.
+
+    system: whether owners can be given.
+    """
+
+    def __init__(self, checkout: Path, stage: Stage, owner: Account, *, system: bool, beneath: str = "") -> None:
+        self._checkout = os.fspath(checkout)
+        self._stage = stage
+        self._owner = owner
+        self._system = system
+        self._beneath = f"{beneath}/" if beneath else ""
+
+    def fill(self, plan: CodePlan, exported: Path) -> CodePlan:
+        """Copy what was exported; returns the plan with the digests, without what turns out to be there already."""
+        entries = dict(plan.entries)
+        changes: list[CodeChange] = []
+        for change in plan.changes:
+            entry = change.entry
+            if entry is None:
+                changes.append(change)
+                continue
+            sha256 = self._copy(change, entry, exported)
+            entries[entry.path] = dataclasses.replace(entry, sha256=sha256)
+            if not _is_there(change, entry, sha256):
+                changes.append(change)
+        return dataclasses.replace(plan, changes=changes, entries=entries)
+
+    def symlink(self, path: str, target: str) -> Replacement:
+        """Stage a symlink; the replacement puts it in the place of what is there."""
+        staged = self._staged(path)
+        self._make_parents(staged)
+        with os_errors(staged):
+            self._make_symlink(target, staged)
+        return self._replacement(path, staged)
+
+    def mark(self, path: str) -> None:
+        """Stage an empty file."""
+        with os_errors(path):
+            os.close(os.open(self._staged(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, _FILE_MODE))
+
+    def replacements(self, plan: CodePlan) -> list[Replacement]:
+        """The renames for a filled plan: removals, directories that make way or are new, files."""
+        wanted: dict[str, Replacement] = {}
+        for change in plan.changes:
+            staged = None if change.action is Action.REMOVE else self._staged(change.path)
+            wanted[change.path] = self._replacement(change.path, staged)
+        for path in plan.emptied:
+            wanted.setdefault(path, self._replacement(path, None))
+        for path in self._new_directories(change.path for change in plan.changes if change.entry is not None):
+            # Where a removed file makes way for the directory, both are one exchange.
+            wanted[path] = self._replacement(path, self._staged(path))
+        return list(wanted.values())
+
+    def directory(self, path: str) -> list[Replacement]:
+        """The renames that put a wholly staged directory in place, with those above it that are missing."""
+        above = self._new_directories([f"{path}/"])
+        return [self._replacement(name, self._staged(name)) for name in above]
+
+    def _replacement(self, path: str, staged: Optional[str]) -> Replacement:
+        whole = self._beneath + path
+        return Replacement(f"{self._checkout}/{whole}", staged, self._stage.kept_for(whole))
+
+    def _staged(self, path: str) -> str:
+        return self._stage.path_for(self._beneath + path)
+
+    def _new_directories(self, paths: Iterable[str]) -> list[str]:
+        missing: set[str] = set()
+        for path in paths:
+            names = path.split("/")[:-1]
+            for count in range(1, len(names) + 1):
+                name = "/".join(names[:count])
+                live = f"{self._checkout}/{self._beneath}{name}"
+                if os.path.islink(live) or not os.path.isdir(live):
+                    missing.add(name)
+        return sorted(missing)
+
+    def _copy(self, change: CodeChange, entry: CodeEntry, exported: Path) -> str:
+        source, target = f"{os.fspath(exported)}/{entry.path}", self._staged(entry.path)
+        self._make_parents(target)
+        with os_errors(target):
+            if entry.mode == SYMLINK:
+                return self._copy_symlink(source, target)
+            return self._copy_file(source, target, change, entry)
+
+    def _copy_symlink(self, source: str, target: str) -> str:
+        leads_to = os.readlink(source)
+        self._make_symlink(leads_to, target)
+        return digests_of(os.fsencode(leads_to))[1]
+
+    def _make_symlink(self, leads_to: str, target: str) -> None:
+        os.symlink(leads_to, target)
+        if self._system:
+            os.chown(target, self._owner.uid, self._owner.gid, follow_symlinks=False)
+
+    def _copy_file(self, source: str, target: str, change: CodeChange, entry: CodeEntry) -> str:
+        digest = hashlib.sha256()
+        # The export belongs to the application's owner: nothing in it is trusted to stay what it was.
+        with open(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as content:
+            if not stat.S_ISREG(os.fstat(content.fileno()).st_mode):
+                raise TradekeepError("is not a regular file after its export", path=entry.path)
+            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                while chunk := content.read(_CHUNK):
+                    digest.update(chunk)
+                    write_all(descriptor, chunk)
+                self._give_rights(descriptor, change, entry)
+            finally:
+                os.close(descriptor)
+        return digest.hexdigest()
+
+    def _give_rights(self, descriptor: int, change: CodeChange, entry: CodeEntry) -> None:
+        """What is there keeps its owner and its mode, but for the right to execute."""
+        known = change.look.thing is Thing.FILE
+        mode = change.look.mode & 0o7777 if known else _FILE_MODE
+        readers = (mode & 0o444) >> 2
+        mode = mode | readers if entry.mode == EXECUTABLE else mode & ~0o111
+        if self._system:
+            uid, gid = (change.look.uid, change.look.gid) if known else (self._owner.uid, self._owner.gid)
+            os.fchown(descriptor, uid, gid)
+        os.fchmod(descriptor, mode & ~0o6000)
+
+    def _make_parents(self, target: str) -> None:
+        parent = os.path.dirname(target)
+        if os.path.isdir(parent):
+            return
+        self._make_parents(parent)
+        with os_errors(parent):
+            os.mkdir(parent, _DIRECTORY_MODE)
+            os.chmod(parent, _DIRECTORY_MODE)
+            if self._system:
+                os.chown(parent, self._owner.uid, self._owner.gid)
+
+
+def _is_there(change: CodeChange, entry: CodeEntry, sha256: str) -> bool:
+    look = change.look
+    if (look.thing is Thing.SYMLINK) != (entry.mode == SYMLINK) or look.sha256 != sha256:
+        return False
+    return look.thing is Thing.SYMLINK or look.executable == (entry.mode == EXECUTABLE)

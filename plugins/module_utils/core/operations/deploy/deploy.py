@@ -1,0 +1,264 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Deploying code where data lives: plan, carry out, prove, record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Optional
+
+from ...application import Application
+from ...errors import ExitStatus, NeedsPersonError, TradekeepError
+from ...git.mirror import Mirror
+from ...ports import Ports
+from ...transaction.exchange import refuse_pending
+from ...transaction.lock import application_lock
+from ..leftovers import sweep_state
+from ..outcome import Outcome
+from ..text import table
+from .backup_first import forget_old_backups
+from .carry_out import Carried, DeployRun, new_identifier
+from .dependencies import Environments
+from .records import DeployRecords
+from .releases import Releases
+from .request import DeployRequest, requested_application
+from .survey import Survey, account_for, look_around, mirror_of, peeking
+
+WAIT_SECONDS = 3600.0
+
+
+def deploy(application: Application, ports: Ports, request: DeployRequest, *, dry_run: bool = False) -> Outcome:
+    """Bring the code to a commit, or back to the one before, and prove that the data was left alone.
+
+    Refused collisions give status FAILED with nothing changed. dry_run finds the same and writes nothing.
+    """
+    application = requested_application(application, request)
+    account = account_for(application)
+    state_dir = Path(application.application_state_dir)
+    if dry_run:
+        refuse_pending(state_dir)
+        with peeking(application, account, ports) as mirror:
+            return _planned(look_around(application, request, mirror, account, ports), request)
+    records = DeployRecords(application)
+    records.prepare()
+    lock = application_lock(
+        state_dir, operation="deploy", clock=ports.clock, wait_seconds=WAIT_SECONDS, note=ports.progress.note
+    )
+    with lock:
+        refuse_pending(state_dir)
+        sweep_state(application)
+        mirror = mirror_of(application, account, ports)
+        mirror.ensure()
+        return _deploy(application, request, mirror, ports)
+
+
+def deploy_log(application: Application) -> Outcome:
+    """The records of all deploys, newest first."""
+    found = DeployRecords(application).log()
+    rows = [
+        (
+            str(item.get("at", ""))[:19].replace("T", " "),
+            str(item.get("state", "")),
+            str(item.get("old_commit") or "-")[:12],
+            str(item.get("new_commit") or "-")[:12],
+            f"{item.get('downtime_seconds', 0):.2f} s",
+            str((item.get("proof") or {}).get("verdict", "-")),
+            str(item.get("by") or "-"),
+        )
+        for item in found
+    ]
+    header = ("at (UTC)", "state", "old", "new", "downtime", "data", "by")
+    lines = tuple(table(header, rows)) if rows else ("nothing was deployed yet",)
+    return Outcome(changed=False, record={"deploys": found}, lines=lines)
+
+
+def _deploy(application: Application, request: DeployRequest, mirror: Mirror, ports: Ports) -> Outcome:
+    account = account_for(application)
+    carried = Carried(new_identifier(), ports.clock.now())
+    begun = ports.clock.monotonic()
+    survey: Optional[Survey] = None
+    run: Optional[DeployRun] = None
+    try:
+        survey = look_around(application, request, mirror, account, ports)
+        if survey.plan.refused:
+            return _refused(survey, request, carried)
+        if survey.unchanged:
+            return _unchanged(survey, request)
+        run = DeployRun(survey, mirror, ports, carried)
+        run.carry_out()
+    except BaseException as error:
+        if survey is not None:
+            failed = "rollback_failed" if isinstance(error, NeedsPersonError) else "undone"
+            _write(survey, request, carried, failed, error=str(error))
+            _after_rollback(run, carried)
+        raise
+    carried.times["total"] = round(ports.clock.monotonic() - begun, 3)
+    _tidy(survey, mirror, ports, carried)
+    state = "rolled_back" if request.rollback else "waiting" if survey.missing else "deployed"
+    record = _write(survey, request, carried, state)
+    before = {"commit": survey.old.commit}
+    after = {"commit": survey.target.commit}
+    lines = tuple(_done_lines(survey, carried, record, request))
+    return Outcome(changed=True, record=record, lines=lines, before=before, after=after)
+
+
+def _after_rollback(run: Optional[DeployRun], carried: Carried) -> None:
+    if run is not None and carried.deployed is None:
+        try:
+            run.hooks.run("after_rollback")
+        except TradekeepError as error:
+            carried.notes.append(str(error))
+
+
+def _tidy(survey: Survey, mirror: Mirror, ports: Ports, carried: Carried) -> None:
+    """Old releases, environments, backups and commits. None of it can fail a deploy that stands."""
+    deploy = survey.application.profile.deploy
+    records = DeployRecords(survey.application)
+    try:
+        forget_old_backups(survey.application, ports, deploy.keep_releases)
+        recent = [item for item in records.log() if item.get("state") in ("deployed", "rolled_back", "waiting")]
+        recent = recent[: deploy.keep_releases]
+        if isinstance(survey.layout, Releases):
+            carried.notes.extend(survey.layout.tidy(deploy.keep_releases))
+        if deploy.dependencies is not None and survey.layout.adopts:
+            environments = Environments(
+                deploy.dependencies, checkout=Path(survey.application.checkout), account=survey.account, ports=ports
+            )
+            environments.prune([str(item["environment"]) for item in recent if item.get("environment")])
+        wanted = {item.get(key) for item in recent for key in ("old_commit", "new_commit")}
+        wanted |= {survey.target.commit, *(carried.deployed.history if carried.deployed else ())}
+        for commit in mirror.kept():
+            if commit not in wanted:
+                mirror.drop(commit)
+        mirror.tidy()
+    except TradekeepError as error:
+        carried.notes.append(str(error))
+
+
+def _record(survey: Survey, request: DeployRequest, state: str) -> dict[str, Any]:
+    """What is known before anything is done."""
+    plan = survey.plan
+    return {
+        "state": state,
+        "application": survey.application.name,
+        "layout": survey.application.profile.deploy.layout.value,
+        "ref": survey.target.ref,
+        "old_commit": survey.old.commit,
+        "new_commit": survey.target.commit,
+        "by": request.by,
+        "rollback": request.rollback,
+        "changes": survey.changes(),
+        "commits": [{"commit": line.commit, "subject": line.subject} for line in survey.commits],
+        "collisions": [
+            {
+                "path": item.path,
+                "kind": item.kind,
+                "what": item.what,
+                "policy": survey.application.profile.deploy.on_collision.value,
+                "outcome": "kept" if item.kept else "refused",
+            }
+            for item in plan.collisions
+        ],
+        "notes": [*survey.notes, *plan.notes],
+        "missing": list(survey.missing),
+    }
+
+
+def _write(
+    survey: Survey, request: DeployRequest, carried: Carried, state: str, error: Optional[str] = None
+) -> dict[str, Any]:
+    record = {
+        **_record(survey, request, state),
+        "id": carried.identifier,
+        "at": carried.moment.isoformat(),
+        "downtime_seconds": carried.downtime,
+        "seconds": carried.times,
+        "proof": None if carried.proof is None else carried.proof.as_dict(),
+        "health": carried.health,
+        "hooks": carried.hooks,
+        "backup": carried.backup,
+        "rescued": carried.rescued,
+        "quarantined": carried.quarantined,
+        "started": list(carried.started),
+        "release": None if carried.deployed is None else carried.deployed.release,
+        "environment": None if carried.environment is None else carried.environment.key,
+        "error": error,
+    }
+    record["notes"] = [*record["notes"], *carried.notes]
+    path = DeployRecords(survey.application).write(carried.moment, carried.identifier, record)
+    return {**record, "record": str(path)}
+
+
+def _planned(survey: Survey, request: DeployRequest) -> Outcome:
+    record = {**_record(survey, request, "unchanged" if survey.unchanged else "planned"), "record": None}
+    if survey.plan.refused:
+        record["state"] = "refused"
+    lines = [*_plan_lines(survey), "nothing was written"]
+    status = ExitStatus.FAILED if survey.plan.refused else ExitStatus.DONE
+    return Outcome(
+        changed=not survey.unchanged and not survey.plan.refused,
+        record=record,
+        lines=tuple(lines),
+        before={"commit": survey.old.commit, **{change.path: "deployed" for change in survey.plan.changes}},
+        after={
+            "commit": survey.target.commit,
+            **{change.path: change.action.value for change in survey.plan.changes},
+        },
+        status=status,
+    )
+
+
+def _refused(survey: Survey, request: DeployRequest, carried: Carried) -> Outcome:
+    record = _write(survey, request, carried, "refused")
+    return Outcome(changed=False, record=record, lines=tuple(_plan_lines(survey)), status=ExitStatus.FAILED)
+
+
+def _unchanged(survey: Survey, request: DeployRequest) -> Outcome:
+    lines = [*_missing_lines(survey), f"{survey.target.commit[:12]} is deployed already; nothing was done"]
+    record = {**_record(survey, request, "unchanged"), "record": None, "downtime_seconds": 0.0}
+    return Outcome(changed=False, record=record, lines=tuple(lines))
+
+
+def _plan_lines(survey: Survey) -> Iterator[str]:
+    yield from (f"note: {note}" for note in (*survey.notes, *survey.plan.notes))
+    yield from (f"{line.commit[:12]} {line.subject}" for line in survey.commits)
+    yield from (change.describe() for change in survey.plan.changes)
+    yield from (f"collision: {item.describe()}" for item in survey.plan.collisions)
+    yield from _missing_lines(survey)
+    refused = survey.plan.refused
+    if refused:
+        yield (
+            f"refused: upstream wants {len(refused)} paths that live data has; nothing was changed "
+            "(untrack them upstream, or choose --on-collision keep_live)"
+        )
+    else:
+        old = (survey.old.commit or "nothing")[:12]
+        yield f"{len(survey.plan.changes)} changes from {old} to {survey.target.commit[:12]} ({survey.target.ref})"
+
+
+def _missing_lines(survey: Survey) -> Iterator[str]:
+    for path in survey.missing:
+        yield f"missing: {path} (mode 0600, owner {survey.account.name}); services stay down until it is there"
+
+
+def _done_lines(survey: Survey, carried: Carried, record: dict[str, Any], request: DeployRequest) -> Iterator[str]:
+    yield from (f"note: {note}" for note in record["notes"])
+    yield from (f"collision: {item.describe()}" for item in survey.plan.collisions)
+    yield from _missing_lines(survey)
+    if carried.backup:
+        yield f"backed up before: {carried.backup}"
+    if carried.quarantined:
+        yield f"kept aside {len(carried.quarantined)} files that were edited here"
+    if carried.proof is not None:
+        files = sum(counts["files"] for counts in carried.proof.components.values())
+        written = sum(counts["written"] for counts in carried.proof.components.values())
+        yield f"proof: {files} files of data, none damaged, {written} written by the bot meanwhile"
+    verb = "rolled back to" if request.rollback else "deployed"
+    old = (survey.old.commit or "nothing")[:12]
+    yield (
+        f"{verb} {survey.target.commit[:12]} ({survey.target.ref}) over {old}: {len(survey.plan.changes)} changes; "
+        f"services were stopped for {carried.downtime:.2f} s"
+    )
+    yield f"record: {record['record']}"

@@ -1,0 +1,192 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""The proof that a deploy left the data alone: what it was before, against what it is after.
+
+Whoever changes a file changes its inode, size or times of change, so equal facts of inode(7) prove a file untouched
+without reading it; the cost does not grow with the data. Only where they differ is the content compared: the bot may
+have written, and a proof has to tell that from damage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from ...application import Application
+from ...errors import TradekeepError
+from ...kinds import default_kind
+from ...kinds.base import CaptureContext
+from ...kinds.sqlite import SIDECAR_SUFFIXES
+from ...kinds.sqlite_rows import live_rows
+from ...patterns import classify
+from ...vocabulary import RESERVED_PREFIX
+
+_APPENDED = ("jsonl", "log")
+_SAMPLE = 64 << 10
+_OTHER = "not in a component"
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What the filesystem says of one file."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was read of one file before: the digest of its last part, or the rows of its tables."""
+
+    size: int
+    tail_sha256: Optional[str] = None
+    rows: Optional[Mapping[str, Optional[int]]] = None
+
+
+@dataclass
+class Proof:
+    """The verdict for each component. damaged: what the deploy did to the data, empty when it is preserved."""
+
+    components: dict[str, dict[str, int]] = field(default_factory=dict)
+    damaged: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the record of the deploy."""
+        return {
+            "verdict": "damaged" if self.damaged else "preserved",
+            "components": self.components,
+            "damaged": self.damaged,
+        }
+
+
+class Witness:
+    """Looks at everything in and around the checkout that is not the deployed code."""
+
+    def __init__(self, application: Application, code: Collection[str], context: CaptureContext) -> None:
+        self._application = application
+        self._checkout = os.fspath(application.checkout)
+        self._root = os.fspath(application.root)
+        self._code = frozenset(code)
+        self._context = context
+
+    def facts(self) -> dict[str, Fact]:
+        """The facts of every file that is not code, by absolute path."""
+        found = dict(self._walk(self._checkout))
+        for component in self._application.profile.components:
+            for path in component.paths:
+                top = f"{self._root}/{path}"
+                if not top.startswith(self._checkout + "/"):
+                    found.update(self._walk(top))
+        return found
+
+    def samples(self, facts: Mapping[str, Fact]) -> dict[str, Sample]:
+        """What has to be read to judge a file that the bot goes on writing: logs and databases."""
+        return {path: sample for path in facts if (sample := self._sample(path)) is not None}
+
+    def compare(self, before: Mapping[str, Fact], after: Mapping[str, Fact], samples: Mapping[str, Sample]) -> Proof:
+        """The proof from the facts before and after, and the samples taken before."""
+        proof = Proof()
+        inodes = {(fact.device, fact.inode) for fact in after.values()}
+        for path, fact in sorted(before.items()):
+            counts = proof.components.setdefault(self._component(path), {"files": 0, "untouched": 0, "written": 0})
+            counts["files"] += 1
+            now = after.get(path)
+            # Rows that are still in the WAL go with it, whatever the main file looks like.
+            if now == fact and all(
+                before.get(path + suffix) == after.get(path + suffix) for suffix in SIDECAR_SUFFIXES
+            ):
+                counts["untouched"] += 1
+                continue
+            counts["written"] += 1
+            problem = self._judge(path, fact, now, samples.get(path), inodes)
+            if problem is not None:
+                proof.damaged.append(f"{path}: {problem}")
+        return proof
+
+    def _judge(
+        self, path: str, fact: Fact, now: Optional[Fact], sample: Optional[Sample], inodes: Collection[tuple[int, int]]
+    ) -> Optional[str]:
+        rotated = (fact.device, fact.inode) in inodes
+        if now is None:
+            return None if rotated or _comes_and_goes(path) else "was there before the deploy and is gone"
+        if (now.device, now.inode) != (fact.device, fact.inode):
+            appended = default_kind(os.path.basename(path)) in (*_APPENDED, "sqlite")
+            return "is another file than before: its inode changed" if appended and not rotated else None
+        if sample is None:
+            return None
+        if sample.rows is not None:
+            return self._judge_rows(path, sample.rows)
+        if now.size < sample.size:
+            return f"shrank from {sample.size} to {now.size} bytes"
+        return None if _tail(path, sample.size) == sample.tail_sha256 else "what it held before was changed"
+
+    def _judge_rows(self, path: str, rows: Mapping[str, Optional[int]]) -> Optional[str]:
+        try:
+            now = live_rows(Path(path), self._context)
+        except TradekeepError as error:
+            return f"cannot be read any more: {error.message}"
+        for table, count in rows.items():
+            if count is not None and (now.get(table) or 0) < count:
+                return f"table {table} had {count} rows and has {now.get(table) or 0}"
+        return None
+
+    def _sample(self, path: str) -> Optional[Sample]:
+        kind = default_kind(os.path.basename(path))
+        try:
+            size = os.stat(path, follow_symlinks=False).st_size
+            if kind == "sqlite":
+                return Sample(size, rows=live_rows(Path(path), self._context))
+            if kind in _APPENDED:
+                return Sample(size, tail_sha256=_tail(path, size))
+        except (OSError, TradekeepError):
+            return None  # nothing is known of it beforehand, so nothing can be proved but its facts
+        return None
+
+    def _component(self, path: str) -> str:
+        if not path.startswith(self._root + "/"):
+            return _OTHER
+        classified = classify(self._application.profile, path[len(self._root) + 1 :])
+        return _OTHER if classified is None else classified.component.name
+
+    def _walk(self, top: str) -> Iterator[tuple[str, Fact]]:
+        try:
+            entries = sorted(os.scandir(top), key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for entry in entries:
+            if entry.name == ".git" or entry.name.startswith(RESERVED_PREFIX):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from self._walk(entry.path)
+            elif entry.path[len(self._checkout) + 1 :] not in self._code:
+                try:
+                    yield entry.path, _fact(entry.stat(follow_symlinks=False))
+                except FileNotFoundError:
+                    continue
+
+
+def _fact(status: os.stat_result) -> Fact:
+    return Fact(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _tail(path: str, size: int) -> str:
+    """The digest of the last part of a file as long as it was."""
+    start = max(0, size - _SAMPLE)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return hashlib.sha256(os.pread(descriptor, size - start, start)).hexdigest()
+    finally:
+        os.close(descriptor)
+
+
+def _comes_and_goes(path: str) -> bool:
+    """Sidecars of databases, locks and temporary files are their writer's to remove."""
+    return path.endswith((*SIDECAR_SUFFIXES, ".tmp", ".lock", ".pid", ".swp"))
