@@ -53,6 +53,22 @@ KEEPING = (
     ),
     Removal(
         "b4",
+        "a file that is dated in the future is not the newest backup",
+        "operations",
+        "for item in decisions if not is_future(item.backup, now)]",
+        "for item in decisions]",
+        (PRUNE + "b4_a_future_date_is_kept_reported_and_holds_nothing_up",),
+    ),
+    Removal(
+        "b4",
+        "no pruning by age when the clock may have jumped forward",
+        "operations",
+        "if after is not None:",
+        "if False:",
+        (PRUNE + "b4_a_clock_far_ahead_does_not_make_everything_too_old",),
+    ),
+    Removal(
+        "b4",
         "bad backups are not counted",
         "operations",
         'if not backup.good:\n        return "not counted',

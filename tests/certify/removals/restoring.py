@@ -13,9 +13,28 @@ GUARDS = "tests/unit/operations/test_operation_guards.py::test_hazard_"
 HAZARDS = "tests/unit/operations/test_operation_hazards.py::test_hazard_"
 EXCHANGE = "tests/unit/transaction/test_transaction_exchange.py::test_"
 OLD_ARCHIVES = "tests/faults/test_hostile_archives.py::test_hazard_"
+BOOT = "tests/unit/operations/test_operation_boot.py::test_hazard_"
+UNITS = "tests/unit/operations_r/test_prune_units.py::test_hazard_"
 MOUNTS = "tests/unit/operations/test_operation_mounts.py::test_hazard_"
 
 RESTORING = (
+    # C1: a server that lost power starts its bot on whole data
+    Removal(
+        "c1",
+        "what was begun is undone before the bot starts",
+        "operations/recover.py",
+        "while not is_whole(state_dir):",
+        "while False:",
+        (BOOT + "c1_the_data_is_old_and_whole_before_the_bot_starts",),
+    ),
+    Removal(
+        "c1",
+        "the bot does not start when that fails",
+        "operations/unit_files.py",
+        "install=f\"RequiredBy={' '.join(services)}\\n\",",
+        "install=\"WantedBy=multi-user.target\\n\",",
+        (UNITS + "c1_the_bot_does_not_start_at_boot_on_an_unfinished_restore",),
+    ),
     # C1: nothing is deleted before what takes its place is proven
     Removal(
         "c1",
@@ -216,7 +235,7 @@ RESTORING = (
     Removal(
         "c5",
         "a data directory that is a symlink is refused",
-        "operations",
+        "operations/scan.py",
         "if stat.S_ISLNK(status.st_mode):\n        raise ConfigurationError(",
         "if False:\n        raise ConfigurationError(",
         (RESTORE + "hazard_c5_a_symlinked_root_is_refused",),

@@ -216,10 +216,11 @@ def _refuse_link(application: Application, path: str, status: os.stat_result) ->
 
 
 def _refuse_file(application: Application, path: str, status: os.stat_result) -> None:
-    if not stat.S_ISDIR(status.st_mode):
-        raise UnsafePathError(
-            "a file lies where the profile has a directory", path=absolute(application, path), hint="move it away"
-        )
+    if stat.S_ISDIR(status.st_mode):
+        return
+    raise UnsafePathError(
+        "a file lies where the profile has a directory", path=absolute(application, path), hint="move it away"
+    )
 
 
 def _plan_existing(application: Application, path: str, type_of_thing: str) -> Optional[Change]:
