@@ -32,7 +32,7 @@ RESTORING = (
         "the bot does not start when that fails",
         "operations/unit_files.py",
         "install=f\"RequiredBy={' '.join(services)}\\n\",",
-        "install=\"WantedBy=multi-user.target\\n\",",
+        'install="WantedBy=multi-user.target\\n",',
         (UNITS + "c1_the_bot_does_not_start_at_boot_on_an_unfinished_restore",),
     ),
     # C1: nothing is deleted before what takes its place is proven
