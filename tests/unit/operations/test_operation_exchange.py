@@ -13,6 +13,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     CheckError,
     NeedsPersonError,
     ServiceError,
+    SpaceError,
     TradekeepError,
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.mounts import device_roots
@@ -136,6 +137,20 @@ def test_a_putting_back_that_fails_needs_a_person(tmp_path, refused, data, said)
     # Either is enough for recover to start the services again.
     assert (pending(place.state) is not None) == (data == "new")
     assert (place.state / "stopped.json").exists()
+
+
+def test_what_cannot_be_kept_needs_a_person(tmp_path, monkeypatch):
+    place = Place(tmp_path, Services(running=[]))
+
+    def full(exchange):
+        raise SpaceError("disk is full", path="/backups", hint="free some space")
+
+    monkeypatch.setattr(place, "keep", full)
+    with pytest.raises(NeedsPersonError) as caught:
+        place.run()
+    assert str(caught.value) == "/backups: disk is full (free some space, then run: tradekeep recover)"
+    assert place.content == "new"
+    assert pending(place.state) is not None
 
 
 def test_services_are_started_even_where_leftovers_cannot_be_removed(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from typing import Any, Callable, Generic, Optional, TypeVar
 from ..errors import InterruptedBySignal, NeedsPersonError, TradekeepError
 from ..host.services import ServiceController, Snapshot
 from ..ports import Ports
-from ..transaction.exchange import Exchange
+from ..transaction.exchange import Exchange, needs_person_while_pending
 from ..transaction.plan import Replacement
 from ..transaction.signals import shielded
 from ..transaction.stage import Stage
@@ -105,7 +105,8 @@ def run_exchange(
             _put_back(change, services, snapshot, exchange, error, ports)
             forget_stop(state_dir)
         raise
-    return Exchanged(_finish(change, exchange, state_dir, ports), downtime)
+    with needs_person_while_pending(state_dir):
+        return Exchanged(_finish(change, exchange, state_dir, ports), downtime)
 
 
 def _finish(change: Change[Kept], exchange: Exchange, state_dir: Path, ports: Ports) -> Kept:
