@@ -164,7 +164,7 @@ def _recover(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _prune(commands: Any, common: argparse.ArgumentParser) -> None:
     prune = _command(commands, common, "prune", "remove the backups that the retention rules do not keep")
-    prune.add_argument("--trust-clock", action="store_true", help="the clock is right, although it seems to have jumped")
+    prune.add_argument("--trust-clock", action="store_true", help="the clock is right, though it seems to have jumped")
     _dry_run(prune)
 
 
@@ -199,5 +199,6 @@ def _deploy(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     deploy.add_argument("--no-backup", action="store_true", help="make no backup before")
     deploy.add_argument("--expect", metavar="COMMIT", help="with --rollback: only if this commit is deployed")
+    deploy.add_argument("--request", metavar="FILE", help=argparse.SUPPRESS)
     deploy.add_argument("--by", metavar="WHO", help="who asked for it, for the record")
     _dry_run(deploy)

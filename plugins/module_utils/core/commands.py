@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 from typing import Callable
 
 from .application import Application, CheckLevel
@@ -14,7 +15,8 @@ from .configuration import load_application
 from .operations.backup import backup
 from .operations.configured import check_configuration, show_configuration, show_profile
 from .operations.databases import check_databases, optimize_databases
-from .operations.deploy.deploy import deploy, deploy_log
+from .operations.deploy.attended import attended_deploy, carry_out_request
+from .operations.deploy.deploy import deploy_log
 from .operations.deploy.request import DeployRequest
 from .operations.listing import list_backups
 from .operations.outcome import Outcome
@@ -123,6 +125,8 @@ def _db_optimize(arguments: argparse.Namespace, application: Application, ports:
 def _deploy(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
     if arguments.log:
         return deploy_log(application)
+    if arguments.request:
+        return carry_out_request(application, ports, Path(arguments.request))
     request = DeployRequest(
         ref=arguments.ref,
         rollback=arguments.rollback,
@@ -132,7 +136,7 @@ def _deploy(arguments: argparse.Namespace, application: Application, ports: Port
         expected=arguments.expect,
         by=arguments.by or os.environ.get("SUDO_USER") or os.environ.get("USER") or "",
     )
-    return deploy(application, ports, request, dry_run=arguments.dry_run)
+    return attended_deploy(application, ports, request, dry_run=arguments.dry_run)
 
 
 _COMMANDS: dict[str, _Command] = {

@@ -110,6 +110,7 @@ from .operations import (  # noqa: F401
     verify,
 )
 from .operations.deploy import (  # noqa: F401
+    attended,
     backup_first,
     carry_out,
     code,

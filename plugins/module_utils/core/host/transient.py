@@ -79,8 +79,15 @@ class TransientUnit:
             and find("systemd-run") is not None
         )
 
-    def start(self, argv: Sequence[str], *, description: str, environment: Optional[Mapping[str, str]] = None) -> None:
-        """See Background."""
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        description: str,
+        environment: Optional[Mapping[str, str]] = None,
+        afterwards: Sequence[str] = (),
+    ) -> None:
+        """See Background. afterwards: a command that systemd runs when it has ended, killed or not."""
         run = self._ports.runner.run
         command = self._command(argv)
         if self.active():
@@ -98,6 +105,7 @@ class TransientUnit:
                     f"--unit={self.unit}",
                     f"--description={description}",
                     *(f"--property={item}" for item in _PROPERTIES),
+                    *([f"--property=ExecStopPost={_quoted(afterwards)}"] if afterwards else []),
                     *(f"--setenv={key}={value}" for key, value in settings.items()),
                     "--",
                     *command,
@@ -125,6 +133,12 @@ class TransientUnit:
             raise CommandError("is not installed", path=argv[0])
         # systemd.service(5) replaces $NAME in arguments.
         return [program, *(word.replace("$", "$$") for word in argv[1:])]
+
+
+def _quoted(argv: Sequence[str]) -> str:
+    """A command line as systemd.service(5) reads it in a unit."""
+    words = (word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$") for word in argv)
+    return " ".join(f'"{word}"' for word in words)
 
 
 class DetachedProcess:

@@ -36,6 +36,8 @@ PROFILE: dict[str, Any] = {
             "description": "Production configuration",
             "paths": ["config"],
             "directories": ["config"],
+            # Kept in git, as the system's own guide advises: deploys bring it.
+            "preserve": False,
             "directory_mode": "0750",
             "file_mode": "0640",
             "files": [{"pattern": "config/production.yaml", "kind": "file", "required": True}],

@@ -119,7 +119,7 @@ class DeployRun:
 
     def _prepare(self, exported: Path, stage: Stage) -> tuple[Staged, list[Replacement]]:
         survey, ports = self._survey, self._ports
-        ports.progress.note("preparing the new code beside the old")
+        ports.progress.start("preparing the new code beside the old")
         ports.step("export")
         self._mirror.export(self._commit, survey.exported, exported)
         environment = self._build_environment(exported)

@@ -104,7 +104,7 @@ def look_around(
     target = _target(application, request, standing, mirror, ports)
     layout = _layout(application, account)
     checkout = _checkout(application, layout, account, ports)
-    ports.progress.note(f"comparing with {target.commit[:12]}")
+    ports.progress.start(f"comparing with {target.commit[:12]}")
     state = None if checkout is None else checkout.look(mirror, target=target.commit)
     notes = [] if state is None else list(_state_notes(state))
     _refuse_lock(state)
@@ -142,7 +142,7 @@ def _target(
     deploy = application.profile.deploy
     if request.rollback:
         return _previous(request, standing)
-    ports.progress.note(f"fetching {request.ref}")
+    ports.progress.start(f"fetching {request.ref}")
     ports.step("fetch")
     mirror.fetch(str(deploy.repository), [str(request.ref)])
     target = mirror.resolve(str(request.ref))

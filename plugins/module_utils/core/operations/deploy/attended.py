@@ -1,0 +1,127 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""A deploy under a unit of its own: a cancelled job or a lost connection neither stops it half way nor orphans it.
+
+Whoever asks writes the request, starts the unit and waits; the unit carries the request out and writes the answer
+beside it. Should the unit be killed, systemd runs ``recover`` after it.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ...application import Application
+from ...errors import ExitStatus, FindingsError, InterruptedBySignal, NeedsPersonError, TradekeepError, UsageError
+from ...host.files import atomic_write, make_private_directory, os_errors
+from ...host.transient import TransientUnit
+from ...ports import Ports
+from ..outcome import Outcome
+from .deploy import deploy
+from .records import DeployRecords
+from .request import DeployRequest, requested_application
+
+_KEPT_REQUESTS = 20
+_ERRORS = {
+    ExitStatus.FINDINGS: FindingsError,
+    ExitStatus.USAGE: UsageError,
+    ExitStatus.FAILED: TradekeepError,
+    ExitStatus.NEEDS_PERSON: NeedsPersonError,
+}
+
+
+def unit_of(application: Application) -> str:
+    """The name of the unit that deploys an application."""
+    return f"tradekeep-{application.name}-deploy"
+
+
+def attended_deploy(
+    application: Application, ports: Ports, request: DeployRequest, *, dry_run: bool = False
+) -> Outcome:
+    """Deploy, under a unit where systemd runs the host and the application belongs to it; else right here."""
+    unit = TransientUnit(unit_of(application), ports)
+    program = Path(application.bin_dir) / "tradekeep"
+    if dry_run or not application.system or not unit.available() or not program.exists():
+        return deploy(application, ports, request, dry_run=dry_run)
+    requested_application(application, request)
+    path = _write_request(application, request)
+    command = [str(program), "--config", str(application.config_file)]
+    try:
+        if unit.active():
+            ports.progress.note(f"{unit.unit} is at work; waiting for it to end")
+            unit.wait(note=ports.progress.note)
+        unit.start(
+            [*command, "deploy", "--request", str(path)],
+            description=f"Deploy of {application.name}",
+            afterwards=[*command, "recover"],
+        )
+        unit.wait(note=ports.progress.note)
+    except InterruptedBySignal as error:
+        raise InterruptedBySignal(
+            "no longer waiting; the deploy goes on by itself", path=unit.unit, hint="see: tradekeep deploy --log"
+        ) from error
+    return _answer(path, unit.unit)
+
+
+def carry_out_request(application: Application, ports: Ports, path: Path) -> Outcome:
+    """Inside the unit: carry out a request and write the answer, whatever it is."""
+    with os_errors(path):
+        request = DeployRequest(**json.loads(path.read_bytes()))
+    try:
+        outcome = deploy(application, ports, request)
+    except TradekeepError as error:
+        _write(_answer_file(path), {"error": error.as_dict()})
+        raise
+    answer = {key: value for key, value in asdict(outcome).items() if key != "fitted"}
+    _write(_answer_file(path), {"outcome": answer})
+    return outcome
+
+
+def _write_request(application: Application, request: DeployRequest) -> Path:
+    DeployRecords(application).prepare()
+    directory = DeployRecords(application).directory / "requests"
+    make_private_directory(directory)
+    for old in sorted(directory.iterdir(), key=lambda item: item.stat().st_mtime)[: -2 * _KEPT_REQUESTS]:
+        old.unlink(missing_ok=True)
+    path = directory / f"{secrets.token_hex(8)}.json"
+    _write(path, request.as_dict())
+    return path
+
+
+def _answer_file(request: Path) -> Path:
+    return request.with_suffix(".answer")
+
+
+def _answer(request: Path, unit: str) -> Outcome:
+    path = _answer_file(request)
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise NeedsPersonError(
+            "ended without an answer", path=unit, hint=f"see: journalctl -u {unit}, then run: tradekeep recover"
+        ) from error
+    if "error" in document:
+        raise _as_error(document["error"])
+    answer = document["outcome"]
+    return Outcome(
+        changed=answer["changed"],
+        record=answer["record"],
+        lines=tuple(answer["lines"]),
+        before=answer["before"],
+        after=answer["after"],
+        status=ExitStatus(answer["status"]),
+    )
+
+
+def _as_error(found: Mapping[str, Any]) -> TradekeepError:
+    kind = _ERRORS.get(ExitStatus(found["exit_status"]), TradekeepError)
+    return kind(found["message"], path=found["path"], hint=found["hint"])
+
+
+def _write(path: Path, document: Mapping[str, Any]) -> None:
+    atomic_write(path, json.dumps(document).encode("ascii"))
