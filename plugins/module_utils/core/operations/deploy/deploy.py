@@ -144,7 +144,7 @@ def _record(survey: Survey, request: DeployRequest, state: str) -> dict[str, Any
         "state": state,
         "application": survey.application.name,
         "layout": survey.application.profile.deploy.layout.value,
-        "ref": survey.target.ref,
+        "ref": request.ref or survey.target.commit,
         "old_commit": survey.old.commit,
         "new_commit": survey.target.commit,
         "by": request.by,
@@ -235,7 +235,14 @@ def _plan_lines(survey: Survey) -> Iterator[str]:
         )
     else:
         old = (survey.old.commit or "nothing")[:12]
-        yield f"{len(survey.plan.changes)} changes from {old} to {survey.target.commit[:12]} ({survey.target.ref})"
+        yield f"{len(survey.plan.changes)} changes from {old} to {_named(survey)}"
+
+
+def _named(survey: Survey) -> str:
+    """A commit as people read it, with the branch or tag that it was found by."""
+    commit, ref = survey.target.commit, survey.target.ref
+    name = ref[len("refs/heads/") :] if ref.startswith("refs/heads/") else ref.replace("refs/tags/", "", 1)
+    return commit[:12] if ref == commit else f"{commit[:12]} ({name})"
 
 
 def _missing_lines(survey: Survey) -> Iterator[str]:
@@ -258,7 +265,7 @@ def _done_lines(survey: Survey, carried: Carried, record: dict[str, Any], reques
     verb = "rolled back to" if request.rollback else "deployed"
     old = (survey.old.commit or "nothing")[:12]
     yield (
-        f"{verb} {survey.target.commit[:12]} ({survey.target.ref}) over {old}: {len(survey.plan.changes)} changes; "
+        f"{verb} {_named(survey)} over {old}: {len(survey.plan.changes)} changes; "
         f"services were stopped for {carried.downtime:.2f} s"
     )
     yield f"record: {record['record']}"

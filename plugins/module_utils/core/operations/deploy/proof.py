@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ...application import Application
+from ...deploy_settings import Layout
 from ...errors import TradekeepError
 from ...kinds import default_kind
 from ...kinds.base import CaptureContext
@@ -79,11 +80,13 @@ class Witness:
 
     def facts(self) -> dict[str, Fact]:
         """The facts of every file that is not code, by absolute path."""
-        found = dict(self._walk(self._checkout))
+        in_place = self._application.profile.deploy.layout is Layout.IN_PLACE
+        # Releases are code alone; what is written into one is looked for before it is removed.
+        found = dict(self._walk(self._checkout)) if in_place else {}
         for component in self._application.profile.components:
             for path in component.paths:
                 top = f"{self._root}/{path}"
-                if not top.startswith(self._checkout + "/"):
+                if not in_place or not top.startswith(self._checkout + "/"):
                     found.update(self._walk(top))
         return found
 

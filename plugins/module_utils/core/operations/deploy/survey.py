@@ -106,7 +106,7 @@ def look_around(
     checkout = _checkout(application, layout, account, ports)
     ports.progress.start(f"comparing with {target.commit[:12]}")
     state = None if checkout is None else checkout.look(mirror, target=target.commit)
-    notes = [] if state is None else list(_state_notes(state))
+    notes = [] if state is None else list(_state_notes(state, adopted=standing is None))
     _refuse_lock(state)
     old = _old_manifest(application, standing, checkout, state, mirror)
     upstream = _upstream(mirror, target.commit)
@@ -115,7 +115,8 @@ def look_around(
     survey = Survey(
         application, account, layout, target, standing, old, plan, exported, request.rollback, checkout, state, notes
     )
-    survey.notes.extend(_mount_notes(application))
+    if layout.adopts:
+        survey.notes.extend(_mount_notes(application))
     survey.missing = tuple(missing_files(application))
     survey.in_step = state is None or state.linked_worktree or state.head == target.commit
     if old.commit and old.commit != target.commit:
@@ -219,7 +220,7 @@ def _refuse_lock(state: Optional[CheckoutState]) -> None:
         )
 
 
-def _state_notes(state: CheckoutState) -> Iterator[str]:
+def _state_notes(state: CheckoutState, *, adopted: bool) -> Iterator[str]:
     """What a person should know of the checkout; none of it stands in the way."""
     if state.index_lock is not None:
         yield f"{state.index_lock.path} is left over and nobody holds it; it is left alone, remove it for git"
@@ -231,7 +232,7 @@ def _state_notes(state: CheckoutState) -> Iterator[str]:
         yield f"{len(state.stashes)} stashes are here; they are kept under refs/rescue/"
     if state.edited:
         yield f"{len(state.edited)} tracked files were changed here; a difference is kept"
-    if state.detached:
+    if state.detached and adopted:
         yield "HEAD is detached here"
     if state.shallow:
         yield "the checkout is shallow; what a rollback needs is kept in the mirror"
