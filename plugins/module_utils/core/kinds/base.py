@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, BinaryIO, Callable, Optional, Protocol, Union, cast
+from typing import Any, BinaryIO, Callable, NamedTuple, Optional, Protocol, Union, cast
 
 from ..application import CheckLevel
 from ..errors import ChangedWhileReadError
@@ -21,6 +21,16 @@ from ..ports import Clock
 FilePath = Union[str, Path]
 """Text where there are many: a Path for each of a hundred thousand files costs as much as reading them."""
 NO_FACTS: Mapping[str, Any] = MappingProxyType({})
+
+
+class Signature(NamedTuple):
+    """What changes in ``stat`` when the content changes."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
 
 
 @dataclass(frozen=True)
@@ -194,8 +204,11 @@ class Kind(Protocol):
     def append_only(self) -> bool:
         """Whether writers only ever add to the end."""
 
-    def capture(self, path: FilePath, context: CaptureContext) -> Captured:
-        """A consistent copy of the live file. Raises CaptureError, or CheckError when the content is damaged."""
+    def capture(self, path: FilePath, context: CaptureContext, seen: Optional[Signature] = None) -> Captured:
+        """A consistent copy of the live file. Raises CaptureError, or CheckError when the content is damaged.
+
+        seen: what was seen at the path, a regular file; spares small files another look.
+        """
 
     def check(self, path: Path, *, level: CheckLevel) -> CheckReport:
         """Judge a private copy or a finished file by the rules of its kind."""

@@ -15,7 +15,7 @@ from typing import Any, Callable, NamedTuple, Optional
 
 from ..application import CheckLevel
 from ..errors import CaptureError
-from .base import CaptureContext, Captured, CheckReport, FilePath, MemoryCaptured, ScratchCaptured
+from .base import CaptureContext, Captured, CheckReport, FilePath, MemoryCaptured, ScratchCaptured, Signature
 from .reading import (
     CHUNK,
     SMALL_FILE,
@@ -29,6 +29,7 @@ from .reading import (
     read_once,
     read_whole,
     reads_again,
+    signature_of,
     status_of,
 )
 
@@ -64,27 +65,27 @@ class JsonDocumentKind:
     name = "json"
     append_only = False
 
-    def capture(self, path: FilePath, context: CaptureContext) -> Captured:
+    def capture(self, path: FilePath, context: CaptureContext, seen: Optional[Signature] = None) -> Captured:
         """The document as it was when it parsed twice alike.
 
         One that is malformed and left alone is captured as it is, with a warning among the facts.
         """
-        seen: set[Optional[bytes]] = set()
+        versions: set[Optional[bytes]] = set()
         for _attempt in pauses(context):
-            status = status_of(path)
-            if status.st_size > SMALL_FILE:
+            before, seen = seen or signature_of(status_of(path)), None
+            if before.size > SMALL_FILE:
                 return _capture_large(path, context)
             descriptor = open_seen(path)
             try:
-                content, status = read_once(descriptor, status, context)
+                content, status, _sure = read_once(descriptor, before, context)
                 if content is not None:
                     parsed = parse(content)
                     if (parsed.fault is None or is_settled(status.st_ctime_ns)) and reads_again(descriptor, content):
                         return MemoryCaptured(content, parsed.facts, status)
-                seen.add(None if content is None else digest(content))
+                versions.add(None if content is None else digest(content))
             finally:
                 os.close(descriptor)
-        if content is None or len(seen) != 1:
+        if content is None or len(versions) != 1:
             raise keeps_changing(path, context)
         return MemoryCaptured(content, parsed.facts, status)
 

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Optional
 from ..application import CheckLevel
 from ..errors import CaptureError
 from .appended import capture_appended
-from .base import CaptureContext, Captured, CheckReport, FilePath
+from .base import CaptureContext, Captured, CheckReport, FilePath, Signature
 from .reading import CHUNK, open_regular
 
 _SHOWN = 5
@@ -29,7 +29,7 @@ class JsonLinesKind:
     name = "jsonl"
     append_only = True
 
-    def capture(self, path: FilePath, context: CaptureContext) -> Captured:
+    def capture(self, path: FilePath, context: CaptureContext, seen: Optional[Signature] = None) -> Captured:
         """The log up to its last whole line; a last line without a newline is whole if it parses."""
         return capture_appended(path, context, whole_lines=not os.fspath(path).endswith(".gz"), is_whole=_is_record)
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from ..application import CheckLevel
 from ..errors import CaptureError
 from .appended import capture_appended
-from .base import CaptureContext, Captured, CheckReport, FilePath
+from .base import CaptureContext, Captured, CheckReport, FilePath, Signature
 from .reading import open_regular
 
 
@@ -22,7 +22,7 @@ class LogKind:
     name = "log"
     append_only = True
 
-    def capture(self, path: FilePath, context: CaptureContext) -> Captured:
+    def capture(self, path: FilePath, context: CaptureContext, seen: Optional[Signature] = None) -> Captured:
         """The log up to the last whole line at this moment, however fast it grows."""
         compressed = os.fspath(path).endswith(".gz")
         return capture_appended(path, context, whole_lines=not compressed, is_whole=lambda _line: False)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from ..application import CheckLevel
 from ..errors import CaptureError
@@ -20,18 +20,19 @@ from .base import (
     LiveCaptured,
     MemoryCaptured,
     ScratchCaptured,
+    Signature,
 )
 from .reading import (
     SMALL_FILE,
     copy_steady,
     keeps_changing,
-    may_change_unseen,
     open_regular,
     open_seen,
     pauses,
     read_once,
     reads_again,
     signature,
+    signature_of,
     status_of,
     wait_until_stat_counts,
 )
@@ -43,16 +44,15 @@ class PlainFileKind:
     name = "file"
     append_only = False
 
-    def capture(self, path: FilePath, context: CaptureContext) -> Captured:
+    def capture(self, path: FilePath, context: CaptureContext, seen: Optional[Signature] = None) -> Captured:
         """The bytes of one moment; a large file is streamed from its inode unless ``copy_first`` asks for a copy."""
         for _attempt in pauses(context):
-            status = status_of(path)
-            if status.st_size > SMALL_FILE:
+            before, seen = seen or signature_of(status_of(path)), None
+            if before.size > SMALL_FILE:
                 return _capture_large(path, context)
             descriptor = open_seen(path)
             try:
-                content, status = read_once(descriptor, status, context)
-                sure = not may_change_unseen(status.st_ctime_ns)
+                content, status, sure = read_once(descriptor, before, context)
                 if content is not None and (sure or reads_again(descriptor, content)):
                     return MemoryCaptured(content, NO_FACTS, status)
             finally:

@@ -13,10 +13,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Optional
 
 from ..errors import CaptureError, ChangedWhileReadError
-from .base import CaptureContext, FilePath
+from .base import CaptureContext, FilePath, Signature
 
 SMALL_FILE = 8 << 20
 CHUNK = 1 << 20
@@ -34,16 +34,6 @@ _SPECIAL = {
     stat.S_IFBLK: "a block device",
     stat.S_IFCHR: "a character device",
 }
-
-
-class Signature(NamedTuple):
-    """What changes in ``stat`` when the content changes."""
-
-    device: int
-    inode: int
-    size: int
-    modified_ns: int
-    changed_ns: int
 
 
 def signature(descriptor: int) -> Signature:
@@ -164,31 +154,25 @@ def read_whole(descriptor: int, size: int) -> bytes:
 
 
 def read_once(
-    descriptor: int, before: os.stat_result, context: CaptureContext
-) -> tuple[Optional[bytes], os.stat_result]:
-    """One attempt at a small file's content; None if it changed, or was exchanged, since ``before``.
+    descriptor: int, before: Signature, context: CaptureContext
+) -> tuple[Optional[bytes], os.stat_result, bool]:
+    """One attempt at a small file's content, None if it changed, or was exchanged, since ``before``; and its status.
 
-    Also its status when the reading began. Nothing needs to be asked between opening and reading: what was opened is
-    what ``before`` speaks of when it is the same file, unchanged, after the reading.
+    Last, whether that proves anything: when the reading began, any later write was bound to show in the status.
+    Nothing needs to be asked between opening and reading: what was opened is what ``before`` speaks of when it is the
+    same file, unchanged, after the reading.
     """
-    if may_change_unseen(before.st_ctime_ns):
-        wait_until_stat_counts(descriptor, context)
-        before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            return None, before
+    sure = not may_change_unseen(before.changed_ns)
+    if not sure:
+        before = wait_until_stat_counts(descriptor, context)
+        sure = not may_change_unseen(before.changed_ns)
     try:
-        content = read_whole(descriptor, before.st_size)
+        content = read_whole(descriptor, before.size)
     except (IsADirectoryError, BlockingIOError):
-        return None, before  # a directory or FIFO has taken its place
+        content = b""  # a directory or FIFO has taken its place
     after = os.fstat(descriptor)
-    steady = (
-        len(content) == before.st_size == after.st_size
-        and after.st_ctime_ns == before.st_ctime_ns
-        and after.st_mtime_ns == before.st_mtime_ns
-        and after.st_ino == before.st_ino
-        and after.st_dev == before.st_dev
-    )
-    return (content if steady else None), before
+    steady = len(content) == before.size and signature_of(after) == before and stat.S_ISREG(after.st_mode)
+    return (content if steady else None), after, sure
 
 
 def reads_again(descriptor: int, content: bytes) -> bool:

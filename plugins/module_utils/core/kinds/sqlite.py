@@ -13,7 +13,7 @@ from typing import Any, Optional
 
 from ..application import CheckLevel
 from ..errors import CaptureError, ChangedWhileReadError, CheckError, TradekeepError
-from .base import CaptureContext, Captured, CheckReport, FilePath, ScratchCaptured
+from .base import CaptureContext, Captured, CheckReport, FilePath, ScratchCaptured, Signature
 from .reading import keeps_changing, new_scratch_file, pauses, status_of
 from .sqlite_database import (
     Deadline,
@@ -41,7 +41,7 @@ class SqliteKind:
     name = "sqlite"
     append_only = False
 
-    def capture(self, path: FilePath, context: CaptureContext) -> Captured:
+    def capture(self, path: FilePath, context: CaptureContext, seen: Optional[Signature] = None) -> Captured:
         """A checked copy of all that was committed at one moment, the WAL included; it keeps the journal mode."""
         path = Path(path)
         status = status_of(path)

@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Optional
 
 from ..errors import CaptureError, ChangedWhileReadError
-from .base import CaptureContext
-from .reading import Signature, copy_bytes, open_regular, signature, signature_of
+from .base import CaptureContext, Signature
+from .reading import copy_bytes, open_regular, signature, signature_of
 from .sqlite_database import (
     Deadline,
     connected,

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Union
+from typing import Any
 
 from ..archive.manifest import MANIFEST_NAME, Entry
 from ..archive.safety import storable_mode
@@ -19,11 +19,10 @@ from ..errors import CaptureError, ChangedWhileReadError, CheckError
 from ..host.ownership import name_of_gid, name_of_uid
 from ..kinds import kind_named
 from ..kinds.base import NO_FACTS, CaptureContext, Captured
+from ..kinds.reading import signature_of, status_of
 from ..kinds.sqlite import SIDECAR_SUFFIXES
 from ..ports import Progress
-from .scan import Found, Listed
-
-Thing = Union[Found, Listed]
+from .scan import Found
 
 
 @dataclass
@@ -55,7 +54,7 @@ class Account:
 
 def assemble(
     writer: ArchiveWriter,
-    things: Iterable[Thing],
+    things: Iterable[Found],
     context: CaptureContext,
     progress: Progress,
     *,
@@ -70,15 +69,15 @@ def assemble(
     """
     account = Account()
     assembly = _Assembly(writer, context, account, copy_first, lenient)
-    for thing in things:
-        if thing.path == MANIFEST_NAME:
-            account.warnings.append(f"{thing.path}: has the name of the archive's own manifest, left out")
-        elif thing.type == "file":
-            progress.advance(assembly.add_file(thing))
-        elif thing.type == "special":
-            account.warnings.append(f"{thing.path}: a socket, FIFO or device, left out")
+    for found in things:
+        if found.path == MANIFEST_NAME:
+            account.warnings.append(f"{found.path}: has the name of the archive's own manifest, left out")
+        elif found.type == "file":
+            progress.advance(assembly.add_file(found))
+        elif found.type == "special":
+            account.warnings.append(f"{found.path}: a socket, FIFO or device, left out")
         else:
-            assembly.add_bare(thing)
+            assembly.add_bare(found)
     return account
 
 
@@ -102,39 +101,39 @@ class _Assembly:
         self._owner = lru_cache(maxsize=None)(name_of_uid)
         self._group = lru_cache(maxsize=None)(name_of_gid)
 
-    def add_bare(self, thing: Thing) -> None:
+    def add_bare(self, found: Found) -> None:
         """A directory or symlink; nothing when the bot has removed it since it was listed."""
         writer = self._writer
         try:
-            status = os.lstat(thing.absolute)
-            target = os.readlink(thing.absolute) if thing.type == "symlink" else None
+            status = os.lstat(found.absolute)
+            target = os.readlink(found.absolute) if found.type == "symlink" else None
         except (FileNotFoundError, NotADirectoryError):
             return
-        entry = self._entry(thing, status, 0, NO_FACTS)
-        if thing.type == "symlink":
+        entry = self._entry(found, status, 0, NO_FACTS)
+        if found.type == "symlink":
             writer.add_symlink(entry._replace(target=target))
         else:
             writer.add_directory(entry)
 
-    def add_file(self, thing: Thing) -> int:
+    def add_file(self, found: Found) -> int:
         """One file; returns its size. Nothing when the bot removed it (a rotated log) before it was read."""
-        context = replace(self._context, copy_first=True) if thing.path in self._copy_first else self._context
+        context = replace(self._context, copy_first=True) if found.path in self._copy_first else self._context
         try:
-            return self._capture(thing, context)
+            return self._capture(found, context)
         except (CaptureError, CheckError) as error:
-            if not os.path.lexists(thing.absolute) and not thing.required:
-                self._account.warnings.append(f"{thing.path}: removed by the application while the backup ran")
+            if not os.path.lexists(found.absolute) and not found.required:
+                self._account.warnings.append(f"{found.path}: removed by the application while the backup ran")
                 return 0
-            if not self._lenient or thing.kind == "file" or isinstance(error, ChangedWhileReadError):
+            if not self._lenient or found.kind == "file" or isinstance(error, ChangedWhileReadError):
                 raise
-            self._account.warnings.append(f"{thing.path}: kept byte for byte, since {error.message}")
-            return self._add_raw(thing, context)
+            self._account.warnings.append(f"{found.path}: kept byte for byte, since {error.message}")
+            return self._add_raw(found, context)
 
-    def _capture(self, thing: Thing, context: CaptureContext) -> int:
+    def _capture(self, found: Found, context: CaptureContext) -> int:
         """One file through its kind. The source is confirmed unchanged after its last byte was read."""
         captured: Captured
-        with kind_named(thing.kind or "file").capture(thing.absolute, context) as captured:
-            entry = self._entry(thing, captured.status, captured.size, captured.facts)
+        with kind_named(found.kind or "file").capture(found.absolute, context, found.signature) as captured:
+            entry = self._entry(found, captured.status, captured.size, captured.facts)
             if captured.content is not None:
                 self._writer.add_content(entry, captured.content)
             else:
@@ -144,23 +143,25 @@ class _Assembly:
         self._account.add(entry)
         return captured.size
 
-    def _add_raw(self, thing: Thing, context: CaptureContext) -> int:
+    def _add_raw(self, found: Found, context: CaptureContext) -> int:
         """A damaged database and its companions as plain files, all that can be done for it."""
         size = 0
         for suffix in (*SIDECAR_SUFFIXES, ""):
-            path, absolute = thing.path + suffix, thing.absolute + suffix
+            path, absolute = found.path + suffix, found.absolute + suffix
             if not suffix or os.path.lexists(absolute):
-                size += self._capture(Listed(path, absolute, "file", thing.component, "file", False), context)
+                seen = signature_of(status_of(absolute))
+                raw = found._replace(path=path, absolute=absolute, kind="file", signature=seen)
+                size += self._capture(raw, context)
         return size
 
-    def _entry(self, thing: Thing, status: os.stat_result, size: int, facts: Mapping[str, Any]) -> Entry:
+    def _entry(self, found: Found, status: os.stat_result, size: int, facts: Mapping[str, Any]) -> Entry:
         mode = stat.S_IMODE(status.st_mode)
-        stored = storable_mode(mode, thing.type)
+        stored = storable_mode(mode, found.type)
         if stored != mode:
-            self._account.warnings.append(f"{thing.path}: mode {mode:04o} is kept as {stored:04o}")
+            self._account.warnings.append(f"{found.path}: mode {mode:04o} is kept as {stored:04o}")
         return Entry(
-            thing.path,
-            thing.type,
+            found.path,
+            found.type,
             size,
             stored,
             self._owner(status.st_uid),
@@ -168,7 +169,7 @@ class _Assembly:
             status.st_mtime_ns,
             None,
             None,
-            thing.kind,
-            thing.component,
+            found.kind,
+            found.component,
             facts,
         )

@@ -29,12 +29,12 @@ from ..storage.names import backup_name
 from ..transaction.lock import application_lock
 from ..transaction.signals import shielded
 from ..version import VERSION
-from .assemble import Account, Thing, assemble
+from .assemble import Account, assemble
 from .backup_plan import BackupPlan, check_space, plan_backup, request_backup, survey
 from .leftovers import sweep_state
 from .outcome import Outcome
 from .prove import observe, prove_sealed
-from .scan import scan, walk
+from .scan import Found, Listings, scan
 from .text import human_bytes, table
 
 ATTEMPTS = 4
@@ -77,9 +77,14 @@ def backup(
         note=ports.progress.note,
     )
     with _as_failure(), lock:
-        plan = plan_backup(application, ports, tier=tier, name=name, encrypt=encrypt, output=output)
+        listings = Listings()
+        plan = plan_backup(application, ports, tier=tier, name=name, encrypt=encrypt, output=output, listings=listings)
         made, account = make_backup(
-            application, ports, plan, scan_again=lambda: walk(application), allow_row_loss=allow_row_loss
+            application,
+            ports,
+            plan,
+            scan_again=lambda: scan(application, listings=listings),
+            allow_row_loss=allow_row_loss,
         )
     record = {
         "backup": made.as_dict(),
@@ -105,7 +110,7 @@ def make_backup(
     ports: Ports,
     plan: BackupPlan,
     *,
-    scan_again: Callable[[], Iterable[Thing]],
+    scan_again: Callable[[], Iterable[Found]],
     allow_row_loss: bool = False,
     lenient: bool = False,
 ) -> tuple[Backup, Account]:
@@ -164,7 +169,7 @@ def _attempt(
     final_name: str,
     moment: datetime,
     scratch: Path,
-    things: Iterable[Thing],
+    things: Iterable[Found],
     copy_first: frozenset[str],
     allow_row_loss: bool,
     lenient: bool,

@@ -20,7 +20,7 @@ from ..ports import Ports
 from ..storage.local import Backup, LocalCatalog
 from ..storage.names import check_name
 from ..transaction.exchange import refuse_pending
-from .scan import Found, check_root, expected_paths, scan
+from .scan import Found, Listings, check_root, expected_paths, scan
 from .text import human_bytes
 
 ASSUMED_RATIO = 0.5
@@ -71,13 +71,15 @@ def plan_backup(
     name: Optional[str] = None,
     encrypt: Optional[bool] = None,
     output: Optional[str] = None,
+    listings: Optional[Listings] = None,
 ) -> BackupPlan:
     """Everything that can be known without opening a file. Writes nothing.
 
+    listings: where to keep what was listed, for the backup itself.
     Raises ConfigurationError and CaptureError where the backup itself would.
     """
     request = request_backup(application, ports, tier, name, encrypt, output)
-    return survey(application, scan(application), request, list_paths=False)
+    return survey(application, scan(application, listings=listings), request, list_paths=False)
 
 
 def request_backup(

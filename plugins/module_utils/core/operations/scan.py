@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Optional
 
 from ..application import Application, Component
 from ..errors import ConfigurationError, UnsafePathError
 from ..kinds import default_kind
+from ..kinds.base import Signature
+from ..kinds.reading import may_change_unseen, signature_of
 from ..kinds.sqlite import SIDECAR_SUFFIXES
 from ..patterns import Classifier, classifier, expected_files
 
 OWN_PREFIX = ".tradekeep"
 
 
-class Listed(NamedTuple):
-    """One thing in the tree as its directory lists it. A tuple, because there can be hundreds of thousands."""
+class Found(NamedTuple):
+    """One thing in the tree. A tuple, because there can be hundreds of thousands."""
 
     path: str
     """Relative to the root."""
@@ -32,22 +34,13 @@ class Listed(NamedTuple):
     component: str
     kind: Optional[str]
     required: bool
-
-
-class Found(NamedTuple):
-    """One thing in the tree (see ``Listed``), with its size and rights."""
-
-    path: str
-    absolute: str
-    type: str
-    size: int
     mode: int
-    uid: int
-    gid: int
-    mtime_ns: int
-    component: str
-    kind: Optional[str]
-    required: bool
+    signature: Signature
+
+    @property
+    def size(self) -> int:
+        """Bytes of a file, nothing otherwise."""
+        return self.signature.size if self.type == "file" else 0
 
 
 def check_root(application: Application) -> Path:
@@ -70,28 +63,47 @@ def check_root(application: Application) -> Path:
     return root
 
 
-def scan(application: Application, *, components: Optional[frozenset[str]] = None) -> Iterator[Found]:
+def scan(
+    application: Application, *, components: Optional[frozenset[str]] = None, listings: Optional[Listings] = None
+) -> Iterator[Found]:
     """Everything that a backup holds, by component and path; parents before children.
 
+    listings: where to keep them for the next scan, or to find those that an earlier one has kept.
     Raises UnsafePathError when a component's own path is a symlink: what it leads to would not be captured.
     """
-    for listed in walk(application, components=components):
-        try:
-            status = os.lstat(listed.absolute)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        if _type_of(status.st_mode) == listed.type:
-            yield _found(listed, status)
-
-
-def walk(application: Application, *, components: Optional[frozenset[str]] = None) -> Iterator[Listed]:
-    """As ``scan``, with what the directories alone say."""
     root = check_root(application)
+    listings = listings or Listings(0)
     for component in sorted(application.profile.components, key=lambda item: item.name):
         if not component.backup or (components is not None and component.name not in components):
             continue
         for path in sorted(component.paths):
-            yield from _part(application, component, path, os.path.join(str(root), path))
+            found = found_at(application, path, os.path.join(str(root), path))
+            if found is not None:
+                yield from _with_contents(classifier(application.profile), component, found, listings)
+
+
+class Listings:
+    """What directories hold, good as long as a directory has not changed; for so many things at most."""
+
+    def __init__(self, most: int = 100_000) -> None:
+        self._left = most
+        self._kept: dict[str, tuple[Signature, list[Found]]] = {}
+
+    def keep(self, directory: Found, children: list[Found]) -> None:
+        """Remember what was listed after the directory was looked at."""
+        if self._left >= len(children) and not may_change_unseen(directory.signature.changed_ns):
+            self._left -= len(children)
+            self._kept[directory.absolute] = directory.signature, children
+
+    def take(self, directory: Found) -> Optional[list[Found]]:
+        """What is remembered, once, if the directory is as it was."""
+        signature, children = self._kept.pop(directory.absolute, (None, []))
+        if signature is None:
+            return None
+        try:
+            return children if signature_of(os.lstat(directory.absolute)) == signature else None
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
 
 def found_at(application: Application, path: str, absolute: str) -> Optional[Found]:
@@ -100,35 +112,27 @@ def found_at(application: Application, path: str, absolute: str) -> Optional[Fou
         status = os.lstat(absolute)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    listed = _listed(classifier(application.profile), path, absolute, _type_of(status.st_mode))
-    return None if listed is None else _found(listed, status)
+    return _found(classifier(application.profile), path, absolute, status)
 
 
-def _found(listed: Listed, status: os.stat_result) -> Found:
-    path, absolute, entry_type, component, kind, required = listed
-    return Found(
-        path,
-        absolute,
-        entry_type,
-        status.st_size if entry_type == "file" else 0,
-        stat.S_IMODE(status.st_mode),
-        status.st_uid,
-        status.st_gid,
-        status.st_mtime_ns,
-        component,
-        kind,
-        required,
-    )
-
-
-def _listed(lookup: Classifier, path: str, absolute: str, entry_type: str) -> Optional[Listed]:
+def _found(lookup: Classifier, path: str, absolute: str, status: os.stat_result) -> Optional[Found]:
+    entry_type = "file" if stat.S_ISREG(status.st_mode) else _type_of(status.st_mode)
     classified = lookup.directory(path) if entry_type == "directory" else lookup.file(path)
     if classified is None:
         return None
     kind = None
     if entry_type == "file":
         kind = classified.kind or default_kind(path.rpartition("/")[2])
-    return Listed(path, absolute, entry_type, classified.component.name, kind, classified.required)
+    return Found(
+        path,
+        absolute,
+        entry_type,
+        classified.component.name,
+        kind,
+        classified.required,
+        stat.S_IMODE(status.st_mode),
+        signature_of(status),
+    )
 
 
 def expected_paths(application: Application) -> frozenset[str]:
@@ -137,8 +141,6 @@ def expected_paths(application: Application) -> frozenset[str]:
 
 
 def _type_of(mode: int) -> str:
-    if stat.S_ISREG(mode):
-        return "file"
     if stat.S_ISDIR(mode):
         return "directory"
     if stat.S_ISLNK(mode):
@@ -146,58 +148,51 @@ def _type_of(mode: int) -> str:
     return "special"
 
 
-def _part(application: Application, component: Component, path: str, absolute: str) -> Iterator[Listed]:
-    """One of a component's own paths, and what lies beneath."""
-    found = found_at(application, path, absolute)
-    if found is None:
-        return
-    listed = Listed(found.path, found.absolute, found.type, found.component, found.kind, found.required)
-    yield from _with_contents(classifier(application.profile), component, listed)
-
-
-def _with_contents(lookup: Classifier, component: Component, listed: Listed) -> Iterator[Listed]:
-    if listed.type == "symlink" and listed.path in component.paths:
+def _with_contents(lookup: Classifier, component: Component, found: Found, listings: Listings) -> Iterator[Found]:
+    if found.type == "symlink" and found.path in component.paths:
         raise UnsafePathError(
             "a part of the data is a symlink, what it leads to would not be captured",
-            path=listed.absolute,
+            path=found.absolute,
             hint="use a bind mount, or make the real directory the root of an application",
         )
-    if listed.component == component.name:
-        yield listed
-    if listed.type != "directory":
+    if found.component == component.name:
+        yield found
+    if found.type != "directory":
         return
-    for child in _children(lookup, listed):
+    children = listings.take(found)
+    if children is None:
+        children = list(_children(lookup, found))
+        listings.keep(found, children)
+    for child in children:
         if child.type == "file":
             if child.component == component.name:
                 yield child
         else:
-            yield from _with_contents(lookup, component, child)
+            yield from _with_contents(lookup, component, child, listings)
 
 
-def _children(lookup: Classifier, directory: Listed) -> Iterator[Listed]:
+def _children(lookup: Classifier, directory: Found) -> Iterator[Found]:
     """What a directory holds, by name."""
     try:
-        with os.scandir(directory.absolute) as listing:
-            entries = {entry.name: entry for entry in listing if not entry.name.startswith(OWN_PREFIX)}
+        names = os.listdir(directory.absolute)
     except (FileNotFoundError, NotADirectoryError):
         return  # removed by the bot since it was listed
-    for name in sorted(entries):
-        if name.endswith(SIDECAR_SUFFIXES) and _is_sidecar(name, entries):
+    names.sort()
+    present = set(names)
+    for name in names:
+        if name.startswith(OWN_PREFIX) or (name.endswith(SIDECAR_SUFFIXES) and _is_sidecar(name, present)):
             continue
-        entry = entries[name]
-        entry_type = "file" if entry.is_file(follow_symlinks=False) else _type_of_entry(entry)
-        child = _listed(lookup, f"{directory.path}/{name}", f"{directory.absolute}/{name}", entry_type)
+        absolute = f"{directory.absolute}/{name}"
+        try:
+            status = os.lstat(absolute)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        child = _found(lookup, f"{directory.path}/{name}", absolute, status)
         if child is not None:
             yield child
 
 
-def _type_of_entry(entry: os.DirEntry[str]) -> str:
-    if entry.is_dir(follow_symlinks=False):
-        return "directory"
-    return "symlink" if entry.is_symlink() else "special"
-
-
-def _is_sidecar(name: str, siblings: Container[str]) -> bool:
+def _is_sidecar(name: str, siblings: set[str]) -> bool:
     """SQLite's own companions are part of their database, never files of their own."""
     for suffix in SIDECAR_SUFFIXES:
         if name.endswith(suffix):
