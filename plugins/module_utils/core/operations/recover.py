@@ -40,12 +40,10 @@ def recover(application: Application, ports: Ports, *, dry_run: bool = False) ->
         return Outcome(
             changed=False, record={"data": "untouched", "actions": [], "transaction": {}}, lines=("nothing to recover",)
         )
-    with (
-        application_lock(
-            state_dir, operation="recover", clock=ports.clock, wait_seconds=600.0, note=ports.progress.note
-        ),
-        needs_person_while_pending(state_dir),
-    ):
+    lock = application_lock(
+        state_dir, operation="recover", clock=ports.clock, wait_seconds=600.0, note=ports.progress.note
+    )
+    with lock, needs_person_while_pending(state_dir):
         swept = sweep_state(application)
         recovery = recover_transaction(
             state_dir,
@@ -75,10 +73,8 @@ def make_whole_at_boot(application: Application, ports: Ports) -> Outcome:
     recovery = Recovery("untouched")
     while not is_whole(state_dir):
         try:
-            with (
-                application_lock(state_dir, operation="recover", clock=ports.clock),
-                needs_person_while_pending(state_dir),
-            ):
+            lock = application_lock(state_dir, operation="recover", clock=ports.clock)
+            with lock, needs_person_while_pending(state_dir):
                 recovery = make_whole(state_dir, runner=ports.runner, clock=ports.clock, step=ports.step)
         except LockBusyError:
             if ports.clock.monotonic() >= deadline:
