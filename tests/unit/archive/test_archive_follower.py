@@ -1,0 +1,107 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""The process that reads an archive back while it is written, and lines of a manifest that need no parsing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive import container, follower
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive.container import create_container
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive.tar_writer import ArchiveWriter
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import ArchiveError
+from ansible_collections.tradekeep.ops.tests.unit.archive.samples import RUNNER, header, write_sample
+
+DIES = """
+import os, sys
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive.container import create_container
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SubprocessRunner
+with create_container(sys.argv[1], runner=SubprocessRunner(), follow=True) as made:
+    made.stream.write(os.urandom(8 << 20))
+    print(made._follower is not None, flush=True)
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    """Threads that other tests have left behind do not matter to these."""
+    monkeypatch.setattr(container, "can_follow", lambda: True)
+
+
+def write(path, **options):
+    with create_container(path, runner=RUNNER, follow=True, **options) as made:
+        totals = write_sample(ArchiveWriter(made.stream, header()))
+    return made, totals
+
+
+@pytest.mark.parametrize("engine", ["zlib", None])
+def test_what_was_written_is_read_back(tmp_path, engine):
+    made, totals = write(tmp_path / "a.tar.gz", engine=engine)
+    assert made.followed == (made.sha256, totals.manifest_sha256, totals.entries, totals.bytes)
+
+
+def test_nobody_follows_where_it_cannot_be_done(tmp_path, monkeypatch):
+    monkeypatch.setattr(container, "can_follow", lambda: False)
+    assert write(tmp_path / "a.tar.gz")[0].followed is None
+
+
+def test_hazard_b1_what_reaches_the_disk_wrong_is_not_confirmed(tmp_path, monkeypatch):
+    real = os.write
+
+    def disk(descriptor, data):
+        wrong = bytes(data)
+        if len(wrong) > 1000:
+            wrong = wrong[:500] + bytes([wrong[500] ^ 1]) + wrong[501:]
+        return real(descriptor, wrong)
+
+    monkeypatch.setattr(os, "write", disk)
+    made, _totals = write(tmp_path / "a.tar.gz", engine="zlib")
+    assert made.followed is None
+
+
+def test_a_follower_that_dies_confirms_nothing_and_disturbs_nothing(tmp_path):
+    with create_container(tmp_path / "a.tar.gz", runner=RUNNER, follow=True) as made:
+        os.kill(made._follower._process, signal.SIGKILL)
+        write_sample(ArchiveWriter(made.stream, header()))
+    assert made.followed is None
+    assert made.size == (tmp_path / "a.tar.gz").stat().st_size
+
+
+def test_a_writer_that_gives_up_leaves_nobody_behind(tmp_path):
+    with pytest.raises(ArchiveError), create_container(tmp_path / "a.tar.gz", runner=RUNNER, follow=True) as made:
+        process = made._follower._process
+        raise ArchiveError("enough")
+    with pytest.raises(ChildProcessError):
+        os.waitpid(process, 0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_writer_that_is_killed_leaves_nobody_behind(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-c", DIES, str(tmp_path / "a.tar.gz")]
+    # The other process holds the pipe as well: that this ends says that both did.
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    assert done.stdout == b"True\n"
+
+
+def test_nothing_of_the_writer_stays_open_in_the_other_process(tmp_path, monkeypatch):
+    told = tmp_path / "told"
+    lock = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
+
+    def tell(path, runner, news):
+        told.write_text("\n".join(str(Path(f"/proc/self/fd/{name}").resolve()) for name in os.listdir("/proc/self/fd")))
+        raise EOFError
+
+    monkeypatch.setattr(follower, "_read", tell)
+    write(tmp_path / "a.tar.gz")
+    os.close(lock)
+    assert "pipe" in told.read_text()
+    assert str(tmp_path / "lock") not in told.read_text()
