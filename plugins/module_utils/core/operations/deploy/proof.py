@@ -98,6 +98,7 @@ class Witness:
         """The proof from the facts before and after, and the samples taken before."""
         proof = Proof()
         inodes = {(fact.device, fact.inode) for fact in after.values()}
+        appeared = sorted(set(after) - set(before))
         for path, fact in sorted(before.items()):
             counts = proof.components.setdefault(self._component(path), {"files": 0, "untouched": 0, "written": 0})
             counts["files"] += 1
@@ -109,15 +110,16 @@ class Witness:
                 counts["untouched"] += 1
                 continue
             counts["written"] += 1
-            problem = self._judge(path, fact, now, samples.get(path), inodes)
+            # A log that was rotated is somewhere else now, perhaps compressed.
+            rotated = (fact.device, fact.inode) in inodes or any(name.startswith(f"{path}.") for name in appeared)
+            problem = self._judge(path, fact, now, samples.get(path), rotated)
             if problem is not None:
                 proof.damaged.append(f"{path}: {problem}")
         return proof
 
     def _judge(
-        self, path: str, fact: Fact, now: Optional[Fact], sample: Optional[Sample], inodes: Collection[tuple[int, int]]
+        self, path: str, fact: Fact, now: Optional[Fact], sample: Optional[Sample], rotated: bool
     ) -> Optional[str]:
-        rotated = (fact.device, fact.inode) in inodes
         if now is None:
             return None if rotated or _comes_and_goes(path) else "was there before the deploy and is gone"
         if (now.device, now.inode) != (fact.device, fact.inode):
