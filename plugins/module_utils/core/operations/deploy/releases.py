@@ -72,6 +72,7 @@ class Releases:
 
     def stage(self, plan: CodePlan, exported: Path, stage: Stage, release: str, environment: Optional[str]) -> Staged:
         """See CodeLayout."""
+        release = self._free_name(release)
         place = f"{RELEASES}/{release}"
         code = self._code_stage(stage, place)
         entries = [entry for path, entry in sorted(plan.entries.items()) if not self.component(path)]
@@ -93,17 +94,21 @@ class Releases:
         notes: list[str] = []
         directory = self._base / RELEASES
         current = os.path.realpath(self._base / CURRENT)
-        names = sorted((name for name in os.listdir(directory) if not name.startswith(".")), reverse=True)
-        for name in names[keep:]:
-            release = directory / name
+        releases = [directory / name for name in os.listdir(directory) if not name.startswith(".")]
+        for release in sorted(releases, key=_made_at, reverse=True)[keep:]:
             if os.path.realpath(release) == current or release.is_symlink() or not release.is_dir():
                 continue
             reason = _in_use(release) or _written_here(release)
             if reason is not None:
-                notes.append(f"{RELEASES}/{name} stays: {reason}")
+                notes.append(f"{RELEASES}/{release.name} stays: {reason}")
             else:
                 remove_tree(release)
         return notes
+
+    def _free_name(self, release: str) -> str:
+        """Two deploys of one commit within a second are two releases."""
+        names = [release, *(f"{release}-{number}" for number in range(2, 100))]
+        return next(name for name in names if not os.path.lexists(self._base / RELEASES / name))
 
     def _check(self) -> None:
         current = self._base / CURRENT
@@ -181,6 +186,13 @@ class _Shared:
 
 def _absent(path: str) -> Look:
     return Look(path, Thing.ABSENT)
+
+
+def _made_at(release: Path) -> int:
+    try:
+        return (release / MARKER).lstat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _written_here(release: Path) -> Optional[str]:
