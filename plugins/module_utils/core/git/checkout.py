@@ -166,7 +166,9 @@ class Checkout:
         found = self._index() if index is None else index
         with private_directory(self.account) as scratch:
             git = self.git.also(environment={"GIT_INDEX_FILE": str(scratch / "index")}, settings=("index.version=2",))
-            copy = command_as(self.account, ["cp", "--", str(self.git_dir / "index"), str(scratch / "index")])
+            # With its time: git reads again what changed in the second in which the index was written.
+            names = (str(self.git_dir / "index"), str(scratch / "index"))
+            copy = command_as(self.account, ["cp", "--preserve=timestamps", "--", *names])
             if self.git.runner.run(copy, check=False).status != 0:
                 git.run("read-tree", "HEAD" if self.head() else "--empty")
             self._reveal(git, found)
@@ -221,8 +223,7 @@ class Checkout:
 
     def _local_commits(self, head: Optional[str], mirror: Optional[Mirror], target: Optional[str]) -> list[str]:
         starts = [head] if head else []
-        lines = "".join(f"{line}\n" for line in (*starts, "--branches", "--not", "--remotes"))
-        commits = self.git.read("rev-list", "--stdin", text=lines.encode()).decode().split()
+        commits = self.git.read("rev-list", *starts, "--branches", "--not", "--remotes").decode().split()
         if not commits or mirror is None:
             return commits
         return [commit for commit in mirror.upstream_lacks(commits) if commit != target]

@@ -115,8 +115,11 @@ class Mirror:
         lines = "".join(f"{commit}\n" for commit in commits)
         told = self.git.read("cat-file", "--batch-check=%(objectname) %(objecttype)", text=lines.encode()).decode()
         present = [line.split()[0] for line in told.splitlines() if line.endswith(" commit")]
-        asked = "".join(f"{commit}\n" for commit in present) + "--not\n--branches\n--tags\n"
-        here = set(self.git.read("rev-list", "--stdin", text=asked.encode()).decode().split()) if present else set()
+        if not present:
+            return list(commits)
+        asked = "".join(f"{commit}\n" for commit in present).encode()
+        lacking = self.git.read("rev-list", "--stdin", "--not", "--branches", "--tags", text=asked).decode()
+        here = set(lacking.split())
         return [commit for commit in commits if commit in here or commit not in present]
 
     def verify_signature(self, target: refs.Resolved, signers: Union[str, Path]) -> signatures.Signature:
