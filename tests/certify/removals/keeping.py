@@ -15,6 +15,7 @@ KEYS = "tests/unit/operations/test_operation_keys.py::test_hazard_"
 CONTAINER = "tests/unit/archive/test_archive_container.py::test_"
 SERVICES = "tests/unit/host/test_host_services.py::test_hazard_"
 LOCK = "tests/unit/host/test_host_files.py::test_hazard_"
+CATALOG = "tests/unit/operations/test_operation_catalog.py::test_hazard_"
 BAD_INPUT = "tests/faults/test_bad_input.py::test_hazard_"
 
 KEEPING = (
@@ -66,6 +67,14 @@ KEEPING = (
         "if after is not None:",
         "if False:",
         (PRUNE + "b4_a_clock_far_ahead_does_not_make_everything_too_old",),
+    ),
+    Removal(
+        "b4",
+        "no pruning while the results of verifications are lost",
+        "operations",
+        " or _doubt(catalog)",
+        "",
+        (CATALOG + "b4_a_damaged_catalog_stops_prune_until_the_backups_are_verified",),
     ),
     Removal(
         "b4",
@@ -340,6 +349,14 @@ KEEPING = (
         'if state.active != "active":\n                raise self._failure(unit, "does not stay up")',
         "",
         (SERVICES + "b9_a_unit_that_dies_after_a_good_start_is_found",),
+    ),
+    Removal(
+        "b9",
+        "a program that is still starting is not up",
+        "host/supervisor.py",
+        """waiting = [name for name in programs if states.get(name, ("", ""))[0] == "STARTING"]""",
+        "return",
+        ("tests/unit/host/test_host_services.py::test_starting_is_not_success",),
     ),
     Removal(
         "b9",
