@@ -35,7 +35,8 @@ class Case:
     loses: the known ways that lose something, besides copying away, which always loses what the bot writes meanwhile.
     ways: in place of the known ways, where they are called otherwise. others: further ones, all of which lose.
     back: the known ways are rolled back, too.
-    refuses: what tradekeep names and refuses under the policy `fail`. proceeds: the policies with which it goes on.
+    refuses: what tradekeep names and refuses under the policy `fail`; planned: whether its plan can know.
+    proceeds: the policies with which it goes on.
     kept: paths that then are not as the commit says.
     """
 
@@ -55,6 +56,7 @@ class Case:
     back: bool = False
     refuses: tuple[str, ...] = ()
     proceeds: tuple[str, ...] = ("keep_live", "seed_if_absent")
+    planned: bool = True
     kept: tuple[str, ...] = ()
     clone: tuple[str, ...] = ()
     owner: str = ""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import pwd
 from dataclasses import dataclass
 
 from cases import Case
@@ -107,9 +107,11 @@ def hostile(world: World) -> None:
     monitor.write_text(f"#!/bin/sh\nid -u >>{evidence}/monitor\nexit 1\n")
     monitor.chmod(0o755)
     git(world.live, "config", "core.fsmonitor", str(monitor))
-    for place, directories, files in os.walk(world.live):
-        for name in (".", *directories, *files):
-            os.chown(os.path.join(place, name), 65534, 65534, follow_symlinks=False)
+    nobody = pwd.getpwnam("nobody")
+    for top in (world.live, world.upstream):
+        for place, directories, files in os.walk(top):
+            for name in (".", *directories, *files):
+                os.chown(os.path.join(place, name), nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
 
 
 def ran_as_root(world: World) -> list[Damage]:
@@ -131,11 +133,9 @@ def one_for_two(world: World) -> list[Damage]:
     return [Damage("data", "has a double, Data")] if (world.live / "Data").exists() else []
 
 
-def lacks(path: str) -> Callable[[World], list[Damage]]:
-    def harm(world: World) -> list[Damage]:
-        return [] if (world.live / path).exists() else [Damage(path, "is missing")]
-
-    return harm
+def helper_left_behind(world: World) -> list[Damage]:
+    new = ["two" in (world.live / path).read_text() for path in ("main.py", "lib/helper.py")]
+    return [] if new[0] == new[1] else [Damage("lib/helper.py", "is the old one beside new code")]
 
 
 def pointer(world: World) -> list[Damage]:
@@ -148,7 +148,6 @@ def hollow(world: World) -> list[Damage]:
     return [Damage("vendor/exchange", "is empty")] if place.is_dir() and not os.listdir(place) else []
 
 
-AS_ROOT = "-c safe.directory=*"
 CASES = (
     Case(
         "local-commits",
@@ -205,7 +204,7 @@ CASES = (
         "root deploys into the bot's checkout, whose hooks and `core.fsmonitor` run",
         prepare=hostile,
         harm=ran_as_root,
-        ways={RESET: GitResetClean(options=AS_ROOT), COPY: CopyAway(options=AS_ROOT)},
+        ways={RESET: GitResetClean(trusting=True), COPY: CopyAway(trusting=True)},
         loses=(RESET,),
         owner="nobody",
         root=True,
@@ -234,8 +233,9 @@ CASES = (
         "export-ignore",
         13,
         "files with the attribute `export-ignore`",
-        push={".gitattributes": "lib/new export-ignore\n"},
-        harm=lacks("lib/new/signals.py"),
+        before={"lib/helper.py": "VERSION = 'one'\n"},
+        push={".gitattributes": "lib/helper.py export-ignore\n", "lib/helper.py": "VERSION = 'two'\n"},
+        harm=helper_left_behind,
         others=(Script("git archive", "git --git-dir=$UPSTREAM archive $COMMIT | tar -x"),),
     ),
     Case(
@@ -247,6 +247,7 @@ CASES = (
         harm=pointer,
         loses=ALL,
         refuses=("models/model.bin",),
+        planned=False,
         proceeds=(),
     ),
     Case(

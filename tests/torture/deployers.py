@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
+import pwd
 import subprocess
 import sys
 import tempfile
@@ -24,6 +26,11 @@ import checkout
 # Where compiled code goes, so that a hundred starts of the command do not compile it a hundred times.
 COMPILED = Path(tempfile.gettempdir()) / f"tradekeep-torture-{os.getuid()}"
 START = "import sys; from ansible_collections.tradekeep.ops.plugins.module_utils.core.cli import main; sys.exit(main())"
+# The engine looks for programs in the system's directories alone; a test may have one of its own.
+SEARCH = (
+    "from ansible_collections.tradekeep.ops.plugins.module_utils.core.host import runner; "
+    "runner.SubprocessRunner.__init__.__kwdefaults__['search_path'] = '{path}:' + runner.SEARCH_PATH"
+)
 
 
 class Deployer(Protocol):
@@ -38,9 +45,11 @@ class Deployer(Protocol):
 # The known ways
 
 
-def shell(world: World, script: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def shell(
+    world: World, script: str, *, trusting: bool = False, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """A script as a deploy job runs it: in the checkout."""
-    known = {**environment(), "TMP": str(world.temporary), **variables}
+    known = {**environment(trusting=trusting), "TMP": str(world.temporary), **variables}
     command = ["bash", "-c", script]
     return subprocess.run(command, cwd=world.live, env=known, capture_output=True, text=True, check=False)
 
@@ -50,14 +59,13 @@ class GitResetClean:
     """``git fetch; git reset --hard; git clean -fd``, as in countless deploy scripts."""
 
     flags: str = "-fd"
-    options: str = ""
+    trusting: bool = False
     name: str = "reset and clean"
 
     def deploy(self, world: World, commit: str) -> bool:
-        git = f"git {self.options}"
-        back = f"{git} reset --hard {commit}" if commit != world.second else f"{git} reset --hard origin/main"
-        done = shell(world, f"{git} fetch origin; {back}; status=$?; {git} clean {self.flags}; exit $status")
-        return done.returncode == 0
+        target = "origin/main" if commit == world.second else commit
+        script = f"git fetch origin; git reset --hard {target}; status=$?; git clean {self.flags}; exit $status"
+        return shell(world, script, trusting=self.trusting).returncode == 0
 
 
 # The module as it runs on a host once ansible has sent it there.
@@ -111,14 +119,14 @@ class CopyAway:
     """Data to a temporary place, reset, clean, data back; while it is away, the bot goes on writing."""
 
     flags: str = "-fd"
-    options: str = ""
+    trusting: bool = False
     name: str = "copy away and back"
 
     def deploy(self, world: World, commit: str) -> bool:
         shell(world, AWAY)
         if world.bot is not None:
             world.await_rounds()
-        done = GitResetClean(self.flags, self.options).deploy(world, commit)
+        done = GitResetClean(self.flags, self.trusting).deploy(world, commit)
         shell(world, BACK)
         return done
 
@@ -162,6 +170,7 @@ class Tradekeep:
     settings: Mapping[str, Any] = field(default_factory=dict)
     profile: Mapping[str, Any] = field(default_factory=dict)
     owner: str = ""
+    path: str = ""
     name: str = "tradekeep"
 
     def configure(self, world: World) -> Path:
@@ -181,12 +190,14 @@ class Tradekeep:
             **self.profile,
         }
         places = {f"{name}_dir": str(world.base / name) for name in ("backup", "config", "state", "bin")}
+        group = grp.getgrgid(pwd.getpwnam(self.owner).pw_gid).gr_name if self.owner else None
         return resolve_application(
-            profile, root=str(world.live), owner=self.owner or None, become=bool(self.owner), **places
+            profile, root=str(world.live), owner=self.owner or None, group=group, become=bool(self.owner), **places
         )
 
     def command(self, world: World, *arguments: str) -> list[str]:
-        return [sys.executable, "-c", START, "--config", str(self.configure(world)), *arguments]
+        start = START.replace("sys.exit", f"{SEARCH.format(path=self.path)}; sys.exit") if self.path else START
+        return [sys.executable, "-c", start, "--config", str(self.configure(world)), *arguments]
 
     def run(self, world: World, *arguments: str) -> Answer:
         """One call of the command."""
@@ -194,7 +205,8 @@ class Tradekeep:
             self.command(world, *arguments), env=self.environment(world), capture_output=True, text=True, check=False
         )
         assert "Traceback" not in done.stderr, done.stderr
-        record = json.loads(done.stdout) if "--json" in arguments and done.stdout.strip() else {}
+        document = json.loads(done.stdout) if "--json" in arguments else {}
+        record = document.get("record", {})
         return Answer(done.returncode, record, done.stderr + done.stdout)
 
     def environment(self, world: World) -> dict[str, str]:

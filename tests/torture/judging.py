@@ -158,7 +158,7 @@ def code_differences(world: World, commit: str, before: Before, *, kept: Iterabl
         if path not in apart
         for problem in _problems(world.live / path, entry)
     ]
-    folders = {str(parent) for path in wanted for parent in Path(path).parents}
+    folders = {str(parent) for path in (*wanted, *before.data, *BOTS_OWN) for parent in Path(path).parents}
     for path in look(world.live, skip=frozenset({".git"})):
         known = path in wanted or path in folders or path in before.data or path in BOTS_OWN
         if not known and not apart.intersection((path, *map(str, Path(path).parents))):

@@ -59,6 +59,13 @@ def sparse(world: World) -> None:
     world.put({"models/weights.bin": b"trained on the server"})
 
 
+def weights_gone(world: World) -> list[Damage]:
+    text = b"trained on the server"
+    live = world.live / "models/weights.bin"
+    kept = (live.exists() and text in live.read_bytes()) or said_somewhere(world.state, text)
+    return [] if kept else [Damage("models/weights.bin", "deleted")]
+
+
 def edits_gone(world: World) -> list[Damage]:
     """Edits may give way to the commit, but somewhere they must be."""
     live = world.live / SETTINGS
@@ -103,7 +110,7 @@ def small_checkout(world: World) -> None:
 
 
 def small_temporary(world: World) -> None:
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", world.temporary], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "none", world.temporary], check=True)
     (world.live / "data/history/candles.bin").write_bytes(os.urandom(200_000))
 
 
@@ -172,10 +179,8 @@ CASES = (
         before={"models/weights.bin": "the first"},
         prepare=sparse,
         push={"models/weights.bin": "the second"},
-        precious=("models/weights.bin",),
+        harm=weights_gone,
         loses=ALL,
-        refuses=("models/weights.bin",),
-        kept=("models/weights.bin",),
     ),
     Case(
         "index-lock-left-over",
@@ -195,6 +200,7 @@ CASES = (
         harm=mixture,
         loses=ALL,
         refuses=("zoo/model.bin",),
+        planned=False,
         proceeds=(),
     ),
     Case(

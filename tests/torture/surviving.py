@@ -31,12 +31,12 @@ def survive(case: Case, policy: str, ours: Tradekeep | None = None) -> None:
 def refused(built: Scene, ours: Tradekeep) -> None:
     """Exit status 3, the path named, and nothing written: neither by the plan nor by the deploy."""
     was = everything(built)
-    for option in (("--dry-run",), ()):
+    for option in ([("--dry-run",)] if built.case.planned else []) + [()]:
         answer = ours.run(built.world, "deploy", built.world.second, "--no-backup", *option)
         assert answer.status == 3, answer.text
         for path in built.case.refuses:
             assert path in answer.text
-        assert differences(was, everything(built)) == []
+        none(differences(was, everything(built)))
     built.world.await_rounds()
     built.world.stop_bot()
     unharmed(built, built.world.first, old=True)
@@ -48,14 +48,14 @@ def there_and_back(built: Scene, ours: Tradekeep, policy: str) -> None:
     was = everything(built)
     answer = ours.plan(world, world.second, *options)
     assert (answer.status, answer.record.get("state")) == (0, "planned"), answer.text
-    assert differences(was, everything(built)) == []
+    none(differences(was, everything(built)))
     deployed = told(ours, built, "deployed", "deploy", world.second, "--no-backup", *options)
     assert (deployed.record["old_commit"], deployed.record["new_commit"]) == (world.first, world.second)
     assert deployed.record["proof"]["verdict"] == "preserved"
     unharmed(built, world.second)
     was = everything(built)
     told(ours, built, "unchanged", "deploy", world.second, "--no-backup", *options)
-    assert differences(was, everything(built)) == []
+    none(differences(was, everything(built)))
     built.case.meanwhile(world)
     told(ours, built, "rolled_back", "deploy", "--rollback")
     unharmed(built, world.first)
@@ -76,14 +76,19 @@ def unharmed(built: Scene, commit: str, *, old: bool = False) -> None:
     """The data is as it was but for what the bot wrote, and the code is exactly a commit."""
     world, case = built.world, built.case
     if old:  # refused: what was edited on the server is still there
-        assert [str(found) for found in built.data_damages()] == []
+        none([str(found) for found in built.data_damages()])
         return
-    assert [str(found) for found in built.harm()] == []
-    assert code_differences(world, commit, built.before, kept=case.kept) == []
+    none([str(found) for found in built.harm()])
+    none(code_differences(world, commit, built.before, kept=case.kept))
     if not case.owner:
         assert git(world.live, "rev-parse", "HEAD") == commit
         changed = git(world.live, "status", "--porcelain", "--untracked-files=no").splitlines()
-        assert [line for line in changed if not _is_kept(line.split()[-1], case)] == []
+        none([line for line in changed if not _is_kept(line.split()[-1], case)])
+
+
+def none(found: list[str]) -> None:
+    """Nothing of the kind was found."""
+    assert not found, "; ".join(found)
 
 
 def _is_kept(path: str, case: Case) -> bool:

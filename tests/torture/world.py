@@ -20,6 +20,7 @@ from typing import Any, Union
 
 from bot import DATABASE, DOCUMENT, LOG
 
+TRUSTING = Path(__file__).with_name("trusting.gitconfig")
 BOT = Path(__file__).with_name("bot.py")
 BOTS_OWN = frozenset({LOG, DATABASE, DOCUMENT, f"{DOCUMENT}.tmp", *(f"{DATABASE}-{part}" for part in ("wal", "shm"))})
 
@@ -82,18 +83,18 @@ def git(directory: Path, *arguments: str, check: bool = True, **options: Any) ->
     """What git says, in a directory; with the settings of this test alone."""
     done = subprocess.run(
         ["git", "-C", str(directory), *arguments],
-        capture_output=True, text=True, check=False, env=environment(), **options,
+        capture_output=True, text=True, check=False, env=environment(trusting=True), **options,
     )  # fmt: skip
     assert not check or done.returncode == 0, f"git {' '.join(arguments)}: {done.stderr}"
     return done.stdout.strip()
 
 
-def environment() -> dict[str, str]:
-    """No settings of this machine's; an author; no questions."""
+def environment(*, trusting: bool = False) -> dict[str, str]:
+    """No settings of this machine's; an author; no questions. trusting: in anybody's repository."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     names = {f"GIT_{who}_{what}": "bot" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    nothing = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0"}
-    return {**kept, **names, **nothing}
+    settings = {"GIT_CONFIG_GLOBAL": str(TRUSTING) if trusting else "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
+    return {**kept, **names, **settings, "GIT_TERMINAL_PROMPT": "0"}
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ class World:
         for path, change in sorted(changes.items(), key=lambda item: item[1] is not None):
             stream.append(_imported(path, change))
         command = ["git", "-C", str(self.upstream), "fast-import", "--quiet", "--force"]
-        subprocess.run(command, input=b"".join(stream), check=True, env=environment())
+        subprocess.run(command, input=b"".join(stream), check=True, env=environment(trusting=True))
         return git(self.upstream, "rev-parse", f"refs/heads/{branch}")
 
     def tree(self, commit: str) -> dict[str, Entry]:
