@@ -8,9 +8,10 @@ from __future__ import annotations
 from .capturing import CAPTURING
 from .keeping import KEEPING
 from .removal import Moved, Removal, changed
+from .repositories import REPOSITORIES
 from .restoring import RESTORING
 from .writing import WRITING
 
 __all__ = ["REMOVALS", "Moved", "Removal", "changed"]
 
-REMOVALS: tuple[Removal, ...] = (*CAPTURING, *WRITING, *KEEPING, *RESTORING)
+REMOVALS: tuple[Removal, ...] = (*CAPTURING, *WRITING, *KEEPING, *RESTORING, *REPOSITORIES)

@@ -37,7 +37,7 @@ def applies(world, live, patch: Path) -> dict[str, bytes]:
     copy = again.directory / ".git/the.patch"
     copy.write_bytes(patch.read_bytes())
     again.give()
-    again.git("apply", "--index", str(copy))
+    again.git("apply", str(copy))
     return {
         os.path.relpath(os.path.join(parent, name), again.directory): Path(parent, name).read_bytes()
         for parent, _names, files in os.walk(again.directory)
@@ -48,18 +48,18 @@ def applies(world, live, patch: Path) -> dict[str, bytes]:
 
 def conflict(world):
     """A merge with a conflict in progress, local commits, edits and a stash."""
-    world.upstream.commit({"a": "base\n", ODD: "odd\n", "bin": "\0\1\2", "gone": "1"})
+    world.upstream.commit({"a": "base\n", ODD: "odd\n", "bin": "\0\1\2", "gone": "1", "ours": "1\n", "theirs": "1\n"})
     live = world.clone()
     live.git("checkout", "--quiet", "-b", "theirs")
-    theirs = live.commit({"a": "theirs\n", "new": "1"})
+    theirs = live.commit({"a": "theirs\n", "new": "1", "ours": None, "theirs": "2\n"})
     live.git("checkout", "--quiet", "main")
-    ours = live.commit({"a": "ours\n"})
+    ours = live.commit({"a": "ours\n", "ours": "2\n", "theirs": None})
     live.write({"bin": "stashed"})
     live.git("stash", "push", "--quiet")
     live.write({"bin": "again"})
     live.git("stash", "push", "--quiet")
     live.git("merge", "theirs", check=False)
-    live.write({"bin": "\0\5\6edited", ODD: "edited odd\n", "gone": None})
+    live.write({"bin": "\0\5\6edited", ODD: "edited odd\n", "gone": None, "ours": "mine\n", "theirs": "mine too\n"})
     return live, ours, theirs
 
 
@@ -93,8 +93,8 @@ def test_hazard_d11_a_merge_with_conflicts_is_seen_and_rescued(world) -> None:
     state = checkout.look()
     assert world.listing() == before
     assert state.in_progress == "merge"
-    assert state.unmerged == ("a",)
-    assert set(state.edited) == {"a", "bin", ODD, "gone", "new"}
+    assert state.unmerged == ("a", "ours", "theirs")
+    assert set(state.edited) == {"a", "bin", ODD, "gone", "new", "ours", "theirs"}
     assert set(state.local_commits) == {ours, theirs}
     assert len(state.stashes) == 2
     refs = refs_of(live)
@@ -115,6 +115,7 @@ def test_hazard_d11_a_merge_with_conflicts_is_seen_and_rescued(world) -> None:
     assert files[ODD] == b"edited odd\n"
     assert files["new"] == b"1"
     assert b"<<<<<<<" in files["a"]
+    assert (files["ours"], files["theirs"]) == (b"mine\n", b"mine too\n")
     assert "gone" not in files
     # Nothing but the rescue refs came to be: the merge goes on as it was.
     assert "\n".join(line for line in refs_of(live).splitlines() if "rescue" not in line) == refs
@@ -169,6 +170,20 @@ def test_no_edit_leaves_no_file_and_unseen_paths_are_left_out(world) -> None:
     rescued = rescuing.rescue(checkout, "s", into=kept, unseen=["trades.jsonl"])
     assert rescued.differences is not None
     assert b"jsonl" not in rescued.differences.read_bytes()
+
+
+def test_hazard_d11_an_edit_in_the_second_of_the_last_checkout_is_seen(world) -> None:
+    """Git cannot tell it by size and time, and so reads what is as young as the index: the copy must be as old."""
+    world.upstream.commit({"a": "1\n"})
+    live = world.clone()
+    live.git("config", "core.trustCtime", "false")
+    moment = (1_000_000_000, 1_000_000_000)
+    os.utime(live.directory / "a", moment)
+    live.git("update-index", "--refresh")
+    (live.directory / "a").write_text("2\n")
+    os.utime(live.directory / "a", moment)
+    os.utime(live.directory / ".git/index", moment)
+    assert world.checkout(live).look().edited == ("a",)
 
 
 def test_commits_that_upstream_has_are_not_local(world) -> None:

@@ -20,7 +20,8 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.git import failures, refs, urls
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.git.mirror import Mirror
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.git.process import Transport
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.account import Account
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.account import Account, command_as
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SubprocessRunner
 
 ODD = "new\nline \udcff\t*.x"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 12345\n"
@@ -64,6 +65,23 @@ def test_a_server_that_cannot_be_reached_is_named_without_the_password(world) ->
     assert "hidden" not in str(caught.value)
     kept = [path.read_bytes() for path in world.mirror.directory.rglob("*") if path.is_file()]
     assert not any(b"hidden" in content for content in kept)
+
+
+def test_credentials_are_answered_from_the_environment_and_are_no_argument(world) -> None:
+    world.mirror.ensure()
+    git = world.mirror.git.with_credentials("me", "p w'$x")
+    answer = git.run("credential", "fill", text="protocol=https\nhost=h\n\n")
+    assert "username=me\npassword=p w'$x\n" in answer.stdout
+    assert not any("p w" in argument for argument in answer.argv)
+
+
+def test_missing_programs_and_lost_time_are_named(world) -> None:
+    world.mirror.ensure()
+    with pytest.raises(CommandError, match="git did not end within"):
+        world.mirror.git.run("rev-parse", "--git-dir", timeout_seconds=0)
+    world.mirror.git.runner = SubprocessRunner(search_path="/nonexistent")
+    with pytest.raises(CommandError, match="git: is not installed"):
+        world.mirror.resolve("main")
 
 
 def test_ssh_never_asks_and_never_trusts() -> None:
@@ -387,8 +405,6 @@ def test_hostile_paths_in_a_tree_are_refused(world) -> None:
     listing = world.place / "home/listing"
     listing.write_text(f"100644 blob {blob}\t..\n")
     argv = ["sh", "-c", f"git mktree <{listing}"]
-    from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.account import command_as
-
     told = world.runner.run(command_as(world.account, argv, directory=world.url)).stdout.strip()
     commit = world.upstream.git("commit-tree", told, "-m", "x")
     world.upstream.git("update-ref", "refs/heads/main", commit)

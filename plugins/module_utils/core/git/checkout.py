@@ -73,7 +73,7 @@ class _Index:
     skip_worktree: list[str] = field(default_factory=list)
     assume_unchanged: list[str] = field(default_factory=list)
     unmerged: list[str] = field(default_factory=list)
-    has_submodules: bool = False
+    submodules: list[str] = field(default_factory=list)
 
 
 class Checkout:
@@ -136,7 +136,7 @@ class Checkout:
             local_commits=tuple(self._local_commits(head, mirror, target)),
             stashes=tuple(self.stashes()),
             linked_worktree=self.common_dir != self.git_dir,
-            has_submodules=index.has_submodules,
+            has_submodules=bool(index.submodules),
             edited=tuple(edited),
             unmerged=tuple(index.unmerged),
             staged=tuple(self._staged(head)),
@@ -158,7 +158,7 @@ class Checkout:
 
     @contextlib.contextmanager
     def private_index(self, index: Optional[_Index] = None, *, unseen: Iterable[str] = ()) -> Iterator[Git]:
-        """Git with a copy of the index that hides nothing: no conflicts, no skip-worktree, no assume-unchanged.
+        """Git with a copy of the index that hides nothing behind skip-worktree or assume-unchanged.
 
         Files that a sparse checkout left out stay so. ``unseen``: paths that are taken for unchanged. The checkout's
         own index is neither written nor locked, and as the copy knows sizes and times only what was touched is read.
@@ -186,25 +186,22 @@ class Checkout:
             git.run("update-index", "-z", "--no-skip-worktree", "--stdin", names=present)
         if index.assume_unchanged:
             git.run("update-index", "-z", "--no-assume-unchanged", "--stdin", names=index.assume_unchanged)
-        if index.unmerged:
-            git.run("update-index", "-z", "--force-remove", "--stdin", names=index.unmerged)
-            kept = git.fields("ls-tree", "-r", "-z", "--full-tree", "HEAD") if self.head() else []
-            wanted = set(index.unmerged)
-            git.run("update-index", "-z", "--index-info", names=[e for e in kept if e.split("\t", 1)[1] in wanted])
 
     def _index(self) -> _Index:
         found = _Index()
         for record in self.git.fields("ls-files", "-z", "-v", "--cached"):
-            tag, path = record[0], record[2:]
-            if tag in "Ss":
-                found.skip_worktree.append(path)
-            if tag.islower():
-                found.assume_unchanged.append(path)
-            if tag in "Mm" and path not in found.unmerged[-1:]:
+            if record[0] in "Ss":
+                found.skip_worktree.append(record[2:])
+            if record[0].islower():
+                found.assume_unchanged.append(record[2:])
+        for record in self.git.fields("ls-files", "-z", "--stage"):
+            facts, path = record.split("\t", 1)
+            mode, _oid, stage = facts.split()
+            if mode == _SUBMODULE:
+                found.submodules.append(path)
+            if stage != "0" and path not in found.unmerged[-1:]:
                 found.unmerged.append(path)
-        staged = self.git.fields("ls-files", "-z", "--stage")
-        has_submodules = any(record.startswith(_SUBMODULE) for record in staged)
-        return _Index(found.skip_worktree, found.assume_unchanged, found.unmerged, has_submodules)
+        return found
 
     def _staged(self, head: Optional[str]) -> list[str]:
         if head is None:

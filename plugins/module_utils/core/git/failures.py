@@ -71,6 +71,7 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
         "parts of the repository belong to another account",
         "give all of it to the application's owner with chown -R",
     ),
+    (r"unknown option|unknown subcommand", "git is too old", "install git 2.30 or newer"),
     (
         r"\.lock': file exists",
         "a lock file of git is in the way",

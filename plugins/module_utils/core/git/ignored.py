@@ -26,7 +26,7 @@ def tracked_although_ignored(git: Git, treeish: str, entries: Sequence[TreeEntry
     with private_directory(git.account) as scratch, private_directory(git.account) as work_tree:
         index = scratch / "index"
         read_into_index(git, treeish, index)
-        looking = git.also(environment={"GIT_INDEX_FILE": str(index)}, settings=("core.excludesFile=/dev/null",))
+        looking = git.also(environment={"GIT_INDEX_FILE": str(index)})
         checkout_paths(looking, rules, work_tree)
         ask = ("ls-files", "-z", "--cached", "--ignored", f"--exclude-per-directory={RULES}")
         return set(looking.also(work_tree=work_tree).fields(*ask))

@@ -204,7 +204,10 @@ class Git:
         }
 
     def _unstarted(self, error: CommandError) -> TradekeepError:
-        return CommandError(mask_url(error.message), path=self.git_dir, hint=error.hint)
+        """What to say when git could not run to its end: a program is missing, or time is up."""
+        if error.path == GIT or "installed" in error.message:
+            return error
+        return CommandError(f"git {mask_url(error.message)}", path=self.git_dir, hint=error.hint)
 
 
 @contextlib.contextmanager
