@@ -1,0 +1,113 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""The guides, word by word, on a Debian that has next to nothing. The tests are one story, in this order."""
+
+from __future__ import annotations
+
+import re
+
+from guide import SERVER, Desk, files
+from testinfra.host import Host
+
+FIRST = "first-server.md"
+BAD_DAY = "restore-on-a-bad-day.md"
+ROOT = "/opt/trading_system/user_data"
+PREFERENCES = f"{ROOT}/preferences/trading/trade_preferences.json"
+
+
+def test_server_is_bare(host: Host) -> None:
+    for program in ("gpg", "pigz", "supervisorctl", "rsync"):
+        assert not host.exists(program), program
+
+
+def test_a_key_and_an_inventory(desk: Desk) -> None:
+    desk.follow(FIRST, "1. A key to encrypt to")
+    desk.run("echo not-a-real-key > ~/safe/kalshi.pem")
+    assert "BEGIN PGP PUBLIC KEY" in desk.run("cat inventories/mine/keys/operator.asc")
+    assert "BEGIN PGP PRIVATE KEY" in desk.run("cat ~/safe/operator-secret.asc")
+    ((name, content),) = files(FIRST).items()
+    assert SERVER in content
+    (desk.checkout / name).write_text(content)
+
+
+def test_look_then_do(host: Host, desk: Desk) -> None:
+    """The packages come by apt; a second run changes nothing."""
+    said = list(desk.follow(FIRST, "3. Look, then do").items())
+    assert "--check" in said[0][0]
+    assert "Install the packages that are missing" in said[1][1]
+    assert host.exists("gpg")
+    assert host.exists("pigz")
+    assert re.search(r"changed=0 .*failed=0", desk.run(said[1][0]))
+    key = host.file(f"{ROOT}/credentials/kalshi/prod/kalshi.pem")
+    assert (key.user, key.mode, key.content_string) == ("trading_user", 0o600, "not-a-real-key\n")
+
+
+def test_check_mode_on_a_fresh_server_wrote_nothing(host: Host) -> None:
+    """What the first of the two runs did not do was left to the second: apt's log knows of one installation only."""
+    log = host.file("/var/log/apt/history.log").content_string
+    assert len(re.findall(r"^Install: .*\bgnupg:", log, re.MULTILINE)) == 1
+
+
+def test_first_backup_and_its_proof(host: Host, desk: Desk) -> None:
+    said = desk.follow(FIRST, "4. The first backup, and the proof")
+    listed = next(text for command, text in said.items() if "list-timers" in command)
+    assert "tradekeep-backup-kalshi-daily.timer" in listed
+    assert host.file("/root/look/credentials/kalshi/prod/kalshi.pem").mode == 0o600
+    host.check_output("rm -r /root/look")
+
+
+def test_away_from_the_server(desk: Desk) -> None:
+    desk.follow(FIRST, "5. Away from the server")
+    archives = desk.run("ls ~/backups/bot1")
+    assert "_first.tar.gz" in archives
+
+
+def test_bad_day_look_and_restore(host: Host, desk: Desk) -> None:
+    """Damage, the whole chapter of looks, and the restore."""
+    good = host.file(PREFERENCES).content_string
+    host.check_output("printf '{' > %s && rm %s", PREFERENCES, f"{ROOT}/credentials/kalshi/prod/kalshi.pem")
+    dry = desk.follow(BAD_DAY, "First: look", statuses=(0, 1))
+    assert "trade_preferences.json" in dry[next(text for text in dry if "--dry-run" in text)]
+    desk.follow(BAD_DAY, "All of it")
+    assert host.file(PREFERENCES).content_string == good
+    assert host.file(f"{ROOT}/credentials/kalshi/prod/kalshi.pem").mode == 0o600
+
+
+def test_bad_day_it_was_the_wrong_one(host: Host, desk: Desk) -> None:
+    desk.follow(BAD_DAY, "It was the wrong one")
+    assert host.file(PREFERENCES).content_string == "{"
+
+
+def test_bad_day_a_part_of_it(host: Host, desk: Desk) -> None:
+    write = "import sqlite3,sys; c=sqlite3.connect(sys.argv[1]); c.execute('CREATE TABLE fills (n)'); c.commit()"
+    database = f"{ROOT}/databases/accounts/kalshi/demo/fills.db"
+    host.check_output("runuser -u trading_user -- python3 -c %s %s", write, database)
+    host.check_output("tradekeep backup --name parts && printf '{' > %s && rm %s", PREFERENCES, database)
+    desk.follow(BAD_DAY, "A part of it")
+    assert host.file("/root/look/databases/accounts/kalshi/demo/fills.db").exists
+    assert host.file(database).mode == 0o600
+
+
+def test_bad_day_encrypted(host: Host, desk: Desk) -> None:
+    """The server has the public half only; the person decrypts at the desk."""
+    host.check_output("echo '{\"kept\": true}' > %s && tradekeep backup --encrypt --name sealed", PREFERENCES)
+    name = host.check_output("ls /opt/backups | grep 'sealed.tar.gz.gpg$'")
+    host.check_output("printf '{' > %s", PREFERENCES)
+    plain = name.removesuffix(".gpg")
+    desk.follow(BAD_DAY, "Encrypted backups", {"user_data_20261122_030012.tar.gz": plain})
+    assert host.file(PREFERENCES).content_string == '{"kept": true}\n'
+    assert not host.file(f"/root/{plain}").exists
+
+
+def test_bad_day_archives_of_the_old_scripts(host: Host, desk: Desk) -> None:
+    old = "user_data_20250728_143022"
+    host.check_output(
+        f"mkdir -m 0700 /opt/backups/old && cd /opt/trading_system && "
+        f"tar -czf /opt/backups/old/{old}.tar.gz --transform=s,^user_data,{old}/user_data, user_data"
+    )
+    desk.follow(BAD_DAY, "Archives of the old scripts")
+
+
+def test_bad_day_after_a_crash(desk: Desk) -> None:
+    desk.follow(BAD_DAY, "After a crash")
