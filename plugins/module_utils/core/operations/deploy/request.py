@@ -11,6 +11,7 @@ from typing import Any, Optional
 
 from ...application import Application
 from ...deploy_schema import DEPLOY
+from ...deploy_settings import CollisionPolicy
 from ...errors import ConfigurationError, UsageError
 from ...profile import profile_as_mapping
 from .preserved import Preserved
@@ -48,6 +49,9 @@ class DeployRequest:
 def requested_application(application: Application, request: DeployRequest) -> Application:
     """The application as this deploy sees it. Raises ConfigurationError for what cannot be deployed."""
     given = {key: getattr(request, key) for key in _OVERRIDES if getattr(request, key)}
+    if request.rollback:
+        # Going back must not fail for what going forward has left alone.
+        given.setdefault("on_collision", CollisionPolicy.KEEP_LIVE.value)
     if given:
         mapping = profile_as_mapping(application.profile)["deploy"]
         deploy = DEPLOY.read({**mapping, **given}, "deploy")
