@@ -205,7 +205,7 @@ class Git:
 
     def _unstarted(self, error: CommandError) -> TradekeepError:
         """What to say when git could not run to its end: a program is missing, or time is up."""
-        if error.path == GIT or "installed" in error.message:
+        if "is not installed" in error.message:
             return error
         return CommandError(f"git {mask_url(error.message)}", path=self.git_dir, hint=error.hint)
 
