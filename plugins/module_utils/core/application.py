@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any, Optional
 
 from .deploy_settings import Deploy
+from .drill_settings import Drill
 
 
 class Tier(str, Enum):
@@ -155,6 +156,7 @@ class Profile:
     maximum_row_loss_percent: float = 50.0
     """A backup fails when a table lost more than this share of its rows since the last one."""
     deploy: Deploy = field(default_factory=Deploy)
+    drill: Drill = field(default_factory=Drill)
 
 
 @dataclass(frozen=True)

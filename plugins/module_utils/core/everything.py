@@ -18,6 +18,8 @@ from . import (  # noqa: F401
     configuration,
     deploy_schema,
     deploy_settings,
+    drill_schema,
+    drill_settings,
     errors,
     faults,
     patterns,
@@ -120,6 +122,7 @@ from .operations.deploy import (  # noqa: F401
     deploy,
     git_view,
     hooks,
+    ignore_lines,
     layouts,
     lock_file,
     look,
@@ -129,6 +132,7 @@ from .operations.deploy import (  # noqa: F401
     releases,
     request,
     survey,
+    working_copy,
 )
 from .profiles import crypto_bot, freqtrade, kalshi, paper_bot, trade_agent, v6  # noqa: F401
 from .storage import backup as storage_backup  # noqa: F401

@@ -20,6 +20,7 @@ from .application import (
     Tier,
 )
 from .deploy_schema import DEPLOY
+from .drill_schema import DRILL
 from .errors import ConfigurationError
 from .patterns import is_plain
 from .schema import Choice, Flag, FreeText, JsonDocument, ListOf, MapOf, Mode, Number, Table
@@ -121,6 +122,7 @@ PROFILE = Table(
         "full_check_tiers": ListOf(Choice(_TIERS, Tier)),
         "maximum_row_loss_percent": Number(0, 100, whole=False),
         "deploy": DEPLOY,
+        "drill": DRILL,
     },
     required=("name", "components"),
     build=_build_profile,
