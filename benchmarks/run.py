@@ -3,7 +3,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 """`make bench`: ratios against tar and gzip, restic and builtin modules, measured in one run.
 
-    run.py [--rounds N] [--only bulk,small,ansible]
+    run.py [--rounds N] [--only bulk,small,ansible,deploy]
 
 Data is kept in ~/.cache/tradekeep-ops/bench. The part about Ansible needs root: it starts a Debian host.
 Writes RESULTS.md; a part that was left out keeps its rows.
@@ -22,7 +22,8 @@ from typing import Any, Optional
 
 import dataset
 from ansible_side import ansible_rows
-from measure import Run, Subject, interleaved
+from deploy_side import deploy_rows
+from measure import Run, Subject, interleaved, measure
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / ".cache" / "collections"))
@@ -101,11 +102,13 @@ def bulk_rows(cache: Path, scratch: Path, rounds: int) -> list[Row]:
         os.system(f"{restic} init")
 
     tar = f"tar czf {archive} -C {root} . && sha256sum {archive} > {archive}.sha256 && tar tzf {archive} > /dev/null"
+    programs = [engine for engine in ("igzip", "pigz") if shutil.which(engine)]
     runs = interleaved(
         [
             Subject("tar czf + sha256sum + tar tzf", tar),
             Subject("zlib", ours.run("zlib", "backup"), ours.clear),
             Subject("restic", f"{restic} backup {root}", new_repository),
+            *(Subject(engine, ours.run(engine, "backup"), ours.clear) for engine in programs),
             Subject("isal", ours.run("isal", "backup"), ours.clear),
         ],
         rounds,
@@ -135,6 +138,11 @@ def bulk_rows(cache: Path, scratch: Path, rounds: int) -> list[Row]:
             row(f"verify, {engine}", reads[engine], alone, "the slower of gzip -d and sha256sum", target["verify"]),
         ]
     rows.append(row("verify, isal", reads["isal"], fast, "the slower of igzip -d and sha256sum of the contents", 1.5))
+    for engine in programs:
+        rows.append(
+            row(f"backup with its checks, {engine}", runs[engine], whole, "tar czf + sha256sum + tar tzf", None)
+        )
+        rows.append(row(f"backup with its checks, {engine}", runs[engine], first, "restic, first backup", None))
     # The kernel hands a parent's peak to the child it starts, so the children's figure is an upper bound.
     for name, run in (("backup", runs["isal"]), ("verify", reads["isal"])):
         rows.append(fact(f"{name}: peak memory", f"{run.own / 1000:.0f} MB", "< 150 MB", run.own < MEMORY_LIMIT))
@@ -158,8 +166,13 @@ def small_rows(cache: Path, scratch: Path, rounds: int) -> list[Row]:
             rounds,
         )
         rows.append(row(f"backup of 100,000 {what}, isal", runs["ours"], runs["tar"], "GNU tar + gzip -1", 2.0))
-        own = runs["ours"].own
-        rows.append(fact("its peak memory", f"{own / 1000:.0f} MB", "< 150 MB", own < MEMORY_LIMIT))
+        reading = measure(Subject("verify", ours.run("isal", "verify", "latest")))
+        for whose, peak in (
+            ("its", runs["ours"].own),
+            ("its children's", runs["ours"].children),
+            ("its verification's", reading.own),
+        ):
+            rows.append(fact(f"{whose} peak memory", f"{peak / 1000:.0f} MB", "< 150 MB", peak < MEMORY_LIMIT))
         ours.clear()
     return rows
 
@@ -190,7 +203,7 @@ def main() -> int:
     """Measure, write, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="bulk,small,ansible")
+    parser.add_argument("--only", default="bulk,small,ansible,deploy")
     options = parser.parse_args()
     missing = [name for name in PEERS if shutil.which(name) is None]
     if missing:
@@ -199,7 +212,12 @@ def main() -> int:
     cache.mkdir(parents=True, exist_ok=True)
     kept = HERE / "results.json"
     parts: dict[str, list[Row]] = json.loads(kept.read_text()) if kept.exists() else {}
-    measured = {"bulk": bulk_rows, "small": small_rows, "ansible": ansible_rows}
+    measured = {
+        "bulk": bulk_rows,
+        "small": small_rows,
+        "ansible": ansible_rows,
+        "deploy": lambda cache, scratch, rounds: deploy_rows(scratch, rounds, row, fact),
+    }
     with tempfile.TemporaryDirectory(prefix=".scratch-", dir=cache) as scratch:
         for name in options.only.split(","):
             parts[name] = measured[name](cache, Path(scratch), options.rounds)
