@@ -75,7 +75,7 @@ def test_encrypted_backup_can_be_checked_and_not_be_read(server: Server) -> None
 
 def test_plain_backup_is_an_ordinary_archive(server: Server) -> None:
     committed = server.fills()
-    server.succeed("backup", backup_encrypt=False, backup_name="plain")
+    server.back_up(name="plain")
     scratch = server.run("mktemp -d")
     server.run(f"tar -xzf {BACKUPS}/{server.latest()} -C {scratch}")
     restored = f"{scratch}/databases/accounts/kalshi/demo/fills.db"
@@ -87,7 +87,7 @@ def test_plain_backup_is_an_ordinary_archive(server: Server) -> None:
 @pytest.mark.parametrize("encrypt", [False, True], ids=["plain", "encrypted"])
 def test_restore_brings_every_fill_back(server: Server, recovery: dict[str, str], encrypt: bool) -> None:
     committed = server.fills()
-    server.succeed("backup", backup_encrypt=encrypt)
+    server.back_up(encrypt=encrypt)
     damage(server)
     damaged_pid = server.bot_pid()
 
@@ -113,7 +113,7 @@ def damage(server: Server) -> None:
 
 
 def test_restore_of_one_component_leaves_the_others(server: Server) -> None:
-    server.succeed("backup", backup_encrypt=False)
+    server.back_up()
     server.write_preference("multiplier", 7)
     committed = server.fills()
     server.succeed("restore", restore_components=["preferences"])
@@ -123,7 +123,7 @@ def test_restore_of_one_component_leaves_the_others(server: Server) -> None:
 
 
 def test_restore_into_a_scratch_place_leaves_the_bot_alone(server: Server) -> None:
-    server.succeed("backup", backup_encrypt=False)
+    server.back_up()
     pid = server.bot_pid()
     server.run("rm -rf /var/tmp/look")
     server.succeed("restore", restore_to="/var/tmp/look")
@@ -137,7 +137,7 @@ def test_restore_into_a_scratch_place_leaves_the_bot_alone(server: Server) -> No
 
 
 def test_check_mode_of_restore_writes_nothing(server: Server) -> None:
-    server.succeed("backup", backup_encrypt=False)
+    server.back_up()
     server.write_preference("multiplier", 5)
     pid = server.bot_pid()
     kept = server.archives()
@@ -152,7 +152,7 @@ def test_check_mode_of_restore_writes_nothing(server: Server) -> None:
 def test_restore_of_what_is_there_changes_nothing(server: Server) -> None:
     """The second of two equal restores finds nothing to do and leaves a stopped bot stopped."""
     server.stop_bot()
-    server.succeed("backup", backup_encrypt=False)
+    server.back_up()
     assert "changed=0" in server.succeed("restore")
     assert server.bot_pid() == ""
     server.start_bot()
@@ -162,7 +162,7 @@ def test_restore_of_what_is_there_changes_nothing(server: Server) -> None:
 def refused_backup(server: Server) -> Any:
     """A backup whose preferences make the bot give up two seconds after it seemed to have started."""
     server.write_preference("position_size", 0)
-    server.succeed("backup", backup_encrypt=False, backup_name="refused")
+    server.back_up(name="refused")
     server.write_preference("position_size", 1)
     return server.latest()
 
@@ -190,7 +190,7 @@ def test_playbook_says_that_a_restore_was_undone(server: Server, refused_backup:
 
 
 def test_wrong_passphrase_leaves_everything_as_it_is(server: Server) -> None:
-    server.succeed("backup", backup_encrypt=True, backup_name="locked")
+    server.back_up(name="locked", encrypt=True)
     pid = server.bot_pid()
     server.run("umask 077; echo wrong > /run/wrong-passphrase")
     server.run("rm -rf /root/.gnupg")
