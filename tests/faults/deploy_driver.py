@@ -3,8 +3,8 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 """A deploy, its rollback or its recovery as a process of its own that can be killed or stopped.
 
-DRIVER BASE OPERATION JSON, where JSON may hold ``ref``, ``rollback``, and ``step`` and ``signal``: the number of the step
-at which this process sends itself the signal. The checkout is BASE/live, the repository BASE/upstream.git.
+DRIVER BASE OPERATION JSON, where JSON may hold ``ref``, ``rollback``, and ``step`` and ``signal``: the number of the
+step at which this process sends itself the signal. The checkout is BASE/live, the repository BASE/upstream.git.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def copy_of(template: Path, base: Path) -> Path:
 
 
 def drive(
-    base: Path, operation: str, *, inject: str = "", trace: Path | None = None, **wanted: Any
+    base: Path, operation: str, *, inject: str = "", trace: Path | None = None, driver: Path = DRIVER, **wanted: Any
 ) -> subprocess.CompletedProcess[str]:
     tracer = []
     if inject:
@@ -86,7 +86,7 @@ def drive(
     if trace is not None:
         tracer = [str(STRACE), "-f", "--seccomp-bpf", "-qq", "-y", "-o", str(trace), "-e", "trace=" + ",".join(CALLS)]
     return subprocess.run(
-        [*tracer, sys.executable, "-B", "-S", str(DRIVER), str(base), operation, json.dumps(wanted)],
+        [*tracer, sys.executable, "-B", "-S", str(driver), str(base), operation, json.dumps(wanted)],
         capture_output=True,
         text=True,
         timeout=60,

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: tradekeep.ops contributors
 # SPDX-License-Identifier: BSD-2-Clause
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
-"""What killed processes leave in the state directory, such as a copy of a database made for a comparison."""
+"""What killed processes leave in the state directory, such as a copy of a database or the export of a commit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ _OWNED = re.compile(r"\.tradekeep-[a-z]+-(\d+)-\w+")
 
 def sweep_state(application: Application) -> tuple[str, ...]:
     """Remove temporary files and directories whose process is gone; returns their names."""
-    directory = Path(application.application_state_dir)
+    directories = (Path(application.application_state_dir), Path(application.state_dir) / "mirrors")
+    return tuple(name for directory in directories for name in _sweep(directory))
+
+
+def _sweep(directory: Path) -> list[str]:
     removed: list[str] = []
     with os_errors(directory):
         names = sorted(os.listdir(directory)) if directory.is_dir() else []
@@ -33,4 +37,4 @@ def sweep_state(application: Application) -> tuple[str, ...]:
             else:
                 path.unlink(missing_ok=True)
             removed.append(name)
-    return tuple(removed)
+    return removed

@@ -378,11 +378,8 @@ def _scratch(state_dir: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _export_place(mirrors: Path, application: Application, account: Account) -> Iterator[Path]:
-    """An empty directory of the owner's, on a disk and not in memory; what a crash left goes first."""
-    prefix = f".export-{application.name}-"
-    for leftover in mirrors.glob(f"{prefix}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    path = Path(tempfile.mkdtemp(prefix=prefix, dir=mirrors))
+    """An empty directory of the owner's, on a disk and not in memory; sweep_state removes what a crash left."""
+    path = Path(tempfile.mkdtemp(prefix=f".tradekeep-export-{os.getpid()}-", dir=mirrors))
     try:
         if application.system:
             os.chown(path, account.uid, account.gid)
