@@ -20,7 +20,7 @@ class Preserved:
     """Answers for paths relative to the checkout."""
 
     def __init__(self, application: Application) -> None:
-        self._components = dict(_component_paths(application))
+        self._components = dict(component_paths(application))
         self._patterns = application.profile.deploy.preserve
 
     def reason(self, path: str) -> Optional[str]:
@@ -56,7 +56,7 @@ class Preserved:
         return None
 
 
-def _component_paths(application: Application) -> Iterator[tuple[str, str]]:
+def component_paths(application: Application) -> Iterator[tuple[str, str]]:
     """The components' paths that lie in the checkout, relative to it."""
     checkout = application.checkout
     for component in application.profile.components:

@@ -1,0 +1,168 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Keeping data out of a repository: its ``.gitignore``, and the data that it tracks already by mistake."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Optional
+
+from ...application import Application
+from ...errors import TradekeepError, UnsafePathError
+from ...git.checkout import Checkout
+from ...git.failures import failure_of
+from ...git.ignored import RULES
+from ...git.process import Git, private_directory
+from ...host.account import account_of, current_account
+from ...host.files import atomic_write, open_file_beneath, os_errors
+from ...host.ownership import name_of_uid
+from ...ports import Ports
+from ..outcome import Outcome
+from .ignore_lines import IgnoreLine, block_lines, ignore_lines, missing_lines, with_block, without_block
+from .preserved import Preserved
+
+# Files that only keep a directory, or speak to git: no data.
+_NO_DATA = frozenset({".gitkeep", ".keep", ".gitignore", ".gitattributes"})
+_SHOWN = 20
+
+
+def gitignore(
+    application: Application, ports: Ports, *, path: str, present: bool = True, dry_run: bool = False
+) -> Outcome:
+    """Have the protective lines in one managed block of a working copy's ``.gitignore``; the rest stays as it is.
+
+    A line is missing when git would not ignore what it stands for; only the rules that the repository itself has count.
+    """
+    checkout = _working_copy(ports, path)
+    file = checkout.directory / RULES
+    text = _read(checkout.directory) or ""
+    wanted = ignore_lines(application)
+    missing = _missing(checkout, wanted, text)
+    block = _missing(checkout, wanted, without_block(text)) if present else []
+    changed = _write(file, text, with_block(text, block), dry_run=dry_run)
+    record = {"path": str(file), "lines": [item.line for item in wanted], "missing": missing, "block": block}
+    return Outcome(
+        changed=changed,
+        record=record,
+        lines=tuple(_account(file, missing, changed=changed, present=present)),
+        before={"path": str(file), "block": block_lines(text)},
+        after={"path": str(file), "block": block if changed else block_lines(text)},
+    )
+
+
+def tracked_data(application: Application, ports: Ports, *, path: Optional[str] = None) -> Outcome:
+    """The data that a working copy tracks, and the lines that its ``.gitignore`` lacks. Nothing is written."""
+    checkout = _working_copy(ports, path or str(application.checkout))
+    tracked = [{"path": name, "why": why} for name, why in _tracked(application, checkout)]
+    missing = _missing(checkout, ignore_lines(application), _read(checkout.directory) or "")
+    lines = [f"tracked: {item['path']} ({item['why']})" for item in tracked[:_SHOWN]]
+    if len(tracked) > _SHOWN:
+        lines.append(f"and {len(tracked) - _SHOWN} more")
+    if tracked:
+        lines.append("untrack them, which leaves the files alone: git rm --cached PATH; then commit")
+    else:
+        lines.append("no data is tracked")
+    lines.extend(f"missing in {RULES}: {line}" for line in missing)
+    record = {"path": str(checkout.directory), "tracked": tracked, "missing": missing}
+    return Outcome(changed=False, record=record, lines=tuple(lines))
+
+
+def _account(file: Path, missing: Sequence[str], *, changed: bool, present: bool) -> Iterator[str]:
+    yield from (f"missing: {line}" for line in missing)
+    if changed:
+        yield f"{file}: {'the missing lines are written' if present else 'the managed block is removed'}"
+    else:
+        yield f"{file}: nothing to do"
+
+
+def _working_copy(ports: Ports, path: str) -> Checkout:
+    """Git runs as whoever the directory belongs to."""
+    directory = Path(path)
+    with os_errors(directory):
+        account = account_of(name_of_uid(directory.stat().st_uid))
+    checkout = Checkout.at(ports.runner, account, directory)
+    if checkout is None:
+        raise TradekeepError("there is no .git", path=path, hint="name the top of a git working copy")
+    return checkout
+
+
+def _tracked(application: Application, checkout: Checkout) -> Iterator[tuple[str, str]]:
+    preserved = Preserved(application)
+    ask = ("ls-files", "-z", "--cached")
+    ignored = set(checkout.git.fields(*ask, "--ignored", f"--exclude-per-directory={RULES}"))
+    for name in checkout.git.fields(*ask, "--deduplicate"):
+        if name.rpartition("/")[2] not in _NO_DATA:
+            why = preserved.reason(name) or ("tracked although ignored" if name in ignored else None)
+            if why is not None:
+                yield name, why
+
+
+def _missing(checkout: Checkout, wanted: Sequence[IgnoreLine], text: str) -> list[str]:
+    samples = [sample for item in wanted for sample in item.samples]
+    return missing_lines(wanted, text, _ignored(checkout, samples, text))
+
+
+def _ignored(checkout: Checkout, samples: Sequence[str], text: str) -> set[str]:
+    """The samples that the repository's rules ignore, with this text as the topmost; git itself decides.
+
+    In a place of its own, where no rules of the person who runs this count, as others do not have them.
+    """
+    nested = checkout.git.fields("ls-files", "-z", "--cached", "--deduplicate")
+    rules = {name for name in nested if name.endswith(f"/{RULES}")}
+    with private_directory(checkout.account) as place, private_directory(current_account()) as tree:
+        tree.chmod(0o755)
+        _lay_down(tree, RULES, text)
+        for name in sorted(rules):
+            _lay_down(tree, name, _read(checkout.directory, name) or "")
+        alone = Git(
+            checkout.git.runner,
+            checkout.account,
+            git_dir=place / "git",
+            work_tree=tree,
+            # check-ignore knows no literal ones; a path that begins with a dot is none with magic.
+            environment={"GIT_LITERAL_PATHSPECS": "0"},
+            settings=("core.excludesFile=/dev/null",),
+        )
+        alone.run("init", "--quiet", "--template=")
+        names = [f"./{sample}" for sample in samples]
+        asked = alone.run("check-ignore", "--no-index", "-z", "--stdin", names=names, check=False)
+        if asked.status not in (0, 1):
+            raise failure_of(asked.stderr, path=checkout.directory, status=asked.status)
+        return {name[2:] for name in asked.stdout.split("\0")}
+
+
+def _lay_down(tree: Path, name: str, content: str) -> None:
+    """For git to read, whoever it runs as."""
+    with os_errors(tree / name):
+        for directory in reversed((tree / name).relative_to(tree).parents[:-1]):
+            (tree / directory).mkdir(exist_ok=True)
+            (tree / directory).chmod(0o755)
+        (tree / name).write_bytes(os.fsencode(content))
+        (tree / name).chmod(0o644)
+
+
+def _read(directory: Path, name: str = RULES) -> Optional[str]:
+    """The text of a rules file byte by byte; None where there is none, as git does not follow a symlink there."""
+    try:
+        descriptor = open_file_beneath(directory, name)
+    except (FileNotFoundError, UnsafePathError):
+        return None
+    with os_errors(directory / name), open(descriptor, "rb") as file:
+        return os.fsdecode(file.read())
+
+
+def _write(file: Path, old: str, new: str, *, dry_run: bool) -> bool:
+    if new == old:
+        return False
+    if os.path.lexists(file) and _read(file.parent) is None:
+        raise TradekeepError("is not a plain file, and git does not follow it", path=file, hint="make it one")
+    if not dry_run:
+        with os_errors(file):
+            found = file.stat() if file.exists() else file.parent.stat()
+        mode = stat.S_IMODE(found.st_mode) if file.exists() else 0o644
+        atomic_write(file, os.fsencode(new), mode=mode, uid=found.st_uid, gid=found.st_gid)
+    return True
