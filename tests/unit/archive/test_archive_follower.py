@@ -48,8 +48,15 @@ def test_what_was_written_is_read_back(tmp_path, engine):
 
 
 def test_nobody_follows_where_it_cannot_be_done(tmp_path, monkeypatch):
-    monkeypatch.setattr(container, "can_follow", lambda: False)
+    def refuse():
+        raise BlockingIOError("too many processes")
+
+    opened = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(os, "fork", refuse)
     assert write(tmp_path / "a.tar.gz")[0].followed is None
+    monkeypatch.setattr(container, "can_follow", lambda: False)
+    assert write(tmp_path / "b.tar.gz")[0].followed is None
+    assert os.listdir("/proc/self/fd") == opened
 
 
 def test_hazard_b1_what_reaches_the_disk_wrong_is_not_confirmed(tmp_path, monkeypatch):

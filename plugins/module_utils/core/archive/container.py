@@ -66,8 +66,9 @@ class ContainerWriter:
         try:
             if self._follow and not self.encrypted and self.compressor != "zstd" and can_follow():
                 # Before there is any thread.
-                self._follower = Follower(self._path, self._runner)
-                self._file.on_written = self._follower.written
+                with contextlib.suppress(OSError):
+                    self._follower = Follower(self._path, self._runner)
+                    self._file.on_written = self._follower.written
             chain = ThreadStage(chain)
             if self._encryption is not None and self.encrypted:
                 chain = self._resources.enter_context(encrypting(self._encryption, chain, self._runner))

@@ -304,6 +304,39 @@ def decrypting(
         yield plain
 
 
+def import_secret_key(key_file: str, home: str, runner: Runner, passphrase_file: Optional[str] = None) -> None:
+    """Put the secret key of a file into ``home``. Raises EncryptionError when the file holds none."""
+    hint = "give the file that gpg --export-secret-keys made"
+    try:
+        with open(key_file, "rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise EncryptionError(f"key file cannot be read: {error.strerror}", path=key_file, hint=hint) from error
+    unlock = ("--passphrase-file", passphrase_file) if passphrase_file else ()
+    try:
+        _gpg(runner, home, *unlock, "--import", "--", key_file)
+    except EncryptionError as error:
+        raise EncryptionError("key file holds no key that can be imported", path=key_file, hint=hint) from error
+    if not secret_keys_expired(home, runner):
+        raise EncryptionError("key file holds no secret key", path=key_file, hint=hint)
+
+
+def secret_keys_expired(home: str, runner: Runner) -> dict[str, bool]:
+    """The secret keys in ``home`` by fingerprint, and whether each is past its time.
+
+    Such a key still decrypts; nothing can be encrypted to it any more.
+    """
+    found: dict[str, bool] = {}
+    expired = False
+    for line in _gpg(runner, home, "--with-colons", "--list-secret-keys").splitlines():
+        fields = line.split(":")
+        if fields[0] in ("sec", "ssb"):
+            expired = fields[1] == "e"
+        elif fields[0] == "fpr" and len(fields) > 9:
+            found[fields[9]] = expired
+    return found
+
+
 def prove_round_trip(
     encryption: Encryption,
     *,
@@ -326,8 +359,7 @@ def prove_round_trip(
         if secret_key_file:
             require_gpg(runner)
             gnupg_home = stack.enter_context(temporary_home(runner))
-            unlock = ("--passphrase-file", passphrase_file) if passphrase_file else ()
-            _gpg(runner, gnupg_home, *unlock, "--import", "--", secret_key_file)
+            import_secret_key(secret_key_file, gnupg_home, runner, passphrase_file)
         plain = stack.enter_context(
             decrypting(
                 (part for part in (message,)),

@@ -27,6 +27,7 @@ from .tar_reader import read_archive
 
 _NUMBER = 8
 _END = b"\xff" * _NUMBER
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Followed(NamedTuple):
@@ -39,16 +40,25 @@ class Followed(NamedTuple):
 
 
 class Follower:
-    """The writer's side."""
+    """The writer's side. Raises OSError where there can be no other process."""
 
     def __init__(self, path: Path, runner: Runner) -> None:
         self._result, theirs = os.pipe()
         ours, self._news = os.pipe()
-        self._process = os.fork()
-        if self._process == 0:
-            _follow(path, runner, ours, theirs)
-        os.close(ours)
-        os.close(theirs)
+        # A signal in the first moments would be answered by the writer's handlers, in the wrong process.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            self._process = os.fork()
+            if self._process == 0:
+                _follow(path, runner, ours, theirs)
+        except OSError:
+            os.close(self._result)
+            os.close(self._news)
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            os.close(ours)
+            os.close(theirs)
 
     def written(self, size: int) -> None:
         """The file has so many bytes now."""
@@ -93,8 +103,9 @@ def _follow(path: Path, runner: Runner, news: int, result: int) -> NoReturn:
     """The whole life of the other process; nothing of it ever gets back into the code that was forked."""
     status = 1
     try:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         _close_all_but(news, result)
         answer = json.dumps(_read(path, runner, news)).encode("ascii")
         os.write(result, answer)
