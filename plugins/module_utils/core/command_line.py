@@ -43,7 +43,7 @@ def build_parser(*, config_dir: str, version: str) -> argparse.ArgumentParser:
     common = _common_options()
     _copy_options(common, parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_config, _tree, _list, _backup, _verify, _restore, _recover, _prune, _release, _db, _deploy):
+    for add in (_config, _tree, _list, _backup, _verify, _restore, _recover, _prune, _release, _drill, _db, _deploy):
         add(commands, common)
     return parser
 
@@ -172,6 +172,24 @@ def _release(commands: Any, common: argparse.ArgumentParser) -> None:
     release = _command(commands, common, "release", "let the retention rules decide about a named backup")
     release.add_argument("backup", metavar="BACKUP", help="a name, a path, or latest")
     _dry_run(release)
+
+
+def _drill(commands: Any, common: argparse.ArgumentParser) -> None:
+    drill = _command(commands, common, "drill", "restore a backup for practice, aside, and measure it")
+    drill.add_argument(
+        "backup", nargs="?", default="latest", metavar="BACKUP", help="a name or a path (default: latest)"
+    )
+    drill.add_argument(
+        "--from",
+        dest="source",
+        metavar="STORAGE",
+        default="local",
+        help="where to take it from: local, or a directory that holds copies (default: local)",
+    )
+    drill.add_argument("--key", metavar="FILE", help="secret key of a backup to a public one; it is not kept")
+    _passphrase(drill)
+    drill.add_argument("--log", action="store_true", help="show all drills so far, newest first")
+    _dry_run(drill)
 
 
 def _db(commands: Any, common: argparse.ArgumentParser) -> None:

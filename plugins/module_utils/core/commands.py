@@ -18,6 +18,8 @@ from .operations.databases import check_databases, optimize_databases
 from .operations.deploy.attended import attended_deploy, carry_out_request
 from .operations.deploy.deploy import deploy_log
 from .operations.deploy.request import DeployRequest
+from .operations.drills.drill import drill
+from .operations.drills.record import drill_log
 from .operations.listing import list_backups
 from .operations.outcome import Outcome
 from .operations.prune import prune
@@ -108,6 +110,20 @@ def _release(arguments: argparse.Namespace, application: Application, ports: Por
     return release(application, ports, reference=arguments.backup, dry_run=arguments.dry_run)
 
 
+def _drill(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    if arguments.log:
+        return drill_log(application)
+    return drill(
+        application,
+        ports,
+        reference=arguments.backup,
+        source=arguments.source,
+        key_file=arguments.key,
+        passphrase_file=arguments.passphrase_file,
+        dry_run=arguments.dry_run,
+    )
+
+
 def _db_check(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
     return check_databases(
         application,
@@ -150,6 +166,7 @@ _COMMANDS: dict[str, _Command] = {
     "recover": _recover,
     "prune": _prune,
     "release": _release,
+    "drill": _drill,
     "db check": _db_check,
     "db optimize": _db_optimize,
     "deploy": _deploy,

@@ -134,6 +134,9 @@ from .operations.deploy import (  # noqa: F401
     survey,
     working_copy,
 )
+from .operations.drills import checks as drill_checks  # noqa: F401
+from .operations.drills import drill, findings, live, scratch, source, unpacking  # noqa: F401
+from .operations.drills import record as drill_record  # noqa: F401
 from .profiles import crypto_bot, freqtrade, kalshi, paper_bot, trade_agent, v6  # noqa: F401
 from .storage import backup as storage_backup  # noqa: F401
 from .transaction import (  # noqa: F401

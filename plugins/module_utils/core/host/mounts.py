@@ -63,12 +63,27 @@ def _device_root(top: str, point: str) -> DeviceRoot:
     )
 
 
+def filesystem_type(path: AnyPath) -> str:
+    """The type of the filesystem that a path lies on, such as ``ext4``; empty where the system does not tell."""
+    real = os.path.realpath(path)
+    nearest, found = "", ""
+    for line in _mount_lines():
+        point = _unescape(line.split(" ")[4])
+        # Of several mounts at one place the last is the one that is seen.
+        if (real + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(nearest):
+            nearest, found = point, line.partition(" - ")[2].split(" ")[0]
+    return found
+
+
 def _mount_points() -> list[str]:
     """Mount points of this process; empty where the system does not tell."""
+    return [_unescape(line.split(" ")[4]) for line in _mount_lines()]
+
+
+def _mount_lines() -> list[str]:
     if not _MOUNTINFO.exists():
         return []
-    lines = os.fsdecode(_MOUNTINFO.read_bytes()).split("\n")
-    return [_unescape(line.split(" ")[4]) for line in lines if line.count(" ") > 4]
+    return [line for line in os.fsdecode(_MOUNTINFO.read_bytes()).split("\n") if line.count(" ") > 4]
 
 
 def _unescape(text: str) -> str:

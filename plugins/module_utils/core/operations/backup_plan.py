@@ -187,12 +187,17 @@ def baseline(application: Application, catalog: LocalCatalog) -> Optional[Backup
     newest = next((item for item in catalog.list() if item.good and not item.is_safety), None)
     if newest is None:
         return None
+    restored = restored_at(application)
+    return newest if restored is None or newest.moment > restored else None
+
+
+def restored_at(application: Application) -> Optional[datetime]:
+    """When the live data was last taken back in time, as far as that is known."""
     restored = Path(application.application_state_dir) / "restored.json"
     try:
-        restored_at = datetime.fromisoformat(json.loads(restored.read_text(encoding="utf-8"))["at"])
+        return datetime.fromisoformat(json.loads(restored.read_text(encoding="utf-8"))["at"])
     except (OSError, ValueError, KeyError, TypeError):
-        return newest
-    return newest if newest.moment > restored_at else None
+        return None
 
 
 def survey(application: Application, things: Iterable[Found], plan: BackupPlan, list_paths: bool) -> BackupPlan:

@@ -19,11 +19,15 @@ def list_backups(application: Application, ports: Ports) -> Outcome:
     """Every backup, newest first, with what is known of it. Read-only, and no finding: ``verify`` judges."""
     now = ports.clock.now()
     backups = LocalCatalog(application, ports.clock, note=ports.progress.note).list()
-    rows = [_row(item, now) for item in backups]
+    drilled = any(item.drilled_at for item in backups)
+    rows = [[*_row(item, now), *([_drilled(item, now)] if drilled else [])] for item in backups]
 
     def lines(width: Optional[int] = None) -> tuple[str, ...]:
-        heads = ["backup", "size", "age", "tier", "gpg", "verified"]
-        found = table(heads, rows, width=width, giving_way=((5, 8), (3, 4), (0, 24))) if rows else ["no backups yet"]
+        if not rows:
+            return ("no backups yet",)
+        heads = ["backup", "size", "age", "tier", "gpg", "verified", *(["drilled"] if drilled else [])]
+        giving_way = [*([(6, 7)] if drilled else []), (5, 8), (3, 4), (0, 24)]
+        found = table(heads, rows, width=width, giving_way=giving_way)
         return (*found, *(f"{item.name}: {item.problem}" for item in backups if item.problem))
 
     record = {"backups": [item.as_dict() for item in backups]}
@@ -49,6 +53,10 @@ def compact_age(moment: datetime, now: datetime) -> str:
         if seconds >= size:
             return f"{seconds // size}{unit}"
     return f"{seconds}s"
+
+
+def _drilled(item: Backup, now: datetime) -> str:
+    return f"{compact_age(item.drilled_at, now)} ago {item.drilled_verdict or ''}".rstrip() if item.drilled_at else "-"
 
 
 def _row(item: Backup, now: datetime) -> list[str]:

@@ -60,7 +60,7 @@ class _Collector(CountingSink):
         self.entries.append(entry)
 
 
-class _Counted:
+class Counted:
     """A stream that shows how much of it was read."""
 
     def __init__(self, stream: Readable, progress: Progress) -> None:
@@ -127,7 +127,7 @@ def unpack(
 
     ports.progress.start("unpacking", backup.sidecar.get("bytes"))
     with open_container(backup.path, runner=ports.runner, passphrase_file=passphrase_file) as stream:
-        extract_to(_Counted(stream, ports.progress), directory, select=selected)
+        extract_to(Counted(stream, ports.progress), directory, select=selected)
     ports.progress.finish()
     return f"{directory}/{prefix}" if prefix else directory
 

@@ -89,8 +89,22 @@ def render_units(application: Application) -> dict[str, str]:
         verify = f"tradekeep-verify-{name}"
         units[f"{verify}.service"] = _job(application, f"Deep verification of {name}", ["verify all --deep"])
         units[f"{verify}.timer"] = _timer(application, verify, _VERIFY_CALENDAR, _VERIFY_JITTER)
+    if drills_by_timer(application):
+        stem, settings = f"tradekeep-drill-{name}", application.profile.drill
+        units[f"{stem}.service"] = _drill(application)
+        units[f"{stem}.timer"] = _timer(application, stem, settings.calendar, settings.jitter_seconds)
     units[f"tradekeep-failure-{name}@.service"] = _failure(application)
     return units
+
+
+def drills_by_timer(application: Application) -> bool:
+    """Whether a timer starts drills. Without the key of its backups a host cannot drill, as it is meant to be."""
+    profile = application.profile
+    encrypted = any(item.encrypt for item in profile.schedules) or any(
+        item.require_encryption and item.backup for item in profile.components
+    )
+    locked = bool(application.encryption.recipients) and encrypted and profile.drill.key_file is None
+    return profile.drill.enabled and bool(profile.schedules) and not locked
 
 
 def guarded_units(application: Application) -> tuple[str, ...]:
@@ -187,6 +201,23 @@ def _job(application: Application, description: str, commands: Sequence[str]) ->
     )
 
 
+def _drill(application: Application) -> str:
+    """Restores aside. The live data can be written to only because reading a live WAL database writes its index."""
+    settings = application.profile.drill
+    scratch = [] if settings.scratch is None else [PurePosixPath(settings.scratch)]
+    key = [] if settings.key_file is None else [PurePosixPath(settings.key_file)]
+    return _service(
+        application,
+        f"Drill of {application.name}",
+        ["drill"],
+        unit=f"After=tradekeep-recover-{application.name}.service\n",
+        mounts=[application.backup_dir, application.state_dir, application.root, *scratch],
+        writes=[application.state_dir, application.root, *scratch],
+        reads=key,
+        service=f"TimeoutStartSec=12h\n{_LOW_PRIORITY}",
+    )
+
+
 def _service(
     application: Application,
     description: str,
@@ -195,18 +226,23 @@ def _service(
     unit: str,
     service: str,
     mounts: Sequence[PurePosixPath] = (),
+    writes: Optional[Sequence[PurePosixPath]] = None,
+    reads: Sequence[PurePosixPath] = (),
     install: str = "",
     moves: bool = False,
 ) -> str:
     """A oneshot: each command runs only after the one before it succeeded.
 
-    unit, service, install: more lines of those sections. mounts: what must be mounted (default: all places). moves:
-    whether it stops and starts services and moves the bot's files.
+    unit, service, install: more lines of those sections. mounts: what must be mounted (default: all places). writes:
+    where it may write (default: all places). reads: what it needs besides. moves: whether it stops and starts services
+    and moves the bot's files.
     """
     tradekeep = f"{_argument(application.bin_dir / 'tradekeep')} --config {_argument(application.config_file)}"
     starts = "".join(f"ExecStart={tradekeep} --no-progress {command}\n" for command in commands)
     places = [application.backup_dir, application.state_dir, application.root]
-    writable = [*places, PurePosixPath("/root/.gnupg")] if _uses_keyring(application) else places
+    keyring = [PurePosixPath("/root/.gnupg")] if _uses_keyring(application) and writes is None else []
+    writable = [*(places if writes is None else writes), *keyring]
+    used = [*_paths_used(application), *(writes or ()), *reads]
     paths = " ".join(_argument(path, optional=True) for path in writable)
     return (
         _head(application, description)
@@ -216,8 +252,8 @@ def _service(
         + f"ReadWritePaths={paths}\n"
         + _hardened(
             capabilities=_CAPABILITIES_TO_MOVE if moves else _CAPABILITIES,
-            home=_protect_home(application),
-            private_tmp="no" if _any_beneath(_paths_used(application), _TEMPORARY) else "yes",
+            home=_protect_home(application, used),
+            private_tmp="no" if _any_beneath(used, _TEMPORARY) else "yes",
             more_calls="SystemCallFilter=@chown\n",
             loopback=moves and _uses_supervisor(application),
         )
@@ -290,8 +326,8 @@ def _uses_supervisor(application: Application) -> bool:
     return any(item.manager is ServiceManager.SUPERVISOR for item in application.profile.services)
 
 
-def _protect_home(application: Application) -> str:
-    needs_home = _uses_keyring(application) or _any_beneath(_paths_used(application), _HIDDEN_HOMES)
+def _protect_home(application: Application, used: Iterable[PurePosixPath]) -> str:
+    needs_home = _uses_keyring(application) or _any_beneath(used, _HIDDEN_HOMES)
     return "read-only" if needs_home else "yes"
 
 

@@ -41,6 +41,9 @@ class Backup:
     sidecar: Mapping[str, Any] = field(default_factory=dict, repr=False)
     verified_at: Optional[datetime] = None
     verified_level: Optional[str] = None
+    drilled_at: Optional[datetime] = None
+    drilled_from: Optional[str] = None
+    drilled_verdict: Optional[str] = None
     problem: Optional[str] = None
 
     @property
@@ -67,6 +70,9 @@ class Backup:
             "sha256": self.sha256,
             "verified_at": None if self.verified_at is None else iso(self.verified_at),
             "verified_level": self.verified_level,
+            "drilled_at": None if self.drilled_at is None else iso(self.drilled_at),
+            "drilled_from": self.drilled_from,
+            "drilled_verdict": self.drilled_verdict,
             "good": self.good,
             "problem": self.problem,
         }
@@ -88,7 +94,8 @@ def parse_iso(text: object) -> Optional[datetime]:
 def read_backup(path: Path, prefix: str, record: Optional[Mapping[str, Any]] = None) -> Backup:
     """What an archive, its sidecars and the record of its last verification say. Never raises for bad content.
 
-    record: the entry of the state directory's catalog for this archive (verified_at, level, ok, problems, released).
+    record: the entry of the state directory's catalog for this archive (verified_at, level, ok, problems, released,
+    drill).
     """
     status = os.lstat(path)
     checksum_name, sidecar_name = sidecars_of(path.name)
@@ -98,6 +105,7 @@ def read_backup(path: Path, prefix: str, record: Optional[Mapping[str, Any]] = N
     _compare(status, sidecar, listed, problems)
     sha256 = listed or _text(sidecar.get("sha256"))
     verified_at, level = _verification(sidecar, record, sha256, problems)
+    drill = _drill(record, sha256)
     parsed = parse_name(prefix, path.name)
     label = parsed.name if parsed else None
     return Backup(
@@ -113,6 +121,9 @@ def read_backup(path: Path, prefix: str, record: Optional[Mapping[str, Any]] = N
         sidecar=sidecar,
         verified_at=verified_at,
         verified_level=level,
+        drilled_at=parse_iso(drill.get("at")),
+        drilled_from=_text(drill.get("source")),
+        drilled_verdict=_text(drill.get("verdict")),
         problem="; ".join(problems) or None,
     )
 
@@ -190,6 +201,12 @@ def _verification(
     if not isinstance(proof, dict) or not proof or proof.get("ok") is False:
         return None, None
     return parse_iso(proof.get("at")) or parse_iso(sidecar.get("created")), _text(proof.get("level"))
+
+
+def _drill(record: Optional[Mapping[str, Any]], sha256: Optional[str]) -> Mapping[str, Any]:
+    """What the last drill of it came to. A record of other content under the same name says nothing."""
+    drill = (record or {}).get("drill")
+    return drill if isinstance(drill, dict) and drill.get("sha256") == sha256 else {}
 
 
 def _reason(error: BaseException) -> str:

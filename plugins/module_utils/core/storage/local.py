@@ -181,6 +181,11 @@ class LocalCatalog:
             problems=list(problems)[:20],
         )
 
+    def record_drilled(self, backup: Backup, source: str, when: datetime, verdict: str) -> None:
+        """Remember when a backup was last restored for practice, from where, and what came of it."""
+        drill = {"sha256": backup.sha256, "at": iso(when), "source": source, "verdict": verdict}
+        self.records.update(self._key(backup.path), drill=drill)
+
     def release(self, backup: Backup) -> None:
         """Let retention decide about a named backup from now on."""
         self.records.update(self._key(backup.path), released=True)

@@ -30,6 +30,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "ok": (bool,),
     "problems": (list,),
     "released": (bool,),
+    "drill": (dict,),
 }
 
 

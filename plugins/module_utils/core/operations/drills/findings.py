@@ -1,0 +1,57 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""What is found in a drill, while it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...ports import Clock
+
+_MOST = 200
+
+
+@dataclass
+class Findings:
+    """problems: why the backup, or the data, is not what it must be. notes: worth knowing, and no fault of the backup.
+
+    phases: seconds by phase, in their order.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    phases: dict[str, float] = field(default_factory=dict)
+    databases: list[dict[str, Any]] = field(default_factory=list)
+    opened: dict[str, int] = field(default_factory=dict)
+    """How many files of each kind were opened."""
+    _unsaid: int = 0
+
+    def problem(self, text: str) -> None:
+        """One more fault; of very many the first are kept."""
+        if len(self.problems) < _MOST:
+            self.problems.append(text)
+        else:
+            self._unsaid += 1
+
+    def note(self, text: str) -> None:
+        """One more thing worth knowing."""
+        if len(self.notes) < _MOST:
+            self.notes.append(text)
+
+    def close(self) -> None:
+        """Say how much was left out."""
+        if self._unsaid:
+            self.problems.append(f"and {self._unsaid} more problems")
+
+    @contextmanager
+    def timed(self, phase: str, clock: Clock) -> Iterator[None]:
+        """Measure a phase, also one that fails."""
+        started = clock.monotonic()
+        try:
+            yield
+        finally:
+            self.phases[phase] = round(self.phases.get(phase, 0.0) + clock.monotonic() - started, 3)

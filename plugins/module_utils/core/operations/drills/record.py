@@ -1,0 +1,130 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""What drills leave behind: one record each under ``<state_dir>/<app>/drills``, and a word in the catalog."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ...application import Application
+from ...errors import ExitStatus, TradekeepError
+from ...host.files import atomic_write, make_private_directory
+from ...ports import Ports
+from ...storage.backup import Backup, read_small
+from ...storage.local import LocalCatalog
+from ...transaction.lock import application_lock
+from ..outcome import Outcome
+from ..text import human_bytes, human_seconds, table
+
+LARGEST_RECORD = 16 << 20
+_LOCK_SECONDS = 60.0
+_SHOWN = 20
+
+
+def records_directory(application: Application) -> Path:
+    """Where the records lie."""
+    return Path(application.application_state_dir) / "drills"
+
+
+def write_record(application: Application, record: Mapping[str, Any]) -> None:
+    """Keep the record of one drill."""
+    make_private_directory(Path(application.application_state_dir))
+    make_private_directory(records_directory(application))
+    atomic_write(Path(record["record"]), (json.dumps(dict(record), indent=1, sort_keys=True) + "\n").encode("ascii"))
+
+
+def record_path(application: Application, moment: datetime) -> Path:
+    """A name that no record has yet."""
+    stem = moment.astimezone(timezone.utc).strftime("%Y%m%d_%H%M%S")
+    path = records_directory(application) / f"{stem}.json"
+    number = 1
+    while path.exists():
+        number += 1
+        path = path.with_name(f"{stem}-{number}.json")
+    return path
+
+
+def remember(application: Application, ports: Ports, backup: Backup, source: str, verdict: str) -> None:
+    """Tell the catalog. The record is what counts: a backup that is being made is not waited for very long."""
+    state_dir = Path(application.application_state_dir)
+    catalog = LocalCatalog(application, ports.clock, note=ports.progress.note)
+    now = ports.clock.now()
+    try:
+        with application_lock(state_dir, operation="drill", clock=ports.clock, wait_seconds=_LOCK_SECONDS):
+            catalog.record_drilled(backup, source, now, verdict)
+    except TradekeepError as error:
+        ports.progress.note(f"'tradekeep list' will not show this drill: {error}")
+
+
+def drill_log(application: Application) -> Outcome:
+    """All records, newest first; a damaged one says so in its place."""
+    directory = records_directory(application)
+    paths = sorted(directory.glob("*.json"), reverse=True) if directory.is_dir() else []
+    records = [_read(path) for path in paths]
+    heads = ["drill", "backup", "verdict", "RTO", "RPO"]
+    rows = [_row(item) for item in records]
+    lines = table(heads, rows) if rows else ["no drills yet"]
+    return Outcome(changed=False, record={"drills": records}, lines=tuple(lines))
+
+
+def drill_lines(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """The account of one drill for people."""
+    return tuple(_lines(record))
+
+
+def _lines(record: Mapping[str, Any]) -> Iterator[str]:
+    yield from (f"note: {text}" for text in record["notes"][:_SHOWN])
+    yield from (f"PROBLEM: {text}" for text in record["problems"][:_SHOWN])
+    yield from table(["phase", "time"], [[name, _span(spent)] for name, spent in record["phases"].items()])
+    opened = ", ".join(f"{count} {kind}" for kind, count in sorted(record["opened"].items())) or "nothing"
+    drilled = record["drilled"]
+    part = "" if drilled["whole"] else f" of {human_bytes(drilled['of_bytes'])}"
+    rows = sum(item["rows"] for item in record["databases"])
+    yield f"opened {opened}; {human_bytes(drilled['bytes'])}{part}, {rows} rows"
+    yield _target("RTO", record["rto"])
+    yield _target("RPO", record["rpo"])
+    backup = record["backup"] or {"name": "no backup"}
+    yield f"drill of {backup['name']}: {record['verdict'].upper()}"
+
+
+def _target(word: str, found: Mapping[str, Any]) -> str:
+    if found["seconds"] is None:
+        return f"{word} not known, at most {human_seconds(found['target'])} wanted"
+    verdict = "met" if found["met"] else "MISSED"
+    return f"{word} {_span(found['seconds'])}, at most {human_seconds(found['target'])} wanted: {verdict}"
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else human_seconds(seconds)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(read_small(path, LARGEST_RECORD))
+    except (OSError, ValueError, RecursionError) as error:
+        return {"record": str(path), "verdict": "damaged", "problems": [f"cannot be read: {type(error).__name__}"]}
+    if not isinstance(found, dict) or not isinstance(found.get("verdict"), str):
+        return {"record": str(path), "verdict": "damaged", "problems": ["no record of a drill"]}
+    return found
+
+
+def _row(record: Mapping[str, Any]) -> list[str]:
+    seconds = []
+    for key in ("rto", "rpo"):
+        found = record.get(key)
+        spent = found.get("seconds") if isinstance(found, dict) else None
+        seconds.append(_span(spent) if isinstance(spent, (int, float)) else "-")
+    backup = record.get("backup")
+    name = str(backup.get("name")) if isinstance(backup, dict) else "-"
+    when = str(record.get("started") or Path(record["record"]).stem)
+    return [when, name, record["verdict"], *seconds]
+
+
+def status_of(verdict: str) -> ExitStatus:
+    """Anything but ``passed`` is a finding."""
+    return ExitStatus.DONE if verdict == "passed" else ExitStatus.FINDINGS

@@ -1,0 +1,73 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Finding the backup as a stranger would: by names and sidecars in a directory, not by what a host remembers."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Optional
+
+from ...application import Application
+from ...errors import ConfigurationError, TradekeepError
+from ...host.files import os_errors
+from ...ports import Ports
+from ...storage.backup import Backup, read_backup
+from ...storage.local import LocalCatalog
+from ...storage.names import SAFETY_LABELS, parse_name
+
+LOCAL = "local"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The backup to drill with. newest: whether there is no newer one, so that the live data should hold more."""
+
+    backup: Backup
+    newest: bool
+
+
+def choose_backup(application: Application, ports: Ports, reference: str, source: str) -> Chosen:
+    """``latest`` is the newest by name, good or not: whether it is good is the question.
+
+    source: ``local``, or the absolute path of a directory that holds copies.
+    """
+    directory = _directory(application, source)
+    newest = _newest(application, directory, ports.clock.now())
+    if reference != "latest":
+        found = LocalCatalog(application, ports.clock, directory=directory).find(reference)
+        backup = read_backup(found.path, application.profile.archive_prefix)
+        return Chosen(backup, newest is not None and newest.path == backup.path)
+    if newest is None:
+        raise TradekeepError("there is no backup to recover from", path=directory, hint="run 'tradekeep backup'")
+    return Chosen(newest, True)
+
+
+def _directory(application: Application, source: str) -> Path:
+    if source == LOCAL:
+        return Path(application.backup_dir)
+    if not source.startswith("/"):
+        raise ConfigurationError(
+            "no such storage", path=source, hint="local, or the absolute path of a directory that holds copies"
+        )
+    if not Path(source).is_dir():
+        raise ConfigurationError("not a directory", path=source, hint="name the directory that holds the copies")
+    return Path(source)
+
+
+def _newest(application: Application, directory: Path, now: datetime) -> Optional[Backup]:
+    prefix = application.profile.archive_prefix
+    with os_errors(directory):
+        names = os.listdir(directory) if directory.is_dir() else []
+    named = [parsed for parsed in (parse_name(prefix, name) for name in names) if parsed is not None]
+    # A name that lies in the future comes last: a clock was wrong then.
+    for parsed in sorted(named, key=lambda item: (item.moment <= now, item.moment, item.filename), reverse=True):
+        if parsed.name in SAFETY_LABELS:
+            continue
+        backup = read_backup(directory / parsed.filename, prefix)
+        if backup.sidecar.get("application", application.name) == application.name:
+            return backup
+    return None
