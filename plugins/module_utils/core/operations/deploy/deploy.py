@@ -222,18 +222,20 @@ def _unchanged(survey: Survey, request: DeployRequest) -> Outcome:
 
 
 def _plan_lines(survey: Survey) -> Iterator[str]:
-    yield from (f"note: {note}" for note in (*survey.notes, *survey.plan.notes))
-    yield from (f"{line.commit[:12]} {line.subject}" for line in survey.commits)
-    yield from (change.describe() for change in survey.plan.changes)
-    yield from (f"collision: {item.describe()}" for item in survey.plan.collisions)
-    yield from _missing_lines(survey)
     refused = survey.plan.refused
     if refused:
+        # First, as a play shows the first lines alone; what would change is of no interest then.
         yield (
             f"refused: upstream wants {len(refused)} paths that live data has; nothing was changed "
             "(untrack them upstream, or choose --on-collision keep_live)"
         )
-    else:
+    yield from (f"collision: {item.describe()}" for item in survey.plan.collisions)
+    yield from (f"note: {note}" for note in (*survey.notes, *survey.plan.notes))
+    yield from (f"{line.commit[:12]} {line.subject}" for line in survey.commits)
+    if not refused:
+        yield from (change.describe() for change in survey.plan.changes)
+    yield from _missing_lines(survey)
+    if not refused:
         old = (survey.old.commit or "nothing")[:12]
         yield f"{len(survey.plan.changes)} changes from {old} to {_named(survey)}"
 
