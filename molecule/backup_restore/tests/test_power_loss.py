@@ -79,7 +79,7 @@ def test_hazard_c1_power_loss_in_the_middle_of_a_restore(server: Server) -> None
     start_again(server)
 
     # Nobody logs in: units do it. The bot was not started on half of the data.
-    assert eventually(lambda: not (machine.root / JOURNAL).exists(), seconds=60), server.run("journalctl -b -n 60")
+    assert eventually(lambda: not (machine.root / JOURNAL).exists(), seconds=180), server.run("journalctl -b -n 60")
     whole_at = int(moment(server, "tradekeep-guard-kalshi.service", "ExecMainExit"))
     assert 0 < whole_at <= int(moment(server, "trading_system.service", "ExecMainStart"))
     found = generations(server)
@@ -91,3 +91,4 @@ def test_hazard_c1_power_loss_in_the_middle_of_a_restore(server: Server) -> None
     server.host.run_expect([0], "tradekeep db check")
     assert server.leftovers() == ""
     server.run(f"rm -r {MANY}")
+    server.write_preference("multiplier", 1)
