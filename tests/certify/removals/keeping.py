@@ -82,7 +82,7 @@ KEEPING = (
         "operations",
         'if not backup.good:\n        return "not counted',
         'if False:\n        return "not counted',
-        (RULES + "b4_failed_backups_never_change_which_good_ones_stay",),
+        (RULES + "b4_what_is_set_aside_stays_and_takes_no_place[bad]",),
     ),
     Removal(
         "b4",
@@ -90,7 +90,7 @@ KEEPING = (
         "operations",
         'if is_future(backup, now):\n        return "dated',
         'if False:\n        return "dated',
-        (RULES + "b4_last_good_named_future_and_bad_ones_stay",),
+        (RULES + "b4_what_is_set_aside_stays_and_takes_no_place[of the future]",),
     ),
     Removal(
         "b4",
@@ -98,7 +98,7 @@ KEEPING = (
         "operations",
         'if backup.pinned:\n        return "named"',
         'if False:\n        return "named"',
-        (RULES + "b4_last_good_named_future_and_bad_ones_stay",),
+        (RULES + "b4_what_is_set_aside_stays_and_takes_no_place[named]",),
     ),
     Removal(
         "b4",

@@ -145,7 +145,9 @@ def test_hazard_a6_a_large_file_that_changes_under_the_backup_is_whole(bench, mo
     facts = made(bench)
     assert len(reads) >= 2
     with tarfile.open(facts["path"]) as archive:
-        assert archive.extractfile("state/history.bin").read() == b"b" * size
+        content = archive.extractfile("state/history.bin").read()
+    # Not compared as a whole: on a build machine pytest would look for each of nine million differences.
+    assert (len(content), content.count(b"b")) == (size, size)
 
 
 def test_hazard_a9_times_come_back(bench):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.application import Retention
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.retention import decide
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.storage.backup import Backup
@@ -124,6 +125,20 @@ def test_hazard_b4_last_good_named_future_and_bad_ones_stay(backups, retention):
     for item in backups:
         if item.pinned or not item.good or item.moment > NOW + timedelta(days=1):
             assert item.name in result
+
+
+@pytest.mark.parametrize(
+    ("what", "options", "moment"),
+    [
+        pytest.param("named", {"pinned": True}, NOW - timedelta(days=300), id="named"),
+        pytest.param("bad", {"good": False}, NOW - timedelta(days=300), id="bad"),
+        pytest.param("future", {}, NOW + timedelta(days=3), id="of the future"),
+    ],
+)
+def test_hazard_b4_what_is_set_aside_stays_and_takes_no_place(what, options, moment):
+    good = [made(NOW - timedelta(days=day)) for day in range(4)]
+    aside = made(moment, **options)
+    assert kept([*good, aside], Retention(keep_last=2)) == {good[0].name, good[1].name, aside.name}, what
 
 
 @given(backups_strategy, retentions, st.sampled_from(["daily", "weekly", "monthly", "keep_last", "within_days"]))
