@@ -50,6 +50,17 @@ def look_at_lock(path: Path, directory: Path) -> Optional[LockFile]:
     return LockFile(path)
 
 
+def git_at_work(directory: Path) -> bool:
+    """Whether any git was started for a repository by its path."""
+    wanted = os.fsencode(directory)
+    for entry in PROC.iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid() and _program(entry).startswith("git"):
+            with contextlib.suppress(OSError):
+                if wanted in (entry / "cmdline").read_bytes():
+                    return True
+    return False
+
+
 def _program(process: Path) -> str:
     try:
         return (process / "comm").read_text(encoding="utf-8", errors="replace").strip()

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Union
 
 from ..errors import CommandError, TradekeepError, UnsafePathError
-from ..host.account import Account
-from ..host.files import os_errors
+from ..host.account import Account, command_as
+from ..host.files import open_file_beneath, os_errors
 from ..ports import Runner
 from . import export, ignored, objects, refs, signatures
+from .holders import git_at_work
 from .process import NETWORK_SECONDS, Git, Transport, private_directory
 from .urls import Source, source_of
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 KEPT = "refs/tradekeep/kept/"
 ASKED = "refs/tradekeep/asked/"
+_LAST_SETTING = "allowAnySHA1InWant"
+"""Of a new mirror: one that was cut off before is made again."""
 _MIRRORED = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
 
 
@@ -54,18 +57,35 @@ class Mirror:
 
     @property
     def exists(self) -> bool:
-        """Whether it was made already."""
-        return (self.directory / "HEAD").is_file()
+        """Whether it was made already, to the end."""
+        if not (self.directory / "HEAD").is_file():
+            return False
+        try:
+            with open(open_file_beneath(self.directory, "config"), encoding="utf-8", errors="replace") as settings:
+                return _LAST_SETTING.lower() in settings.read().lower()
+        except FileNotFoundError:
+            return False
 
     def ensure(self) -> bool:
-        """Make the mirror where there is none, with mode 0700; returns whether it was made."""
+        """Make the mirror where there is none, with mode 0700; returns whether it was made.
+
+        Nobody else uses it: the caller holds the application's lock.
+        """
         _own_directory(self.directory, self.account)
+        self._remove_locks_of_the_dead()
         if self.exists:
             return False
         self.git.run("init", "--bare", "--quiet", "--template=", "--initial-branch=main", path=self.directory)
         # A checkout receives single commits by their number.
-        self.git.run("config", "uploadpack.allowAnySHA1InWant", "true")
+        self.git.run("config", f"uploadpack.{_LAST_SETTING}", "true")
         return True
+
+    def _remove_locks_of_the_dead(self) -> None:
+        """What a git that was killed has locked would stay locked."""
+        if not git_at_work(self.directory):
+            # As the owner, who could have put a symlink there.
+            find = ["find", str(self.directory), "-name", "*.lock", "-type", "f", "-delete"]
+            self.git.runner.run(command_as(self.account, find))
 
     def fetch(self, url: str, refs_wanted: Sequence[str] = ()) -> None:
         """Bring branches and tags up to date, and what else is asked for by full number or ``refs/...``.

@@ -19,7 +19,9 @@ _OWNED = re.compile(r"\.tradekeep-[a-z]+-(\d+)-\w+")
 
 def sweep_state(application: Application) -> tuple[str, ...]:
     """Remove temporary files and directories whose process is gone; returns their names."""
-    directories = (Path(application.application_state_dir), Path(application.state_dir) / "mirrors")
+    state = Path(application.application_state_dir)
+    below = (Path(place) for place, _directories, _files in os.walk(state / "deploy"))
+    directories = (state, Path(application.state_dir) / "mirrors", *below)
     return tuple(name for directory in directories for name in _sweep(directory))
 
 
