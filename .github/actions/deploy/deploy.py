@@ -16,7 +16,7 @@ PLAYBOOKS = {
     "plan": ["tradekeep.ops.deploy"],
     "update": ["tradekeep.ops.deploy"],
     "rollback": ["tradekeep.ops.deploy"],
-    "new": ["tradekeep.ops.site", "tradekeep.ops.deploy"],
+    "new": ["tradekeep.ops.new"],
 }
 
 
