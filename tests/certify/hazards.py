@@ -22,7 +22,7 @@ from removals import REMOVALS
 TOP = Path(__file__).resolve().parents[2]
 GUIDE = TOP / "docs" / "hazards.md"
 BEGIN, END = "<!-- begin: tests/certify/hazards.py -->", "<!-- end -->"
-NAME = re.compile(r"test_hazard_([a-c]\d)(?:_|$)")
+NAME = re.compile(r"test_hazard_([a-d]\d+)(?:_|$)")
 
 HAZARDS = {
     "a1": "A live database copied without its `-wal` loses committed rows and still passes `integrity_check`",
@@ -47,6 +47,21 @@ HAZARDS = {
     "c4": "Archives of the old scripts, without a manifest, in two layouts",
     "c5": "A restore while the bot runs, into a full disk, over a symlink or another filesystem",
     "c6": "A restore of what is already there",
+    "d1": "Upstream begins to track a file that is live data",
+    "d2": "The rollback of such a deploy deletes it",
+    "d3": "Upstream ceases to track data, or removes the last `.gitkeep` of a directory for data",
+    "d4": "A directory of data becomes a symlink, a file or a submodule upstream",
+    "d5": "The rule that ignores data disappears, or data is tracked although ignored",
+    "d6": "The data is behind a symlink or a bind mount",
+    "d7": "Repositories inside of the data; sparse-checkout and skip-worktree as a protection",
+    "d8": "A lock that is left over or held, a full disk, a failing filter: half of one commit and half of another",
+    "d9": "Data copied away and back: what is written meanwhile, what does not fit, what was left of a failed run",
+    "d10": "Files that the bot has open are replaced, and it writes to what is no more",
+    "d11": "Commits, merges, stashes and edits that only the server has",
+    "d12": "Shallow clones, hooks that run as root, private files that become public, names that differ in case",
+    "d13": "What an export leaves out: `export-ignore`, submodules, LFS",
+    "d14": "Deployers' own flaws: locks, health checks that look once, no way back, cleaning up, jobs that are cut off",
+    "d15": "A proof that cannot tell what the bot wrote from what the deploy damaged",
 }
 # Hazards of later parts of the project: Delta tables (A7) and off-site storage (B7).
 
