@@ -45,7 +45,7 @@ def record_path(application: Application, moment: datetime) -> Path:
     number = 1
     while path.exists():
         number += 1
-        path = path.with_name(f"{stem}-{number}.json")
+        path = path.with_name(f"{stem}-{number:03d}.json")
     return path
 
 
@@ -64,7 +64,7 @@ def remember(application: Application, ports: Ports, backup: Backup, source: str
 def drill_log(application: Application) -> Outcome:
     """All records, newest first; a damaged one says so in its place."""
     directory = records_directory(application)
-    paths = sorted(directory.glob("*.json"), reverse=True) if directory.is_dir() else []
+    paths = sorted(directory.glob("*.json"), key=lambda item: item.stem, reverse=True) if directory.is_dir() else []
     records = [_read(path) for path in paths]
     heads = ["drill", "backup", "verdict", "RTO", "RPO"]
     rows = [_row(item) for item in records]
