@@ -6,7 +6,7 @@ DEV := $(CACHE)/dev/bin
 RUN := $(PYTHON) tests/certify/run.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-faults test-guards test-torture test-integration test-molecule lint sanity bench comparison venv link clean
+.PHONY: help demo test test-unit test-faults test-guards test-torture test-action test-integration test-molecule lint sanity bench comparison venv link clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ test-guards:  ## takes each guard against a loss out of the code: a test has to 
 
 test-torture:  ## every known way to lose data by a deploy, against tradekeep and against those who lose it
 	@$(RUN) torture
+
+test-action:  ## the GitHub action's own steps, against an sshd on this machine
+	@$(RUN) action
 
 test-integration:  ## every module by ansible-test, on this machine, without root
 	@$(RUN) integration
