@@ -314,7 +314,7 @@ CAPTURING = (
     Removal(
         "a6",
         "a backup asks whether it is",
-        "operations",
+        "operations/assemble.py",
         "captured.confirm()",
         "str(captured)",
         (GUARDS + "a6_a_large_file_that_changes_under_the_backup_is_whole",),

@@ -137,7 +137,7 @@ RESTORING = (
     Removal(
         "c3",
         "the owner is kept by name",
-        "operations",
+        "operations/assemble.py",
         "(name_of_uid)",
         '(lambda uid: f"#{uid}")',
         (GUARDS + "c3_a_backup_knows_owners_by_name",),
