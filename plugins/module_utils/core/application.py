@@ -15,6 +15,7 @@ from typing import Any, Optional
 
 from .deploy_settings import Deploy
 from .drill_settings import Drill
+from .migrate_settings import Migrate
 
 
 class Tier(str, Enum):
@@ -157,6 +158,7 @@ class Profile:
     """A backup fails when a table lost more than this share of its rows since the last one."""
     deploy: Deploy = field(default_factory=Deploy)
     drill: Drill = field(default_factory=Drill)
+    migrate: Migrate = field(default_factory=Migrate)
 
 
 @dataclass(frozen=True)

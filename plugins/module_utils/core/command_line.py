@@ -43,7 +43,7 @@ def build_parser(*, config_dir: str, version: str) -> argparse.ArgumentParser:
     common = _common_options()
     _copy_options(common, parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_config, _tree, _list, _backup, _verify, _restore, _recover, _prune, _release, _drill, _db, _deploy):
+    for add in (_config, _tree, _list, _backup, _verify, _restore, _recover, _prune, _release, _drill, _db, _deploy, *_MOVING):
         add(commands, common)
     return parser
 
@@ -220,3 +220,22 @@ def _deploy(commands: Any, common: argparse.ArgumentParser) -> None:
     deploy.add_argument("--request", metavar="FILE", help=argparse.SUPPRESS)
     deploy.add_argument("--by", metavar="WHO", help="who asked for it, for the record")
     _dry_run(deploy)
+
+
+def _migrate(commands: Any, common: argparse.ArgumentParser) -> None:
+    migrate = _command(commands, common, "migrate", "put data from elsewhere in the place of this host's")
+    migrate.add_argument("source", metavar="SOURCE", help="a directory, an unpacked old backup, or an archive")
+    migrate.add_argument(
+        "--force",
+        action="store_true",
+        help="replace and remove live data that differs from the source's, after a verified backup of it",
+    )
+    migrate.add_argument(
+        "--start", action="store_true", help="afterwards start everything that is installed, not only what ran before"
+    )
+    migrate.add_argument("--by", metavar="WHO", help="who asked for it, for the record")
+    _passphrase(migrate)
+    _dry_run(migrate)
+
+
+_MOVING = (_migrate,)

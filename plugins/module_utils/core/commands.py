@@ -21,6 +21,7 @@ from .operations.deploy.request import DeployRequest
 from .operations.drills.drill import drill
 from .operations.drills.record import drill_log
 from .operations.listing import list_backups
+from .operations.migrate.migrate import migrate
 from .operations.outcome import Outcome
 from .operations.prune import prune
 from .operations.recover import make_whole_at_boot, recover
@@ -155,6 +156,19 @@ def _deploy(arguments: argparse.Namespace, application: Application, ports: Port
     return attended_deploy(application, ports, request, dry_run=arguments.dry_run)
 
 
+def _migrate(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    return migrate(
+        application,
+        ports,
+        source=arguments.source,
+        force=arguments.force,
+        start=arguments.start,
+        dry_run=arguments.dry_run,
+        passphrase_file=arguments.passphrase_file,
+        by=arguments.by or os.environ.get("SUDO_USER") or os.environ.get("USER") or "",
+    )
+
+
 _COMMANDS: dict[str, _Command] = {
     "config check": _config_check,
     "config show": _config_show,
@@ -170,4 +184,5 @@ _COMMANDS: dict[str, _Command] = {
     "db check": _db_check,
     "db optimize": _db_optimize,
     "deploy": _deploy,
+    "migrate": _migrate,
 }

@@ -60,7 +60,7 @@ def parse_url(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Words:
+class Words:
     """A command line as a list of words; equal words may repeat."""
 
     minimum: int = 1
@@ -83,7 +83,7 @@ _DEPENDENCIES = Table(
         "lock_file": RELATIVE_PATH,
         "environment": RELATIVE_PATH,
         "python": Text("a Python interpreter"),
-        "arguments": _Words(minimum=0),
+        "arguments": Words(minimum=0),
     },
     build=Dependencies,
 )
@@ -115,14 +115,14 @@ _HEALTH = _Health(
             "status": Number(100, 599),
             "file": RELATIVE_PATH,
             "max_age_seconds": _SECONDS,
-            "command": _Words(),
+            "command": Words(),
             "timeout_seconds": _SECONDS,
         },
         build=_build_health,
     )
 )
 _HOOK = Table(
-    {"at": Choice(HOOK_STEPS), "command": _Words(), "timeout_seconds": _SECONDS},
+    {"at": Choice(HOOK_STEPS), "command": Words(), "timeout_seconds": _SECONDS},
     required=("at", "command"),
     build=Hook,
 )

@@ -22,6 +22,8 @@ from . import (  # noqa: F401
     drill_settings,
     errors,
     faults,
+    migrate_schema,
+    migrate_settings,
     patterns,
     ports,
     profile,
@@ -71,6 +73,7 @@ from .host import (  # noqa: F401
     supervisor,
     systemd,
     transient,
+    writers,
 )
 from .kinds import (  # noqa: F401
     appended,
@@ -137,10 +140,22 @@ from .operations.deploy import (  # noqa: F401
 from .operations.drills import checks as drill_checks  # noqa: F401
 from .operations.drills import drill, findings, live, scratch, source, unpacking  # noqa: F401
 from .operations.drills import record as drill_record  # noqa: F401
+from .operations.migrate import (  # noqa: F401
+    credentials,
+    migrate,
+    migration_plan,
+    migration_record,
+    migration_run,
+    origin,
+    origin_archive,
+    origin_directory,
+    preflight,
+)
 from .profiles import crypto_bot, freqtrade, kalshi, paper_bot, trade_agent, v6  # noqa: F401
 from .storage import backup as storage_backup  # noqa: F401
 from .transaction import (  # noqa: F401
     exchange,
+    fence_file,
     journal,
     lock,
     plan,

@@ -22,6 +22,7 @@ from .application import (
 from .deploy_schema import DEPLOY
 from .drill_schema import DRILL
 from .errors import ConfigurationError
+from .migrate_schema import MIGRATE
 from .patterns import is_plain
 from .schema import Choice, Flag, FreeText, JsonDocument, ListOf, MapOf, Mode, Number, Table
 from .vocabulary import ABSOLUTE_PATH, ACCOUNT, CALENDAR, NAME, PATTERN, RELATIVE_PATH, UNIT
@@ -123,6 +124,7 @@ PROFILE = Table(
         "maximum_row_loss_percent": Number(0, 100, whole=False),
         "deploy": DEPLOY,
         "drill": DRILL,
+        "migrate": MIGRATE,
     },
     required=("name", "components"),
     build=_build_profile,

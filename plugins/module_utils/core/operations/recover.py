@@ -12,6 +12,7 @@ from ..application import Application
 from ..errors import LockBusyError
 from ..ports import Ports
 from ..storage.local import LocalCatalog
+from ..storage.names import MIGRATE_LABEL
 from ..transaction.exchange import Exchange, PendingTransaction, needs_person_while_pending
 from ..transaction.lock import application_lock
 from ..transaction.recovery import Recovery, is_whole, make_whole, plan_recovery, recover_transaction
@@ -97,6 +98,11 @@ def _stands(application: Application, transaction: PendingTransaction) -> Option
 
 def _keep_old_state(application: Application, ports: Ports, exchange: Exchange) -> None:
     details = exchange.pending.details
+    encrypted = bool(details.get("encrypted"))
     if exchange.pending.operation == "restore":
         note_restored(application, ports, str(details.get("backup", "")))
-        make_safety_backup(application, ports, exchange, encrypted=bool(details.get("encrypted")))
+        make_safety_backup(application, ports, exchange, encrypted=encrypted)
+    if exchange.pending.operation == "migrate":
+        note_restored(application, ports, str(details.get("source", "")))
+        if not details.get("saved"):
+            make_safety_backup(application, ports, exchange, encrypted=encrypted, label=MIGRATE_LABEL)

@@ -112,7 +112,7 @@ def _prepare(
         ports.progress.note("made by another program, without a manifest: only weaker checks are possible")
     _refuse_unsafe_links(contents, selection, application)
     items = plan_items(
-        application, contents.entries, selection, digest_of_database=_database_digest(application, ports)
+        application, contents.entries, selection, digest_of_database=database_digest(application, ports)
     )
     if not items and not selection.whole:
         raise UsageError(
@@ -123,7 +123,7 @@ def _prepare(
     return run
 
 
-def _database_digest(application: Application, ports: Ports) -> DatabaseDigest:
+def database_digest(application: Application, ports: Ports) -> DatabaseDigest:
     """A function that captures a live database into a private place that is gone afterwards, for its digest."""
 
     def captured(live: str) -> Optional[str]:
@@ -262,7 +262,7 @@ def _settle(run: _Run, stage: Stage) -> None:
     """Between the comparison and the stop the bot went on writing: take in what it changed meanwhile."""
     before = {item.path: item for item in run.items}
     late = [
-        compare(run.application, item.entry, _database_digest(run.application, run.ports))
+        compare(run.application, item.entry, database_digest(run.application, run.ports))
         for item in run.items
         if item.action == "same" and item.entry is not None and identity(run.application, item.path) != item.identity
     ]
@@ -273,7 +273,7 @@ def _settle(run: _Run, stage: Stage) -> None:
         run.application,
         run.contents.entries,
         run.selection,
-        digest_of_database=_database_digest(run.application, run.ports),
+        digest_of_database=database_digest(run.application, run.ports),
         known=before,
     )
     now = {item.path: item for item in again}

@@ -45,10 +45,17 @@ def fill_stage(
         here = {path for path, staged in wanted.items() if staged.startswith(f"{directory}/")}
         if here:
             unpack(backup, contents, f"{directory}/new", here.__contains__, ports, passphrase_file)
+    settle_stage(application, ports, stage, changes, prefix)
+
+
+def settle_stage(
+    application: Application, ports: Ports, stage: Stage, changes: Sequence[Item], prefix: str = ""
+) -> None:
+    """Give what was written into the stage its rights, check each file by its kind, make all durable."""
     for item in changes:
         if item.entry is None:
             continue
-        staged = wanted[item.path]
+        staged = stage.path_for(item.path, prefix)
         give_rights(application, item.entry, staged)
         if item.entry.type == "file":
             check_restored(item.entry, Path(staged), ports)

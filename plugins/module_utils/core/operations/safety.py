@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Callable
 
 from ..application import Application, Encryption, Tier
 from ..errors import NeedsPersonError, SpaceError, TradekeepError
@@ -22,7 +23,7 @@ from ..storage.names import SAFETY_LABEL
 from ..transaction.exchange import Exchange
 from ..transaction.plan import Replacement
 from .backup import make_backup
-from .backup_plan import ASSUMED_RATIO, BackupPlan
+from .backup_plan import ASSUMED_RATIO, BackupPlan, choose_encryption
 from .scan import Found, found_at, scan
 from .text import human_bytes
 
@@ -39,21 +40,42 @@ def safety_space(application: Application, replaced_bytes: int) -> None:
         )
 
 
-def make_safety_backup(application: Application, ports: Ports, exchange: Exchange, *, encrypted: bool) -> Backup:
+def back_up_as_it_is(application: Application, ports: Ports, *, label: str, encrypted: bool) -> Backup:
+    """A verified backup of the live data before it is replaced. Damaged databases are kept byte for byte.
+
+    Raises ConfigurationError where it must be encrypted and nothing to encrypt with is configured.
+    """
+    choose_encryption(application, Tier.MANUAL, None)
+    return _made(application, ports, lambda: scan(application), label, encrypted)
+
+
+def make_safety_backup(
+    application: Application, ports: Ports, exchange: Exchange, *, encrypted: bool, label: str = SAFETY_LABEL
+) -> Backup:
     """Archive the state before the exchange. Damaged databases are kept byte for byte.
 
     Raises NeedsPersonError when it cannot be made: the new state stands, and what it replaced stays aside.
     """
     kept = exchange.replacements
+    try:
+        return _made(application, ports, lambda: state_before(application, kept), label, encrypted)
+    except TradekeepError as error:
+        raise NeedsPersonError(
+            f"the new data stands and the services run, but what it replaced could not be backed up: {error}",
+            path=application.application_state_dir,
+            hint="mend that (free some space), then run: tradekeep recover",
+        ) from error
 
-    def things() -> Iterator[Found]:
-        return state_before(application, kept)
 
+def _made(
+    application: Application, ports: Ports, things: Callable[[], Iterator[Found]], label: str, encrypted: bool
+) -> Backup:
     found = [item for item in things() if item.type == "file"]
-    encryption = application.encryption if encrypted else Encryption()
+    required = any(item.backup and item.require_encryption for item in application.profile.components)
+    encryption = application.encryption if encrypted or required else Encryption()
     plan = BackupPlan(
         tier=Tier.MANUAL,
-        name=SAFETY_LABEL,
+        name=label,
         encryption=encryption,
         directory=Path(application.backup_dir),
         files=len(found),
@@ -65,14 +87,7 @@ def make_safety_backup(application: Application, ports: Ports, exchange: Exchang
         previous=None,
         space_needed=0,
     )
-    try:
-        made, _account = make_backup(application, ports, plan, scan_again=things, lenient=True)
-    except TradekeepError as error:
-        raise NeedsPersonError(
-            f"the restore is done and the services run, but what it replaced could not be backed up: {error}",
-            path=application.application_state_dir,
-            hint="mend that (free some space), then run: tradekeep recover",
-        ) from error
+    made, _account = make_backup(application, ports, plan, scan_again=things, lenient=True)
     return made
 
 

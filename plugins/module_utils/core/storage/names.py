@@ -20,8 +20,9 @@ SIDECAR_SUFFIX = ".json"
 TEMPORARY_PREFIX = ".tradekeep-"
 SAFETY_LABEL = "before_restore"
 DEPLOY_LABEL = "before_deploy"
-SAFETY_LABELS = (SAFETY_LABEL, DEPLOY_LABEL)
-"""The NAMEs of backups that are made to undo one restore or deploy; never taken for the latest one."""
+MIGRATE_LABEL = "before_migrate"
+SAFETY_LABELS = (SAFETY_LABEL, DEPLOY_LABEL, MIGRATE_LABEL)
+"""The NAMEs of backups that are made to undo one restore, deploy or migration; never taken for the latest one."""
 LATEST_STEM = "latest_backup"
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -1,0 +1,248 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Migrating: data from elsewhere in the place of this host's, as one transaction.
+
+Everything slow happens before the stop. On any failure before the services have proven themselves on the new data,
+and the application's own hooks have agreed, everything goes back.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Optional
+
+from ...application import Application
+from ...errors import NeedsPersonError, TradekeepError
+from ...host.health import HealthGate
+from ...host.mounts import device_roots
+from ...host.services import ServiceController
+from ...ports import Ports
+from ...storage.names import MIGRATE_LABEL
+from ...transaction.exchange import Exchange, refuse_pending
+from ...transaction.lock import application_lock
+from ...transaction.plan import Replacement
+from ...transaction.stage import Stage
+from ..deploy.hooks import Hooks
+from ..deploy.survey import account_for
+from ..exchange_run import Change, run_exchange
+from ..leftovers import sweep_state
+from ..outcome import Outcome
+from ..restore import database_digest, note_restored
+from ..restore_plan import Item, compare, identity
+from ..restore_stage import replacements, settle_stage
+from ..safety import back_up_as_it_is, make_safety_backup
+from ..scan import check_root
+from ..tree import mend_rights
+from .migration_plan import make_plan
+from .migration_record import MigrationRecord
+from .migration_run import Run, done_lines, outcome_of, planned, record_of, refused, unchanged
+from .origin import Origin
+from .origin_archive import open_origin
+from .preflight import Situation, preflight, working_directory
+
+
+class _Migration:
+    """A migration at work: from a plan that nothing stands against to its record. The caller holds the lock."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._application = run.application
+        self._ports = run.ports
+        self._state_dir = Path(run.application.application_state_dir)
+        self._record = MigrationRecord(run.application, run.moment, run.identifier)
+        account = account_for(run.application)
+        directory = working_directory(run.application)
+        self._hooks = Hooks(
+            run.application.profile.migrate.hooks,
+            application=run.application.name,
+            directory=directory,
+            account=account,
+            logs=self._record.outputs,
+            ports=run.ports,
+        )
+        self._gate = HealthGate(
+            run.application.profile.deploy.health,
+            root=Path(run.application.root),
+            directory=directory,
+            account=account,
+            ports=run.ports,
+        )
+        self._before: dict[str, Any] = {}
+        self._details: dict[str, Any] = {"source": run.origin.facts.given, "encrypted": run.origin.facts.encrypted}
+
+    def carry_out(self) -> Outcome:
+        """Migrate, and keep a record of it whatever becomes of it."""
+        run, clock = self._run, self._ports.clock
+        begun = clock.monotonic()
+        self._record.prepare()
+        try:
+            self._apply()
+        except BaseException as error:
+            state = "needs_person" if isinstance(error, NeedsPersonError) else "undone"
+            self._record.write(record_of(run, state, error=str(error)))
+            raise
+        mended = mend_rights(self._application, self._ports, lambda path: True)
+        run.times["total"] = round(clock.monotonic() - begun, 3)
+        record = record_of(run, "migrated")
+        record["record"] = str(self._record.write(record))
+        return outcome_of(run, record, changed=True, lines=[*done_lines(run), *(item.describe() for item in mended)])
+
+    def _apply(self) -> None:
+        run, clock = self._run, self._ports.clock
+        if run.plan.conflicts:
+            begun = clock.monotonic()
+            self._before = self._identities()
+            made = back_up_as_it_is(
+                self._application, self._ports, label=MIGRATE_LABEL, encrypted=run.origin.facts.encrypted
+            )
+            run.backup = str(made.path)
+            run.times["backup"] = round(clock.monotonic() - begun, 3)
+        begun = clock.monotonic()
+        with Stage.create(self._state_dir, device_roots(self._application.root)) as stage:
+            self._ports.step("stage")
+            self._fill(stage, run.plan.changes)
+            run.times["staging"] = round(clock.monotonic() - begun, 3)
+            self._hook("before_stop")
+            self._exchange(stage)
+
+    def _exchange(self, stage: Stage) -> None:
+        run, services = self._run, self._run.services
+        start = services.installed() if run.start else None
+        if start is not None:
+            run.started = [name for entry in start for name in entry["running"]]
+
+        def at_rest() -> list[Replacement]:
+            self._settle(stage)
+            # Read by ``run_exchange`` right after this, with the data still at rest.
+            self._details["saved"] = not run.plan.conflicts or self._identities() == self._before
+            return replacements(self._application, run.plan.changes, stage, "")
+
+        change = Change(
+            operation="migrate",
+            in_place="the migrated data is in place",
+            replacements=at_rest,
+            before_start=lambda: self._hook("before_start"),
+            confirm=self._confirm,
+            keep=self._keep,
+            details=self._details,
+        )
+        done = run_exchange(
+            change, state_dir=self._state_dir, stage=stage, services=services, ports=self._ports, start=start
+        )
+        run.times["downtime"] = done.downtime
+
+    def _fill(self, stage: Stage, changes: Sequence[Item]) -> None:
+        filled = self._run.origin.fill(stage, changes)
+        settle_stage(self._application, self._ports, stage, filled)
+        written = {item.path: item for item in filled}
+        self._run.plan = replace(
+            self._run.plan, items=tuple(written.get(item.path, item) for item in self._run.plan.items)
+        )
+
+    def _settle(self, stage: Stage) -> None:
+        """The services are stopped. What they wrote since the comparison is looked at again."""
+        run, application = self._run, self._application
+        digest = database_digest(application, self._ports)
+        later = {
+            item.path: compare(application, item.entry, digest)
+            for item in run.plan.items
+            if item.entry is not None and identity(application, item.path) != item.identity
+        }
+        staged = {item.path for item in run.plan.changes}
+        known = replace(run.plan, items=tuple(later.get(item.path, item) for item in run.plan.items))
+        run.plan = make_plan(application, run.origin, digest, known)
+        if run.plan.conflicts and not run.force:
+            raise TradekeepError(
+                "was written on this host while the migration was prepared",
+                path=Path(application.root) / run.plan.conflicts[0].path,
+                hint="run again, and see with --dry-run what would be replaced",
+            )
+        self._fill(stage, [item for item in run.plan.changes if item.path not in staged])
+
+    def _identities(self) -> dict[str, Any]:
+        return {item.path: identity(self._application, item.path) for item in self._run.plan.conflicts}
+
+    def _confirm(self) -> None:
+        if self._run.services.is_active():
+            try:
+                self._gate.run(self._ports.clock.now())
+            finally:
+                self._run.health = [result.as_dict() for result in self._gate.results]
+        self._hook("after_start")
+        note_restored(self._application, self._ports, self._run.origin.facts.given)
+
+    def _keep(self, exchange: Exchange) -> None:
+        """What was replaced is in the backup made before, unless the bot went on writing it until it was stopped."""
+        if not self._details["saved"]:
+            encrypted = self._run.origin.facts.encrypted
+            made = make_safety_backup(
+                self._application, self._ports, exchange, encrypted=encrypted, label=MIGRATE_LABEL
+            )
+            self._run.safety_backup = str(made.path)
+
+    def _hook(self, step: str) -> None:
+        try:
+            self._hooks.run(step)
+        finally:
+            self._run.hooks = [result.as_dict() for result in self._hooks.results]
+
+
+def migrate(
+    application: Application,
+    ports: Ports,
+    *,
+    source: str,
+    force: bool = False,
+    start: bool = False,
+    dry_run: bool = False,
+    passphrase_file: Optional[str] = None,
+    by: str = "",
+) -> Outcome:
+    """Put the data of a directory or an archive in the place of this host's.
+
+    Without force, live data that differs from the source's, or that the source does not have, stops it before anything
+    is written: status FAILED, each path named. With force such data is backed up and verified first. start: start
+    everything that is installed afterwards, not only what ran before. Migrating what is there already does nothing.
+    """
+    state_dir = Path(application.application_state_dir)
+    check_root(application)
+    if dry_run:
+        refuse_pending(state_dir)
+        with open_origin(application, ports, source, passphrase_file=passphrase_file) as origin:
+            return planned(_prepare(application, ports, origin, force=force, start=start, by=by))
+    lock = application_lock(
+        state_dir, operation="migrate", clock=ports.clock, wait_seconds=600.0, note=ports.progress.note
+    )
+    with lock:
+        refuse_pending(state_dir)
+        sweep_state(application)
+        with open_origin(application, ports, source, passphrase_file=passphrase_file) as origin:
+            run = _prepare(application, ports, origin, force=force, start=start, by=by)
+            if not run.plan.changes:
+                return unchanged(run)
+            if run.against:
+                return refused(run)
+            return _Migration(run).carry_out()
+
+
+def _prepare(application: Application, ports: Ports, origin: Origin, *, force: bool, start: bool, by: str) -> Run:
+    plan = make_plan(application, origin, database_digest(application, ports))
+    services = ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
+    checks = preflight(
+        Situation(
+            application,
+            ports,
+            origin,
+            plan,
+            force=force,
+            starts=start or services.is_active(),
+            start_wanted=start,
+        )
+    )
+    return Run(
+        application, ports, origin, plan, checks, services, force, start, by, ports.clock.now(), secrets.token_hex(8)
+    )

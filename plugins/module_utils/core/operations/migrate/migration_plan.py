@@ -1,0 +1,99 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""What a migration would do, path by path. Read-only."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from ...application import Application
+from ...patterns import templates
+from ..restore_plan import DatabaseDigest, Item, Selection, plan_items
+from .origin import Held, Origin, Refused
+
+_WORDS = {"same": "same", "new": "new", "replace": "differs", "remove": "only_on_target"}
+
+
+@dataclass(frozen=True)
+class MigrationPlan:
+    """Every path of the source and of the components it covers.
+
+    items: what is compared, in the order of paths. pristine: files of the target that a person never touched, as the
+    profile's own template wrote them; they give way without being asked for.
+    """
+
+    items: tuple[Item, ...]
+    held: Held
+    pristine: frozenset[str] = frozenset()
+
+    @property
+    def changes(self) -> list[Item]:
+        """What would not stay as it is."""
+        return [item for item in self.items if item.action != "same"]
+
+    @property
+    def conflicts(self) -> list[Item]:
+        """What somebody would miss: live files that differ from the source's, or that it does not have."""
+        return [item for item in self.changes if item.action != "new" and item.path not in self.pristine]
+
+    @property
+    def refused(self) -> tuple[Refused, ...]:
+        """What never arrives."""
+        return self.held.refused
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as records show it: the paths by what happens to them."""
+        paths: dict[str, list[str]] = {"new": [], "differs": [], "only_on_target": []}
+        for item in self.changes:
+            paths[_WORDS[item.action]].append(item.path)
+        return {
+            **paths,
+            "same": len(self.items) - len(self.changes),
+            "refused": [{"path": item.path, "why": item.why} for item in self.refused],
+            "left": list(self.held.left),
+            "conflicts": [item.path for item in self.conflicts],
+        }
+
+
+def make_plan(
+    application: Application, origin: Origin, digest_of_database: DatabaseDigest, known: Optional[MigrationPlan] = None
+) -> MigrationPlan:
+    """Compare a source with the live data. known: an earlier plan, whose comparisons are taken over."""
+    before = None if known is None else {item.path: item for item in known.items}
+    found = plan_items(
+        application, origin.held.entries, Selection(), digest_of_database=digest_of_database, known=before
+    )
+    untouched = frozenset(_pristine(application))
+    # What only the template has is as good here as on the source.
+    items = tuple(item for item in found if item.action != "remove" or item.path not in untouched)
+    return MigrationPlan(items, origin.held, untouched)
+
+
+def word_for(item: Item) -> str:
+    """What happens to a path, in one word."""
+    return _WORDS[item.action]
+
+
+def _pristine(application: Application) -> list[str]:
+    found = []
+    for _component, rule in templates(application.profile):
+        live = os.path.join(str(application.root), rule.pattern)
+        try:
+            if os.path.islink(live):
+                continue
+            with open(live, "rb") as stream:
+                content = stream.read()
+        except OSError:
+            continue
+        if content == template_content(rule.template):
+            found.append(rule.pattern)
+    return found
+
+
+def template_content(template: Any) -> bytes:
+    """What the tree operation writes for a template."""
+    return (json.dumps(template, indent=2, ensure_ascii=False) + "\n").encode("utf-8")

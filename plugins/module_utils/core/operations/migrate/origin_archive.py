@@ -1,0 +1,214 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""An archive as the source of a migration; one of the old scripts is unpacked first, and read as a directory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Optional
+
+from ...application import Application
+from ...archive.container import open_container
+from ...archive.extract import extract_to
+from ...archive.manifest import Entry
+from ...archive.members import Member, ReadReport
+from ...archive.tar_reader import read_archive
+from ...errors import SpaceError, TradekeepError, UsageError
+from ...host.files import os_errors, space
+from ...patterns import classifier
+from ...ports import Ports
+from ...storage.local import Backup, LocalCatalog
+from ...transaction.stage import Stage
+from ..leftovers import COMPARE_PREFIX
+from ..reading import Contents, CountingSink, compare_checksum, passphrase_for, unpack
+from ..restore_plan import Item
+from ..text import human_bytes
+from .credentials import LARGEST, credential_problem
+from .origin import Held, Origin, Refused, SourceFacts, nothing_of_profile, refusal_of, refuse_other_profile
+from .origin_directory import DirectoryOrigin, find_root, refuse_directory
+
+
+@contextlib.contextmanager
+def open_origin(
+    application: Application, ports: Ports, source: str, *, passphrase_file: Optional[str] = None
+) -> Iterator[Origin]:
+    """Read a source once. What is unpacked or copied for that is gone when the block ends.
+
+    Raises UsageError and its like for what cannot be a source, ArchiveError for a damaged, hostile or newer archive.
+    """
+    given = Path(os.path.abspath(source))
+    if not os.path.lexists(given):
+        raise UsageError("there is no such source", path=given, hint="name a directory or an archive on this host")
+    with _scratch(application) as scratch:
+        if given.is_symlink() or not stat.S_ISREG(given.stat().st_mode):
+            refuse_directory(application, given)
+            root = find_root(application, given)
+            refuse_directory(application, root)
+            facts = SourceFacts(str(given), "directory", str(root), weaker_checks=True)
+            yield DirectoryOrigin(application, ports, root, scratch, facts)
+        else:
+            yield _open_archive(application, ports, given, scratch, passphrase_for(application, passphrase_file))
+
+
+def _open_archive(
+    application: Application, ports: Ports, given: Path, scratch: Path, passphrase_file: Optional[str]
+) -> Origin:
+    backup = LocalCatalog(application, ports.clock).find(str(given))
+    sink = _Sink(application, ports)
+    ports.progress.start("verifying", backup.sidecar.get("bytes"))
+    with open_container(backup.path, runner=ports.runner, passphrase_file=passphrase_file) as stream:
+        report = read_archive(stream, sink)
+    ports.progress.finish()
+    compare_checksum(backup, stream.sha256)
+    if report.header is None:
+        return _open_foreign(application, ports, backup, report, scratch, passphrase_file)
+    refuse_other_profile(application, report.header, given)
+    return ArchiveOrigin(application, ports, backup, report, sink, passphrase_file)
+
+
+class _Sink(CountingSink):
+    """Gathers the entries of an archive, and what is wrong with its credentials."""
+
+    def __init__(self, application: Application, ports: Ports) -> None:
+        super().__init__(ports.progress)
+        self._lookup = classifier(application.profile)
+        self.entries: list[Entry] = []
+        self.credentials: dict[str, Optional[str]] = {}
+
+    def on_file(self, member: Member, chunks: Iterator[bytes]) -> None:
+        """Look at small secrets; everything else is only counted."""
+        super().on_file(member, chunks)
+        classified = self._lookup.file(member.path)
+        if classified is not None and classified.secret and member.size <= LARGEST:
+            self.credentials[member.path] = credential_problem(member.path, b"".join(chunks))
+
+    def on_entry(self, entry: Entry) -> None:
+        """Remember it."""
+        self.entries.append(entry)
+
+
+class ArchiveOrigin:
+    """An archive with a manifest, read to its end."""
+
+    def __init__(
+        self,
+        application: Application,
+        ports: Ports,
+        backup: Backup,
+        report: ReadReport,
+        sink: _Sink,
+        passphrase_file: Optional[str],
+    ) -> None:
+        self._ports = ports
+        self._backup = backup
+        self._passphrase_file = passphrase_file
+        self._contents = Contents(report, tuple(sink.entries))
+        self.facts = _facts(backup, report)
+        self.held = _sorted_out(application, sink)
+        if not self.held.entries:
+            raise nothing_of_profile(application, backup.path)
+
+    def fill(self, stage: Stage, changes: Sequence[Item]) -> list[Item]:
+        """See Origin. One pass for each filesystem that something lies on: nearly always one."""
+        wanted = {item.path: stage.path_for(item.path) for item in changes if item.entry is not None}
+        for directory in stage.directories:
+            here = {path for path, staged in wanted.items() if staged.startswith(f"{directory}/")}
+            if here:
+                place = f"{directory}/new"
+                unpack(self._backup, self._contents, place, here.__contains__, self._ports, self._passphrase_file)
+        return list(changes)
+
+
+def _facts(backup: Backup, report: ReadReport) -> SourceFacts:
+    header = report.header
+    return SourceFacts(
+        str(backup.path),
+        "archive",
+        report.stripped_prefix,
+        weaker_checks=header is None,
+        encrypted=backup.encrypted,
+        host=header.host if header else "",
+        profile=header.profile if header else "",
+        created=header.created if header else "",
+        tool=header.tool if header else "",
+        format=header.format if header else None,
+    )
+
+
+def _sorted_out(application: Application, sink: _Sink) -> Held:
+    lookup = classifier(application.profile)
+    entries: list[Entry] = []
+    refused: list[Refused] = []
+    left: list[str] = []
+    for entry in sink.entries:
+        known = lookup.directory(entry.path) if entry.type == "directory" else lookup.file(entry.path)
+        why = refusal_of(entry.path, entry.type, entry.mode, entry.target)
+        if known is None:
+            left.append(entry.path)
+        elif why is not None:
+            refused.append(Refused(entry.path, why))
+        else:
+            entries.append(entry)
+    return Held(tuple(entries), tuple(refused), tuple(left), sink.credentials)
+
+
+def _open_foreign(
+    application: Application,
+    ports: Ports,
+    backup: Backup,
+    report: ReadReport,
+    scratch: Path,
+    passphrase_file: Optional[str],
+) -> Origin:
+    """Without a manifest nobody knows what belongs to a ``-wal``: unpacked, each file is captured by its kind."""
+    free = space(scratch).bytes_free
+    if report.bytes + (1 << 20) > free:
+        raise SpaceError(
+            f"{human_bytes(report.bytes)} needed to unpack it, {human_bytes(free)} free",
+            path=scratch.parent,
+            hint="free some space",
+        )
+    unpacked = scratch / "unpacked"
+    unpacked.mkdir(mode=0o700)
+
+    def dated(entry: Entry) -> None:
+        if entry.type == "file":
+            os.utime(unpacked / entry.path, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
+
+    with open_container(backup.path, runner=ports.runner, passphrase_file=passphrase_file) as stream:
+        extracted = extract_to(stream, unpacked, on_entry=dated)
+    prefix = f"{report.stripped_prefix}/" if report.stripped_prefix else ""
+    left_out = [
+        Refused(path[len(prefix) :] if path.startswith(prefix) else path, "a symlink that leads out of the data")
+        for path in extracted.skipped_links
+    ]
+    try:
+        root = find_root(application, unpacked / report.stripped_prefix)
+    except UsageError as error:
+        raise UsageError(error.message, path=backup.path, hint=error.hint) from error
+    try:
+        return DirectoryOrigin(application, ports, root, scratch, _facts(backup, report), left_out)
+    except TradekeepError as error:
+        if error.path is not None:
+            error.path = error.path.replace(f"{root}/", "")
+        raise
+
+
+@contextlib.contextmanager
+def _scratch(application: Application) -> Iterator[Path]:
+    """A private directory that is gone afterwards, also after a kill: the next run sweeps it."""
+    state_dir = str(application.application_state_dir)
+    usable = os.path.isdir(state_dir) and os.access(state_dir, os.W_OK)
+    with (
+        os_errors(state_dir),
+        tempfile.TemporaryDirectory(
+            prefix=f"{COMPARE_PREFIX}{os.getpid()}-", dir=state_dir if usable else None
+        ) as path,
+    ):
+        yield Path(path)

@@ -1,0 +1,294 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""A directory as the source of a migration: captured file by file as a backup would, never written."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, Optional
+
+from ...application import Application
+from ...archive.manifest import MANIFEST_NAME, Entry, Header, parse_first_line
+from ...archive.members import LayoutOfForeign
+from ...archive.safety import storable_mode
+from ...errors import CaptureError, ChangedWhileReadError, CheckError, UnsafePathError, UsageError
+from ...host.files import os_errors, write_all
+from ...host.ownership import name_of_gid, name_of_uid
+from ...kinds import default_kind, kind_named
+from ...kinds.base import NO_FACTS, CaptureContext
+from ...kinds.sqlite import SIDECAR_SUFFIXES
+from ...patterns import Classifier, classifier
+from ...ports import Ports
+from ...transaction.stage import Stage
+from ..restore_plan import Item
+from ..scan import OWN_PREFIX, Found, found_at, scan
+from .credentials import LARGEST, credential_problem
+from .origin import Held, Refused, SourceFacts, nothing_of_profile, refusal_of, refuse_other_profile
+
+_ATTEMPTS = 4
+_CHUNK = 1 << 20
+_LONGEST_FIRST_LINE = 1 << 20
+
+
+def refuse_directory(application: Application, given: Path) -> None:
+    """Raises for a directory that cannot be a source at all: a symlink, empty, or entangled with the target."""
+    with os_errors(given):
+        status = given.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        raise UnsafePathError("the source is a symlink", path=given, hint=f"name {os.path.realpath(given)}")
+    if not stat.S_ISDIR(status.st_mode):
+        raise UsageError("is neither a directory nor an archive", path=given, hint="name one of them")
+    with os_errors(given):
+        if not any(given.iterdir()):
+            raise UsageError("the source is empty", path=given, hint="name the directory that holds the data")
+    root = Path(application.root)
+    if _is_within(root, given):
+        what = "is the live data itself" if _is_within(given, root) else "contains the live data"
+        raise UsageError(f"the source {what}", path=given, hint="name a directory apart from it")
+    if _is_within(given, root):
+        raise UsageError("the source lies inside the live data", path=given, hint="move it out of there first")
+
+
+def _is_within(path: Path, directory: Path) -> bool:
+    """Whether a path is a directory or lies beneath it, by what they are and not by what they are called."""
+    real = Path(os.path.realpath(path))
+    return directory.exists() and any(os.path.samefile(item, directory) for item in (real, *real.parents))
+
+
+def find_root(application: Application, given: Path) -> Path:
+    """Where the data begins: the directory itself, or one that the old scripts put around it."""
+    names = sorted(item for item in given.iterdir() if item.is_dir() and not item.is_symlink())
+    data = LayoutOfForeign.DATA
+    for places in ([given], [given / data], [item / data for item in names], names):
+        matching = [place for place in places if _holds_some(application, place)]
+        if len(matching) > 1:
+            raise UsageError(
+                f"holds several: {matching[0].relative_to(given)} and {matching[1].relative_to(given)}",
+                path=given,
+                hint="name the one that is meant",
+            )
+        if matching:
+            return matching[0]
+    raise nothing_of_profile(application, given)
+
+
+def _holds_some(application: Application, place: Path) -> bool:
+    if place.is_symlink() or not place.is_dir():
+        return False
+    return any(os.path.lexists(place / path) for item in application.profile.components for path in item.paths)
+
+
+class DirectoryOrigin:
+    """A directory, found to hold data of the application."""
+
+    def __init__(
+        self,
+        application: Application,
+        ports: Ports,
+        root: Path,
+        scratch: Path,
+        facts: SourceFacts,
+        left_out: Sequence[Refused] = (),
+    ) -> None:
+        """facts: of the source as it was given. left_out: what did not get as far as this directory."""
+        self._there = replace(application, root=PurePosixPath(root))
+        self._root = root
+        self._ports = ports
+        self._context = CaptureContext(scratch=scratch, clock=ports.clock)
+        self._owner = lru_cache(maxsize=None)(name_of_uid)
+        self._group = lru_cache(maxsize=None)(name_of_gid)
+        self._credentials: dict[str, Optional[str]] = {}
+        header = _header_in(root)
+        if header is not None:
+            refuse_other_profile(application, header, facts.given)
+            facts = replace(
+                facts, host=header.host, created=header.created, tool=header.tool, profile=header.profile, format=1
+            )
+        self.facts = facts
+        self.held = self._look(left_out)
+
+    def _look(self, left_out: Sequence[Refused]) -> Held:
+        entries: list[Entry] = []
+        refused = list(left_out)
+        seen: set[str] = set()
+        self._ports.progress.start("reading the source")
+        for found in scan(self._there):
+            seen.add(found.path)
+            target = os.readlink(found.absolute) if found.type == "symlink" else None
+            why = refusal_of(found.path, found.type, found.mode, target)
+            if why is not None:
+                refused.append(Refused(found.path, why))
+                continue
+            entry = self._read(found, None)
+            if entry is not None:
+                entries.append(entry)
+        self._ports.progress.finish()
+        left = tuple(_left(self._there, self._root, seen))
+        return Held(tuple(entries), tuple(refused), left, dict(self._credentials))
+
+    def fill(self, stage: Stage, changes: Sequence[Item]) -> list[Item]:
+        """See Origin. A file that is gone by now fails the migration: nobody can say what it should be."""
+        written: list[Item] = []
+        for item in changes:
+            if item.entry is None:
+                written.append(item)
+                continue
+            found = found_at(self._there, item.path, str(self._root / item.path))
+            entry = None if found is None else self._read(found, stage.path_for(item.path))
+            if entry is None:
+                raise CaptureError(
+                    "was removed from the source while it was migrated",
+                    path=self._root / item.path,
+                    hint="stop what writes there and run again",
+                )
+            written.append(replace(item, entry=entry))
+        return written
+
+    def _read(self, found: Found, staged: Optional[str]) -> Optional[Entry]:
+        """One thing, hashed and, where a place for it is given, written there; None when it is gone."""
+        if found.type != "file":
+            return self._bare(found, staged)
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._capture(found, staged, copy_first=attempt > 0)
+            except ChangedWhileReadError:
+                again = found_at(self._there, found.path, found.absolute)
+                if again is None:
+                    return None
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                found = again
+            except (CaptureError, CheckError) as error:
+                if not os.path.lexists(found.absolute):
+                    return None
+                raise CaptureError(
+                    f"cannot be migrated: {error.message}",
+                    path=found.absolute,
+                    hint="mend it, or migrate from a backup that is whole",
+                ) from error
+        raise CaptureError("changes too fast", path=found.absolute, hint="stop what writes there and run again")
+
+    def _bare(self, found: Found, staged: Optional[str]) -> Optional[Entry]:
+        try:
+            status = os.lstat(found.absolute)
+            target = os.readlink(found.absolute) if found.type == "symlink" else None
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if staged is not None and target is not None:
+            os.makedirs(os.path.dirname(staged), mode=0o700, exist_ok=True)
+            os.symlink(target, staged)
+        return self._entry(found, status, 0, NO_FACTS)._replace(target=target)
+
+    def _capture(self, found: Found, staged: Optional[str], *, copy_first: bool) -> Entry:
+        context = replace(self._context, copy_first=copy_first)
+        kind = kind_named(found.kind or "file")
+        with kind.capture(Path(found.absolute), context, found.signature) as captured:
+            entry = self._entry(found, captured.status, captured.size, captured.facts)
+            with captured.open() as stream:
+                digest, beginning = _copy(stream, captured.size, staged)
+            captured.confirm()
+        self._ports.progress.advance(captured.size)
+        classified = classifier(self._there.profile).file(found.path)
+        if classified is not None and classified.secret and captured.size <= LARGEST:
+            self._credentials[found.path] = credential_problem(found.path, beginning)
+        return entry._replace(sha256=digest)
+
+    def _entry(self, found: Found, status: os.stat_result, size: int, facts: Any) -> Entry:
+        return Entry(
+            found.path,
+            found.type,
+            size,
+            storable_mode(stat.S_IMODE(status.st_mode), found.type),
+            self._owner(status.st_uid),
+            self._group(status.st_gid),
+            status.st_mtime_ns,
+            kind=found.kind,
+            component=found.component,
+            facts=facts,
+        )
+
+
+def _copy(stream: BinaryIO, size: int, staged: Optional[str]) -> tuple[str, bytes]:
+    """The digest of so many bytes, and the beginning of them; written to a new file where one is given."""
+    hasher, left, beginning = sha256(), size, b""
+    descriptor = -1 if staged is None else _new_file(staged)
+    try:
+        while left:
+            data = stream.read(min(left, _CHUNK))
+            if not data:
+                raise ChangedWhileReadError(f"file ended {left} bytes early while it was read")
+            hasher.update(data)
+            beginning = beginning or data[:LARGEST]
+            left -= len(data)
+            if descriptor >= 0:
+                with os_errors(staged):
+                    write_all(descriptor, data)
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+    return hasher.hexdigest(), beginning
+
+
+def _new_file(staged: str) -> int:
+    with os_errors(staged):
+        os.makedirs(os.path.dirname(staged), mode=0o700, exist_ok=True)
+        if os.path.lexists(staged):
+            os.unlink(staged)  # of an attempt before
+        return os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def _header_in(root: Path) -> Optional[Header]:
+    """What the manifest of an unpacked backup says, where there is one."""
+    for place in (root, root.parent):
+        path = place / MANIFEST_NAME
+        if path.is_file() and not path.is_symlink():
+            with os_errors(path), open(path, "rb") as stream:
+                line = stream.readline(_LONGEST_FIRST_LINE).rstrip(b"\n")
+            if line.startswith(b'{"tradekeep_manifest"'):
+                return parse_first_line(line)
+    return None
+
+
+def _left(application: Application, root: Path, seen: set[str]) -> Iterator[str]:
+    """What no component has, by name; a whole directory once, with a slash at its end."""
+    lookup = classifier(application.profile)
+    above = {
+        path[:end]
+        for component in application.profile.components
+        for path in component.paths
+        for end, character in enumerate(path)
+        if character == "/"
+    }
+    yield from _left_in(lookup, root, "", above, seen)
+
+
+def _left_in(lookup: Classifier, root: Path, directory: str, above: set[str], seen: set[str]) -> Iterator[str]:
+    with os.scandir(root / directory) as listing:
+        found = sorted(listing, key=lambda item: item.name)
+    names = {item.name for item in found}
+    for item in found:
+        path = f"{directory}/{item.name}" if directory else item.name
+        if path in seen and not item.is_dir(follow_symlinks=False):
+            continue
+        if item.name.startswith(OWN_PREFIX) or path == MANIFEST_NAME or _belongs_to_database(item.name, names):
+            continue
+        if not item.is_dir(follow_symlinks=False):
+            yield path
+        elif path in seen or path in above:
+            yield from _left_in(lookup, root, path, above, seen)
+        else:
+            yield f"{path}/"
+
+
+def _belongs_to_database(name: str, names: set[str]) -> bool:
+    return any(
+        name.endswith(suffix) and name[: -len(suffix)] in names and default_kind(name[: -len(suffix)]) == "sqlite"
+        for suffix in SIDECAR_SUFFIXES
+    )
