@@ -77,7 +77,7 @@ class _Run:
     findings: Findings = field(default_factory=Findings)
     chosen: Optional[Chosen] = None
     unpacked: Optional[Unpacked] = None
-    point: RecoveryPoint = field(default_factory=lambda: RecoveryPoint(None, None, "absent", None))
+    point: RecoveryPoint = field(default_factory=lambda: RecoveryPoint(None, None, "unknown", None))
 
     def plan(self) -> Outcome:
         """What would be drilled; nothing is written."""

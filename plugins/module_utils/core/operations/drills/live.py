@@ -36,7 +36,7 @@ class RecoveryPoint:
 
     newest: the newest row or file that can be recovered. until: what was written up to then can be recovered, which is
     later where the application was idle before the backup. live: ``newer`` (something was written since),
-    ``unchanged`` or ``absent``.
+    ``unchanged``, ``absent`` or ``unknown``.
     """
 
     newest: Optional[datetime]

@@ -78,16 +78,16 @@ def drill_lines(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _lines(record: Mapping[str, Any]) -> Iterator[str]:
-    yield from (f"note: {text}" for text in record["notes"][:_SHOWN])
     yield from (f"PROBLEM: {text}" for text in record["problems"][:_SHOWN])
+    yield _target("RTO", record["rto"])
+    yield _target("RPO", record["rpo"])
+    yield from (f"note: {text}" for text in record["notes"][:_SHOWN])
     yield from table(["phase", "time"], [[name, _span(spent)] for name, spent in record["phases"].items()])
     opened = ", ".join(f"{count} {kind}" for kind, count in sorted(record["opened"].items())) or "nothing"
     drilled = record["drilled"]
     part = "" if drilled["whole"] else f" of {human_bytes(drilled['of_bytes'])}"
     rows = sum(item["rows"] for item in record["databases"])
     yield f"opened {opened}; {human_bytes(drilled['bytes'])}{part}, {rows} rows"
-    yield _target("RTO", record["rto"])
-    yield _target("RPO", record["rpo"])
     backup = record["backup"] or {"name": "no backup"}
     yield f"drill of {backup['name']}: {record['verdict'].upper()}"
 
