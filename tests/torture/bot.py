@@ -33,6 +33,7 @@ class Bot:
         self.database = sqlite3.connect(checkout / DATABASE, isolation_level=None)
         self.database.execute("pragma journal_mode=wal")
         self.database.execute("pragma synchronous=normal")
+        self.database.execute("pragma wal_autocheckpoint=100")
         self.database.execute("create table if not exists trades(id integer primary key, text text not null)")
         # Killed between a commit and its promise, it has written more than it promised.
         (written,) = self.database.execute("select coalesce(max(id), 0) from trades").fetchone()

@@ -112,12 +112,12 @@ def play(case: Case, way: Deployer) -> list[Damage]:
     """What a known way does to a case."""
     with scene(case) as built:
         if not way.deploy(built.world, built.world.second) and way in case.others:
-            return [Damage("deploy", "fails")]
+            return [Damage("the deploy", "fails")]
         built.world.await_rounds()
         if case.back:
             case.meanwhile(built.world)
             if not way.deploy(built.world, built.world.first):
-                return [Damage("rollback", "fails")]
+                return [Damage("the way back", "is lost")]
         built.world.await_rounds()
         built.world.stop_bot()
         # A file of the same content and rights is good enough here.

@@ -61,7 +61,7 @@ def stashed(world: World) -> None:
 def unreachable(world: World) -> list[Damage]:
     """A commit with the hotfix must be reachable by a name; the reflog ends one day."""
     texts = git(world.live, "log", "--all", "--format=", "-p", "-m", "--", "main.py", check=False)
-    return [] if "hotfix on the server" in texts else [Damage("local commit", "is reachable by no name")]
+    return [] if "hotfix on the server" in texts else [Damage("a local commit", "is reachable by no name")]
 
 
 def edit_gone(world: World) -> list[Damage]:

@@ -27,9 +27,10 @@ from surviving import policies, survive
 
 GUIDE = TOP / "docs" / "deploy-comparison.md"
 BEGIN, END = "<!-- begin: make comparison -->", "<!-- end -->"
-KEPT, LOSES = "nothing lost", "**loses** "
+KEPT, LOSES = "nothing lost", "**loses:** "
 HEAD = "| | What happens | reset and clean | ansible.builtin.git | copy away and back | another way | tradekeep |"
 WORST_FIRST = ("deleted", "became", "overwritten", "is back", "ran as root", "edits lost", "lines lost", "rows lost")
+GONE = "is another file than the bot writes to"
 MOST = 2
 
 
@@ -40,20 +41,21 @@ def summary(found: list[Damage], way: Deployer) -> str:
     said, rest = [], found
     if isinstance(way, CopyAway):
         meanwhile = {(LOG, "lines lost"), (DATABASE, "rows lost"), (DOCUMENT, "is an older one")}
-        gone = "is another file than the bot writes to"
-        written = {*meanwhile, (LOG, gone), (DATABASE, gone), ("bot", "cannot write any more")}
+        written = {*meanwhile, (LOG, GONE), (DATABASE, GONE), ("the bot", "cannot write any more")}
         rest = [damage for damage in found if (damage.path, damage.what) not in written]
         said = ["what the bot wrote meanwhile"] if len(rest) < len(found) else []
-    rest = sorted(_without_children(rest), key=_rank)
+    rest = sorted(_plainly(rest), key=lambda damage: (_rank(damage), damage.path))
     said += [str(damage) for damage in rest[:MOST]]
     more = f" and {len(rest) - MOST} more" if len(rest) > MOST else ""
     return LOSES + ", ".join(said) + more
 
 
-def _without_children(found: list[Damage]) -> list[Damage]:
-    """A directory that is gone stands for what was in it."""
+def _plainly(found: list[Damage]) -> list[Damage]:
+    """A directory that is gone stands for what was in it, and lost lines for why they are lost."""
     gone = {damage.path for damage in found if damage.what == "deleted" or damage.what.startswith("became a ")}
-    return [damage for damage in found if not any(str(parent) in gone for parent in Path(damage.path).parents)]
+    lost = {damage.path for damage in found if damage.what.endswith("lost")}
+    first = [damage for damage in found if damage.what != GONE or damage.path not in lost]
+    return [damage for damage in first if not gone.intersection(map(str, Path(damage.path).parents))]
 
 
 def _rank(damage: Damage) -> int:

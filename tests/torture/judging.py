@@ -23,13 +23,13 @@ from world import BOTS_OWN, Entry, Seen, World, look, seen
 
 @dataclass(frozen=True)
 class Damage:
-    """One thing that is not as it was; ``path`` is relative to the checkout."""
+    """One thing that is not as it was; ``path`` is relative to the checkout, or some words."""
 
     path: str
     what: str
 
     def __str__(self) -> str:
-        return f"`{self.path}` {self.what}"
+        return f"{self.path if ' ' in self.path else f'`{self.path}`'} {self.what}"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def damages(world: World, before: Before) -> list[Damage]:
         found += [*_lines(world), *_rows(world), *_document(world)]
         found += _inodes(world, before)
         if world.promised()["failures"]:
-            found.append(Damage("bot", "cannot write any more"))
+            found.append(Damage("the bot", "cannot write any more"))
     return list(dict.fromkeys(found))
 
 

@@ -74,7 +74,7 @@ def edits_gone(world: World) -> list[Damage]:
 
 
 def mixture(world: World) -> list[Damage]:
-    return [Damage("code", "is a mixture of two commits")] if mixed(world) else []
+    return [Damage("the code", "is a mixture of two commits")] if mixed(world) else []
 
 
 def stale_lock(world: World) -> None:
