@@ -127,7 +127,7 @@ class LocalServer(Server):
             "runtime_interpreter": sys.executable,
             "ansible_remote_tmp": f"{self.base}/remote_tmp",
         }
-        for name in ("client", "host"):
+        for name in ("client", "host", "authority", "certified"):
             _keygen(scratch / name)
         self.key = (scratch / "client").read_text(encoding="ascii")
         self._start()
@@ -137,6 +137,12 @@ class LocalServer(Server):
     def shell(self, script: str, *arguments: str) -> str:
         command = ["bash", "-euc", script, "shell", *arguments]
         return subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
+
+    def certified(self) -> tuple[str, str]:
+        """A key that is accepted only with its certificate, and that certificate."""
+        sign = ["ssh-keygen", "-q", "-s", str(self.scratch / "authority"), "-I", "job", "-n", self.user, "-V", "+1h"]
+        subprocess.run([*sign, str(self.scratch / "certified.pub")], check=True, stdin=subprocess.DEVNULL)
+        return (self.scratch / "certified").read_text(), (self.scratch / "certified-cert.pub").read_text()
 
     def close(self) -> None:
         self.process.terminate()
@@ -154,6 +160,7 @@ class LocalServer(Server):
             f"ListenAddress {self.address}:{self.port}",
             f"HostKey {self.scratch}/host",
             f"AuthorizedKeysFile {self.scratch}/client.pub",
+            f"TrustedUserCAKeys {self.scratch}/authority.pub",
             "StrictModes no",
             "UsePAM no",
             "PasswordAuthentication no",

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from github_runner import Run
 from jobs import Job
-from servers import Server
+from servers import LocalServer, Server
 
 
 def answer(run: Run) -> dict:
@@ -151,6 +151,15 @@ def test_no_secret_is_on_a_command_line(deployed: Run, job: Job) -> None:
     assert not run.failed, run.log
     assert any(b"ansible-playbook" in line for line in seen), "the watcher saw nothing"
     assert not any(line.encode() in command for line in lines for command in seen)
+
+
+def test_a_certificate_opens_where_the_key_alone_does_not(deployed: Run, job: Job) -> None:
+    if not isinstance(job.server, LocalServer):
+        pytest.skip("the certificate authority is one of the sshd on this machine")
+    key, certificate = job.server.certified()
+    assert job.run("plan", "main", ssh_key=key).outputs["result"] == "failed"
+    run = job.run("plan", "main", ssh_key=key, ssh_certificate=certificate)
+    assert not run.failed, run.log
 
 
 @pytest.fixture

@@ -181,13 +181,15 @@ playbook: tradekeep.ops.deploy
     assert calling._names("playbook: x\n\n  play #1 (all): D	TAGS: []\n    pattern: ['all']\n    hosts (0):\n") == []
 
 
-def test_a_value_is_never_a_template(tmp_path: Path) -> None:
+def test_a_value_is_text_and_never_a_template(tmp_path: Path) -> None:
     here = common.Places(tmp_path)
     here.private.mkdir()
     executed = tmp_path / "executed"
-    value = f"{{{{ lookup('ansible.builtin.pipe', 'touch {executed}') }}}}"
-    variables = calling._written(here, {"deploy_ref": value, "deploy_rollback": False})
-    debug = [{"hosts": "localhost", "gather_facts": False, "tasks": [{"debug": {"msg": "{{ deploy_ref }}"}}]}]
+    template = f"{{{{ lookup('ansible.builtin.pipe', 'touch {executed}') }}}}"
+    given = {"template": template, "digits": "0123456", "float": "12e4567", "empty": "", "switch": False}
+    variables = calling._written(here, given)
+    msg = "{{ [template, digits, float, empty, switch] | to_json }}"
+    debug = [{"hosts": "localhost", "gather_facts": False, "tasks": [{"debug": {"msg": msg}}]}]
     (tmp_path / "play.yml").write_text(json.dumps(debug))
     command = [sys.executable, "-m", "ansible.cli.playbook", "play.yml", "-i", "localhost,", "-c", "local"]
     done = subprocess.run(
@@ -196,6 +198,7 @@ def test_a_value_is_never_a_template(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "lookup(" in done.stdout
     assert not executed.exists()
+    assert '\\"0123456\\", \\"12e4567\\", \\"\\", false]' in done.stdout
 
 
 def test_ansible_is_configured_by_the_action_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,14 +73,15 @@ def command_line(places: Places, names: list[str], variables: dict[str, Any]) ->
 
 
 def _written(places: Places, variables: dict[str, Any]) -> Path:
-    """As YAML in which every text is marked as text, so that none is taken for a template."""
-    lines = [
-        f"{name}: {'!unsafe ' if isinstance(value, str) else ''}{json.dumps(value)}\n"
-        for name, value in variables.items()
-    ]
-    path = places.private / "variables.yml"
+    """Every text marked as text: none is taken for a template, and no commit of digits for a number, as ``!unsafe`` of
+    YAML would.
+    """
+    marked = {
+        name: {"__ansible_unsafe": value} if isinstance(value, str) else value for name, value in variables.items()
+    }
+    path = places.private / "variables.json"
     path.unlink(missing_ok=True)
-    return private_file(path, "".join(lines))
+    return private_file(path, json.dumps(marked))
 
 
 def environment(places: Places) -> dict[str, str]:
