@@ -2,11 +2,11 @@
 # SPDX-FileCopyrightText: tradekeep.ops contributors
 # SPDX-License-Identifier: BSD-2-Clause
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
-"""``make demo``: back up a bot while it trades, damage its data, restore it, and count.
+"""``make demo``: back up a bot while it trades, damage its data, restore it, deploy its code, and count.
 
 Everything is below ``.cache/demo`` of the checkout (or ``$TRADEKEEP_DEMO``): no root, no network, no system file.
 The playbooks are the collection's own, with ``inventories/demo``. Ends with 0 only when every fill that was committed
-before the backup is there after the restore.
+before the backup is there after the restore, and every one of before and during the deploys after those.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ from typing import Any, Iterator
 
 import bot
 import damage
+import upstream
 
 TOP = Path(__file__).resolve().parents[1]
 DIRECTORY = Path(os.environ.get("TRADEKEEP_DEMO") or TOP / ".cache" / "demo").resolve()
 # A directory that this program may remove has this file in it.
 MARKER = DIRECTORY / ".tradekeep-demo"
-ROOT = DIRECTORY / "user_data"
+CODE = DIRECTORY / "trading_system"
+ROOT = CODE / "user_data"
 RECORD = DIRECTORY / "committed.jsonl"
 TRADEKEEP = DIRECTORY / "bin" / "tradekeep"
 FILLS_BEFORE_BACKUP = 200
@@ -54,6 +56,7 @@ def main() -> int:
         find()
         restore()
         account(before)
+        deploy()
     except DemoFailure as failure:
         print(f"\nFAILED: {failure}", file=sys.stderr)
         return 1
@@ -149,6 +152,43 @@ def account(before: list[dict[str, Any]]) -> None:
         wait_for_fills(len(committed()) + 10)
     expect(set(fills) < set(stored_fills()), f"the bot trades on after fill {max(fills)}")
     print(f"\nEvery one of the {len(before)} fills that were committed before the backup is there.")
+
+
+def deploy() -> None:
+    """A good release, a bad one and a careless one, while the bot trades in the very directory."""
+    step("Deploys while the bot trades, its data in the midst of the code")
+    if shutil.which("git") is None:
+        print("  git is not installed; this part is left out")
+        return
+    source = upstream.Upstream(DIRECTORY / "upstream")
+    source.create()
+    before, log, earlier = stored_fills(), (ROOT / bot.LOG).stat(), len(committed())
+    with trading():
+        wait_for_fills(earlier + 10)
+        playbook("deploy")
+        good = source.push("count the fee", upstream.BETTER)
+        tradekeep("deploy", "main")
+        print("  Somebody pushes a release that does not run.")
+        source.push("tidy up", upstream.BAD)
+        tradekeep("deploy", "main", expect=3)
+        print("  Somebody commits a log of fills from a test at home.")
+        source.push("mend it", upstream.BETTER)
+        source.track_data()
+        tradekeep("deploy", "main", expect=3)
+        during = committed()[earlier:]
+    tradekeep("deploy", "--log")
+    fills = stored_fills()
+    logged = {fill["id"]: fill for fill in read_lines(ROOT / bot.LOG)}
+    done = source.text(good, "strategy.py")
+    expect(
+        (CODE / "strategy.py").read_text(encoding="utf-8") == done, f"the code is that of {good[:12]}, the good release"
+    )
+    wanted = [*before.values(), *during]
+    expect(count(wanted, fills) == len(wanted), f"{count(wanted, fills)} of {len(wanted)} fills are in fills.db")
+    expect(
+        count(during, logged) == len(during), f"{len(during)} of them were committed meanwhile, and are in fills.jsonl"
+    )
+    expect((ROOT / bot.LOG).stat().st_ino == log.st_ino, "fills.jsonl is the very file that it was")
 
 
 # The bot.
