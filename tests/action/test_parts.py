@@ -107,7 +107,18 @@ def test_a_host_without_an_answer_has_failed(tmp_path: Path) -> None:
     answers = report.read_answers(here)
     assert list(answers) == ["bot1", "bot2"]
     assert report.outputs(answers)["result"] == "failed"
-    assert "no answer from this host" in report.summary("update", answers).replace("&#39;", "'")
+    assert "no answer from this host" in report.summary("update", answers)
+
+
+def test_a_host_that_was_spared_does_not_hide_why(tmp_path: Path) -> None:
+    here = common.Places(tmp_path)
+    here.private.mkdir()
+    here.records.mkdir()
+    (here.private / "hosts.json").write_text('["bot1", "bot2"]')
+    (here.records / "bot1.json").write_text(json.dumps({**answer_of("undone"), "host": "bot1"}))
+    answers = report.read_answers(here)
+    assert report.outputs(answers)["result"] == "undone"
+    assert "| bot2 | not attempted |" in report.summary("update", answers)
 
 
 def test_nobody_reached_is_a_failure() -> None:

@@ -22,6 +22,7 @@ STATES = (
     "failed",
     "undone",
     "refused",
+    "not_attempted",
     "waiting",
     "rolled_back",
     "deployed",
@@ -52,16 +53,18 @@ def main() -> int:
 
 
 def read_answers(here: Places) -> dict[str, dict[str, Any]]:
-    """By host; one that did not answer has failed."""
+    """By host. One that did not answer has failed, unless it was spared because another one had."""
     try:
         expected = json.loads((here.private / "hosts.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         expected = []
-    silent = {"failed": True, "msg": "no answer from this host; the job's log says why", "record": {}}
     found = {}
     for path in sorted(here.records.glob("*.json")):
         answer = json.loads(path.read_text(encoding="utf-8"))
         found[str(answer["host"])] = answer
+    spared = any(answer.get("failed") for answer in found.values())
+    reason = "not attempted, because another host failed" if spared else "no answer from this host; see the job's log"
+    silent = {"failed": True, "msg": reason, "record": {"state": "not_attempted"} if spared else {}}
     return {host: found.get(host, silent) for host in dict.fromkeys([*expected, *found])}
 
 
