@@ -247,7 +247,6 @@ CASES = (
         harm=pointer,
         loses=ALL,
         refuses=("models/model.bin",),
-        planned=False,
         proceeds=(),
     ),
     Case(

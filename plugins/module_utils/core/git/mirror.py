@@ -163,6 +163,13 @@ class Mirror:
         """Write files of a commit into an empty directory of the owner's; see export.py."""
         export.export(self.git, self._treeish(commit), self.tree(commit), paths, Path(into))
 
+    def try_filters(self, commit: str, paths: Iterable[str]) -> None:
+        """Find out beforehand what export() would refuse of the paths that go through a filter, such as git-lfs."""
+        chosen = export.filtered(self.git, self._treeish(commit), paths)
+        if chosen:
+            with private_directory(self.account) as scratch:
+                self.export(commit, chosen, scratch)
+
     def index_file(self, commit: str, target: Path) -> None:
         """Write a git index that holds exactly a commit, as a file of the owner's."""
         export.read_into_index(self.git, self._treeish(commit), Path(target))

@@ -40,7 +40,10 @@ def deploy(application: Application, ports: Ports, request: DeployRequest, *, dr
     if dry_run:
         refuse_pending(state_dir)
         with peeking(application, account, ports) as mirror:
-            return _planned(look_around(application, request, mirror, account, ports), request)
+            survey = look_around(application, request, mirror, account, ports)
+            if not survey.plan.refused:
+                mirror.try_filters(survey.target.commit, survey.exported)
+            return _planned(survey, request)
     records = DeployRecords(application)
     records.prepare()
     lock = application_lock(
