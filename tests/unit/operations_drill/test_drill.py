@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from datetime import timedelta
 from pathlib import Path
 
@@ -23,8 +24,8 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     UsageError,
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.files import Space
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.drills import checks, record, scratch
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.drills import drill as drill_module
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.drills import record, scratch
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.drills.record import drill_log
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.listing import list_backups
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.restore import restore
@@ -32,7 +33,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.signals import 
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.lock import application_lock
 
 sys.path.insert(0, str(Path(__file__).parent))
-from conftest import FILLS, add_rows, database_bytes, snapshot
+from drill_bench import FILLS, add_rows, database_bytes, snapshot
 
 TABLES = {"tables": {"fills": 400}}
 
@@ -482,3 +483,28 @@ def test_a_busy_catalog_does_not_spoil_a_drill(bench, monkeypatch):
         outcome = bench.drill()
     assert outcome.record["verdict"] == "passed" and len(bench.records()) == 1
     assert any("will not show this drill" in text for text in bench.notes)
+
+
+def test_a_signal_is_not_lost_while_a_database_is_checked(bench, monkeypatch):
+    """SQLite calls back into Python, and would swallow what is raised there: the drill would call the database bad."""
+    bench.database().close()
+    bench.backup()
+    begun, waited = threading.Event(), []
+
+    def check(path, level, *, deadline):
+        begun.set()
+        while not deadline.over:
+            threading.Event().wait(0.01)
+        waited.append(path)
+        return checks.CheckReport("sqlite")
+
+    def stop():
+        begun.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(checks, "check_copy", check)
+    threading.Thread(target=stop).start()
+    with pytest.raises(InterruptedBySignal), interruptible():
+        bench.drill()
+    assert len(waited) == 1, "the check was told to stop"
+    assert bench.leftovers() == [] and bench.records() == []

@@ -1,14 +1,22 @@
 # SPDX-FileCopyrightText: tradekeep.ops contributors
 # SPDX-License-Identifier: BSD-2-Clause
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
-"""Everything that was restored, looked at where it lies: type, size, and what is inside, by its kind."""
+"""Everything that was restored, looked at where it lies: type, size, and what is inside, by its kind.
+
+Databases are checked by threads of their own: several at once, and because a signal that arrives while SQLite is at
+work would be lost inside of it in the main thread.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
 from ...application import Application, CheckLevel
 from ...archive.manifest import Entry
@@ -16,6 +24,8 @@ from ...archive.safety import DIRECTORY, FILE, SYMLINK
 from ...errors import InterruptedBySignal, TradekeepError
 from ...kinds import default_kind, kind_named
 from ...kinds.base import CheckReport
+from ...kinds.sqlite import check_copy
+from ...kinds.sqlite_database import Deadline
 from ...patterns import classify
 from ...ports import Ports
 from .findings import Findings
@@ -23,6 +33,9 @@ from .unpacking import Unpacked
 
 _TYPES = {FILE: stat.S_ISREG, DIRECTORY: stat.S_ISDIR, SYMLINK: stat.S_ISLNK, "hardlink": stat.S_ISREG}
 _LEFT_TO_THE_WRITER = ("file", "log", "jsonl")
+_MOST_THREADS = 4
+
+_Checker = Callable[[Path], "Future[CheckReport]"]
 
 
 def check_unpacked(application: Application, unpacked: Unpacked, ports: Ports, findings: Findings) -> None:
@@ -31,17 +44,60 @@ def check_unpacked(application: Application, unpacked: Unpacked, ports: Ports, f
     for path in sorted(unpacked.skipped_links):
         findings.note(f"{path}: a symlink that leads out of the data, left out as in a restore")
     ports.progress.start("checking", unpacked.bytes)
-    for entry in unpacked.entries:
-        if entry.path in unpacked.skipped_links:
-            continue
-        where = Path(unpacked.root) / entry.path
-        fault = _fault_of(entry, where)
-        if fault is not None:
-            findings.problem(f"{entry.path}: {fault}")
-        elif entry.type == FILE:
-            _open_file(application, entry, where, findings, unpacked.foreign)
+    with _database_checks() as begin:
+        begun: list[tuple[Entry, Future[CheckReport]]] = []
+        for entry in unpacked.entries:
+            where = Path(unpacked.root) / entry.path
+            fault = None if entry.path in unpacked.skipped_links else _fault_of(entry, where)
+            if fault is not None:
+                findings.problem(f"{entry.path}: {fault}")
+            elif entry.type != FILE:
+                continue
+            elif (kind := entry.kind or _kind(application, entry.path)) == "sqlite":
+                begun.append((entry, begin(where)))
+            else:
+                _judge(entry, kind, _checked(kind, where), findings, unpacked.foreign)
+                ports.progress.advance(entry.size)
+        for entry, check in begun:
+            report = check.result()
+            _judge(entry, "sqlite", report, findings, unpacked.foreign)
+            _compare_rows(entry, report, findings)
             ports.progress.advance(entry.size)
     ports.progress.finish()
+
+
+class _UntilStopped(Deadline):
+    """Time without end, until somebody says stop."""
+
+    def __init__(self) -> None:
+        super().__init__(None, 30.0)
+        self.stopped = threading.Event()
+
+    @property
+    def over(self) -> bool:
+        """Whether to stop."""
+        return self.stopped.is_set()
+
+
+@contextmanager
+def _database_checks() -> Iterator[_Checker]:
+    """Begins checks of databases; when the block is left early, those that still run are stopped."""
+    deadline = _UntilStopped()
+
+    def check(where: Path) -> CheckReport:
+        try:
+            return check_copy(where, CheckLevel.FULL, deadline=deadline)
+        except TradekeepError as error:
+            return CheckReport("sqlite", problems=(error.message,))
+
+    workers = ThreadPoolExecutor(max_workers=min(_MOST_THREADS, os.cpu_count() or 1))
+    try:
+        yield lambda where: workers.submit(check, where)
+    except BaseException:
+        deadline.stopped.set()
+        raise
+    finally:
+        workers.shutdown(wait=True, cancel_futures=True)
 
 
 def _fault_of(entry: Entry, where: Path) -> Optional[str]:
@@ -58,18 +114,14 @@ def _fault_of(entry: Entry, where: Path) -> Optional[str]:
     return None
 
 
-def _open_file(application: Application, entry: Entry, where: Path, findings: Findings, foreign: bool) -> None:
-    kind = entry.kind or _kind(application, entry.path)
+def _judge(entry: Entry, kind: str, report: CheckReport, findings: Findings, foreign: bool) -> None:
     findings.opened[kind] = findings.opened.get(kind, 0) + 1
-    report = _checked(kind, where)
     # The bytes are those that were captured: what was odd about them then was said then, and is its writer's matter.
     known = not foreign and (kind in _LEFT_TO_THE_WRITER or bool(entry.facts.get("warnings")))
     for text in report.problems:
         (findings.note if known else findings.problem)(f"{entry.path}: {text}")
     for text in report.warnings:
         findings.note(f"{entry.path}: {text}")
-    if kind == "sqlite":
-        _compare_rows(entry, report, findings)
 
 
 def _compare_rows(entry: Entry, report: CheckReport, findings: Findings) -> None:
