@@ -59,7 +59,7 @@ class Server:
         self.notes: list[str] = []
         places = {"root": "data", "backup_dir": "backups", "state_dir": "state", "config_dir": "etc", "bin_dir": "bin"}
         paths = {name: str(base / place) for name, place in places.items()}
-        self.application = resolve_application(profile, become=False, **{**paths, **options})
+        self.application = resolve_application(profile, **{"become": False, **paths, **options})
         notes = self.notes
 
         class Progress(NoProgress):

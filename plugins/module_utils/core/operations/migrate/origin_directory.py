@@ -27,7 +27,7 @@ from ...kinds.sqlite import SIDECAR_SUFFIXES
 from ...patterns import Classifier, classifier
 from ...ports import Ports
 from ...transaction.stage import Stage
-from ..restore_plan import Item
+from ..restore_plan import Item, entry_facts
 from ..scan import OWN_PREFIX, Found, found_at, scan
 from .credentials import LARGEST, credential_problem
 from .origin import Held, Refused, SourceFacts, nothing_of_profile, refusal_of, refuse_other_profile
@@ -148,7 +148,7 @@ class DirectoryOrigin:
                     path=self._root / item.path,
                     hint="stop what writes there and run again",
                 )
-            written.append(replace(item, entry=entry))
+            written.append(replace(item, entry=entry, after=entry_facts(entry)))
         return written
 
     def _read(self, found: Found, staged: Optional[str]) -> Optional[Entry]:
