@@ -81,7 +81,7 @@ def _account(file: Path, missing: Sequence[str], *, changed: bool, present: bool
 
 def _working_copy(ports: Ports, path: str) -> Checkout:
     """Git runs as whoever the directory belongs to."""
-    directory = Path(path)
+    directory = Path(path).absolute()
     with os_errors(directory):
         account = account_of(name_of_uid(directory.stat().st_uid))
     checkout = Checkout.at(ports.runner, account, directory)
