@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .capturing import CAPTURING
 from .keeping import KEEPING
+from .rehearsing import REHEARSING
 from .removal import Moved, Removal, changed
 from .repositories import REPOSITORIES
 from .restoring import RESTORING
@@ -14,4 +15,4 @@ from .writing import WRITING
 
 __all__ = ["REMOVALS", "Moved", "Removal", "changed"]
 
-REMOVALS: tuple[Removal, ...] = (*CAPTURING, *WRITING, *KEEPING, *RESTORING, *REPOSITORIES)
+REMOVALS: tuple[Removal, ...] = (*CAPTURING, *WRITING, *KEEPING, *RESTORING, *REPOSITORIES, *REHEARSING)

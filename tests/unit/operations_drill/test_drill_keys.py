@@ -90,8 +90,10 @@ def test_the_key_of_the_profile_opens_it_too(sealed, operator):
     assert sealed.drill().record["verdict"] == "passed"
 
 
-def test_without_a_key_the_drill_fails_even_where_the_host_has_it(sealed, operator, monkeypatch):
-    monkeypatch.setenv("GNUPGHOME", str(operator.home))
+def test_without_a_key_the_drill_fails_even_where_the_host_has_it(sealed, operator, place, monkeypatch):
+    (place / "root").mkdir()
+    (place / "root/.gnupg").symlink_to(operator.home)
+    monkeypatch.setenv("HOME", str(place / "root"))
     outcome = sealed.drill()
     assert "no key was given for this backup" in problems(outcome) and "--key" in problems(outcome)
     assert int(outcome.status) == 1
