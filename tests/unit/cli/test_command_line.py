@@ -55,6 +55,9 @@ COMMANDS = (
     "recover",
     "prune --dry-run --trust-clock",
     "release before_upgrade --dry-run",
+    "drill",
+    "drill before_upgrade --from /mnt --key recovery.asc --passphrase-file /root/p --dry-run",
+    "drill --log",
     "db check",
     "db check a.db b.db",
     "db optimize a.db",
@@ -72,7 +75,7 @@ def test_every_command_parses_with_common_options_before_and_after(line: str) ->
 
 @pytest.mark.parametrize(
     "line",
-    ["", "drill", "backup --tier hourly", "backup --ti daily", "restore", "list extra", "--config a --app b list"],
+    ["", "dril", "drill a b", "backup --tier hourly", "backup --ti daily", "restore", "list extra", "--config a --app b list"],
 )
 def test_wrong_usage_is_one_line_and_status_2(line: str) -> None:
     said = Said(line.split())

@@ -34,6 +34,8 @@ from ansible_collections.tradekeep.ops.plugins.modules import (
     backup_info,
     backup_release,
     configuration,
+    drill,
+    drill_info,
     prune,
     recover,
     restore,
@@ -202,6 +204,21 @@ def test_backup_check_mode_then_backup_verify_restore(
     assert call(restore, restore.SPEC, installed)[0] is False
     assert call(prune, prune.SPEC, installed, check_mode=True)[0] is False
     assert call(recover, arguments.configured_spec(), installed)[0] is False
+
+
+def test_a_drill_is_recorded_and_fails_with_its_record(call: Any, installed: dict[str, Any]) -> None:
+    made = call(backup, backup.SPEC, installed)[1]["backup"]
+    assert call(drill, drill.SPEC, installed, check_mode=True)[1]["state"] == "planned"
+    changed, record, _ = call(drill, drill.SPEC, installed)
+    assert (changed, record["verdict"]) == (False, "passed")
+    Path(made["path"]).write_bytes(b"nothing")
+    with pytest.raises(door.FailedOutcome) as failed:
+        call(drill, drill.SPEC, installed)
+    assert failed.value.exit_status == 1
+    assert failed.value.outcome.record["verdict"] == "failed"
+    assert "damaged or exchanged" in str(failed.value)
+    found = call(drill_info, arguments.configured_spec(), installed)[1]["drills"]
+    assert [item["verdict"] for item in found] == ["failed", "passed"]
 
 
 def test_a_named_backup_is_released_once(call: Any, installed: dict[str, Any]) -> None:
