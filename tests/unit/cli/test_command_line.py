@@ -75,7 +75,16 @@ def test_every_command_parses_with_common_options_before_and_after(line: str) ->
 
 @pytest.mark.parametrize(
     "line",
-    ["", "dril", "drill a b", "backup --tier hourly", "backup --ti daily", "restore", "list extra", "--config a --app b list"],
+    [
+        "",
+        "dril",
+        "drill a b",
+        "backup --tier hourly",
+        "backup --ti daily",
+        "restore",
+        "list extra",
+        "--config a --app b list",
+    ],
 )
 def test_wrong_usage_is_one_line_and_status_2(line: str) -> None:
     said = Said(line.split())
