@@ -43,7 +43,7 @@ def build_parser(*, config_dir: str, version: str) -> argparse.ArgumentParser:
     common = _common_options()
     _copy_options(common, parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_config, _tree, _list, _backup, _verify, _restore, _recover, _prune, _release, _drill, _db, _deploy, *_MOVING):
+    for add in (*_KEEPING, *_MOVING):
         add(commands, common)
     return parser
 
@@ -238,4 +238,17 @@ def _migrate(commands: Any, common: argparse.ArgumentParser) -> None:
     _dry_run(migrate)
 
 
-_MOVING = (_migrate,)
+def _fence(commands: Any, common: argparse.ArgumentParser) -> None:
+    fence = _command(commands, common, "fence", "stop the application and keep it from starting on this host")
+    fence.add_argument("--reason", metavar="TEXT", default="", help="why, for whoever finds it fenced")
+    _dry_run(fence)
+
+
+def _unfence(commands: Any, common: argparse.ArgumentParser) -> None:
+    unfence = _command(commands, common, "unfence", "take the fence down and start what ran before it")
+    unfence.add_argument("--no-start", action="store_true", help="start nothing")
+    _dry_run(unfence)
+
+
+_KEEPING = (_config, _tree, _list, _backup, _verify, _restore, _recover, _prune, _release, _drill, _db)
+_MOVING = (_deploy, _migrate, _fence, _unfence)

@@ -20,6 +20,7 @@ from .operations.deploy.deploy import deploy_log
 from .operations.deploy.request import DeployRequest
 from .operations.drills.drill import drill
 from .operations.drills.record import drill_log
+from .operations.fence import fence, unfence
 from .operations.listing import list_backups
 from .operations.migrate.migrate import migrate
 from .operations.outcome import Outcome
@@ -169,6 +170,15 @@ def _migrate(arguments: argparse.Namespace, application: Application, ports: Por
     )
 
 
+def _fence(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    by = os.environ.get("SUDO_USER") or os.environ.get("USER") or ""
+    return fence(application, ports, reason=arguments.reason, by=by, dry_run=arguments.dry_run)
+
+
+def _unfence(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    return unfence(application, ports, start=not arguments.no_start, dry_run=arguments.dry_run)
+
+
 _COMMANDS: dict[str, _Command] = {
     "config check": _config_check,
     "config show": _config_show,
@@ -185,4 +195,6 @@ _COMMANDS: dict[str, _Command] = {
     "db optimize": _db_optimize,
     "deploy": _deploy,
     "migrate": _migrate,
+    "fence": _fence,
+    "unfence": _unfence,
 }

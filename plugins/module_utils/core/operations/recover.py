@@ -17,6 +17,7 @@ from ..transaction.exchange import Exchange, PendingTransaction, needs_person_wh
 from ..transaction.lock import application_lock
 from ..transaction.recovery import Recovery, is_whole, make_whole, plan_recovery, recover_transaction
 from .deploy.records import DeployRecords
+from .fence import note_fence
 from .leftovers import sweep_state
 from .outcome import Outcome
 from .restore import note_restored
@@ -53,6 +54,7 @@ def recover(application: Application, ports: Ports, *, dry_run: bool = False) ->
             step=ports.step,
             before_commit=lambda exchange: _keep_old_state(application, ports, exchange),
             stands=lambda transaction: _stands(application, transaction),
+            may_start=not note_fence(application, ports),
         )
         if Path(application.backup_dir).is_dir():
             swept += LocalCatalog(application, ports.clock).sweep_leftovers()

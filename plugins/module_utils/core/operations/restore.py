@@ -27,7 +27,7 @@ from ..errors import (
 )
 from ..host.files import atomic_write, make_private_directory, space
 from ..host.mounts import device_roots
-from ..host.services import ServiceController
+from ..host.services import ServiceController, Snapshot
 from ..kinds import kind_named
 from ..kinds.base import CaptureContext
 from ..ports import Ports
@@ -37,6 +37,7 @@ from ..transaction.lock import application_lock
 from ..transaction.plan import Replacement
 from ..transaction.stage import Stage
 from .exchange_run import Change, run_exchange
+from .fence import note_fence
 from .leftovers import COMPARE_PREFIX, sweep_state
 from .outcome import Outcome
 from .reading import Contents, passphrase_for, read_contents
@@ -253,7 +254,8 @@ def _exchange(run: _Run, stage: Stage, state_dir: Path) -> Backup:
         details={"backup": name, "encrypted": run.backup.encrypted},
     )
     services = ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
-    done = run_exchange(change, state_dir=state_dir, stage=stage, services=services, ports=ports)
+    start: Optional[Snapshot] = [] if note_fence(application, ports) else None
+    done = run_exchange(change, state_dir=state_dir, stage=stage, services=services, ports=ports, start=start)
     run.times["downtime"] = done.downtime
     return done.kept
 

@@ -18,6 +18,7 @@ from ..host.ownership import gid_of, uid_of
 from ..patterns import templates
 from ..ports import Ports
 from ..transaction.lock import application_lock
+from .fence import note_fence
 from .outcome import Outcome
 from .tree_plan import Change, Credential, Rights, TreePlan, absolute, plan_tree
 
@@ -37,6 +38,7 @@ def tree(
     assume_owner: plan as if a missing account were there already (check mode of a first run creates it later).
     Raises UnsafePathError for a symlink or a hard link in the tree, ConfigurationError for an unknown owner.
     """
+    note_fence(application, ports)
     if not fix:
         return _outcome(plan_tree(application, credentials, assume_owner=assume_owner), fixed=False)
     with application_lock(

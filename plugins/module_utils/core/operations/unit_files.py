@@ -41,7 +41,7 @@ _CAPABILITIES_TO_MOVE = f"{_CAPABILITIES} CAP_FOWNER"
 _LOW_PRIORITY = "Nice=10\nCPUWeight=20\nIOWeight=20\nIOSchedulingClass=idle\n"
 _SUFFIXES = (".service", ".target", ".socket", ".timer", ".path", ".mount", ".scope", ".slice", ".swap", ".automount")
 _TRIGGERS = (".timer", ".socket", ".path")
-_SUPERVISOR = "supervisor.service"
+SUPERVISOR = "supervisor.service"
 
 _HARDENED = """\
 NoNewPrivileges=yes
@@ -117,17 +117,19 @@ def guarded_units(application: Application) -> tuple[str, ...]:
     found: list[str] = []
     for services in application.profile.services:
         if services.manager is ServiceManager.SYSTEMD:
-            found.extend(_held_back(unit) for unit in services.units if "*" not in unit)
-        elif services.manager is ServiceManager.SUPERVISOR and _of_the_system(services.supervisor_config):
-            found.append(_SUPERVISOR)
+            found.extend(held_back(unit) for unit in services.units if "*" not in unit)
+        elif services.manager is ServiceManager.SUPERVISOR and of_the_system(services.supervisor_config):
+            found.append(SUPERVISOR)
     return tuple(dict.fromkeys(found))
 
 
-def _of_the_system(supervisor_config: Optional[str]) -> bool:
+def of_the_system(supervisor_config: Optional[str]) -> bool:
+    """Whether a supervisor is the one of the system, and not one that the application brings."""
     return supervisor_config is None or supervisor_config.startswith("/etc/")
 
 
-def _held_back(unit: str) -> str:
+def held_back(unit: str) -> str:
+    """The service that a unit is or triggers."""
     stem, dot, suffix = unit.rpartition(".")
     if f".{suffix}" in _TRIGGERS:
         return f"{stem}.service"

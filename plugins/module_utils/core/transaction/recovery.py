@@ -78,19 +78,22 @@ def recover_transaction(
     step: Step = no_fault_point,
     before_commit: Optional[Callable[[Exchange], None]] = None,
     stands: Optional[Callable[[PendingTransaction], Optional[bool]]] = None,
+    may_start: bool = True,
 ) -> Recovery:
     """Finish or undo what a crash left; the caller holds the lock. May itself be killed and run again.
 
     before_commit: called when the new state is kept, while the old one still lies aside. stands: whether a new state
-    that is wholly in place was kept by its operation (True) or not (False); None leaves it to the services.
+    that is wholly in place was kept by its operation (True) or not (False); None leaves it to the services. may_start:
+    False on a fenced host, where what no service has run on goes back, and nothing is started.
     """
-    services = ServiceController((), runner, clock)
+    services: ServiceController = ServiceController((), runner, clock) if may_start else _StartsNothing(runner, clock)
     exchange = Exchange.resume(state_dir)
     actions: list[str] = []
     data, record = "untouched", {}
     if exchange is not None:
         record = exchange.pending.as_dict()
         kept = stands(exchange.pending) if stands is not None else None
+        kept = False if kept is None and not may_start else kept
         data = _bring_to_an_end(exchange, services, actions, step, before_commit, kept)
         exchange.clean(step)
         actions.append("removed the stage and the journal")
@@ -100,6 +103,20 @@ def recover_transaction(
     for directory in sweep_stages(state_dir):
         actions.append(f"removed {directory}")
     return Recovery(data=data, actions=tuple(actions), transaction=record)
+
+
+class _StartsNothing(ServiceController):
+    """Stops what it is told to; starting is not done, and what was not started is not watched."""
+
+    def __init__(self, runner: Runner, clock: Clock) -> None:
+        super().__init__((), runner, clock)
+
+    def start(self, snapshot: Snapshot) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
+
+    def wait_until_steady(self, snapshot: Snapshot, seconds: Optional[float] = None) -> None:
+        """Nothing."""
 
 
 def _bring_to_an_end(

@@ -14,6 +14,7 @@ from ...errors import ExitStatus, NeedsPersonError, TradekeepError
 from ...git.mirror import Mirror
 from ...ports import Ports
 from ...transaction.exchange import refuse_pending
+from ...transaction.fence_file import refuse_fenced
 from ...transaction.lock import application_lock
 from ..leftovers import sweep_state
 from ..outcome import Outcome
@@ -39,6 +40,7 @@ def deploy(application: Application, ports: Ports, request: DeployRequest, *, dr
     state_dir = Path(application.application_state_dir)
     if dry_run:
         refuse_pending(state_dir)
+        refuse_fenced(state_dir, "nothing is deployed")
         with peeking(application, account, ports) as mirror:
             survey = look_around(application, request, mirror, account, ports)
             if not survey.plan.refused:
@@ -51,6 +53,7 @@ def deploy(application: Application, ports: Ports, request: DeployRequest, *, dr
     )
     with lock:
         refuse_pending(state_dir)
+        refuse_fenced(state_dir, "nothing is deployed")
         sweep_state(application)
         mirror = mirror_of(application, account, ports)
         mirror.ensure()

@@ -19,7 +19,7 @@ from ...application import Application
 from ...errors import NeedsPersonError, TradekeepError
 from ...host.health import HealthGate
 from ...host.mounts import device_roots
-from ...host.services import ServiceController
+from ...host.services import ServiceController, Snapshot
 from ...ports import Ports
 from ...storage.names import MIGRATE_LABEL
 from ...transaction.exchange import Exchange, refuse_pending
@@ -29,6 +29,7 @@ from ...transaction.stage import Stage
 from ..deploy.hooks import Hooks
 from ..deploy.survey import account_for
 from ..exchange_run import Change, run_exchange
+from ..fence import note_fence
 from ..leftovers import sweep_state
 from ..outcome import Outcome
 from ..restore import database_digest, note_restored
@@ -111,7 +112,9 @@ class _Migration:
 
     def _exchange(self, stage: Stage) -> None:
         run, services = self._run, self._run.services
-        start = services.installed() if run.start else None
+        start: Optional[Snapshot] = services.installed() if run.start else None
+        if note_fence(self._application, self._ports):
+            start = []
         if start is not None:
             run.started = [name for entry in start for name in entry["running"]]
 

@@ -1,0 +1,96 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Masking units for good: also after the next boot nothing can start them.
+
+``systemctl mask`` refuses a unit whose file lies where the mask would go, which is where people put theirs. Such a file
+is set aside under a name that systemd does not read, and gets its place back with ``unmask``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import ServiceError
+from ..ports import Runner
+from .files import fsync_directory, os_errors
+from .systemd import Systemd
+
+UNIT_DIR = Path("/etc/systemd/system")
+ASIDE_SUFFIX = ".tradekeep-fenced"
+_NOWHERE = "/dev/null"
+
+
+class Masks:
+    """Masks in one directory of units. May be killed at any step and run again."""
+
+    def __init__(self, runner: Runner, directory: Path = UNIT_DIR) -> None:
+        self._runner = runner
+        self._directory = directory
+        self._systemd = Systemd(runner, stop_timeout_seconds=60)
+
+    def maskable(self, units: Sequence[str]) -> list[str]:
+        """Those that are installed and that nobody has masked, with the timers and sockets that would start them."""
+        if self._runner.find("systemctl") is None:
+            return []
+        found: dict[str, None] = {}
+        for unit in units:
+            state = self._systemd.state(unit)
+            for name in (*state.triggers, unit):
+                if self._systemd.state(name).loaded:
+                    found[name] = None
+        return list(found)
+
+    def is_masked(self, unit: str) -> bool:
+        """Whether the mask is there."""
+        place = self._directory / unit
+        return place.is_symlink() and os.readlink(place) == _NOWHERE
+
+    def mask(self, units: Sequence[str]) -> list[str]:
+        """Returns those that were not masked already. ``reload`` makes systemd see it."""
+        masked = []
+        for unit in units:
+            if self.is_masked(unit):
+                continue
+            place = self._directory / unit
+            with os_errors(place):
+                if os.path.lexists(place):
+                    os.rename(place, self._aside(unit))
+                os.symlink(_NOWHERE, place)
+            masked.append(unit)
+        self._settle(masked)
+        return masked
+
+    def unmask(self, units: Sequence[str]) -> list[str]:
+        """Take the masks off and put back what was set aside. Returns what was changed."""
+        unmasked = []
+        for unit in units:
+            place, aside = self._directory / unit, self._aside(unit)
+            with os_errors(place):
+                masked = self.is_masked(unit)
+                if os.path.lexists(aside):
+                    if os.path.lexists(place) and not masked:
+                        raise ServiceError(
+                            "is there again, and so is what was set aside for the fence",
+                            path=place,
+                            hint=f"remove one of it and {aside.name}, then run: tradekeep unfence",
+                        )
+                    os.rename(aside, place)
+                elif masked:
+                    place.unlink()
+                else:
+                    continue
+            unmasked.append(unit)
+        self._settle(unmasked)
+        return unmasked
+
+    def _aside(self, unit: str) -> Path:
+        return self._directory / f"{unit}{ASIDE_SUFFIX}"
+
+    def _settle(self, changed: Sequence[str]) -> None:
+        if changed:
+            fsync_directory(self._directory)
+            if self._runner.find("systemctl") is not None:
+                self._runner.run(["systemctl", "daemon-reload"], timeout_seconds=120)

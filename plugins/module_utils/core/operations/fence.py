@@ -1,0 +1,217 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Fencing a host: nothing of the application runs here, and nothing starts it, until somebody takes the fence down.
+
+Two live copies of one bot trade twice. The fence is a file in the state directory, which deploys, restores and
+recoveries look at, and a mask on each unit, which systemd looks at. Backups go on.
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any, Optional
+
+from ..application import Application, ServiceManager, Services
+from ..errors import ExitStatus
+from ..host.masking import UNIT_DIR, Masks
+from ..host.services import ServiceController, Snapshot
+from ..host.writers import writers_in
+from ..ports import Ports
+from ..transaction.exchange import pending, refuse_pending
+from ..transaction.fence_file import fence_in_words, read_fence, remove_fence, write_fence
+from ..transaction.lock import application_lock
+from ..transaction.stopped import forget_stop, note_stop, read_stop
+from .outcome import Outcome
+from .unit_files import SUPERVISOR, held_back, of_the_system
+
+
+def fence(
+    application: Application,
+    ports: Ports,
+    *,
+    reason: str = "",
+    by: str = "",
+    dry_run: bool = False,
+    unit_dir: Path = UNIT_DIR,
+) -> Outcome:
+    """Stop the application and keep it from starting, also after a boot. Done again, it only mends what is lacking.
+
+    Status FINDINGS when something still writes the data afterwards: the fence is up, but a bot may be alive.
+    """
+    state_dir = Path(application.application_state_dir)
+    services, masks = _services(application, ports), Masks(ports.runner, unit_dir)
+    if dry_run:
+        return _fence_planned(application, services, masks)
+    with _lock(application, ports, "fence"):
+        standing = read_fence(state_dir)
+        ran = _what_ran(standing, state_dir, services)
+        wanted = _to_mask(application, masks)
+        masked = sorted({*(standing or {}).get("masked", ()), *wanted})
+        found: dict[str, Any] = {
+            "version": 1,
+            "application": application.name,
+            "host": socket.gethostname(),
+            "at": ports.clock.now().isoformat(),
+            "reason": reason,
+            "by": by,
+            **(standing or {}),
+            "services": ran,
+            "masked": masked,
+        }
+        if found != standing:
+            # First: whatever happens after this, no deploy and no recovery starts anything.
+            ports.step("fence")
+            write_fence(state_dir, found)
+        alive = services.snapshot()
+        ports.step("stop")
+        services.stop(alive)
+        ports.step("mask")
+        newly = masks.mask(masked)
+        # Something may have been started in between; from now on nothing can be.
+        services.stop(services.snapshot())
+        if pending(state_dir) is None:
+            forget_stop(state_dir)
+    stopped = [name for entry in alive for name in entry["running"]]
+    return _fenced(application, found, changed=standing is None or bool(newly or stopped), stopped=stopped)
+
+
+def unfence(
+    application: Application, ports: Ports, *, start: bool = True, dry_run: bool = False, unit_dir: Path = UNIT_DIR
+) -> Outcome:
+    """Take the fence down, and start what ran when it was put up. Without a fence there is nothing to do."""
+    state_dir = Path(application.application_state_dir)
+    standing = read_fence(state_dir)
+    if standing is None:
+        return Outcome(changed=False, record={"fenced": False, "started": []}, lines=("this host is not fenced",))
+    if dry_run:
+        return _unfenced(standing, start, dry_run=True)
+    with _lock(application, ports, "unfence"):
+        refuse_pending(state_dir)
+        standing = read_fence(state_dir) or standing
+        services = _services(application, ports)
+        ports.step("unmask")
+        Masks(ports.runner, unit_dir).unmask(standing.get("masked", []))
+        snapshot: Snapshot = standing.get("services", []) if start else []
+        # Whatever happens from here on, ``recover`` starts what ran.
+        note_stop(state_dir, operation="unfence", snapshot=snapshot)
+        ports.step("unfence")
+        remove_fence(state_dir)
+        ports.step("start")
+        services.start(snapshot)
+        services.wait_until_steady(snapshot)
+        forget_stop(state_dir)
+    return _unfenced(standing, start, dry_run=False)
+
+
+def note_fence(application: Application, ports: Ports) -> bool:
+    """Say that this host is fenced, where it is, for operations that go on without starting anything."""
+    found = read_fence(Path(application.application_state_dir))
+    if found is not None:
+        ports.progress.note(f"this host is {fence_in_words(found)}; nothing of {application.name} is started here")
+    return found is not None
+
+
+def _lock(application: Application, ports: Ports, operation: str) -> Any:
+    return application_lock(
+        Path(application.application_state_dir),
+        operation=operation,
+        clock=ports.clock,
+        wait_seconds=600.0,
+        note=ports.progress.note,
+    )
+
+
+def _services(application: Application, ports: Ports) -> ServiceController:
+    return ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
+
+
+def _what_ran(standing: Optional[dict[str, Any]], state_dir: Path, services: ServiceController) -> Snapshot:
+    """What is to run again one day: what an operation that was cut off had stopped counts as running."""
+    if standing is not None:
+        ran: Snapshot = standing.get("services", [])
+        return ran
+    return read_stop(state_dir) or services.snapshot()
+
+
+def _to_mask(application: Application, masks: Masks) -> list[str]:
+    if not application.system:
+        return []
+    units: list[str] = []
+    for item in application.profile.services:
+        if item.manager is ServiceManager.SYSTEMD:
+            for unit in item.units:
+                if "*" not in unit:
+                    units += [unit if "." in unit else f"{unit}.service", held_back(unit)]
+        elif item.manager is ServiceManager.SUPERVISOR and _is_whole_supervisor(item):
+            units.append(SUPERVISOR)
+    return masks.maskable(list(dict.fromkeys(units)))
+
+
+def _is_whole_supervisor(item: Services) -> bool:
+    """Whether all of the system's supervisor is the application's: then nobody else is kept from starting."""
+    return item.units == ("all",) and of_the_system(item.supervisor_config)
+
+
+def _loose_ends(application: Application) -> list[str]:
+    """What the fence cannot hold back on this host."""
+    services = [item for item in application.profile.services if item.units]
+    if not application.system or not any(item.manager is not ServiceManager.NONE for item in services):
+        return ["the profile names no services: the fence cannot stop the bot, see to it yourself"]
+    systemd = any(item.manager is ServiceManager.SYSTEMD for item in services)
+    ends = []
+    for item in services:
+        if item.manager is ServiceManager.SUPERVISOR:
+            held = _is_whole_supervisor(item) if of_the_system(item.supervisor_config) else systemd
+            if not held:
+                names = ", ".join(item.units)
+                ends.append(f"supervisor starts {names} again when this host boots: set autostart=false for it")
+        globs = (unit for unit in item.units if "*" in unit)
+        ends.extend(f"{unit} stands for several units, which are stopped but not masked" for unit in globs)
+    return ends
+
+
+def _fence_planned(application: Application, services: ServiceController, masks: Masks) -> Outcome:
+    standing = read_fence(Path(application.application_state_dir))
+    wanted = _to_mask(application, masks)
+    running = [name for entry in services.snapshot() for name in entry["running"]]
+    lines = [f"would mask {name}" for name in wanted] + [f"would stop {name}" for name in running]
+    lines += [f"note: {text}" for text in _loose_ends(application)]
+    lines.append("nothing was written" if standing is None else f"already {fence_in_words(standing)}")
+    record = {"fenced": standing is not None, "masked": wanted, "stopped": running, "notes": _loose_ends(application)}
+    return Outcome(changed=standing is None or bool(wanted or running), record=record, lines=tuple(lines))
+
+
+def _fenced(application: Application, found: dict[str, Any], *, changed: bool, stopped: list[str]) -> Outcome:
+    writers = [str(item) for item in writers_in(Path(application.root))]
+    notes = _loose_ends(application)
+    record = {"fenced": True, **found, "stopped": stopped, "writers": writers, "notes": notes}
+    lines = [f"stopped {name}" for name in stopped]
+    lines += [f"masked: {name}" for name in found["masked"]]
+    lines += [f"note: {text}" for text in notes]
+    lines += [f"still alive: {text}" for text in writers]
+    lines.append(fence_in_words(found) + "; backups go on; tradekeep unfence takes it down")
+    return Outcome(
+        changed=changed,
+        record=record,
+        lines=tuple(lines),
+        before={"fenced": not changed},
+        after={"fenced": True},
+        status=ExitStatus.FINDINGS if writers else ExitStatus.DONE,
+    )
+
+
+def _unfenced(standing: dict[str, Any], start: bool, *, dry_run: bool) -> Outcome:
+    started = [name for entry in standing.get("services", []) for name in entry["running"]] if start else []
+    would = "would have " if dry_run else ""
+    lines = [f"{would}unmasked {name}" for name in standing.get("masked", [])]
+    lines += [f"{would}started {name}" for name in started]
+    lines.append("nothing was written" if dry_run else "this host is not fenced any more")
+    return Outcome(
+        changed=True,
+        record={"fenced": dry_run, "unmasked": list(standing.get("masked", [])), "started": started},
+        lines=tuple(lines),
+        before={"fenced": True},
+        after={"fenced": False},
+    )
