@@ -130,6 +130,18 @@ def test_only_a_component(bench):
     assert (bench.root / "state/new.json").exists()
 
 
+def test_hazard_c5_a_part_of_a_backup_names_the_parts_that_stay(bench):
+    """Components refer to each other, and those that were not restored are of another moment."""
+    filled(bench)
+    damage(bench)
+    for dry_run in (True, False):
+        outcome = restore(bench.application, bench.ports, components=("credentials",), dry_run=dry_run)
+        assert "state" in outcome.record["left_alone"]
+        assert "credentials" not in outcome.record["left_alone"]
+        assert any("left as it is now" in line and "state" in line for line in outcome.lines)
+    assert restore(bench.application, bench.ports).record["left_alone"] == []
+
+
 @pytest.mark.parametrize("pattern", [MODE, "state/*.json", "state", "account_mode.json"])
 def test_only_a_path(bench, pattern):
     filled(bench)

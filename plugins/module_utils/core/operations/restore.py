@@ -30,6 +30,7 @@ from ..host.mounts import device_roots
 from ..host.services import ServiceController, Snapshot
 from ..kinds import kind_named
 from ..kinds.base import CaptureContext
+from ..patterns import classify
 from ..ports import Ports
 from ..storage.local import Backup, LocalCatalog
 from ..transaction.exchange import refuse_pending
@@ -178,9 +179,14 @@ def _planned(run: _Run) -> Outcome:
 def _outcome(
     run: _Run, *, changed: bool, lines: Sequence[str], state: str, more: Optional[dict[str, Any]] = None
 ) -> Outcome:
+    left = _left_alone(run) if run.changes else []
+    if left:
+        # Positions that refer to fills, for instance: only a person knows whether two moments fit together.
+        lines = [*lines, f"left as it is now, which may not fit to what went back in time: {', '.join(left)}"]
     record: dict[str, Any] = {
         "backup": run.backup.path.name,
         "state": state,
+        "left_alone": left,
         "weaker_checks": run.contents.foreign,
         "changes": [
             {"path": item.path, "action": item.action, "before": item.before, "after": item.after}
@@ -198,6 +204,17 @@ def _outcome(
         before={item.path: item.before or "absent" for item in run.changes},
         after={item.path: item.after or "absent" for item in run.changes},
     )
+
+
+def _left_alone(run: _Run) -> list[str]:
+    """Components that the backup has and that are wanted in part or not at all."""
+    chosen = run.selection.chooser(run.application)
+    found = set()
+    for entry in run.contents.entries:
+        classified = None if chosen(entry.path) else classify(run.application.profile, entry.path)
+        if classified is not None and entry.type == "file":
+            found.add(classified.component.name)
+    return sorted(found)
 
 
 def _restore_live(run: _Run) -> Outcome:
