@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,14 +35,20 @@ from ansible_collections.tradekeep.ops.plugins.modules import (
     backup_info,
     backup_release,
     configuration,
+    deploy,
+    deploy_info,
     drill,
     drill_info,
+    fence,
+    migrate,
+    gitignore,
     prune,
     recover,
     restore,
     runtime,
     sqlite_integrity,
     sqlite_optimize,
+    tracked_data,
     tree,
     units,
     verify,
@@ -249,6 +256,91 @@ def test_a_damaged_backup_fails_the_module(
     assert "\n" not in caught.value.result["msg"]
 
 
+def git(place: Path, *words: str) -> str:
+    """Run git in a repository of the test's own."""
+    who = {f"GIT_{role}_{what}": "a@example.com" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    environment = {**os.environ, **who, "GIT_CONFIG_GLOBAL": os.devnull}
+    done = subprocess.run(["git", *words], cwd=place, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def upstream(tmp_path: Path) -> Path:
+    """A repository with some code."""
+    place = tmp_path / "upstream"
+    place.mkdir()
+    git(place, "init", "--quiet", "--initial-branch=main")
+    (place / "bot.py").write_text("print(1)\n")
+    git(place, "add", ".")
+    git(place, "commit", "--quiet", "--message", "first")
+    return place
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_deploy_do_again_undo_and_refuse(
+    call: Any,
+    installed: dict[str, Any],
+    definition: dict[str, Any],
+    upstream: Path,
+    fake: Any,
+    complete: Any,
+    ended: Any,
+) -> None:
+    root = Path(definition["root"])
+    given = {**installed, "ref": "main", "repository": str(upstream), "backup_first": "none", "by": "somebody"}
+    before = listing(root)
+    changed, record, diff = call(deploy, deploy.SPEC, given, check_mode=True)
+    assert (changed, record["state"]) == (True, "planned")
+    assert diff["after"]["bot.py"] == "create"
+    assert listing(root) == before
+    changed, first, _ = call(deploy, deploy.SPEC, given)
+    assert (changed, first["state"], first["by"]) == (True, "deployed", "somebody")
+    assert first["proof"]["verdict"] == "preserved"
+    assert call(deploy, deploy.SPEC, given)[0] is False
+    (upstream / "bot.py").write_text("print(2)\n")
+    git(upstream, "commit", "--quiet", "--all", "--message", "second")
+    second = call(deploy, deploy.SPEC, given)[1]
+    back = {**installed, "rollback": True}
+    with pytest.raises(UsageError, match="is deployed and not"):
+        call(deploy, deploy.SPEC, {**back, "expected": first["new_commit"]})
+    changed, undone, _ = call(deploy, deploy.SPEC, {**back, "expected": second["new_commit"]})
+    assert (changed, undone["state"], undone["new_commit"]) == (True, "rolled_back", first["new_commit"])
+    assert (root / "bot.py").read_text() == "print(1)\n"
+    (upstream / "state").mkdir()
+    (upstream / "state/mode.json").write_text('{"mode": "prod"}')
+    git(upstream, "add", ".")
+    git(upstream, "commit", "--quiet", "--message", "third")
+    with pytest.raises(ended, match=r"refused: .*state/mode\.json") as caught:
+        door.serve(fake(complete(deploy.SPEC, given)), deploy.run)
+    assert caught.value.failed
+    assert caught.value.result["exit_status"] == 3
+    assert [item["path"] for item in caught.value.result["record"]["collisions"]] == ["state/mode.json"]
+    assert json.loads((root / "state/mode.json").read_text()) == {"mode": "demo"}
+    told = call(deploy_info, arguments.configured_spec(), installed)[1]["deploys"]
+    assert [item["state"] for item in told] == ["refused", "rolled_back", "deployed", "deployed"]
+    with pytest.raises(UsageError, match="what to deploy"):
+        call(deploy, deploy.SPEC, installed)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_gitignore_do_again_undo(call: Any, definition: dict[str, Any], upstream: Path) -> None:
+    given = {**definition, "path": str(upstream)}
+    rules = upstream / ".gitignore"
+    changed, record, diff = call(gitignore, gitignore.SPEC, given, check_mode=True)
+    assert (changed, rules.exists()) == (True, False)
+    assert diff["after"]["block"] == record["missing"]
+    assert call(gitignore, gitignore.SPEC, given)[0] is True
+    assert "/keys" in rules.read_text().splitlines()
+    assert call(gitignore, gitignore.SPEC, given)[0] is False
+    (upstream / "keys").mkdir()
+    (upstream / "keys/k").write_text("x")
+    git(upstream, "add", "--force", "keys/k")
+    tracked = call(tracked_data, tracked_data.SPEC, given)[1]["tracked"]
+    assert tracked == [{"path": "keys/k", "why": "component keys"}]
+    assert call(gitignore, gitignore.SPEC, {**given, "state": "absent"})[0] is True
+    assert call(gitignore, gitignore.SPEC, {**given, "state": "absent"})[0] is False
+
+
 def test_read_only_modules(call: Any, installed: dict[str, Any]) -> None:
     shown = call(application_info, arguments.configured_spec(), installed)[1]
     assert shown["application"]["name"] == "toy"
@@ -309,6 +401,47 @@ def test_a_module_that_fails_while_a_transaction_is_pending_needs_a_person(
     assert caught.value.failed
     assert caught.value.result["exit_status"] == caught.value.result["error"]["exit_status"] == 4
     assert "tradekeep recover" in caught.value.result["msg"]
+
+
+def test_a_migration_is_planned_carried_out_and_found_done(
+    call: Any, installed: dict[str, Any], definition: dict[str, Any], tmp_path: Path
+) -> None:
+    source = tmp_path / "old"
+    (source / "state").mkdir(parents=True)
+    (source / "state/positions.json").write_text('{"open": 2}')
+    given = {**installed, "source": str(source), "force": True}
+    before = listing(Path(definition["root"]))
+    changed, record, _ = call(migrate, migrate.SPEC, given, check_mode=True)
+    assert (changed, record["state"]) == (True, "planned")
+    assert listing(Path(definition["root"])) == before
+    changed, record, diff = call(migrate, migrate.SPEC, given)
+    assert (changed, record["state"], record["by"]) == (True, "migrated", "ansible")
+    assert diff["before"]["state/positions.json"] == "absent"
+    assert call(migrate, migrate.SPEC, given)[0] is False
+
+
+def test_a_migration_with_conflicts_fails_with_its_record(
+    installed: dict[str, Any], definition: dict[str, Any], fake: Any, complete: Any, ended: Any, tmp_path: Path
+) -> None:
+    source = tmp_path / "old"
+    (source / "state").mkdir(parents=True)
+    (source / "state/positions.json").write_text('{"open": 2}')
+    Path(definition["root"], "state/positions.json").write_text('{"open": 3}')
+    with pytest.raises(ended) as caught:
+        door.serve(fake(complete(migrate.SPEC, {**installed, "source": str(source), "force": False})), migrate.run)
+    assert caught.value.failed
+    assert caught.value.result["exit_status"] == 3
+    assert "state/positions.json: differs on this host" in caught.value.result["record"]["against"]
+
+
+def test_a_fence_is_put_up_and_taken_down(call: Any, installed: dict[str, Any]) -> None:
+    absent = {**installed, "state": "absent"}
+    assert call(fence, fence.SPEC, installed, check_mode=True)[0] is True
+    assert call(fence, fence.SPEC, {**installed, "reason": "moved"})[0] is True
+    changed, record, _ = call(fence, fence.SPEC, installed)
+    assert (changed, record["reason"]) == (False, "moved")
+    assert call(fence, fence.SPEC, absent)[0] is True
+    assert call(fence, fence.SPEC, absent)[0] is False
 
 
 def test_notes_of_the_engine_become_warnings(fake: Any, ended: Any) -> None:

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SystemClock
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.deploy import deploy
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.request import DeployRequest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.installation import install_configuration
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.tree import tree
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.exchange import Exchange, pending
@@ -54,6 +56,8 @@ def ansible(place: Path, collections: Path, program: str, *words: Any) -> subpro
         "LC_ALL": "C.UTF-8",
         "ANSIBLE_COLLECTIONS_PATH": str(collections),
         "ANSIBLE_NOCOLOR": "true",
+        # Jobs are looked for where the account lives, whatever HOME says.
+        "ANSIBLE_ASYNC_DIR": str(place / "jobs"),
     }
     where = ["-i", "localhost,", "-c", "local", "-e", f"ansible_python_interpreter={sys.executable}"]
     return subprocess.run(
@@ -128,3 +132,78 @@ def test_the_playbook_recover_undoes_what_was_cut_off(
     assert document.read_text() == old
     assert pending(state) is None
     assert recover() == "changed=0"
+
+
+def git(place: Path, *words: str) -> str:
+    """Run git in a repository of the test's own."""
+    who = {f"GIT_{role}_{what}": "a@example.com" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    environment = {**os.environ, **who, "GIT_CONFIG_GLOBAL": os.devnull}
+    done = subprocess.run(["git", *words], cwd=place, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def push(upstream: Path, **files: str) -> str:
+    for name, content in files.items():
+        (upstream / name).write_text(content)
+    git(upstream, "add", "--all")
+    git(upstream, "commit", "--quiet", "--message", "next")
+    return git(upstream, "rev-parse", "HEAD")
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_hazard_d14_a_fleet_is_not_left_mixed(
+    tmp_path: Path, collections: Path, definition: dict[str, Any], ports: Any
+) -> None:
+    upstream = tmp_path / "upstream"
+    upstream.mkdir()
+    git(upstream, "init", "--quiet", "--initial-branch=main")
+    push(upstream, bot="1\n", check="exit 0\n")
+    hosts = {}
+    for name in ("canary", "second", "sick", "lost"):
+        place = tmp_path / name
+        code = place / "code"
+        settings = {
+            "directory": str(code),
+            "backup_first": "none",
+            "health": [{"command": ["sh", str(code / "check")], "timeout_seconds": 0.5}],
+        }
+        places = {key: str(place / key) for key in ("backup_dir", "config_dir", "state_dir", "bin_dir")}
+        root = {"root": str(code / "data"), "gpg_recipients": [], "passphrase_file": None}
+        application = defined_application(
+            {**definition, **places, **root, "profile": {**definition["profile"], "deploy": settings}}
+        )
+        tree(application, ports, fix=True)
+        install_configuration(application)
+        deploy(application, ports, DeployRequest(ref="main", repository=str(upstream)))
+        hosts[name] = {"tradekeep_config_dir": places["config_dir"]}
+    hosts["lost"].update(ansible_connection="ssh", ansible_host="127.0.0.1", ansible_port=1)
+    inventory = tmp_path / "hosts.json"
+    inventory.write_text(json.dumps({"bots": {"hosts": hosts}}))
+
+    def deploy_all(**options: Any) -> subprocess.CompletedProcess[str]:
+        given = {
+            "tradekeep_hosts": "bots",
+            "tradekeep_app": "toy",
+            "tradekeep_become": False,
+            "deploy_repository": str(upstream),
+            "deploy_ref": "main",
+            "deploy_poll": 1,
+            **options,
+        }
+        words = ("tradekeep.ops.deploy", "-i", inventory, "-e", json.dumps(given))
+        return ansible(tmp_path, collections, "ansible-playbook", *words)
+
+    def code() -> dict[str, str]:
+        return {name: (tmp_path / name / "code/bot").read_text().strip() for name in hosts}
+
+    assert set(code().values()) == {"1"}
+    push(upstream, bot="2\n", check='case "$0" in */sick/*) exit 1;; esac\n')
+    done = deploy_all(deploy_fleet_rollback=True)
+    assert done.returncode != 0
+    assert re.search(r"Rolled back: (second, canary|canary, second)", re.sub(r"\s+", " ", done.stdout)), done.stdout
+    assert set(code().values()) == {"1"}
+    mixed = deploy_all()
+    assert mixed.returncode != 0
+    told = re.sub(r"\s+", " ", mixed.stdout)
+    assert re.search(r"These hosts keep the new code: (second, canary|canary, second)", told), mixed.stdout
+    assert code() == {"canary": "2", "second": "2", "sick": "1", "lost": "1"}

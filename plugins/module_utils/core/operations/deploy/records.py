@@ -101,7 +101,8 @@ class DeployRecords:
                 found.append({**(_read_json(path) or {}), "record": str(path)})
             except TradekeepError as error:
                 found.append({"record": str(path), "state": "damaged", "error": error.message})
-        return found
+        # Names tell seconds, in which there may be several.
+        return sorted(found, key=lambda item: (Path(item["record"]).name[:15], str(item.get("at", ""))), reverse=True)
 
     def outputs(self, moment: datetime, identifier: str) -> Path:
         """The directory for what one deploy keeps: output of hooks and pip, differences, the quarantine."""
