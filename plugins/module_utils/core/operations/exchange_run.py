@@ -120,6 +120,14 @@ def _finish(change: Change[Kept], exchange: Exchange, state_dir: Path, ports: Po
             path=state_dir,
             hint="run: tradekeep recover",
         ) from error
+    except NeedsPersonError:
+        raise
+    except (TradekeepError, OSError) as error:
+        raise NeedsPersonError(
+            f"{change.in_place}, but what it replaced could not be kept: {error}",
+            path=state_dir,
+            hint="run: tradekeep recover",
+        ) from error
     try:
         with contextlib.suppress(InterruptedBySignal), shielded():
             # Short, and too late to stop: the signal would make a change that is complete say that it was undone.

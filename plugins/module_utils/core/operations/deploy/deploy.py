@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
@@ -97,17 +98,30 @@ def _deploy(application: Application, request: DeployRequest, mirror: Mirror, po
     except BaseException as error:
         if survey is not None:
             failed = "rollback_failed" if isinstance(error, NeedsPersonError) else "undone"
-            _write(survey, request, carried, failed, error=str(error))
+            # What became of the deploy is in the error; that its record does not fit must not take its place.
+            with contextlib.suppress(TradekeepError, OSError):
+                _write(survey, request, carried, failed, error=str(error))
             _after_rollback(run, carried)
         raise
     carried.times["total"] = round(ports.clock.monotonic() - begun, 3)
     _tidy(survey, mirror, ports, carried)
     state = "rolled_back" if request.rollback else "waiting" if survey.missing else "deployed"
-    record = _write(survey, request, carried, state)
+    record, status = _written(survey, request, carried, state)
     before = {"commit": survey.old.commit}
     after = {"commit": survey.target.commit}
     lines = tuple(_done_lines(survey, carried, record, request))
-    return Outcome(changed=True, record=record, lines=lines, before=before, after=after)
+    return Outcome(changed=True, record=record, lines=lines, before=before, after=after, status=status)
+
+
+def _written(
+    survey: Survey, request: DeployRequest, carried: Carried, state: str
+) -> tuple[dict[str, Any], ExitStatus]:
+    """The record of a deploy that stands; where it cannot be kept, that is a finding and undoes nothing."""
+    try:
+        return _write(survey, request, carried, state), ExitStatus.DONE
+    except TradekeepError as error:
+        carried.notes.append(f"the record of this deploy could not be kept: {error}")
+        return {**_whole_record(survey, request, carried, state), "record": None}, ExitStatus.FINDINGS
 
 
 def _after_rollback(run: Optional[DeployRun], carried: Carried) -> None:
@@ -175,6 +189,14 @@ def _record(survey: Survey, request: DeployRequest, state: str) -> dict[str, Any
 def _write(
     survey: Survey, request: DeployRequest, carried: Carried, state: str, error: Optional[str] = None
 ) -> dict[str, Any]:
+    record = _whole_record(survey, request, carried, state, error)
+    path = DeployRecords(survey.application).write(carried.moment, carried.identifier, record)
+    return {**record, "record": str(path)}
+
+
+def _whole_record(
+    survey: Survey, request: DeployRequest, carried: Carried, state: str, error: Optional[str] = None
+) -> dict[str, Any]:
     record = {
         **_record(survey, request, state),
         "id": carried.identifier,
@@ -193,8 +215,7 @@ def _write(
         "error": error,
     }
     record["notes"] = [*record["notes"], *carried.notes]
-    path = DeployRecords(survey.application).write(carried.moment, carried.identifier, record)
-    return {**record, "record": str(path)}
+    return record
 
 
 def _planned(survey: Survey, request: DeployRequest) -> Outcome:
