@@ -11,7 +11,7 @@ RUN := $(PYTHON) tests/certify/run.py
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
 
-demo: link  ## build, back up, damage and restore a trading bot's data here, without root
+demo: link  ## build, back up, damage and restore a trading bot's data here, and deploy its code, without root
 	@environment=$$($(PYTHON) tests/certify/environments.py demo) && exec "$$environment/bin/python" demo/run.py
 
 test:  ## everything below except bench and comparison; installs what it needs, says what needs root
