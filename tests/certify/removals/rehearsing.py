@@ -64,8 +64,8 @@ REHEARSING = (
         "b6",
         "the scratch place goes whatever happens",
         DRILLS + "scratch.py",
-        "    finally:\n        remove_tree(place)\n        os.close(lock)",
-        "    finally:\n        os.close(lock)",
+        "        try:\n            remove_tree(place)\n",
+        "        try:\n            str(place)\n",
         (DRILL + "sigterm_leaves_nothing",),
     ),
     Removal(

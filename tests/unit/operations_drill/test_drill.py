@@ -165,10 +165,12 @@ def test_copies_elsewhere_are_drilled(bench, tmp_path):
     made = bench.backup()
     copies = tmp_path / "copies"
     shutil.copytree(bench.backups, copies, symlinks=True)
-    shutil.rmtree(bench.backups)
     outcome = bench.drill(source=str(copies))
     assert outcome.record["verdict"] == "passed" and outcome.record["source"] == str(copies)
     assert outcome.record["backup"]["path"] == str(copies / made.name)
+    assert bench.catalog().list()[0].drilled_from == str(copies), "it is the backup that lies here too"
+    shutil.rmtree(bench.backups)
+    assert bench.drill(source=str(copies)).record["verdict"] == "passed"
 
 
 def test_a_dry_run_writes_nothing(bench):
@@ -424,6 +426,21 @@ def test_sigterm_leaves_nothing(bench, step):
         bench.drill()
     assert len(seen) == 1, "the scratch place was there"
     assert bench.leftovers() == [] and bench.records() == []
+
+
+def test_a_signal_while_it_cleans_up_does_not_stop_that(bench, monkeypatch):
+    bench.database().close()
+    bench.backup()
+    remove = scratch.remove_tree
+
+    def interrupted(path):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return remove(path)
+
+    monkeypatch.setattr(scratch, "remove_tree", interrupted)
+    with pytest.raises(InterruptedBySignal), interruptible():
+        bench.drill()
+    assert bench.leftovers() == []
 
 
 def test_what_a_killed_drill_left_goes_with_the_next_one(bench):

@@ -11,6 +11,7 @@ other's way.
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -111,23 +112,25 @@ class _Run:
         base = scratch_base(self.application)
         with findings.timed("find", ports.clock):
             self.chosen = chosen = choose_backup(self.application, ports, self.reference, self.source)
-        with findings.timed("verify", ports.clock):
-            prove_checksum(chosen.backup, ports, findings)
-        with keys_for(chosen.backup, self.key_file, self.passphrase_file, ports, findings) as keys:
+        with ExitStack() as stack:
             with findings.timed("verify", ports.clock):
+                prove_checksum(chosen.backup, ports, findings)
+                keys = stack.enter_context(
+                    keys_for(chosen.backup, self.key_file, self.passphrase_file, ports, findings)
+                )
                 size = size_up(self.application, chosen.backup, keys, ports)
             limit = self.application.profile.drill.maximum_bytes
             select = choose_part(self.application, size, limit)
             check_space(base, size.bytes if limit is None else min(size.bytes, limit), size.things)
-            with scratch_place(base) as place:
-                ports.step("drill scratch")
-                with findings.timed("unpack", ports.clock):
-                    self.unpacked = unpacked = unpack_into(place, chosen.backup, keys, size, select, ports)
-                ports.step("drill unpacked")
-                with findings.timed("check", ports.clock):
-                    check_unpacked(self.application, unpacked, ports, findings)
-                ports.step("drill checked")
-                self._compare(chosen, size, unpacked, place)
+            place = stack.enter_context(scratch_place(base))
+            ports.step("drill scratch")
+            with findings.timed("unpack", ports.clock):
+                self.unpacked = unpacked = unpack_into(place, chosen.backup, keys, size, select, ports)
+            ports.step("drill unpacked")
+            with findings.timed("check", ports.clock):
+                check_unpacked(self.application, unpacked, ports, findings)
+            ports.step("drill checked")
+            self._compare(chosen, size, unpacked, place)
 
     def _compare(self, chosen: Chosen, size: Size, unpacked: Unpacked, place: Path) -> None:
         findings = self.findings

@@ -15,7 +15,7 @@ from ...application import Application
 from ...errors import ExitStatus, TradekeepError
 from ...host.files import atomic_write, make_private_directory
 from ...ports import Ports
-from ...storage.backup import Backup, read_small
+from ...storage.backup import Backup, read_backup, read_small
 from ...storage.local import LocalCatalog
 from ...transaction.lock import application_lock
 from ..outcome import Outcome
@@ -50,7 +50,18 @@ def record_path(application: Application, moment: datetime) -> Path:
 
 
 def remember(application: Application, ports: Ports, backup: Backup, source: str, verdict: str) -> None:
-    """Tell the catalog. The record is what counts: a backup that is being made is not waited for very long."""
+    """Tell the catalog. The record is what counts: a backup that is being made is not waited for very long.
+
+    Of a copy that lies elsewhere it is the backup here, if there is one with the same checksum, that was drilled.
+    """
+    ours = Path(application.backup_dir) / backup.name
+    if backup.path != ours:
+        if not ours.exists():
+            return
+        twin = read_backup(ours, application.profile.archive_prefix)
+        if backup.sha256 is None or twin.sha256 != backup.sha256:
+            return
+        backup = twin
     state_dir = Path(application.application_state_dir)
     catalog = LocalCatalog(application, ports.clock, note=ports.progress.note)
     now = ports.clock.now()

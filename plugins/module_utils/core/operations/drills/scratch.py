@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Optional
 
 from ...application import Application
-from ...errors import ConfigurationError, SpaceError
+from ...errors import ConfigurationError, InterruptedBySignal, SpaceError
 from ...host.files import make_private_directory, os_errors, remove_tree, space
 from ...host.mounts import filesystem_type
 from ..text import human_bytes
@@ -67,8 +67,14 @@ def scratch_place(base: Path) -> Iterator[Path]:
     try:
         yield place
     finally:
-        remove_tree(place)
-        os.close(lock)
+        try:
+            remove_tree(place)
+        except InterruptedBySignal:
+            # It came only now. Of several signals the first alone is heard.
+            remove_tree(place)
+            raise
+        finally:
+            os.close(lock)
 
 
 def sweep(base: Path) -> tuple[str, ...]:
