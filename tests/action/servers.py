@@ -4,7 +4,10 @@
 """Where the action deploys to in the tests: a bot's server, reached by real ssh and nothing else.
 
 `LocalServer` is an sshd of our own on this machine, for this account, with everything below one directory.
-`TestHost` is a systemd host that is up (tests/hosts/nspawn.py); its name is in TRADEKEEP_ACTION_HOST.
+`TestHost` is a systemd host that is up, and whose files below /srv/action are in nobody's way:
+
+    tests/hosts/nspawn.py up action13 --image=trixie
+    TRADEKEEP_ACTION_HOST=action13 python -m pytest tests/action/test_action.py
 """
 
 from __future__ import annotations
@@ -169,7 +172,9 @@ class LocalServer(Server):
             "Subsystem sftp internal-sftp",
         ]
         (self.scratch / "sshd_config").write_text("\n".join(lines) + "\n", encoding="ascii")
-        command = [self.program, "-D", "-e", "-f", str(self.scratch / "sshd_config")]
+        # It ends with the tests, also where these are killed.
+        tied = ["setpriv", "--pdeathsig", "TERM", "--"]
+        command = [*tied, self.program, "-D", "-e", "-f", str(self.scratch / "sshd_config")]
         with (self.scratch / "sshd.log").open("wb") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         while not self._answers():
