@@ -4,10 +4,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
+import re
+from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.tradekeep.ops.plugins.module_utils.core import cli
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.configuration import (
     parse_configuration,
@@ -16,6 +20,8 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.configuration i
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import ConfigurationError
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.installation import install_configuration
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.unit_files import render_units
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.units import install_units
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import Completed
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.profile import resolve_application
 
 SERVICE, TIMER = "tradekeep-drill-kalshi.service", "tradekeep-drill-kalshi.timer"
@@ -57,6 +63,31 @@ def test_there_is_no_timer_where_it_could_only_fail_or_is_not_wanted():
     assert TIMER not in units({"enabled": False})
     assert TIMER not in units(**sealed), "the host cannot read its own backups"
     assert TIMER in units({"key_file": "/root/recovery.asc"}, **sealed)
+
+
+def test_that_there_is_no_timer_is_said_when_units_change(make_bench, tmp_path):
+    class Systemd:
+        def find(self, program):
+            return f"/usr/bin/{program}"
+
+        def run(self, argv, **_options):
+            return Completed(tuple(argv), 0, "", "")
+
+    bench = make_bench(gpg_recipients=("A" * 40,))
+    application = dataclasses.replace(bench.application, system=True)
+    (tmp_path / "units").mkdir()
+    ports = dataclasses.replace(bench.ports, runner=Systemd())
+    done = install_units(application, ports, unit_dir=str(tmp_path / "units"))
+    assert TIMER not in done.record["written"]
+    assert [text for text in bench.notes if text.startswith("no timer for drills")]
+
+
+def test_the_examples_of_the_guide_are_accepted():
+    guide = (Path(__file__).resolve().parents[3] / "docs/drills.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
+    assert examples
+    for example in examples:
+        resolve_application(yaml.safe_load(example)["tradekeep_profile"])
 
 
 @pytest.mark.parametrize(

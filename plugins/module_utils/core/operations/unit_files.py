@@ -89,7 +89,7 @@ def render_units(application: Application) -> dict[str, str]:
         verify = f"tradekeep-verify-{name}"
         units[f"{verify}.service"] = _job(application, f"Deep verification of {name}", ["verify all --deep"])
         units[f"{verify}.timer"] = _timer(application, verify, _VERIFY_CALENDAR, _VERIFY_JITTER)
-    if drills_by_timer(application):
+    if _drills_by_timer(application):
         stem, settings = f"tradekeep-drill-{name}", application.profile.drill
         units[f"{stem}.service"] = _drill(application)
         units[f"{stem}.timer"] = _timer(application, stem, settings.calendar, settings.jitter_seconds)
@@ -97,14 +97,19 @@ def render_units(application: Application) -> dict[str, str]:
     return units
 
 
-def drills_by_timer(application: Application) -> bool:
-    """Whether a timer starts drills. Without the key of its backups a host cannot drill, as it is meant to be."""
+def drill_is_locked_out(application: Application) -> bool:
+    """Whether a host is to drill and cannot: it has no key to its own backups, as is best."""
     profile = application.profile
     encrypted = any(item.encrypt for item in profile.schedules) or any(
         item.require_encryption and item.backup for item in profile.components
     )
     locked = bool(application.encryption.recipients) and encrypted and profile.drill.key_file is None
-    return profile.drill.enabled and bool(profile.schedules) and not locked
+    return profile.drill.enabled and bool(profile.schedules) and locked
+
+
+def _drills_by_timer(application: Application) -> bool:
+    profile = application.profile
+    return profile.drill.enabled and bool(profile.schedules) and not drill_is_locked_out(application)
 
 
 def guarded_units(application: Application) -> tuple[str, ...]:

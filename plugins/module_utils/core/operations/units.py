@@ -17,7 +17,7 @@ from ..host.files import atomic_write, fsync_directory, make_private_directory, 
 from ..ports import Ports
 from .configured import missing_keys
 from .outcome import Outcome
-from .unit_files import HEADER, render_units
+from .unit_files import HEADER, drill_is_locked_out, render_units
 
 __all__ = ["install_units", "render_units"]
 _INSTALL = "\n[Install]\n"
@@ -67,6 +67,11 @@ def install_units(
     plan = _plan(application, ports, directory, wanted)
     for warning in missing_keys(application) if present else ():
         ports.progress.note(warning)
+    if present and plan.changed and drill_is_locked_out(application):
+        ports.progress.note(
+            "no timer for drills, as this host cannot read its own backups: run the playbook drill with "
+            "drill_controller_key, or set drill.key_file in the profile"
+        )
     if not dry_run and plan.changed:
         if present:
             # The failure unit appends to a file in there, and must not itself fail.
