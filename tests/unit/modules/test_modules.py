@@ -40,10 +40,8 @@ from ansible_collections.tradekeep.ops.plugins.modules import (
     drill,
     drill_info,
     fence,
-    migrate,
-    fence,
-    migrate,
     gitignore,
+    migrate,
     prune,
     recover,
     restore,
@@ -403,47 +401,6 @@ def test_a_module_that_fails_while_a_transaction_is_pending_needs_a_person(
     assert caught.value.failed
     assert caught.value.result["exit_status"] == caught.value.result["error"]["exit_status"] == 4
     assert "tradekeep recover" in caught.value.result["msg"]
-
-
-def test_a_migration_is_planned_carried_out_and_found_done(
-    call: Any, installed: dict[str, Any], definition: dict[str, Any], tmp_path: Path
-) -> None:
-    source = tmp_path / "old"
-    (source / "state").mkdir(parents=True)
-    (source / "state/positions.json").write_text('{"open": 2}')
-    given = {**installed, "source": str(source), "force": True}
-    before = listing(Path(definition["root"]))
-    changed, record, _ = call(migrate, migrate.SPEC, given, check_mode=True)
-    assert (changed, record["state"]) == (True, "planned")
-    assert listing(Path(definition["root"])) == before
-    changed, record, diff = call(migrate, migrate.SPEC, given)
-    assert (changed, record["state"], record["by"]) == (True, "migrated", "ansible")
-    assert diff["before"]["state/positions.json"] == "absent"
-    assert call(migrate, migrate.SPEC, given)[0] is False
-
-
-def test_a_migration_with_conflicts_fails_with_its_record(
-    installed: dict[str, Any], definition: dict[str, Any], fake: Any, complete: Any, ended: Any, tmp_path: Path
-) -> None:
-    source = tmp_path / "old"
-    (source / "state").mkdir(parents=True)
-    (source / "state/positions.json").write_text('{"open": 2}')
-    Path(definition["root"], "state/positions.json").write_text('{"open": 3}')
-    with pytest.raises(ended) as caught:
-        door.serve(fake(complete(migrate.SPEC, {**installed, "source": str(source), "force": False})), migrate.run)
-    assert caught.value.failed
-    assert caught.value.result["exit_status"] == 3
-    assert "state/positions.json: differs on this host" in caught.value.result["record"]["against"]
-
-
-def test_a_fence_is_put_up_and_taken_down(call: Any, installed: dict[str, Any]) -> None:
-    absent = {**installed, "state": "absent"}
-    assert call(fence, fence.SPEC, installed, check_mode=True)[0] is True
-    assert call(fence, fence.SPEC, {**installed, "reason": "moved"})[0] is True
-    changed, record, _ = call(fence, fence.SPEC, installed)
-    assert (changed, record["reason"]) == (False, "moved")
-    assert call(fence, fence.SPEC, absent)[0] is True
-    assert call(fence, fence.SPEC, absent)[0] is False
 
 
 def test_a_migration_is_planned_carried_out_and_found_done(
