@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".cache" / "collect
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.faults import foreseen
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SubprocessRunner, SystemClock
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.backup import backup
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.migrate.migrate import migrate
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.recover import recover
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.restore import restore
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.tree import Credential, tree
@@ -37,7 +38,7 @@ def install_credential(application: Any, ports: Ports, *, path: str, content: st
         os.umask(before)
 
 
-OPERATIONS = {"backup": backup, "restore": restore, "recover": recover, "tree": install_credential}
+OPERATIONS = {"backup": backup, "restore": restore, "recover": recover, "migrate": migrate, "tree": install_credential}
 
 
 class Notes(NoProgress):

@@ -21,7 +21,7 @@ def sweep_state(application: Application) -> tuple[str, ...]:
     """Remove temporary files and directories whose process is gone; returns their names."""
     state = Path(application.application_state_dir)
     below = (Path(place) for place, _directories, _files in os.walk(state / "deploy"))
-    directories = (state, Path(application.state_dir) / "mirrors", *below)
+    directories = (state, state / "migrations", Path(application.state_dir) / "mirrors", *below)
     return tuple(name for directory in directories for name in _sweep(directory))
 
 
