@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tarfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     TradekeepError,
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.migrate import migrate as migrate_module
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.migrate.migrate import migrate_from
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.migrate.migration_plan import holds_of
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.migrate.origin_archive import open_origin
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.restore import restore
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.exchange import pending
 from operations_migrate.servers import FILLS, PREFERENCES, listing
@@ -248,6 +253,28 @@ def test_two_hosts_with_the_same_data_have_the_same_digest(old: Any, new: Any, m
     first = new.migrate(old.root).record["holds"]
     second = other.migrate(archive).record["holds"]
     assert first == second
+
+
+def test_what_is_not_what_the_source_says_it_has_never_starts(old: Any, new: Any) -> None:
+    opened = partial(open_origin, new.application, new.ports, str(old.root))
+    with opened() as origin:
+        expected = holds_of(origin.held.entries)["sha256"]
+    before = listing(new.root)
+    with pytest.raises(TradekeepError, match="is not what the source has"):
+        migrate_from(new.application, new.ports, opened, expected="0" * 64)
+
+    def trade(step: str) -> None:
+        if step == "stage":
+            old.write("preferences/own.json", '{"kept": "changed meanwhile"}')
+
+    late = dataclasses.replace(new.ports, step=trade)
+    with pytest.raises(TradekeepError, match="is not what the source has"):
+        migrate_from(new.application, late, opened, expected=expected)
+    assert listing(new.root) == before
+    with opened() as origin:
+        expected = holds_of(origin.held.entries)["sha256"]
+    done = migrate_from(new.application, new.ports, opened, expected=expected)
+    assert done.record["holds"]["sha256"] == expected
 
 
 def test_the_backup_after_a_migration_does_not_take_fewer_rows_for_a_loss(old: Any, new: Any) -> None:

@@ -9,6 +9,7 @@ recoveries look at, and a mask on each unit, which systemd looks at. Backups go 
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 from typing import Any, Optional
@@ -107,7 +108,10 @@ def unfence(
 
 def note_fence(application: Application, ports: Ports) -> bool:
     """Say that this host is fenced, where it is, for operations that go on without starting anything."""
-    found = read_fence(Path(application.application_state_dir))
+    state_dir = Path(application.application_state_dir)
+    if state_dir.is_dir() and not os.access(state_dir, os.R_OK | os.X_OK):
+        return False  # who may not look into it cannot start anything either
+    found = read_fence(state_dir)
     if found is not None:
         ports.progress.note(f"this host is {fence_in_words(found)}; nothing of {application.name} is started here")
     return found is not None

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from ...application import Application
 from ...errors import NeedsPersonError, TradekeepError
@@ -38,7 +40,7 @@ from ..restore_stage import replacements, settle_stage
 from ..safety import back_up_as_it_is, make_safety_backup
 from ..scan import check_root
 from ..tree import mend_rights
-from .migration_plan import make_plan
+from .migration_plan import MigrationPlan, holds_of, make_plan
 from .migration_record import MigrationRecord
 from .migration_run import Run, done_lines, outcome_of, planned, record_of, refused, unchanged
 from .origin import Origin
@@ -49,8 +51,9 @@ from .preflight import Situation, preflight, working_directory
 class _Migration:
     """A migration at work: from a plan that nothing stands against to its record. The caller holds the lock."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, expected: Optional[str]) -> None:
         self._run = run
+        self._expected = expected
         self._application = run.application
         self._ports = run.ports
         self._state_dir = Path(run.application.application_state_dir)
@@ -120,6 +123,7 @@ class _Migration:
 
         def at_rest() -> list[Replacement]:
             self._settle(stage)
+            refuse_other_data(run.plan, self._expected, self._application)
             # Read by ``run_exchange`` right after this, with the data still at rest.
             self._details["saved"] = not run.plan.conflicts or self._identities() == self._before
             return replacements(self._application, run.plan.changes, stage, "")
@@ -205,17 +209,35 @@ def migrate(
     passphrase_file: Optional[str] = None,
     by: str = "",
 ) -> Outcome:
-    """Put the data of a directory or an archive in the place of this host's.
+    """Put the data of a directory or an archive in the place of this host's; see ``migrate_from``."""
+    opened = partial(open_origin, application, ports, source, passphrase_file=passphrase_file)
+    return migrate_from(application, ports, opened, force=force, start=start, dry_run=dry_run, by=by)
+
+
+def migrate_from(
+    application: Application,
+    ports: Ports,
+    opened: Callable[[], AbstractContextManager[Origin]],
+    *,
+    force: bool = False,
+    start: bool = False,
+    dry_run: bool = False,
+    by: str = "",
+    expected: Optional[str] = None,
+) -> Outcome:
+    """Put the data of any source in the place of this host's.
 
     Without force, live data that differs from the source's, or that the source does not have, stops it before anything
     is written: status FAILED, each path named. With force such data is backed up and verified first. start: start
     everything that is installed afterwards, not only what ran before. Migrating what is there already does nothing.
+    opened: reads the source; called with the lock held. expected: the digest of ``holds_of`` that the source gave for
+    itself; anything else is put back before a service starts.
     """
     state_dir = Path(application.application_state_dir)
     check_root(application)
     if dry_run:
         refuse_pending(state_dir)
-        with open_origin(application, ports, source, passphrase_file=passphrase_file) as origin:
+        with opened() as origin:
             return planned(_prepare(application, ports, origin, force=force, start=start, by=by))
     lock = application_lock(
         state_dir, operation="migrate", clock=ports.clock, wait_seconds=600.0, note=ports.progress.note
@@ -223,13 +245,24 @@ def migrate(
     with lock:
         refuse_pending(state_dir)
         sweep_state(application)
-        with open_origin(application, ports, source, passphrase_file=passphrase_file) as origin:
+        with opened() as origin:
             run = _prepare(application, ports, origin, force=force, start=start, by=by)
+            refuse_other_data(run.plan, expected, application)
             if not run.plan.changes:
                 return unchanged(run)
             if run.against:
                 return refused(run)
-            return _Migration(run).carry_out()
+            return _Migration(run, expected).carry_out()
+
+
+def refuse_other_data(plan: MigrationPlan, expected: Optional[str], application: Application) -> None:
+    """Raises TradekeepError when what would be here is not what the source says that it has."""
+    if expected is not None and holds_of(plan.entries)["sha256"] != expected:
+        raise TradekeepError(
+            "what has arrived is not what the source has",
+            path=application.root,
+            hint="make sure that nothing writes into the source, and run again",
+        )
 
 
 def _prepare(application: Application, ports: Ports, origin: Origin, *, force: bool, start: bool, by: str) -> Run:

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Optional
 
 from ...application import Application
+from ...archive.manifest import Entry
 from ...patterns import templates
 from ..restore_plan import DatabaseDigest, Item, Selection, plan_items
 from .origin import Held, Origin, Refused
@@ -45,6 +48,11 @@ class MigrationPlan:
         """What never arrives."""
         return self.held.refused
 
+    @property
+    def entries(self) -> list[Entry]:
+        """What the source has, and this host with it once the plan is carried out; without directories."""
+        return [item.entry for item in self.items if item.entry is not None]
+
     def as_dict(self) -> dict[str, Any]:
         """The plan as records show it: the paths by what happens to them."""
         paths: dict[str, list[str]] = {"new": [], "differs": [], "only_on_target": []}
@@ -76,6 +84,25 @@ def make_plan(
 def word_for(item: Item) -> str:
     """What happens to a path, in one word."""
     return _WORDS[item.action]
+
+
+def holds_of(entries: Iterable[Entry]) -> dict[str, Any]:
+    """What a host holds, for a comparison with another: counts, rows for each table, one digest over all."""
+    files = sorted((entry for entry in entries if entry.type != "directory"), key=lambda entry: entry.path)
+    whole = hashlib.sha256()
+    for entry in files:
+        line = f"{entry.path}\0{entry.sha256 or entry.target}\n"
+        whole.update(line.encode("utf-8", "surrogateescape"))
+    return {
+        "files": len(files),
+        "bytes": sum(entry.size for entry in files),
+        "sha256": whole.hexdigest(),
+        "databases": {
+            entry.path: {"sha256": entry.sha256, "tables": dict(entry.facts.get("tables", {}))}
+            for entry in files
+            if entry.kind == "sqlite"
+        },
+    }
 
 
 def _pristine(application: Application) -> list[str]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,7 +17,7 @@ from ...ports import Ports
 from ..outcome import Outcome
 from ..restore_plan import Item
 from ..text import human_bytes
-from .migration_plan import MigrationPlan, word_for
+from .migration_plan import MigrationPlan, holds_of, word_for
 from .origin import Origin
 from .preflight import FAILED, OK, Check
 
@@ -135,7 +134,7 @@ def record_of(run: Run, state: str, *, error: Optional[str] = None) -> dict[str,
             {"path": item.path, "action": word_for(item), "before": item.before, "after": item.after}
             for item in run.plan.changes
         ],
-        "holds": _holds(run) if state in ("migrated", "unchanged") else None,
+        "holds": holds_of(run.plan.entries) if state in ("migrated", "unchanged") else None,
         "backup": run.backup,
         "safety_backup": run.safety_backup,
         "started": run.started,
@@ -144,25 +143,6 @@ def record_of(run: Run, state: str, *, error: Optional[str] = None) -> dict[str,
         "seconds": run.times,
         "error": error,
         "record": None,
-    }
-
-
-def _holds(run: Run) -> dict[str, Any]:
-    """What this host now has of the source, for a comparison with it: counts, rows, one digest over all."""
-    entries = sorted((item.entry for item in run.plan.items if item.entry is not None), key=lambda entry: entry.path)
-    whole = hashlib.sha256()
-    for entry in entries:
-        line = f"{entry.path}\0{entry.sha256 or entry.target}\n"
-        whole.update(line.encode("utf-8", "surrogateescape"))
-    return {
-        "files": len(entries),
-        "bytes": sum(entry.size for entry in entries),
-        "sha256": whole.hexdigest(),
-        "databases": {
-            entry.path: {"sha256": entry.sha256, "tables": dict(entry.facts.get("tables", {}))}
-            for entry in entries
-            if entry.kind == "sqlite"
-        },
     }
 
 
