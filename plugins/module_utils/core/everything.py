@@ -64,6 +64,7 @@ from .git import (  # noqa: F401
 )
 from .host import (  # noqa: F401
     account,
+    companion,
     files,
     health,
     masking,

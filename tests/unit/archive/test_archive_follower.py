@@ -32,7 +32,7 @@ with create_container(sys.argv[1], runner=SubprocessRunner(), follow=True) as ma
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
     """Threads that other tests have left behind do not matter to these."""
-    monkeypatch.setattr(container, "can_follow", lambda: True)
+    monkeypatch.setattr(container, "can_have_companion", lambda: True)
 
 
 def write(path, **options):
@@ -54,7 +54,7 @@ def test_nobody_follows_where_it_cannot_be_done(tmp_path, monkeypatch):
     opened = os.listdir("/proc/self/fd")
     monkeypatch.setattr(os, "fork", refuse)
     assert write(tmp_path / "a.tar.gz")[0].followed is None
-    monkeypatch.setattr(container, "can_follow", lambda: False)
+    monkeypatch.setattr(container, "can_have_companion", lambda: False)
     assert write(tmp_path / "b.tar.gz")[0].followed is None
     assert os.listdir("/proc/self/fd") == opened
 
@@ -75,7 +75,7 @@ def test_hazard_b1_what_reaches_the_disk_wrong_is_not_confirmed(tmp_path, monkey
 
 def test_a_follower_that_dies_confirms_nothing_and_disturbs_nothing(tmp_path):
     with create_container(tmp_path / "a.tar.gz", runner=RUNNER, follow=True) as made:
-        os.kill(made._follower._process, signal.SIGKILL)
+        os.kill(made._follower._companion._process, signal.SIGKILL)
         write_sample(ArchiveWriter(made.stream, header()))
     assert made.followed is None
     assert made.size == (tmp_path / "a.tar.gz").stat().st_size
@@ -83,7 +83,7 @@ def test_a_follower_that_dies_confirms_nothing_and_disturbs_nothing(tmp_path):
 
 def test_a_writer_that_gives_up_leaves_nobody_behind(tmp_path):
     with pytest.raises(ArchiveError), create_container(tmp_path / "a.tar.gz", runner=RUNNER, follow=True) as made:
-        process = made._follower._process
+        process = made._follower._companion._process
         raise ArchiveError("enough")
     with pytest.raises(ChildProcessError):
         os.waitpid(process, 0)

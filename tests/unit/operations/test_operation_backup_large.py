@@ -22,7 +22,7 @@ LONG_AGO = 1_700_000_000
 def large(monkeypatch):
     """Any backup counts as a large one."""
     monkeypatch.setattr(operation, "FOLLOWED_FILES", 0)
-    monkeypatch.setattr(container, "can_follow", lambda: True)
+    monkeypatch.setattr(container, "can_have_companion", lambda: True)
 
 
 def contents(facts):

@@ -13,11 +13,11 @@ import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     ConfigurationError,
     ExitStatus,
-    NeedsPersonError,
     TradekeepError,
     UsageError,
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.deploy import deploy_log
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.records import DeployRecords
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.request import DeployRequest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.recover import recover
 
@@ -167,16 +167,66 @@ def test_files_and_directories_may_change_places(world):
     assert (world.read("thing"), world.read("place/x.py")) == ("file\n", "x\n")
 
 
+def failed(outcome, state: str, word: str):
+    """A deploy that did not stand says so in its lines, its status and its record, which is also kept."""
+    assert not outcome.changed
+    assert outcome.status in (ExitStatus.FAILED, ExitStatus.NEEDS_PERSON)
+    assert outcome.record["state"] == state
+    assert word in outcome.lines[0] and word in outcome.record["error"]
+    assert Path(outcome.record["record"]).exists()
+    return outcome
+
+
 def hook(at: str, *command: str) -> dict:
     return {"at": at, "command": list(command)}
+
+
+@pytest.mark.parametrize("at", ["before_fetch", "after_fetch"])
+def test_a_hook_that_fails_before_anything_is_done_refuses_the_deploy(world, at):
+    world.push({"bot.py": "print(2)\n"})
+    world.settings["hooks"] = [hook(at, "sh", "-c", "echo no good; exit 3")]
+    with pytest.raises(TradekeepError, match="no good"):
+        world.deploy()
+    assert world.code() == {**FIRST, **DATA}
+
+
+def test_hooks_run_in_order_and_know_the_commits(world):
+    said = world.base / "said"
+    steps = ["before_fetch", "after_fetch", "before_stop", "after_stop", "before_start", "after_start", "after_commit"]
+    script = f"echo $TRADEKEEP_STEP $TRADEKEEP_OLD_COMMIT $TRADEKEEP_NEW_COMMIT >> {said}"
+    world.settings["hooks"] = [hook(step, "sh", "-c", script) for step in steps]
+    second = world.push({"bot.py": "print(2)\n"})
+    record = world.deploy().record
+    lines = [line.split() for line in said.read_text().splitlines()]
+    assert [line[0] for line in lines] == steps == [item["at"] for item in record["hooks"]]
+    assert all(line[1:] == [world.first, second] for line in lines[1:])
+
+
+def test_a_deploy_that_is_killed_is_on_record(world):
+    class Killed(BaseException):
+        pass
+
+    def kill(step):
+        if step == "export":
+            raise Killed
+
+    world.push({"bot.py": "print(2)\n"})
+    before = DeployRecords.write
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        # What SIGKILL leaves: the record of the beginning and no other.
+        written = []
+        patch.setattr(DeployRecords, "write", lambda *a: before(*a) if not written and not written.append(1) else a[0])
+        world.deploy(step=kill)
+    assert deploy_log(world.application).record["deploys"][0]["state"] == "running"
+    recover(world.application, world.ports)
+    assert deploy_log(world.application).record["deploys"][0]["state"] == "cut_off"
 
 
 @pytest.mark.parametrize("at", ["before_stop", "after_stop", "before_start", "after_start"])
 def test_a_failing_hook_leaves_the_old_code(world, at):
     world.push({"bot.py": "print(2)\n", "lib/new.py": "n\n"})
     world.settings["hooks"] = [hook(at, "sh", "-c", "echo no good; exit 3")]
-    with pytest.raises(TradekeepError, match="no good"):
-        world.deploy()
+    failed(world.deploy(), "undone", "no good")
     assert world.code() == {**FIRST, **DATA}
     assert deploy_log(world.application).record["deploys"][0]["state"] == "undone"
     assert not recover(world.application, world.ports).changed
@@ -188,8 +238,7 @@ def test_a_release_that_is_not_healthy_is_rolled_back_and_the_old_one_checked(wo
     world.push({"bot.py": "raise SystemExit('broken')\n"})
     check = {"command": ["python3", str(world.live / "bot.py")], "timeout_seconds": 0.5}
     world.settings["health"] = [check]
-    with pytest.raises(TradekeepError, match="not healthy"):
-        world.deploy()
+    failed(world.deploy(), "undone", "not healthy")
     assert world.read("bot.py") == FIRST["bot.py"]
     assert deploy_log(world.application).record["deploys"][0]["state"] == "undone"
 
@@ -197,8 +246,7 @@ def test_a_release_that_is_not_healthy_is_rolled_back_and_the_old_one_checked(wo
 def test_a_rollback_that_does_not_help_is_a_state_of_its_own(world):
     world.push({"bot.py": "print(2)\n"})
     world.settings["health"] = [{"command": ["false"], "timeout_seconds": 0.2}]
-    with pytest.raises(NeedsPersonError):
-        world.deploy()
+    assert failed(world.deploy(), "rollback_failed", "not healthy").status is ExitStatus.NEEDS_PERSON
     assert world.read("bot.py") == FIRST["bot.py"]
     assert deploy_log(world.application).record["deploys"][0]["state"] == "rollback_failed"
 
@@ -210,8 +258,7 @@ def test_damage_during_the_exchange_fails_the_proof_and_the_deploy(world):
         if step == "exchange":
             (world.live / TRADES).write_text("")
 
-    with pytest.raises(TradekeepError, match="trades"):
-        world.deploy(step=vandal)
+    failed(world.deploy(step=vandal), "undone", "trades")
     assert world.read("bot.py") == FIRST["bot.py"]
     record = deploy_log(world.application).record["deploys"][0]
     assert record["proof"]["verdict"] == "damaged"
@@ -220,8 +267,7 @@ def test_damage_during_the_exchange_fails_the_proof_and_the_deploy(world):
 def test_new_code_that_ruins_data_when_it_starts_is_rolled_back(world):
     world.push({"bot.py": "print(2)\n"})
     world.settings["hooks"] = [hook("after_start", "sh", "-c", f": > {world.live / TRADES}")]
-    with pytest.raises(TradekeepError, match="damages data"):
-        world.deploy()
+    failed(world.deploy(), "undone", "damages data")
     assert world.read("bot.py") == FIRST["bot.py"]
 
 

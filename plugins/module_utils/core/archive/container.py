@@ -16,10 +16,11 @@ from typing import Callable, Optional, Union
 
 from ..application import Encryption
 from ..errors import ArchiveError
+from ..host.companion import can_have_companion
 from ..ports import Runner
 from .compression import choose_engine, compressing, decompressed
 from .encryption import decrypting, encrypting, is_encrypted
-from .follower import Followed, Follower, can_follow
+from .follower import Followed, Follower
 from .streams import READ_CHUNK, ChunkReader, Chunks, FileStage, Observed, Prefetch, Stage, ThreadStage
 from .tar_reader import Readable
 
@@ -64,7 +65,7 @@ class ContainerWriter:
         self._file = FileStage(self._path)
         chain: Stage = self._file
         try:
-            if self._follow and not self.encrypted and self.compressor != "zstd" and can_follow():
+            if self._follow and not self.encrypted and self.compressor != "zstd" and can_have_companion():
                 # Before there is any thread.
                 with contextlib.suppress(OSError):
                     self._follower = Follower(self._path, self._runner)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Callable, Generic, Optional, TypeVar
 
 from ..errors import InterruptedBySignal, NeedsPersonError, TradekeepError
+from ..host.files import os_errors
 from ..host.services import ServiceController, Snapshot
 from ..ports import Ports
 from ..transaction.exchange import Exchange, needs_person_while_pending
@@ -31,6 +32,10 @@ def _nothing() -> None:
     """What an operation without a wish of its own does at a step."""
 
 
+def _unheard(_seconds: float) -> None:
+    """For an operation that takes the time from the result."""
+
+
 @dataclass(frozen=True)
 class Change(Generic[Kept]):
     """What one operation exchanges.
@@ -41,6 +46,7 @@ class Change(Generic[Kept]):
     confirm: called when the services have been up for long enough on the new state; raises as well.
     keep: called when the new state stands, to keep what it replaced; raises NeedsPersonError where it cannot.
     put_back: called when the services run on the old state again; raises where they do not do what they should.
+    was_down: told how long the services were stopped, each time that they were.
     what: what messages call the thing that is exchanged. details: JSON for the journal, for ``recover``.
     """
 
@@ -51,6 +57,7 @@ class Change(Generic[Kept]):
     keep: Callable[[Exchange], Kept]
     before_start: Callable[[], None] = _nothing
     put_back: Callable[[], None] = _nothing
+    was_down: Callable[[float], None] = _unheard
     what: str = "data"
     details: Mapping[str, Any] = field(default_factory=dict)
 
@@ -79,6 +86,7 @@ def run_exchange(
     snapshot = services.snapshot()
     note_stop(state_dir, operation=change.operation, snapshot=snapshot)
     stopped_at = ports.clock.monotonic()
+    down_since: Optional[float] = stopped_at
     exchange: Optional[Exchange] = None
     try:
         ports.step("stop")
@@ -98,11 +106,14 @@ def run_exchange(
         ports.step("start")
         services.start(snapshot if start is None else start)
         downtime = round(ports.clock.monotonic() - stopped_at, 3)
+        change.was_down(downtime)
+        down_since = None
         services.wait_until_steady(snapshot if start is None else start)
         change.confirm()
     except BaseException as error:
         with shielded():
-            _put_back(change, services, snapshot, exchange, error, ports)
+            again = ports.clock.monotonic() if down_since is None else down_since
+            _put_back(change, services, snapshot, exchange, error, ports, again)
             forget_stop(state_dir)
         raise
     with needs_person_while_pending(state_dir):
@@ -113,18 +124,11 @@ def _finish(change: Change[Kept], exchange: Exchange, state_dir: Path, ports: Po
     """The new state runs: keep the old one, and commit. Nothing is undone from here on."""
     try:
         forget_stop(state_dir)
-        kept = change.keep(exchange)
+        with os_errors():
+            kept = change.keep(exchange)
     except InterruptedBySignal as error:
         raise NeedsPersonError(
             f"stopped by a signal; {change.in_place} and what it replaced still lies aside",
-            path=state_dir,
-            hint="run: tradekeep recover",
-        ) from error
-    except NeedsPersonError:
-        raise
-    except (TradekeepError, OSError) as error:
-        raise NeedsPersonError(
-            f"{change.in_place}, but what it replaced could not be kept: {error}",
             path=state_dir,
             hint="run: tradekeep recover",
         ) from error
@@ -148,6 +152,7 @@ def _put_back(
     exchange: Optional[Exchange],
     error: BaseException,
     ports: Ports,
+    down_since: float,
 ) -> None:
     """Raises NeedsPersonError, which says what failed first, where anything is not as it was before."""
     ports.progress.note(f"failed, putting everything back: {error}")
@@ -162,6 +167,7 @@ def _put_back(
             left_over = found  # the services come first
     with _for_a_person(error, f"the {change.what} is as it was, but a service does not run"):
         services.start(snapshot)
+        change.was_down(round(ports.clock.monotonic() - down_since, 3))
         services.wait_until_steady(snapshot)
         change.put_back()
     if left_over is not None:

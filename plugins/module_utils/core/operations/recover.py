@@ -47,6 +47,7 @@ def recover(application: Application, ports: Ports, *, dry_run: bool = False) ->
     )
     with lock, needs_person_while_pending(state_dir):
         swept = sweep_state(application)
+        DeployRecords(application).close_cut_off()
         recovery = recover_transaction(
             state_dir,
             runner=ports.runner,

@@ -113,9 +113,7 @@ def _prepare(
     if contents.foreign:
         ports.progress.note("made by another program, without a manifest: only weaker checks are possible")
     _refuse_unsafe_links(contents, selection, application)
-    items = plan_items(
-        application, contents.entries, selection, digest_of_database=database_digest(application, ports)
-    )
+    items = plan_items(application, contents.entries, selection, digest_of_database=database_digest(application, ports))
     if not items and not selection.whole:
         raise UsageError(
             "the backup holds nothing of what was chosen", path=backup.path.name, hint="see tar -tzf of it"

@@ -18,6 +18,11 @@ def human_bytes(count: float) -> str:
     return ""
 
 
+def counted(count: int, what: str) -> str:
+    """A number with its noun: ``1 path``, ``2 paths``."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def human_seconds(seconds: float) -> str:
     """A duration in its two largest units: ``3 d 4 h``."""
     left = int(seconds)

@@ -70,7 +70,7 @@ class Carried:
 class DeployRun:
     """One deploy, from a survey without refused collisions to its commit. The caller holds the lock."""
 
-    def __init__(self, survey: Survey, mirror: Mirror, ports: Ports, carried: Carried) -> None:
+    def __init__(self, survey: Survey, mirror: Mirror, hooks: Hooks, carried: Carried, ports: Ports) -> None:
         application = survey.application
         self._survey = survey
         self._application = application
@@ -83,14 +83,7 @@ class DeployRun:
         self._checkout = Path(application.checkout)
         self._old_commit = survey.old.commit
         self._commit = survey.target.commit
-        self.hooks = Hooks(
-            self._deploy.hooks,
-            application=application.name,
-            directory=self._checkout,
-            account=survey.account,
-            logs=self._records.outputs(carried.moment, carried.identifier),
-            ports=ports,
-        )
+        self._hooks = hooks
         self._services = ServiceController(
             application.profile.services if application.system else (), ports.runner, ports.clock
         )
@@ -196,13 +189,14 @@ class DeployRun:
             confirm=lambda: self._confirm(start, watched),
             keep=lambda exchange: self._keep(exchange, staged),
             put_back=self._check_old,
+            was_down=self._was_down,
             what="code",
             details={"deploy_id": self.carried.identifier, "commit": self._commit, "previous": self._old_commit},
         )
-        done = run_exchange(
-            change, state_dir=self._state_dir, stage=stage, services=services, ports=self._ports, start=start
-        )
-        self.carried.downtime = done.downtime
+        run_exchange(change, state_dir=self._state_dir, stage=stage, services=services, ports=self._ports, start=start)
+
+    def _was_down(self, seconds: float) -> None:
+        self.carried.downtime = round(self.carried.downtime + seconds, 3)
 
     def _what_to_start(self) -> Optional[Snapshot]:
         """After the first deploy, or when it waited for files, everything that is installed; else what ran before."""
@@ -318,9 +312,9 @@ class DeployRun:
 
     def _hook(self, step: str) -> None:
         try:
-            self.hooks.run(step, old_commit=self._old_commit, new_commit=self._commit)
+            self._hooks.run(step, old_commit=self._old_commit, new_commit=self._commit)
         finally:
-            self.carried.hooks = [result.as_dict() for result in self.hooks.results]
+            self.carried.hooks = [result.as_dict() for result in self._hooks.results]
 
     @contextlib.contextmanager
     def _noted(self) -> Iterator[None]:
@@ -356,6 +350,18 @@ class _Watched:
     def after(self) -> Proof:
         """The proof as of now."""
         return self._witness.compare(self._facts, self._witness.facts(), self._samples)
+
+
+def deploy_hooks(application: Application, account: Account, carried: Carried, ports: Ports) -> Hooks:
+    """The hooks of one deploy; what they say is kept beside its record."""
+    return Hooks(
+        application.profile.deploy.hooks,
+        application=application.name,
+        directory=Path(application.checkout),
+        account=account,
+        logs=DeployRecords(application).outputs(carried.moment, carried.identifier),
+        ports=ports,
+    )
 
 
 def new_identifier() -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ...application import Application
-from ...errors import ExitStatus, NeedsPersonError, TradekeepError
+from ...errors import ExitStatus, InterruptedBySignal, NeedsPersonError, TradekeepError
 from ...git.mirror import Mirror
 from ...ports import Ports
 from ...transaction.exchange import refuse_pending
@@ -19,11 +19,12 @@ from ...transaction.fence_file import refuse_fenced
 from ...transaction.lock import application_lock
 from ..leftovers import sweep_state
 from ..outcome import Outcome
-from ..text import table
+from ..text import counted, table
 from .backup_first import forget_old_backups
-from .carry_out import Carried, DeployRun, new_identifier
+from .carry_out import Carried, DeployRun, deploy_hooks, new_identifier
 from .dependencies import Environments
-from .records import DeployRecords
+from .hooks import Hooks
+from .records import RUNNING, DeployRecords
 from .releases import Releases
 from .request import DeployRequest, requested_application
 from .survey import Survey, account_for, look_around, mirror_of, peeking
@@ -56,6 +57,7 @@ def deploy(application: Application, ports: Ports, request: DeployRequest, *, dr
         refuse_pending(state_dir)
         refuse_fenced(state_dir, "nothing is deployed")
         sweep_state(application)
+        records.close_cut_off()
         mirror = mirror_of(application, account, ports)
         mirror.ensure()
         return _deploy(application, request, mirror, ports)
@@ -84,24 +86,28 @@ def deploy_log(application: Application) -> Outcome:
 def _deploy(application: Application, request: DeployRequest, mirror: Mirror, ports: Ports) -> Outcome:
     account = account_for(application)
     carried = Carried(new_identifier(), ports.clock.now())
+    hooks = deploy_hooks(application, account, carried, ports)
     begun = ports.clock.monotonic()
-    survey: Optional[Survey] = None
-    run: Optional[DeployRun] = None
+    if not request.rollback:
+        hooks.run("before_fetch")
+    survey = look_around(application, request, mirror, account, ports)
+    if not request.rollback:
+        hooks.run("after_fetch", old_commit=survey.old.commit, new_commit=survey.target.commit)
+    if survey.plan.refused:
+        return _refused(survey, request, carried)
+    if survey.unchanged:
+        return _unchanged(survey, request)
+    _write(survey, request, carried, RUNNING)
     try:
-        survey = look_around(application, request, mirror, account, ports)
-        if survey.plan.refused:
-            return _refused(survey, request, carried)
-        if survey.unchanged:
-            return _unchanged(survey, request)
-        run = DeployRun(survey, mirror, ports, carried)
-        run.carry_out()
+        DeployRun(survey, mirror, hooks, carried, ports).carry_out()
+    except TradekeepError as error:
+        record = _failed(survey, request, carried, hooks, error)
+        if isinstance(error, InterruptedBySignal):
+            raise
+        lines = tuple(_failure_lines(record, carried, error))
+        return Outcome(changed=False, record=record, lines=lines, status=error.exit_status)
     except BaseException as error:
-        if survey is not None:
-            failed = "rollback_failed" if isinstance(error, NeedsPersonError) else "undone"
-            # What became of the deploy is in the error; that its record does not fit must not take its place.
-            with contextlib.suppress(TradekeepError, OSError):
-                _write(survey, request, carried, failed, error=str(error))
-            _after_rollback(run, carried)
+        _failed(survey, request, carried, hooks, error)
         raise
     carried.times["total"] = round(ports.clock.monotonic() - begun, 3)
     _tidy(survey, mirror, ports, carried)
@@ -113,23 +119,37 @@ def _deploy(application: Application, request: DeployRequest, mirror: Mirror, po
     return Outcome(changed=True, record=record, lines=lines, before=before, after=after, status=status)
 
 
-def _written(
-    survey: Survey, request: DeployRequest, carried: Carried, state: str
-) -> tuple[dict[str, Any], ExitStatus]:
+def _failed(
+    survey: Survey, request: DeployRequest, carried: Carried, hooks: Hooks, error: BaseException
+) -> dict[str, Any]:
+    """The record of a deploy that does not stand."""
+    state = "rollback_failed" if isinstance(error, NeedsPersonError) else "undone"
+    try:
+        hooks.run("after_rollback", old_commit=survey.old.commit, new_commit=survey.target.commit)
+    except TradekeepError as failure:
+        carried.notes.append(str(failure))
+    carried.hooks = [result.as_dict() for result in hooks.results]
+    # What became of the deploy is in the error; that its record does not fit must not take its place.
+    with contextlib.suppress(TradekeepError, OSError):
+        return _write(survey, request, carried, state, error=str(error))
+    return {**_whole_record(survey, request, carried, state, str(error)), "record": None}
+
+
+def _failure_lines(record: dict[str, Any], carried: Carried, error: TradekeepError) -> Iterator[str]:
+    yield str(error)
+    yield from (f"note: {note}" for note in carried.notes)
+    if not isinstance(error, NeedsPersonError):
+        yield f"the old code is in place again: {(record['old_commit'] or 'nothing')[:12]}"
+    yield f"record: {record['record']}"
+
+
+def _written(survey: Survey, request: DeployRequest, carried: Carried, state: str) -> tuple[dict[str, Any], ExitStatus]:
     """The record of a deploy that stands; where it cannot be kept, that is a finding and undoes nothing."""
     try:
         return _write(survey, request, carried, state), ExitStatus.DONE
     except TradekeepError as error:
         carried.notes.append(f"the record of this deploy could not be kept: {error}")
         return {**_whole_record(survey, request, carried, state), "record": None}, ExitStatus.FINDINGS
-
-
-def _after_rollback(run: Optional[DeployRun], carried: Carried) -> None:
-    if run is not None and carried.deployed is None:
-        try:
-            run.hooks.run("after_rollback")
-        except TradekeepError as error:
-            carried.notes.append(str(error))
 
 
 def _tidy(survey: Survey, mirror: Mirror, ports: Ports, carried: Carried) -> None:
@@ -253,7 +273,7 @@ def _plan_lines(survey: Survey) -> Iterator[str]:
     if refused:
         # First, as a play shows the first lines alone; what would change is of no interest then.
         yield (
-            f"refused: upstream wants {len(refused)} paths that live data has; nothing was changed "
+            f"refused: upstream wants {counted(len(refused), 'path')} that live data has; nothing was changed "
             "(untrack them upstream, or choose --on-collision keep_live)"
         )
     yield from (f"collision: {item.describe()}" for item in survey.plan.collisions)
@@ -264,7 +284,7 @@ def _plan_lines(survey: Survey) -> Iterator[str]:
     yield from _missing_lines(survey)
     if not refused:
         old = (survey.old.commit or "nothing")[:12]
-        yield f"{len(survey.plan.changes)} changes from {old} to {_named(survey)}"
+        yield f"{counted(len(survey.plan.changes), 'change')} from {old} to {_named(survey)}"
 
 
 def _named(survey: Survey) -> str:
@@ -286,7 +306,7 @@ def _done_lines(survey: Survey, carried: Carried, record: dict[str, Any], reques
     if carried.backup:
         yield f"backed up before: {carried.backup}"
     if carried.quarantined:
-        yield f"kept aside {len(carried.quarantined)} files that were edited here"
+        yield f"kept aside {counted(len(carried.quarantined), 'file')} that had been edited here"
     if carried.proof is not None:
         files = sum(counts["files"] for counts in carried.proof.components.values())
         written = sum(counts["written"] for counts in carried.proof.components.values())
@@ -294,7 +314,7 @@ def _done_lines(survey: Survey, carried: Carried, record: dict[str, Any], reques
     verb = "rolled back to" if request.rollback else "deployed"
     old = (survey.old.commit or "nothing")[:12]
     yield (
-        f"{verb} {_named(survey)} over {old}: {len(survey.plan.changes)} changes; "
+        f"{verb} {_named(survey)} over {old}: {counted(len(survey.plan.changes), 'change')}; "
         f"services were stopped for {carried.downtime:.2f} s"
     )
     yield f"record: {record['record']}"

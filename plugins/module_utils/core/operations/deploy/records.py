@@ -22,6 +22,10 @@ from ...errors import TradekeepError
 from ...host.files import atomic_write, make_private_directory, os_errors
 from .code import CodeManifest, read_manifest, write_manifest
 
+RUNNING = "running"
+"""The state in the record of a deploy that has begun, and CUT_OFF of one that was killed."""
+CUT_OFF = "cut_off"
+
 
 @dataclass(frozen=True)
 class Deployed:
@@ -103,6 +107,13 @@ class DeployRecords:
                 found.append({"record": str(path), "state": "damaged", "error": error.message})
         # Names tell seconds, in which there may be several.
         return sorted(found, key=lambda item: (Path(item["record"]).name[:15], str(item.get("at", ""))), reverse=True)
+
+    def close_cut_off(self) -> None:
+        """Say in the records of killed deploys what they are. Only while holding the application's lock."""
+        for record in self.log():
+            if record.get("state") == RUNNING:
+                path = Path(record.pop("record"))
+                atomic_write(path, _as_json({**record, "state": CUT_OFF}))
 
     def outputs(self, moment: datetime, identifier: str) -> Path:
         """The directory for what one deploy keeps: output of hooks and pip, differences, the quarantine."""

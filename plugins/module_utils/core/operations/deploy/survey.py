@@ -23,7 +23,7 @@ from ...host.account import Account, account_of, current_account
 from ...host.files import space
 from ...host.mounts import device_roots
 from ...ports import Ports
-from ..text import human_bytes
+from ..text import counted, human_bytes
 from .code import CodeEntry, CodeManifest
 from .code_plan import CodePlan, Upstream
 from .layouts import CodeLayout, InPlace
@@ -227,11 +227,11 @@ def _state_notes(state: CheckoutState, *, adopted: bool) -> Iterator[str]:
     if state.in_progress:
         yield f"a {state.in_progress} is in progress here; its commits are kept under refs/rescue/"
     if state.local_commits:
-        yield f"{len(state.local_commits)} commits are only here; they are kept under refs/rescue/"
+        yield f"only here: {counted(len(state.local_commits), 'commit')}, kept under refs/rescue/"
     if state.stashes:
-        yield f"{len(state.stashes)} stashes are here; they are kept under refs/rescue/"
+        yield f"stashed here: {counted(len(state.stashes), 'edit')}, kept under refs/rescue/"
     if state.edited:
-        yield f"{len(state.edited)} tracked files were changed here; a difference is kept"
+        yield f"changed here: {counted(len(state.edited), 'tracked file')}, of which a difference is kept"
     if state.detached and adopted:
         yield "HEAD is detached here"
     if state.shallow:

@@ -1,0 +1,96 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""A second process of the engine's own, which works beside the first and writes nothing.
+
+It is a fork: what it hears comes through a pipe, and the end of that pipe is its own end, so that it never outlives the
+first. It answers once, when it has come to a good end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from typing import Callable, NoReturn
+
+_ANSWER_BYTES = 4096
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+Work = Callable[[int], bytes]
+"""What the second process does: reads its news from a descriptor and returns its answer."""
+
+
+class Companion:
+    """The first process's side. Raises OSError where there can be no second."""
+
+    def __init__(self, work: Work) -> None:
+        self._result, theirs = os.pipe()
+        ours, self._news = os.pipe()
+        # A signal in the first moments would be answered by the first process's handlers, in the wrong one.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            self._process = os.fork()
+            if self._process == 0:
+                _live(work, ours, theirs)
+        except OSError:
+            os.close(self._result)
+            os.close(self._news)
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            os.close(ours)
+            os.close(theirs)
+
+    def tell(self, message: bytes) -> None:
+        """Give it news; whether it still lives shows in its answer."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._news, message)
+
+    def answer(self) -> bytes:
+        """Wait for its answer; empty when it did not come to a good end."""
+        parts = []
+        with contextlib.suppress(OSError):
+            while part := os.read(self._result, _ANSWER_BYTES):
+                parts.append(part)
+        self.end()
+        return b"".join(parts)
+
+    def end(self) -> None:
+        """Nobody wants to know any more; may be called twice."""
+        process, self._process = self._process, 0
+        if process:
+            os.close(self._news)
+            os.close(self._result)
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+
+
+def can_have_companion() -> bool:
+    """Whether a fork is safe: what other threads hold at that moment would stay held in it for ever."""
+    try:
+        return len(os.listdir("/proc/self/task")) == 1
+    except OSError:
+        return False
+
+
+def _live(work: Work, news: int, result: int) -> NoReturn:
+    """The whole life of the second process; nothing of it ever gets back into the code that was forked."""
+    status = 1
+    try:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        _close_all_but(news, result)
+        os.write(result, work(news))
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _close_all_but(*kept: int) -> None:
+    """Close what belongs to the first process: a lock would live on, and its pipe would never end."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) not in kept:
+            with contextlib.suppress(OSError):
+                os.close(int(name))
