@@ -153,6 +153,17 @@ def test_hazard_e_a_fence_stops_and_masks_and_knows_what_ran(host: Host) -> None
 
 
 @pytest.mark.root
+def test_what_is_started_just_before_the_mask_is_stopped_after_it(host: Host) -> None:
+    def start(step: str) -> None:
+        if step == "mask":
+            host.machine.running.add(BOT)
+
+    host.ports = dataclasses.replace(host.ports, step=start)
+    host.fence()
+    assert host.machine.running == set()
+
+
+@pytest.mark.root
 def test_a_dry_run_of_either_writes_nothing(host: Host) -> None:
     before, units = listing(host.server.base), host.units
     planned = host.fence(dry_run=True)
@@ -319,6 +330,8 @@ def test_a_migration_to_a_fenced_host_leaves_it_down(host: Host, old: Any) -> No
     refused = host.server.migrate(old.root, start=True)
     assert refused.status is ExitStatus.FAILED
     assert [text for text in refused.record["against"] if text.startswith("fence: ")]
+    # Somebody started it by hand, in spite of the fence.
+    host.machine.running = {BOT}
     host.machine.calls.clear()
     assert host.server.migrate(old.root).record["state"] == "migrated"
     assert not [call for call in host.machine.calls if call.startswith("start")]

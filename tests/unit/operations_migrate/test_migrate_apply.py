@@ -142,6 +142,20 @@ def test_rows_written_between_the_backup_and_the_stop_are_kept_too(old: Any, occ
     assert occupied.rows() == 6
 
 
+def test_what_was_the_same_and_is_written_meanwhile_becomes_the_sources_too(old: Any, new: Any) -> None:
+    new.write("preferences/own.json", (old.root / "preferences/own.json").read_bytes())
+
+    def write(step: str) -> None:
+        if step == "stop":
+            new.write("preferences/own.json", '{"late": 1}')
+
+    done = new.migrate(old.root, force=True, step=write)
+    assert (new.root / "preferences/own.json").read_text() == '{"kept": true}'
+    kept = Path(done.record["safety_backup"])
+    restore(new.application, new.ports, reference=str(kept))
+    assert (new.root / "preferences/own.json").read_text() == '{"late": 1}'
+
+
 def test_what_appears_on_the_target_meanwhile_stops_what_was_not_forced(old: Any, new: Any) -> None:
     def appear(step: str) -> None:
         if step == "stop":

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import ExitStatus
-from operations_migrate.servers import FILLS, PREFERENCES, listing
+from operations_migrate.servers import FILLS, PEM, PREFERENCES, listing
 
 
 def test_hazard_e_a_dry_run_writes_nothing_at_all(old: Any, new: Any) -> None:
@@ -110,6 +110,9 @@ def test_the_same_migration_twice_does_nothing_the_second_time(old: Any, new: An
 def test_owners_and_modes_are_those_of_the_profile(old: Any, new: Any) -> None:
     for path in (old.root / "credentials").rglob("*"):
         path.chmod(0o777)
+    for source in (old.back_up(), old.root):
+        changes = {item["path"]: item["after"] for item in new.migrate(source, dry_run=True).record["changes"]}
+        assert changes[PEM]["mode"] == "0600"
     done = new.migrate(old.root)
     assert done.record["state"] == "migrated"
     key = new.root / "credentials/kalshi/demo/kalshi.pem"

@@ -154,7 +154,7 @@ def _sorted_out(application: Application, sink: _Sink) -> Held:
         elif why is not None:
             refused.append(Refused(entry.path, why))
         else:
-            entries.append(entry)
+            entries.append(entry._replace(mode=known.mode))
     return Held(tuple(entries), tuple(refused), tuple(left), sink.credentials)
 
 

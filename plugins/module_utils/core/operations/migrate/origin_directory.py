@@ -201,11 +201,15 @@ class DirectoryOrigin:
         return entry._replace(sha256=digest)
 
     def _entry(self, found: Found, status: os.stat_result, size: int, facts: Any) -> Entry:
+        lookup = classifier(self._there.profile)
+        known = lookup.directory(found.path) if found.type == "directory" else lookup.file(found.path)
+        mode = storable_mode(stat.S_IMODE(status.st_mode), found.type)
         return Entry(
             found.path,
             found.type,
             size,
-            storable_mode(stat.S_IMODE(status.st_mode), found.type),
+            # As it will be here: the source's own mode counts for nothing.
+            mode if known is None else known.mode,
             self._owner(status.st_uid),
             self._group(status.st_gid),
             status.st_mtime_ns,
