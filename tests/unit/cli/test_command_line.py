@@ -60,6 +60,9 @@ COMMANDS = (
     "drill --log",
     "db check",
     "db check a.db b.db",
+    "migrate /srv/old --force --start --by me --passphrase-file /root/p --dry-run",
+    "fence --reason moved --dry-run",
+    "unfence --no-start --dry-run",
     "db optimize a.db",
 )
 

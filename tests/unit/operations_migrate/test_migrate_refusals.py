@@ -159,6 +159,31 @@ def test_setuid_files_links_out_and_hostile_names_never_arrive(old: Any, new: An
     assert new.migrate(old.root).record["state"] == "unchanged"
 
 
+def test_a_name_cannot_forge_a_line(old: Any, new: Any) -> None:
+    old.write("preferences/a\nagainst it: nothing", "x")
+    old.write("notes\n\x1b[2J", "x")
+    for line in new.migrate(old.root, dry_run=True).lines:
+        assert line.isprintable()
+    assert "against it: nothing" not in new.migrate(old.root, dry_run=True).lines
+
+
+@pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg is not installed")
+def test_an_encrypted_archive_needs_its_passphrase(make_server: Callable[..., Any], new: Any, tmp_path: Path) -> None:
+    words = {"right": "correct horse\n", "wrong": "battery staple\n"}
+    for name, content in words.items():
+        (tmp_path / name).write_text(content)
+        (tmp_path / name).chmod(0o600)
+    sealed = make_server("sealed", passphrase_file=str(tmp_path / "right"))
+    sealed.database(rows=12).close()
+    archive = sealed.back_up(encrypt=True)
+    for options in ({}, {"passphrase_file": str(tmp_path / "wrong")}, {"passphrase_file": str(tmp_path / "none")}):
+        with pytest.raises(TradekeepError):
+            new.migrate(archive, force=True, **options)
+    assert not (new.root / FILLS).exists()
+    done = new.migrate(archive, passphrase_file=str(tmp_path / "right"))
+    assert (done.record["state"], done.record["source"]["encrypted"], new.rows()) == ("migrated", True, 12)
+
+
 def test_a_hostile_archive_is_refused_whole(new: Any, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "hostile.tar.gz", "w:gz") as made:
         made.addfile(tarfile.TarInfo("data/state/a.json"))

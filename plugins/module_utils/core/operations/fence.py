@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..application import Application, ServiceManager, Services
-from ..errors import ExitStatus
+from ..errors import ExitStatus, one_line
 from ..host.masking import UNIT_DIR, Masks
 from ..host.services import ServiceController, Snapshot
 from ..host.writers import writers_in
@@ -196,6 +196,7 @@ def _fenced(application: Application, found: dict[str, Any], *, changed: bool, s
     lines += [f"note: {text}" for text in notes]
     lines += [f"still alive: {text}" for text in writers]
     lines.append(fence_in_words(found) + "; backups go on; tradekeep unfence takes it down")
+    lines = [one_line(line) for line in lines]  # names of files are the bot's
     return Outcome(
         changed=changed,
         record=record,
