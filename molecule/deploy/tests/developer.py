@@ -19,9 +19,9 @@ class Developer:
         self.copy = place / "bot"
         key, options = variables["ansible_ssh_private_key_file"], variables["ansible_ssh_common_args"]
         self._environment = {**os.environ, "GIT_SSH_COMMAND": f"ssh -i {key} -o BatchMode=yes {options}"}
-        self._number = 0
         self.name = "first"
         self._run("git", "clone", "--quiet", f"ssh://git@{variables['ansible_host']}/srv/git/bot.git", str(self.copy))
+        self._number = int(self._git("rev-list", "--count", "HEAD"))
 
     def release(self, *, crash: bool = False) -> str:
         """Push a release that changes, adds and removes files; the commit."""

@@ -42,7 +42,8 @@ def test_second_run_changes_nothing_and_stops_nothing(trader: Trader, developer:
     assert re.search(rf"^{trader.name} .*changed=0 .*failed=0", said, re.MULTILINE), said
     assert trader.bot_pid() == pid
     modules = re.findall(r"^Using module file \S*/(\w+)\.py", said, re.MULTILINE)
-    executed = [name for name in modules if name not in ("setup", "gather_facts")]
+    # How often Ansible asks whether it has ended depends on the speed of the machine.
+    executed = [name for name in modules if name != "async_status"]
     assert 0 < len(executed) <= MODULES, executed
 
 
@@ -65,8 +66,9 @@ def test_release_that_crashes_on_start_is_rolled_back_by_itself(trader: Trader, 
 
     said = playbook("deploy", trader.name, fails=True, deploy_ref="main")
 
-    assert len(re.findall(r"^fatal: .*FAILED", said, re.MULTILINE)) == 1, said
-    assert "paper_bot" in said
+    stopped = " ".join(said.partition("TASK [tradekeep.ops.deploy : Stop here]")[2].split())
+    assert re.search(r"msg: '?paper_bot\S* (does not|was restarted)", stopped), said
+    assert re.search(r"changed=0 .*failed=1 .*rescued=1", stopped), said
     assert trader.commit() == good
     assert trader.code() == developer.code(good)
     record = trader.last()

@@ -155,6 +155,23 @@ def test_starting_is_not_success() -> None:
         services.start(snapshot)
 
 
+def test_program_that_dies_after_its_start_is_not_waited_for() -> None:
+    """supervisord starts it again and again; whether it is seen RUNNING for an instant is chance."""
+    asked = []
+
+    def answer(argv: list[str]) -> str:
+        asked.append(argv[3])
+        # STOPPED before it was told to start, STARTING ever since.
+        return {"status": f"bot   {'STARTING' if 'start' in asked else 'STOPPED'}   \n", "start": "bot: started\n"}.get(
+            argv[3], ""
+        )
+
+    snapshot = supervised(lambda _argv: "bot  RUNNING  pid 1, uptime 0:00:01\n").snapshot()
+    with pytest.raises(ServiceError, match="bot: does not start: STARTING"):
+        supervised(answer).start(snapshot)
+    assert asked == ["status", "start", "status", "tail"]
+
+
 CONFIG = """
 [unix_http_server]
 file={base}/s.sock

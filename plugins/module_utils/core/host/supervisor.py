@@ -62,18 +62,23 @@ class Supervisor:
         """Start programs and wait until each is RUNNING; STARTING is not success."""
         states = self._states() if programs else {}
         missing = [name for name in programs if states.get(name, ("", ""))[0] not in ("RUNNING", "STARTING")]
-        if missing:
-            self._control("start", *missing, timeout_seconds=_START_TIMEOUT_SECONDS)
+        # supervisorctl waits until a program has run for its startsecs; one that is STARTING after that has died since.
+        arrived = self._start(missing) if missing else set()
         deadline = self._clock.monotonic() + _START_TIMEOUT_SECONDS
         while programs:
             states = self._states()
-            waiting = [name for name in programs if states.get(name, ("", ""))[0] == "STARTING"]
+            waiting = [name for name in programs if states.get(name, ("", ""))[0] == "STARTING" and name not in arrived]
             if not waiting or self._clock.monotonic() >= deadline:
                 break
             self._clock.sleep(_POLL_SECONDS)
         for name in programs:
             if states.get(name, ("unknown", ""))[0] != "RUNNING":
                 raise self._failure(name, "does not start", states)
+
+    def _start(self, programs: Sequence[str]) -> set[str]:
+        """Ask for a start; which of them reached RUNNING."""
+        said = self._control("start", *programs, timeout_seconds=_START_TIMEOUT_SECONDS).stdout.splitlines()
+        return {name for name in programs if f"{name}: started" in said}
 
     def identities(self, programs: Sequence[str]) -> dict[str, tuple[str, str]]:
         """Process id of each program; raises unless all are RUNNING."""
