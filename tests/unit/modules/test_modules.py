@@ -432,6 +432,7 @@ def test_a_migration_with_conflicts_fails_with_its_record(
     assert caught.value.failed
     assert caught.value.result["exit_status"] == 3
     assert "state/positions.json: differs on this host" in caught.value.result["record"]["against"]
+    assert "state/positions.json: differs on this host" in caught.value.result["msg"]
 
 
 def test_a_fence_is_put_up_and_taken_down(call: Any, installed: dict[str, Any]) -> None:

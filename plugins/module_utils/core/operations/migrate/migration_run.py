@@ -76,8 +76,9 @@ def refused(run: Run) -> Outcome:
     against = run.against
     way_out = "" if run.force else "; see what --force would replace, or mend it"
     lines = [
-        *_plan_lines(run),
+        # First: of a module's failure the first lines are its message.
         *(f"against it: {text}" for text in against[:_SHOWN]),
+        *_plan_lines(run),
         f"refused: {len(against)} things stand against it; nothing was written{way_out}",
     ]
     record = record_of(run, "refused")
