@@ -144,6 +144,12 @@ def test_supervisor_states_are_read() -> None:
     assert supervised(lambda _argv: (3, lines, "")).snapshot()[0]["running"] == ["bot", "g:one"]
 
 
+@pytest.mark.parametrize("state", ["RUNNING", "STARTING"])
+def test_a_program_that_is_meant_to_run_is_started_again(state: str) -> None:
+    services = supervised(lambda argv: f"bot   {state}   pid 7, uptime 0:00:01\n" if argv[-1] == "status" else "")
+    assert services.snapshot()[0]["running"] == ["bot"]
+
+
 def test_no_supervisord_runs_nothing() -> None:
     assert not supervised(lambda _argv: (4, "unix:///tmp/s.sock no such file\n", "")).is_active()
 

@@ -16,6 +16,7 @@ from ..ports import Clock, Completed, Runner
 _STATUS_LINE = re.compile(r"^(\S+)\s+(STOPPED|STARTING|RUNNING|BACKOFF|STOPPING|EXITED|FATAL|UNKNOWN)\b\s*(.*)$")
 # What supervisorctl says when there is no supervisord: then it runs no program either.
 _NO_SUPERVISORD = ("no such file", "refused connection")
+_MEANT_TO_RUN = ("RUNNING", "STARTING")
 _START_TIMEOUT_SECONDS = 60.0
 _POLL_SECONDS = 0.5
 
@@ -30,11 +31,14 @@ class Supervisor:
         self._stop_timeout = stop_timeout_seconds
 
     def running(self, programs: Sequence[str]) -> list[str]:
-        """Full names of the programs that are RUNNING, in the order of stopping; ``all`` stands for every one."""
+        """Full names of the programs that are meant to run, in the order of stopping; ``all`` stands for every one.
+
+        One that was just started is to run again as well; one that dies each time (BACKOFF) would only die again.
+        """
         if not self._installed():
             return []
         states = self._states()
-        return [name for name in _expand(programs, states) if states[name][0] == "RUNNING"]
+        return [name for name in _expand(programs, states) if states[name][0] in _MEANT_TO_RUN]
 
     def installed(self, programs: Sequence[str]) -> list[str]:
         """Full names of the programs that supervisord knows, in the order of stopping."""

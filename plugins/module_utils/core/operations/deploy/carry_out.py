@@ -199,14 +199,20 @@ class DeployRun:
         self.carried.downtime = round(self.carried.downtime + seconds, 3)
 
     def _what_to_start(self) -> Optional[Snapshot]:
-        """After the first deploy, or when it waited for files, everything that is installed; else what ran before."""
+        """After the first code of all, or when it waited for files, everything installed; else what ran before."""
         standing = self._survey.standing
         if self._survey.missing:
             return None
-        if standing is None or standing.waiting:
-            installed = self._services.installed()
-            self.carried.started = tuple(name for entry in installed for name in entry["running"])
+        installed = self._services.installed()
+        names = [name for entry in installed for name in entry["running"]]
+        first = standing is None and self._old_commit is None
+        if first or (standing is not None and standing.waiting):
+            self.carried.started = tuple(names)
             return installed
+        running = {name for entry in self._services.snapshot() for name in entry["running"]}
+        idle = [name for name in names if name not in running]
+        if idle:
+            self.carried.notes.append(f"did not run before, and so was not started: {', '.join(idle)}")
         return None
 
     def _confirm(self, start: Optional[Snapshot], watched: _Watched) -> None:
