@@ -1,7 +1,10 @@
 # SPDX-FileCopyrightText: tradekeep.ops contributors
 # SPDX-License-Identifier: BSD-2-Clause
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
-"""Each command of ``tradekeep``, as one call of the operation behind it."""
+"""Each command of ``tradekeep``, as one call of the operation behind it.
+
+An operation is imported by its command alone: all of them together take longer to load than most commands to run.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +15,7 @@ from typing import Callable
 
 from .application import Application, CheckLevel
 from .configuration import load_application
-from .operations.backup import backup
-from .operations.configured import check_configuration, show_configuration, show_profile
-from .operations.databases import check_databases, optimize_databases
-from .operations.deploy.attended import attended_deploy, carry_out_request
-from .operations.deploy.deploy import deploy_log
-from .operations.deploy.request import DeployRequest
-from .operations.drills.drill import drill
-from .operations.drills.record import drill_log
-from .operations.fence import fence, unfence
-from .operations.listing import list_backups
-from .operations.migrate.migrate import migrate
 from .operations.outcome import Outcome
-from .operations.prune import prune
-from .operations.recover import make_whole_at_boot, recover
-from .operations.release import release
-from .operations.restore import restore
-from .operations.tree import tree
-from .operations.verify import verify
 from .ports import Ports
 
 _Command = Callable[[argparse.Namespace, Application, Ports], Outcome]
@@ -39,6 +25,8 @@ def carry_out(arguments: argparse.Namespace, ports: Ports) -> Outcome:
     """Carry out a parsed command line."""
     name = arguments.command
     if name == "config" and arguments.subcommand == "show" and arguments.profile:
+        from .operations.configured import show_profile
+
         return show_profile(arguments.profile)
     if name in ("config", "db"):
         name = f"{name} {arguments.subcommand}"
@@ -47,22 +35,32 @@ def carry_out(arguments: argparse.Namespace, ports: Ports) -> Outcome:
 
 
 def _config_check(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    from .operations.configured import check_configuration
+
     return check_configuration(application, ports, recovery_key=arguments.recovery_key)
 
 
 def _config_show(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    from .operations.configured import show_configuration
+
     return show_configuration(application)
 
 
 def _tree(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    from .operations.tree import tree
+
     return tree(application, ports, fix=arguments.fix)
 
 
 def _list(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    from .operations.listing import list_backups
+
     return list_backups(application, ports)
 
 
 def _backup(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    from .operations.backup import backup
+
     return backup(
         application,
         ports,
@@ -76,6 +74,8 @@ def _backup(arguments: argparse.Namespace, application: Application, ports: Port
 
 
 def _verify(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    from .operations.verify import verify
+
     return verify(
         application,
         ports,
@@ -86,6 +86,8 @@ def _verify(arguments: argparse.Namespace, application: Application, ports: Port
 
 
 def _restore(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    from .operations.restore import restore
+
     return restore(
         application,
         ports,
@@ -99,20 +101,29 @@ def _restore(arguments: argparse.Namespace, application: Application, ports: Por
 
 
 def _recover(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    from .operations.recover import make_whole_at_boot, recover
+
     if arguments.boot:
         return make_whole_at_boot(application, ports)
     return recover(application, ports, dry_run=arguments.dry_run)
 
 
 def _prune(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    from .operations.prune import prune
+
     return prune(application, ports, dry_run=arguments.dry_run, trust_clock=arguments.trust_clock)
 
 
 def _release(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    from .operations.release import release
+
     return release(application, ports, reference=arguments.backup, dry_run=arguments.dry_run)
 
 
 def _drill(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    from .operations.drills.drill import drill
+    from .operations.drills.record import drill_log
+
     if arguments.log:
         return drill_log(application)
     return drill(
@@ -127,6 +138,8 @@ def _drill(arguments: argparse.Namespace, application: Application, ports: Ports
 
 
 def _db_check(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    from .operations.databases import check_databases
+
     return check_databases(
         application,
         ports,
@@ -137,10 +150,16 @@ def _db_check(arguments: argparse.Namespace, application: Application, ports: Po
 
 
 def _db_optimize(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    from .operations.databases import optimize_databases
+
     return optimize_databases(application, ports, paths=tuple(arguments.paths), dry_run=arguments.dry_run)
 
 
 def _deploy(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    from .operations.deploy.attended import attended_deploy, carry_out_request
+    from .operations.deploy.deploy import deploy_log
+    from .operations.deploy.request import DeployRequest
+
     if arguments.log:
         return deploy_log(application)
     if arguments.request:
@@ -158,6 +177,8 @@ def _deploy(arguments: argparse.Namespace, application: Application, ports: Port
 
 
 def _migrate(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    from .operations.migrate.migrate import migrate
+
     return migrate(
         application,
         ports,
@@ -171,11 +192,15 @@ def _migrate(arguments: argparse.Namespace, application: Application, ports: Por
 
 
 def _fence(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    from .operations.fence import fence
+
     by = os.environ.get("SUDO_USER") or os.environ.get("USER") or ""
     return fence(application, ports, reason=arguments.reason, by=by, dry_run=arguments.dry_run)
 
 
 def _unfence(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    from .operations.fence import unfence
+
     return unfence(application, ports, start=not arguments.no_start, dry_run=arguments.dry_run)
 
 
