@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import re
 import signal
+from pathlib import Path
 
 import pytest
 from developer import Developer
-from trader import GUARD, STATE, UNIT, Trader, eventually, playbook, start_playbook
+from trader import GUARD, HOLDS, STATE, UNIT, Trader, eventually, playbook, start_playbook
 
+UNITS = str(Path(__file__).parents[1] / "units.yml")
 JOURNAL = f"{STATE}/transaction/journal.jsonl"
 
 
@@ -26,8 +28,7 @@ def test_job_that_is_cut_off_ends_well_on_the_server(trader: Trader, developer: 
     assert trader.unit_active()
     os.killpg(job.pid, signal.SIGKILL)
     job.communicate()
-    # The module's own waiting process as well: it may outlive the connection, and must not matter.
-    trader.host.run("pkill -KILL -u admin; pkill -KILL -f '[a]nsiballz'")
+    trader.cut_connections()
     assert trader.unit_active()
     assert trader.held(step)
 
@@ -100,13 +101,14 @@ def test_hazard_c1_power_loss_in_the_middle_of_a_deploy(trader: Trader, develope
     assert trader.code() == developer.code(found)
     assert "no operation was cut off" in trader.host.run("tradekeep recover").stderr
     assert trader.lost() == {"log": [], "database": []}
+    trader.run(f"rm -f {HOLDS}/before_start")
     trader.deploy("main")
     assert trader.commit() == commit
 
 
 def test_bot_starts_after_a_reboot(trader: Trader) -> None:
     """Without a transaction the guard is skipped, and in nobody's way."""
-    trader.cut_power()
+    trader.power_off()
     trader.boot()
     assert eventually(trader.trading, seconds=30), trader.journal()
     assert trader.run(f"systemctl show --value --property=ConditionResult {GUARD}") == "no"
@@ -122,9 +124,11 @@ def test_guard_limits_no_restarts(systemd_trader: Trader) -> None:
 
 def test_bot_goes_on_without_its_guards(trader: Trader) -> None:
     pid = trader.bot_pid()
-    remove = trader.host.ansible("tradekeep.ops.units", "state=absent", check=False, become=True)
-    assert remove["changed"], remove
-    assert trader.bot_pid() == pid
+    playbook(UNITS, trader.name, units_state="absent")
     assert not trader.host.file(f"/etc/systemd/system/{GUARD}").exists
+    assert trader.bot_pid() == pid
     trader.run(f"systemctl restart {trader.service}")
     assert eventually(trader.trading, seconds=20)
+    pid = trader.bot_pid()
+    playbook(UNITS, trader.name, units_state="present")
+    assert trader.bot_pid() == pid

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -120,9 +121,29 @@ class Trader:
         """What is said when something is not as it should be."""
         return self.run("journalctl --no-pager -b -n 60")
 
+    def cut_connections(self) -> None:
+        """Kill every session, and what Ansible has left waiting on the server."""
+        kill = "pkill -KILL -u admin; pkill -KILL -f '[Aa]nsi[Bb]allZ|[a]sync_wrapper'"
+        with contextlib.suppress(RuntimeError):
+            self.host.run(f'systemd-run --quiet --collect --wait --unit=cut-connections sh -c "{kill}"')
+        assert eventually(self.reachable, seconds=20)
+
+    def reachable(self) -> bool:
+        """Whether one can log in; a connection that was cut makes the first attempt fail."""
+        try:
+            return bool(self.host.run("true").rc == 0)
+        except RuntimeError:
+            return False
+
     def cut_power(self) -> None:
         """The server dies."""
         hosts.cut_power(self.machine)
+
+    def power_off(self) -> None:
+        """The server is turned off as it should be."""
+        with contextlib.suppress(RuntimeError):
+            self.host.run("systemctl poweroff")
+        assert eventually(lambda: not self.machine.running(), seconds=60)
 
     @property
     def machine(self) -> hosts.Host:
@@ -134,7 +155,7 @@ class Trader:
     def boot(self) -> None:
         """Start it again, and wait until one can log in."""
         subprocess.run([NSPAWN, "up", self.name], check=True, stdout=subprocess.DEVNULL)
-        assert eventually(lambda: self.host.run("true").rc == 0, seconds=30)
+        assert eventually(self.reachable, seconds=30)
 
 
 def numbers(text: str) -> set[int]:
@@ -143,10 +164,10 @@ def numbers(text: str) -> set[int]:
 
 
 def playbook_command(name: str, limit: str, *options: str, **variables: Any) -> list[str]:
-    """A playbook of the collection, as a person runs it."""
+    """A playbook of the collection, or a file, as a person runs it."""
     return [
         *("ansible-playbook", f"--inventory={INVENTORY}", f"--limit={limit}"),
-        *(f"--extra-vars={json.dumps(variables)}", *options, f"tradekeep.ops.{name}"),
+        *(f"--extra-vars={json.dumps(variables)}", *options, name if "/" in name else f"tradekeep.ops.{name}"),
     ]
 
 
