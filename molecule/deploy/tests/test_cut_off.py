@@ -19,7 +19,7 @@ JOURNAL = f"{STATE}/transaction/journal.jsonl"
 
 
 @pytest.mark.parametrize("step", ["before_stop", "after_stop"])
-def test_job_that_is_cut_off_ends_well_on_the_server(trader: Trader, developer: Developer, step: str) -> None:
+def test_hazard_d14_job_that_is_cut_off_ends_well_on_the_server(trader: Trader, developer: Developer, step: str) -> None:
     """Ansible is killed, and every connection to the server; the next call finds it done."""
     commit = developer.release()
     trader.hold(step)
@@ -43,7 +43,7 @@ def test_job_that_is_cut_off_ends_well_on_the_server(trader: Trader, developer: 
     assert trader.lost() == {"log": [], "database": []}
 
 
-def test_second_call_waits_for_the_first(trader: Trader, developer: Developer) -> None:
+def test_hazard_d14_second_call_waits_for_the_first(trader: Trader, developer: Developer) -> None:
     commit = developer.release()
     trader.hold("before_stop")
     trader.run("systemd-run --quiet --collect --unit=first-call tradekeep deploy main")
@@ -57,7 +57,7 @@ def test_second_call_waits_for_the_first(trader: Trader, developer: Developer) -
     assert trader.code() == developer.code(commit)
 
 
-def test_hazard_c1_killed_between_stop_and_commit_recovers_by_itself(trader: Trader, developer: Developer) -> None:
+def test_hazard_d14_killed_between_stop_and_commit_recovers_by_itself(trader: Trader, developer: Developer) -> None:
     """The unit's main process is killed on the new code, with the bot stopped; systemd runs recover after it."""
     good = developer.release()
     trader.deploy(good)
@@ -80,7 +80,7 @@ def test_hazard_c1_killed_between_stop_and_commit_recovers_by_itself(trader: Tra
     assert trader.lost() == {"log": [], "database": []}
 
 
-def test_hazard_c1_power_loss_in_the_middle_of_a_deploy(trader: Trader, developer: Developer) -> None:
+def test_hazard_d14_power_loss_in_the_middle_of_a_deploy(trader: Trader, developer: Developer) -> None:
     """Cut off on one server among the renames, on the other before the bot is started on the new code."""
     good = developer.release()
     trader.deploy(good)
