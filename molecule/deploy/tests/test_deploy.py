@@ -59,7 +59,7 @@ def test_check_mode_writes_nothing(trader: Trader, developer: Developer) -> None
     assert trader.bot_pid() == pid
 
 
-def test_hazard_d14_release_that_crashes_on_start_is_rolled_back_by_itself(trader: Trader, developer: Developer) -> None:
+def test_hazard_d14_release_that_crashes_is_rolled_back_by_itself(trader: Trader, developer: Developer) -> None:
     good = developer.release()
     trader.deploy(good)
     data, bad = trader.inodes(), developer.release(crash=True)
