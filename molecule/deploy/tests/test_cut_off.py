@@ -72,6 +72,7 @@ def test_hazard_d14_killed_between_stop_and_commit_recovers_by_itself(trader: Tr
 
     assert eventually(lambda: not trader.unit_active(), seconds=60), trader.journal()
     assert trader.trading(), trader.journal()
+    assert trader.last()["state"] == "cut_off"
     assert trader.commit() == good
     assert trader.code() == developer.code(good)
     assert "no operation was cut off" in trader.host.run("tradekeep recover").stderr
