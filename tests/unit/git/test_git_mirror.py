@@ -78,7 +78,7 @@ def test_credentials_are_answered_from_the_environment_and_are_no_argument(world
 def test_missing_programs_and_lost_time_are_named(world) -> None:
     world.mirror.ensure()
     with pytest.raises(CommandError, match="git did not end within"):
-        world.mirror.git.run("rev-parse", "--git-dir", timeout_seconds=0)
+        world.mirror.git.run("-c", "alias.wait=!sleep 60", "wait", timeout_seconds=0.2)
     world.mirror.git.runner = SubprocessRunner(search_path="/nonexistent")
     with pytest.raises(CommandError, match="git: is not installed"):
         world.mirror.resolve("main")

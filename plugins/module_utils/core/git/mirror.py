@@ -41,6 +41,8 @@ class Mirror:
         transport = transport or Transport()
         self.git = Git(runner, account, git_dir=self.directory, environment={"GIT_SSH_COMMAND": transport.ssh_command})
         self._transport = transport
+        self._treeishes: dict[str, str] = {}
+        self._trees: dict[str, list[objects.TreeEntry]] = {}
 
     @classmethod
     def of(
@@ -148,7 +150,10 @@ class Mirror:
 
     def tree(self, commit: str) -> list[objects.TreeEntry]:
         """Every path of a commit."""
-        return objects.tree(self.git, self._treeish(commit))
+        root = self._treeish(commit)
+        if root not in self._trees:
+            self._trees[root] = objects.tree(self.git, root)
+        return self._trees[root]
 
     def blobs(self, oids: Iterable[str]) -> dict[str, bytes]:
         """The content of some small blobs by their numbers."""
@@ -196,6 +201,7 @@ class Mirror:
 
     def drop(self, commit: str) -> None:
         """No longer keep a commit."""
+        self._treeishes.pop(commit, None)
         self.git.run("update-ref", "-d", f"{KEPT}{commit}")
 
     def tidy(self) -> None:
@@ -216,9 +222,12 @@ class Mirror:
 
     def _treeish(self, commit: str) -> str:
         """What to read a commit's files from: itself, or the tree that was taken over in its place."""
-        told = self.git.read("cat-file", "--batch-check=%(objectname) %(objecttype)", text=f"{KEPT}{commit}\n".encode())
-        fields = told.decode().split()
-        return fields[0] if fields[-1] == "tree" else commit
+        if commit not in self._treeishes:
+            asked = f"{KEPT}{commit}\n".encode()
+            told = self.git.read("cat-file", "--batch-check=%(objectname) %(objecttype)", text=asked)
+            fields = told.decode().split()
+            self._treeishes[commit] = fields[0] if fields[-1] == "tree" else commit
+        return self._treeishes[commit]
 
     @contextlib.contextmanager
     def peek(self) -> Iterator[Mirror]:
@@ -253,6 +262,7 @@ class _Peek(Mirror):
             root = checkout.tree_of(commit)
             self.borrow(checkout.objects)
             self.git.run("update-ref", f"{KEPT}{commit}", root)
+            self._treeishes[commit] = root
 
 
 def _quoted(path: Path) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ...application import Application
+from ...deploy_settings import BackupFirst
 from ...errors import NeedsPersonError, TradekeepError
 from ...git.mirror import Mirror
 from ...git.rescue import rescue
@@ -31,7 +32,6 @@ from ...transaction.exchange import Exchange
 from ...transaction.plan import Replacement
 from ...transaction.stage import Stage
 from ..exchange_run import Change, run_exchange
-from .backup_first import backup_first
 from .code import CodeManifest
 from .code_plan import Action
 from .dependencies import BuiltEnvironment, Environments, check_link
@@ -98,9 +98,13 @@ class DeployRun:
     def carry_out(self) -> None:
         """Deploy. Raises with everything as it was, or NeedsPersonError."""
         carried = self.carried
-        with self._timed("backup"):
-            made = backup_first(self._application, self._ports)
-            carried.backup = None if made is None else str(made.path)
+        if self._deploy.backup_first is not BackupFirst.NONE:
+            # All that makes backups is loaded where it is needed alone.
+            from .backup_first import backup_first
+
+            with self._timed("backup"):
+                made = backup_first(self._application, self._ports)
+                carried.backup = None if made is None else str(made.path)
         self._make_checkout()
         place = _export_place(self._mirror.directory.parent, self._application, self._survey.account)
         with place as exported, Stage.create(self._state_dir, device_roots(self._checkout)) as stage:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ...application import Application
+from ...deploy_settings import BackupFirst
 from ...errors import ExitStatus, InterruptedBySignal, NeedsPersonError, TradekeepError
 from ...git.mirror import Mirror
 from ...ports import Ports
@@ -20,7 +21,6 @@ from ...transaction.lock import application_lock
 from ..leftovers import sweep_state
 from ..outcome import Outcome
 from ..text import counted, table
-from .backup_first import forget_old_backups
 from .carry_out import Carried, DeployRun, deploy_hooks, new_identifier
 from .dependencies import Environments
 from .hooks import Hooks
@@ -157,7 +157,10 @@ def _tidy(survey: Survey, mirror: Mirror, ports: Ports, carried: Carried) -> Non
     deploy = survey.application.profile.deploy
     records = DeployRecords(survey.application)
     try:
-        forget_old_backups(survey.application, ports, deploy.keep_releases)
+        if deploy.backup_first is not BackupFirst.NONE:
+            from .backup_first import forget_old_backups
+
+            forget_old_backups(survey.application, ports, deploy.keep_releases)
         recent = [item for item in records.log() if item.get("state") in ("deployed", "rolled_back", "waiting")]
         recent = recent[: deploy.keep_releases]
         if isinstance(survey.layout, Releases):
