@@ -16,7 +16,7 @@ from machine import HostError, cache_dir, images_dir, locked, run
 RELEASES = ("bullseye", "bookworm", "trixie")
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
-# The least that boots, answers ssh and runs Ansible modules. It lacks gpg, pigz and time zones on purpose:
+# The least that boots, answers ssh and runs Ansible modules. It lacks gpg, igzip and time zones on purpose:
 # the tests of what the project says on a bare server run on it.
 BARE = (
     "ca-certificates",
@@ -30,7 +30,7 @@ BARE = (
     "systemd-sysv",
 )
 # What the tests need besides, because the hosts have no way to a package mirror.
-FULL = (*BARE, "git", "gnupg", "pigz", "rsync", "sqlite3", "supervisor", "tzdata", "zstd")
+FULL = (*BARE, "git", "gnupg", "isal", "rsync", "sqlite3", "supervisor", "tzdata", "zstd")
 VARIANTS = {"bare": BARE, "full": FULL}
 
 # `admin` is who Ansible connects as: an ordinary account, so that become is really exercised.

@@ -17,7 +17,7 @@ PREFERENCES = f"{ROOT}/preferences/trading/trade_preferences.json"
 
 
 def test_server_is_bare(host: Host) -> None:
-    for program in ("gpg", "pigz", "supervisorctl", "rsync"):
+    for program in ("gpg", "igzip", "supervisorctl", "rsync"):
         assert not host.exists(program), program
 
 
@@ -37,7 +37,7 @@ def test_look_then_do(host: Host, desk: Desk) -> None:
     assert "--check" in said[0][0]
     assert "Install the packages that are missing" in said[1][1]
     assert host.exists("gpg")
-    assert host.exists("pigz")
+    assert host.exists("igzip")
     assert re.search(r"changed=0 .*failed=0", desk.run(said[1][0]))
     key = host.file(f"{ROOT}/credentials/kalshi/prod/kalshi.pem")
     assert (key.user, key.mode, key.content_string) == ("trading_user", 0o600, "not-a-real-key\n")
