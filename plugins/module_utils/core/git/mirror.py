@@ -219,6 +219,7 @@ class Mirror:
         root = checkout.tree_of(commit)
         source = Source(str(checkout.common_dir))
         self._fetch(source, f"+{root}:{KEPT}{commit}")
+        self._treeishes[commit] = root
 
     def _treeish(self, commit: str) -> str:
         """What to read a commit's files from: itself, or the tree that was taken over in its place."""

@@ -64,7 +64,8 @@ class Records:
             ) from error
         except (ValueError, RecursionError):
             return self._without("it is no JSON")
-        if isinstance(content, dict) and type(content.get("version")) is int and content["version"] > VERSION:
+        version = content.get("version") if isinstance(content, dict) else None
+        if isinstance(version, int) and not isinstance(version, bool) and version > VERSION:
             raise ConfigurationError("made by a newer tradekeep", path=self.path, hint="update tradekeep")
         problem = _problem(content)
         return content if problem is None else self._without(problem)

@@ -138,7 +138,7 @@ def _ignored(checkout: Checkout, samples: Sequence[str], text: str) -> set[str]:
 def _lay_down(tree: Path, name: str, content: str) -> None:
     """For git to read, whoever it runs as."""
     with os_errors(tree / name):
-        for directory in reversed((tree / name).relative_to(tree).parents[:-1]):
+        for directory in reversed(list((tree / name).relative_to(tree).parents)[:-1]):
             (tree / directory).mkdir(exist_ok=True)
             (tree / directory).chmod(0o755)
         (tree / name).write_bytes(os.fsencode(content))

@@ -90,11 +90,19 @@ def _database_checks() -> Iterator[_Checker]:
         except TradekeepError as error:
             return CheckReport("sqlite", problems=(error.message,))
 
-    workers = ThreadPoolExecutor(max_workers=min(_MOST_THREADS, os.cpu_count() or 1))
+    count = min(_MOST_THREADS, os.cpu_count() or 1)
+    workers = ThreadPoolExecutor(max_workers=count)
+    started = threading.Barrier(count + 1)
     try:
+        # All threads at once and before there is work: a signal between a thread's start and its entry in the pool's
+        # books would leave that one behind, at work on a scratch that is removed.
+        for _number in range(count):
+            workers.submit(started.wait)
+        started.wait()
         yield lambda where: workers.submit(check, where)
     except BaseException:
         deadline.stopped.set()
+        started.abort()
         raise
     finally:
         workers.shutdown(wait=True, cancel_futures=True)

@@ -161,7 +161,7 @@ class _Gather(CountingSink):
 
 
 def _count(value: object) -> Optional[int]:
-    return value if type(value) is int and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def _is_database(entry: Entry) -> bool:
