@@ -354,8 +354,8 @@ KEEPING = (
         "b9",
         "a program that is still starting is not up",
         "host/supervisor.py",
-        """waiting = [name for name in programs if states.get(name, ("", ""))[0] == "STARTING"]""",
-        "return",
+        "if not waiting or self._clock.monotonic() >= deadline:",
+        "return\n            if not waiting:",
         ("tests/unit/host/test_host_services.py::test_starting_is_not_success",),
     ),
     Removal(

@@ -104,8 +104,9 @@ RESTORING = (
         "c1",
         "a failure starts the services again",
         "operations/exchange_run.py",
-        "        services.start(snapshot)\n        services.wait_until_steady(snapshot)\n        change.put_back()",
-        "        change.put_back()",
+        "        services.start(snapshot)\n        change.was_down(round(ports.clock.monotonic() - down_since, 3))\n"
+        "        services.wait_until_steady(snapshot)\n",
+        "",
         (RESTORE + "hazard_c1_a_service_that_does_not_stay_up_gets_its_old_data_back",),
     ),
     Removal(

@@ -231,14 +231,17 @@ def test_branches_that_go_away_upstream_go_away_here(world) -> None:
 
 
 @pytest.mark.parametrize("made", [False, True])
-def test_a_peek_leaves_nothing_anywhere(world, made: bool) -> None:
+def test_a_peek_leaves_nothing_anywhere(world, made: bool, monkeypatch) -> None:
     first = world.upstream.commit({"a": "1"})
     live = world.clone()
     if made:
         world.fetched()
     second = world.upstream.commit({"a": "2"})
     before = world.listing()
-    temporary = set(os.listdir(tempfile.gettempdir()))
+    # Others have their own in the usual place at the same time.
+    temporary = Path(tempfile.mkdtemp(prefix="tradekeep-test-"))
+    temporary.chmod(0o711)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     with world.mirror.peek() as peek:
         peek.fetch(world.url)
         assert peek.resolve("main").commit == second
@@ -247,8 +250,8 @@ def test_a_peek_leaves_nothing_anywhere(world, made: bool) -> None:
         world.checkout(live).look(peek)
         assert peek.ignored(second) == set()
     assert world.listing() == before
-    left = set(os.listdir(tempfile.gettempdir())) - temporary
-    assert not [name for name in left if name.startswith("tradekeep-git-")]
+    assert os.listdir(temporary) == []
+    temporary.rmdir()
 
 
 @pytest.mark.parametrize("world", ["self", "other"], indirect=True)
