@@ -295,6 +295,19 @@ def test_only_commits_of_allowed_branches(world):
     assert world.read("bot.py") == FIRST["bot.py"]
 
 
+def test_hazard_d8_a_filter_that_only_the_checkout_knows_is_refused_by_name(world):
+    """The mirror would deploy what it reads as it lies in the repository."""
+    world.git("config", "filter.rot.smudge", "tr a-z b-za", at=world.live)
+    world.push({".gitattributes": "*.secret filter=rot\n", "key.secret": "abc\n"})
+    before = listing(world.live)
+    for dry_run in (True, False):
+        with pytest.raises(TradekeepError, match=r"key\.secret: goes through the filter rot"):
+            world.deploy(dry_run=dry_run)
+    assert listing(world.live) == before
+    world.git("config", "--unset", "filter.rot.smudge", at=world.live)
+    assert world.deploy().changed
+
+
 def test_the_commit_is_resolved_once(world):
     """A push that arrives after the fetch is for the next deploy."""
     second = world.push({"bot.py": "print(2)\n"})

@@ -61,15 +61,15 @@ def refuse_submodules(entries: Iterable[TreeEntry]) -> None:
             )
 
 
-def filtered(git: Git, treeish: str, paths: Iterable[str]) -> list[str]:
-    """Those paths of a tree that its attributes send through a filter, such as git-lfs."""
+def filtered(git: Git, treeish: str, paths: Iterable[str]) -> dict[str, str]:
+    """Those paths of a tree that its attributes send through a filter, such as ``lfs``, and its name."""
     with private_directory(git.account) as scratch:
         index = scratch / "index"
         read_into_index(git, treeish, index)
         asking = git.also(environment={"GIT_INDEX_FILE": str(index)})
         told = asking.fields("check-attr", "-z", "--stdin", "--cached", "filter", names=paths)
     answers = zip(told[::3], told[2::3])
-    return [path for path, value in answers if value not in ("unspecified", "unset")]
+    return {path: value for path, value in answers if value not in ("unspecified", "unset")}
 
 
 def read_into_index(git: Git, treeish: str, index: Path) -> None:

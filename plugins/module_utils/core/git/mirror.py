@@ -170,10 +170,24 @@ class Mirror:
 
     def try_filters(self, commit: str, paths: Iterable[str]) -> None:
         """Find out beforehand what export() would refuse of the paths that go through a filter, such as git-lfs."""
-        chosen = export.filtered(self.git, self._treeish(commit), paths)
+        chosen = self._filtered(commit, paths)
         if chosen:
             with private_directory(self.account) as scratch:
                 self.export(commit, chosen, scratch)
+
+    def refuse_filters_of(self, checkout: Checkout, commit: str, paths: Iterable[str]) -> None:
+        """Refuse, by name, a path whose filter is configured in the checkout alone: it would be deployed unfiltered."""
+        for path, name in self._filtered(commit, paths).items():
+            if checkout.git.has_filter(name) and not self.git.has_filter(name):
+                raise CommandError(
+                    f"goes through the filter {name}, which is configured in this checkout alone",
+                    path=path,
+                    hint=f"configure it for the owner: git config --global filter.{name}.smudge ...",
+                )
+
+    def _filtered(self, commit: str, paths: Iterable[str]) -> dict[str, str]:
+        attributes = any(entry.path.rpartition("/")[2] == ".gitattributes" for entry in self.tree(commit))
+        return export.filtered(self.git, self._treeish(commit), paths) if attributes else {}
 
     def index_file(self, commit: str, target: Path) -> None:
         """Write a git index that holds exactly a commit, as a file of the owner's."""

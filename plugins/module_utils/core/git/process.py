@@ -141,6 +141,11 @@ class Git:
             raise failure_of(completed.stderr, path=path or self.git_dir, status=completed.status)
         return completed
 
+    def has_filter(self, name: str) -> bool:
+        """Whether the filter of a name would do anything here (gitattributes(5))."""
+        keys = (f"filter.{name}.smudge", f"filter.{name}.process")
+        return any(self.run("config", "--get", key, check=False).status == 0 for key in keys)
+
     def read(self, *arguments: str, names: Optional[Iterable[str]] = None, text: Optional[bytes] = None) -> bytes:
         """All that git writes to standard output, as bytes. For work on this host alone."""
         given = (text or b"") if names is None else b"".join(os.fsencode(name) + b"\0" for name in names)

@@ -112,6 +112,8 @@ def look_around(
     upstream = _upstream(mirror, target.commit)
     plan = layout.plan(upstream, old, application.profile.deploy.on_collision)
     exported = layout.exported(upstream, plan)
+    if checkout is not None:
+        mirror.refuse_filters_of(checkout, target.commit, exported)
     survey = Survey(
         application, account, layout, target, standing, old, plan, exported, request.rollback, checkout, state, notes
     )
