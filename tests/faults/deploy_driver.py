@@ -63,6 +63,7 @@ def main() -> int:
             raise
         print(known, file=sys.stderr)
         return int(known.exit_status)
+    print(*outcome.lines, sep="\n", file=sys.stderr)
     print(json.dumps(outcome.record))
     return int(outcome.status)
 

@@ -30,6 +30,7 @@ from .request import DeployRequest, requested_application
 from .survey import Survey, account_for, look_around, mirror_of, peeking
 
 WAIT_SECONDS = 3600.0
+STANDS = "deployed"
 
 
 def deploy(application: Application, ports: Ports, request: DeployRequest, *, dry_run: bool = False) -> Outcome:
@@ -105,7 +106,7 @@ def _deploy(application: Application, request: DeployRequest, mirror: Mirror, po
         if isinstance(error, InterruptedBySignal):
             raise
         lines = tuple(_failure_lines(record, carried, error))
-        return Outcome(changed=False, record=record, lines=lines, status=error.exit_status)
+        return Outcome(changed=record["state"] == STANDS, record=record, lines=lines, status=error.exit_status)
     except BaseException as error:
         _failed(survey, request, carried, hooks, error)
         raise
@@ -122,23 +123,33 @@ def _deploy(application: Application, request: DeployRequest, mirror: Mirror, po
 def _failed(
     survey: Survey, request: DeployRequest, carried: Carried, hooks: Hooks, error: BaseException
 ) -> dict[str, Any]:
-    """The record of a deploy that does not stand."""
-    state = "rollback_failed" if isinstance(error, NeedsPersonError) else "undone"
-    try:
-        hooks.run("after_rollback", old_commit=survey.old.commit, new_commit=survey.target.commit)
-    except TradekeepError as failure:
-        carried.notes.append(str(failure))
-    carried.hooks = [result.as_dict() for result in hooks.results]
+    """The record of a deploy that did not come to its end."""
+    state = _state_after(survey, carried, error)
+    if state != STANDS:
+        try:
+            hooks.run("after_rollback", old_commit=survey.old.commit, new_commit=survey.target.commit)
+        except TradekeepError as failure:
+            carried.notes.append(str(failure))
+        carried.hooks = [result.as_dict() for result in hooks.results]
     # What became of the deploy is in the error; that its record does not fit must not take its place.
     with contextlib.suppress(TradekeepError, OSError):
         return _write(survey, request, carried, state, error=str(error))
     return {**_whole_record(survey, request, carried, state, str(error)), "record": None}
 
 
+def _state_after(survey: Survey, carried: Carried, error: BaseException) -> str:
+    """Where a failure has left the code. A deploy that stands can still fail to clear up behind itself."""
+    with contextlib.suppress(TradekeepError):
+        standing = DeployRecords(survey.application).standing()
+        if standing is not None and standing.identifier == carried.identifier:
+            return STANDS
+    return "rollback_failed" if isinstance(error, NeedsPersonError) else "undone"
+
+
 def _failure_lines(record: dict[str, Any], carried: Carried, error: TradekeepError) -> Iterator[str]:
     yield str(error)
     yield from (f"note: {note}" for note in carried.notes)
-    if not isinstance(error, NeedsPersonError):
+    if record["state"] == "undone":
         yield f"the old code is in place again: {(record['old_commit'] or 'nothing')[:12]}"
     yield f"record: {record['record']}"
 
