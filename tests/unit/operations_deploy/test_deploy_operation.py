@@ -7,6 +7,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -133,6 +135,19 @@ def test_local_commits_stay_reachable(world):
     assert mine in record["rescued"]["refs"].values()
     assert mine in world.git("for-each-ref", "refs/rescue", at=world.live)
     assert not (world.live / "lib/mine.py").exists()
+
+
+def test_compiled_code_of_the_deploy_before_is_never_taken_for_the_new(world):
+    """Python compares whole seconds and sizes; deploys can follow each other faster than that."""
+    seen = []
+    for number in range(4):
+        world.push({"lib/a.py": f"a = {number}\n"})
+        world.deploy()
+        seen.append(int((world.live / "lib/a.py").stat().st_mtime))
+        command = [sys.executable, "-c", "import a; print(a.a)"]
+        said = subprocess.run(command, cwd=world.live / "lib", capture_output=True, text=True, check=True)
+        assert said.stdout.strip() == str(number)
+    assert seen == sorted(set(seen))
 
 
 def test_modes_and_executables(world):

@@ -70,6 +70,7 @@ def temporary_home(runner: Runner) -> Iterator[str]:
 
 def _places() -> tuple[str, ...]:
     """Where a home may be made, the best first."""
+    # Names to choose from; the home itself is made by mkdtemp, private and under a name of its own.
     wanted = (tempfile.gettempdir(), "/tmp", "/var/tmp", f"/run/user/{os.geteuid()}")  # noqa: S108
     return tuple(dict.fromkeys(wanted))
 

@@ -43,6 +43,8 @@ class Look:
     oid: Optional[str] = None
     sha256: Optional[str] = None
     above: Optional[str] = None
+    mtime: int = 0
+    """In whole seconds, as compiled Python remembers it of its source."""
 
 
 class Looker:
@@ -76,6 +78,7 @@ class Looker:
             facts.st_size,
             oid,
             sha256,
+            mtime=int(facts.st_mtime),
         )
 
     def other_case(self, path: str) -> Optional[str]:
