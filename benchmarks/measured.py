@@ -26,7 +26,7 @@ def only(engine: str) -> str:
     if engine == "isal":
         import isal  # noqa: F401  # without it, something else would be measured under its name
     else:
-        sys.modules["isal"] = None  # type: ignore[assignment]
+        sys.modules["isal"] = None  # type: ignore[assignment]  # how Python is told that a module is not there
         found = shutil.which(engine)
         if found:
             os.symlink(found, Path(programs, engine))
@@ -46,6 +46,7 @@ def main(engine: str, arguments: list[str]) -> int:
     from ansible_collections.tradekeep.ops.plugins.module_utils.core import cli
     from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SubprocessRunner
 
+    # A function in the place of a class, which makes runners that see these programs alone.
     cli.SubprocessRunner = lambda: SubprocessRunner(search_path=programs)  # type: ignore[assignment,misc]
     try:
         return cli.main(arguments)

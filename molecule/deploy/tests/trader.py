@@ -82,7 +82,7 @@ class Trader:
         self.run(f"systemctl {verb} {self.service}")
 
     def last_fill(self) -> int:
-        """The last fill that the witness knows."""
+        """The last fill that the witness knows; 0 before the first, when there is no file yet."""
         return int(self.run("tail -n 1 /srv/witness/fills 2>/dev/null || true") or 0)
 
     def trading(self) -> bool:
