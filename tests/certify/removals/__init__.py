@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .capturing import CAPTURING
 from .keeping import KEEPING
+from .proving import PROVING
 from .rehearsing import REHEARSING
 from .removal import Moved, Removal, changed
 from .repositories import REPOSITORIES
@@ -15,4 +16,4 @@ from .writing import WRITING
 
 __all__ = ["REMOVALS", "Moved", "Removal", "changed"]
 
-REMOVALS: tuple[Removal, ...] = (*CAPTURING, *WRITING, *KEEPING, *RESTORING, *REPOSITORIES, *REHEARSING)
+REMOVALS: tuple[Removal, ...] = (*CAPTURING, *WRITING, *KEEPING, *RESTORING, *REPOSITORIES, *REHEARSING, *PROVING)

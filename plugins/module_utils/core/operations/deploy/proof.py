@@ -10,8 +10,12 @@ have written, and a proof has to tell that from damage.
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
+import lzma
 import os
+import zlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +32,7 @@ from ...patterns import classify
 from ...vocabulary import RESERVED_PREFIX
 
 _APPENDED = ("jsonl", "log")
+_OPENERS: dict[str, Any] = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}
 _SAMPLE = 64 << 10
 _OTHER = "not in a component"
 
@@ -97,8 +102,7 @@ class Witness:
     def compare(self, before: Mapping[str, Fact], after: Mapping[str, Fact], samples: Mapping[str, Sample]) -> Proof:
         """The proof from the facts before and after, and the samples taken before."""
         proof = Proof()
-        inodes = {(fact.device, fact.inode) for fact in after.values()}
-        appeared = sorted(set(after) - set(before))
+        changed = {path: fact for path, fact in after.items() if before.get(path) != fact}
         for path, fact in sorted(before.items()):
             counts = proof.components.setdefault(self._component(path), {"files": 0, "untouched": 0, "written": 0})
             counts["files"] += 1
@@ -110,21 +114,17 @@ class Witness:
                 counts["untouched"] += 1
                 continue
             counts["written"] += 1
-            # A log that was rotated is somewhere else now, perhaps compressed.
-            rotated = (fact.device, fact.inode) in inodes or any(name.startswith(f"{path}.") for name in appeared)
-            problem = self._judge(path, fact, now, samples.get(path), rotated)
-            if problem is not None:
+            problem = self._judge(path, fact, now, samples.get(path))
+            if problem is not None and not self._is_elsewhere(path, fact, samples.get(path), changed):
                 proof.damaged.append(f"{path}: {problem}")
         return proof
 
-    def _judge(
-        self, path: str, fact: Fact, now: Optional[Fact], sample: Optional[Sample], rotated: bool
-    ) -> Optional[str]:
+    def _judge(self, path: str, fact: Fact, now: Optional[Fact], sample: Optional[Sample]) -> Optional[str]:
         if now is None:
-            return None if rotated or _comes_and_goes(path) else "was there before the deploy and is gone"
+            return None if _comes_and_goes(path) else "was there before the deploy and is gone"
         if (now.device, now.inode) != (fact.device, fact.inode):
             appended = default_kind(os.path.basename(path)) in (*_APPENDED, "sqlite")
-            return "is another file than before: its inode changed" if appended and not rotated else None
+            return "is another file than before: its inode changed" if appended else None
         if sample is None:
             return None
         if sample.rows is not None:
@@ -132,6 +132,32 @@ class Witness:
         if now.size < sample.size:
             return f"shrank from {sample.size} to {now.size} bytes"
         return None if _tail(path, sample.size) == sample.tail_sha256 else "what it held before was changed"
+
+    def _is_elsewhere(self, path: str, fact: Fact, sample: Optional[Sample], changed: Mapping[str, Fact]) -> bool:
+        """Whether what a file held is under another name now, as after a rotation of logs.
+
+        That another file has its inode proves nothing: the number of a removed file goes to the next one made.
+        """
+        for name, now in changed.items():
+            if name == path or _comes_and_goes(name):
+                continue
+            renamed = (now.device, now.inode) == (fact.device, fact.inode)
+            if sample is None:
+                if renamed and (now.size, now.mtime_ns) == (fact.size, fact.mtime_ns):
+                    return True
+            elif renamed and self._holds(name, sample):
+                return True
+            elif name.startswith(f"{path}.") and self._holds(name, sample, name.rpartition(".")[2]):
+                return True
+        return False
+
+    def _holds(self, path: str, sample: Sample, compression: str = "") -> bool:
+        if sample.rows is not None:
+            return self._judge_rows(path, sample.rows) is None
+        try:
+            return _tail(path, sample.size, compression) == sample.tail_sha256
+        except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):
+            return False  # neither the log nor a compressed one
 
     def _judge_rows(self, path: str, rows: Mapping[str, Optional[int]]) -> Optional[str]:
         try:
@@ -182,14 +208,14 @@ def _fact(status: os.stat_result) -> Fact:
     return Fact(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _tail(path: str, size: int) -> str:
-    """The digest of the last part of a file as long as it was."""
+def _tail(path: str, size: int, compression: str = "") -> str:
+    """The digest of the last part of a file as long as it was. compression: "gz", "bz2" or "xz", if it was since."""
     start = max(0, size - _SAMPLE)
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        return hashlib.sha256(os.pread(descriptor, size - start, start)).hexdigest()
-    finally:
-        os.close(descriptor)
+    with open(descriptor, "rb") as file:
+        readable = _OPENERS[compression](file) if compression in _OPENERS else file
+        readable.seek(start)
+        return hashlib.sha256(readable.read(size - start)).hexdigest()
 
 
 def _comes_and_goes(path: str) -> bool:
