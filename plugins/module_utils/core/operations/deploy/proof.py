@@ -143,11 +143,12 @@ class Witness:
                 continue
             renamed = (now.device, now.inode) == (fact.device, fact.inode)
             if sample is None:
-                if renamed and (now.size, now.mtime_ns) == (fact.size, fact.mtime_ns):
-                    return True
-            elif renamed and self._holds(name, sample):
-                return True
-            elif name.startswith(f"{path}.") and self._holds(name, sample, name.rpartition(".")[2]):
+                kept = renamed and (now.size, now.mtime_ns) == (fact.size, fact.mtime_ns)
+            else:
+                kept = renamed and self._holds(name, sample)
+                if not kept and name.startswith(f"{path}."):
+                    kept = self._holds(name, sample, name.rpartition(".")[2])
+            if kept:
                 return True
         return False
 
