@@ -12,8 +12,8 @@ short_description: Install the tradekeep command
 version_added: 0.1.0
 description:
   - Builds the C(tradekeep) command from the code that the module itself runs and installs it.
-  - The program is the same, byte for byte, for the same release of the collection. It needs Python 3.9 or newer
-    on the host and nothing else.
+  - The program is the same, byte for byte, for the same release of the collection and the same O(interpreter), which
+    adds its byte code to the sources. It needs Python 3.9 or newer on the host and nothing else.
 extends_documentation_fragment:
   - tradekeep.ops.common
 attributes:

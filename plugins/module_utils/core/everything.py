@@ -12,6 +12,7 @@ from __future__ import annotations
 from . import (  # noqa: F401
     application,
     application_checks,
+    byte_code,
     cli,
     command_line,
     commands,

@@ -3,10 +3,10 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 """Builds the on-host program ``tradekeep`` from the very code that runs.
 
-The program is a zip of the engine's sources behind a ``#!`` line. It is the same, byte for byte, whoever builds it from
-the same sources: names are sorted, times are fixed, nothing is compressed (zlib's output differs between versions).
-The sources are read through the package's loader, so that this works from a checkout, from the zip that Ansible ships
-a module in, and from the program itself.
+The program is a zip of the engine's sources behind a ``#!`` line, to which its interpreter adds byte code. It is the
+same, byte for byte, whoever builds it from the same sources for the same interpreter: names are sorted, times are
+fixed, nothing is compressed (zlib's output differs between versions). The sources are read through the package's
+loader, so that this works from a checkout, from the zip that Ansible ships a module in, and from the program itself.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any
 
+from .byte_code import add_entry
 from .errors import UsageError
 from .everything import ENGINE
 
 PROGRAM_NAME = "tradekeep"
 DEFAULT_INTERPRETER = "/usr/bin/python3"
 _PACKAGE = "tradekeep"
-_EPOCH = (1980, 1, 1, 0, 0, 0)
 _STARTER = """\
 import sys
 
@@ -44,10 +44,15 @@ def build_program(*, interpreter: str = DEFAULT_INTERPRETER, config_dir: str = "
     content = io.BytesIO()
     content.write(f"#!{interpreter}\n".encode())
     with zipfile.ZipFile(content, "a", zipfile.ZIP_STORED) as archive:
-        _add(archive, "__main__.py", _STARTER.format(config_dir=config_dir).encode())
+        add_entry(archive, "__main__.py", _STARTER.format(config_dir=config_dir).encode())
         for name, source in sorted(engine_sources()):
-            _add(archive, f"{_PACKAGE}/{name}", source)
+            add_entry(archive, f"{_PACKAGE}/{name}", source)
     return content.getvalue()
+
+
+def compiler_source() -> str:
+    """What an interpreter carries out (``-c``) to put its byte code into the program."""
+    return dict(engine_sources())["byte_code.py"].decode("utf-8")
 
 
 def engine_sources() -> Iterator[tuple[str, bytes]]:
@@ -63,10 +68,3 @@ def _python_files(directory: Any, prefix: str) -> Iterator[tuple[str, bytes]]:
                 yield from _python_files(item, f"{prefix}{item.name}/")
         elif item.name.endswith(".py"):
             yield prefix + item.name, item.read_bytes()
-
-
-def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
-    entry = zipfile.ZipInfo(name, date_time=_EPOCH)
-    entry.create_system = 3
-    entry.external_attr = 0o100644 << 16
-    archive.writestr(entry, content)

@@ -13,12 +13,17 @@ import signal
 import subprocess
 import sys
 import zipfile
+from importlib.util import MAGIC_NUMBER
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core import everything, program, version
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import UsageError
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import CommandError, UsageError
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SubprocessRunner, SystemClock
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.installation import install_program
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.outcome import Outcome
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import NoProgress, Ports
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 CORE = CHECKOUT / "plugins/module_utils/core"
@@ -75,6 +80,68 @@ def test_hazard_f_rebuilds_are_byte_identical(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(built), "TZ": "Asia/Tokyo"}
     command = [sys.executable, "-c", again.format(package="tradekeep")]
     assert subprocess.run(command, env=environment, capture_output=True, check=True).stdout == content
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program as it is installed, with byte code."""
+    place = tmp_path_factory.mktemp("installed")
+    outcome = install(place)
+    assert outcome.changed
+    return place / "tradekeep"
+
+
+def install(place: Path, **more: bool) -> Outcome:
+    ports = Ports(SubprocessRunner(), SystemClock(), NoProgress())
+    return install_program(ports, bin_dir=str(place), config_dir="/etc/somewhere", interpreter=sys.executable, **more)
+
+
+def loaded_from(program: Path, **environment: str) -> str:
+    """Where the interpreter takes a module of the program from."""
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from tradekeep import cli; print(cli.__file__)"
+    command = [sys.executable, "-c", code, str(program)]
+    answer = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
+    return answer.stdout.strip()
+
+
+def test_the_installed_program_need_not_be_compiled_at_each_start(installed: Path) -> None:
+    names = zipfile.ZipFile(installed).namelist()
+    sources = [name for name in names if name.endswith(".py") and "/" in name]
+    assert sorted(name[:-1] for name in names if name.endswith(".pyc")) == sorted(sources)
+    for zone in ("UTC", "Asia/Tokyo"):
+        assert loaded_from(installed, TZ=zone) == f"{installed}/tradekeep/cli.pyc"
+
+
+def test_hazard_f_byte_code_is_the_same_each_time(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed, zone in (("1", "UTC"), ("2", "Asia/Tokyo")):
+        monkeypatch.setenv("PYTHONHASHSEED", seed)
+        monkeypatch.setenv("TZ", zone)
+        assert not install(installed.parent, dry_run=True).changed
+
+
+def test_another_version_of_python_goes_back_to_the_sources(installed: Path, tmp_path: Path) -> None:
+    other = tmp_path / "tradekeep"
+    other.write_bytes(installed.read_bytes().replace(MAGIC_NUMBER, b"\0\0\r\n"))
+    assert loaded_from(other) == f"{other}/tradekeep/cli.py"
+
+
+def test_a_damaged_program_is_installed_again(tmp_path: Path) -> None:
+    install(tmp_path)
+    content = (tmp_path / "tradekeep").read_bytes()
+    at = content.rindex(MAGIC_NUMBER) + 100
+    (tmp_path / "tradekeep").write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    assert install(tmp_path).changed
+    assert (tmp_path / "tradekeep").read_bytes() == content
+
+
+def test_an_interpreter_that_cannot_compile_is_an_error_of_one_line(tmp_path: Path) -> None:
+    broken = tmp_path / "python"
+    broken.write_text('#!/bin/sh\ncase "$*" in *byte*) echo out of order >&2; exit 1;; esac\n')
+    broken.chmod(0o755)
+    ports = Ports(SubprocessRunner(), SystemClock(), NoProgress())
+    with pytest.raises(CommandError, match="out of order"):
+        install_program(ports, bin_dir=str(tmp_path), config_dir="/etc/somewhere", interpreter=str(broken))
+    assert not (tmp_path / "tradekeep").exists()
 
 
 def test_the_program_starts_with_its_interpreter_and_refuses_an_impossible_one() -> None:

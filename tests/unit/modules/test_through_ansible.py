@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -28,8 +29,12 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 BIN = Path(sys.executable).parent
 BUILD = """
 import sys
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.program import build_program
-sys.stdout.buffer.write(build_program(config_dir="/etc/somewhere"))
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SubprocessRunner, SystemClock
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.installation import install_program
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import NoProgress, Ports
+ports = Ports(SubprocessRunner(), SystemClock(), NoProgress())
+wanted = install_program(ports, bin_dir=sys.argv[1], config_dir="/etc/somewhere", dry_run=True)
+sys.stdout.write(wanted.record["sha256"])
 """
 
 pytestmark = pytest.mark.skipif(
@@ -75,9 +80,9 @@ def test_hazard_f_the_program_from_ansibles_zip_is_that_from_the_checkout(tmp_pa
     options = f"bin_dir={tmp_path / 'bin'} config_dir=/etc/somewhere"
     done = ansible(tmp_path, collections, "ansible", "localhost", "-m", "tradekeep.ops.runtime", "-a", options)
     assert done.returncode == 0, done.stdout + done.stderr
-    build = [sys.executable, "-B", "-S", "-c", BUILD]
+    build = [sys.executable, "-B", "-S", "-c", BUILD, str(tmp_path / "bin")]
     direct = subprocess.run(build, env={"PYTHONPATH": str(collections)}, capture_output=True, check=True).stdout
-    assert (tmp_path / "bin/tradekeep").read_bytes() == direct
+    assert hashlib.sha256((tmp_path / "bin/tradekeep").read_bytes()).hexdigest() == direct.decode()
     said = subprocess.run([tmp_path / "bin/tradekeep", "--version"], capture_output=True, text=True, check=True)
     assert said.stdout.startswith("tradekeep ")
 

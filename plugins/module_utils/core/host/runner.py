@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import threading
@@ -25,6 +26,8 @@ STDERR_LIMIT = 64 * 1024
 FINISH_TIMEOUT_SECONDS = 3600.0
 # How long the pipes of a program that has ended may stay open in the hands of a daemon it left behind.
 LINGER_SECONDS = 2.0
+# As poll(2) takes it: an int of milliseconds.
+_LONGEST_POLL_SECONDS = 1_000_000.0
 
 
 class SystemClock:
@@ -99,6 +102,24 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+def _wait_for(process: subprocess.Popen[bytes], timeout_seconds: float) -> int:
+    """The status of a program that ends in time; else TimeoutExpired.
+
+    Popen.wait(timeout) looks again and again with growing pauses, and sees a quick program end late.
+    """
+    begun = time.monotonic()
+    # A kernel, or a Python, without pidfd_open(2) looks again and again after all.
+    with contextlib.suppress(OSError, AttributeError):
+        descriptor = os.pidfd_open(process.pid)
+        try:
+            ended = select.poll()
+            ended.register(descriptor, select.POLLIN)
+            ended.poll(min(timeout_seconds, _LONGEST_POLL_SECONDS) * 1000)
+        finally:
+            os.close(descriptor)
+    return process.wait(timeout=max(0.0, timeout_seconds - (time.monotonic() - begun)))
+
+
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:500] if lines else ""
@@ -128,7 +149,7 @@ class RunningPipe:
         # A program that ended early breaks the pipe; its status and last words explain why.
         _close(self.stdin)
         try:
-            status = self._process.wait(timeout=self._finish_timeout)
+            status = _wait_for(self._process, self._finish_timeout)
         except subprocess.TimeoutExpired:
             self.kill()
             raise CommandError(f"did not end within {self._finish_timeout:g} seconds", path=self._argv[0]) from None
@@ -217,7 +238,7 @@ class SubprocessRunner:
         status: Optional[int] = None
         with contextlib.suppress(subprocess.TimeoutExpired):
             try:
-                status = process.wait(timeout=timeout_seconds)
+                status = _wait_for(process, timeout_seconds)
             except BaseException:
                 _kill_group(process)
                 raise
@@ -298,7 +319,7 @@ class SubprocessRunner:
     @staticmethod
     def _wait(process: subprocess.Popen[bytes], program: str, timeout_seconds: float) -> int:
         try:
-            return process.wait(timeout=timeout_seconds)
+            return _wait_for(process, timeout_seconds)
         except subprocess.TimeoutExpired:
             _kill_group(process)
             raise CommandError(f"did not end within {timeout_seconds:g} seconds", path=program) from None

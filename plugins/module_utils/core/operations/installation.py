@@ -9,7 +9,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Optional
 
@@ -18,7 +18,7 @@ from ..configuration import parse_configuration, render_configuration
 from ..errors import CommandError, ConfigurationError, TradekeepError
 from ..host.files import atomic_write, failure_of, fsync_directory, make_private_directory
 from ..ports import Ports
-from ..program import DEFAULT_INTERPRETER, PROGRAM_NAME, build_program
+from ..program import DEFAULT_INTERPRETER, PROGRAM_NAME, build_program, compiler_source
 from ..version import VERSION
 from .outcome import Outcome
 
@@ -36,9 +36,11 @@ def install_program(
 ) -> Outcome:
     """Install the program, or remove it. It is tried out before it replaces another."""
     path = Path(bin_dir) / PROGRAM_NAME
-    content = build_program(interpreter=interpreter, config_dir=config_dir) if present else None
+    content: Optional[bytes] = None
     if present:
+        sources = build_program(interpreter=interpreter, config_dir=config_dir)
         _check_interpreter(ports, interpreter)
+        content = _with_byte_code(ports, sources, interpreter, path)
     changed = _facts(path) != _wanted(content, 0o755)
     outcome = _outcome(path, content, 0o755, changed, {"version": VERSION if present else None})
     if not changed or dry_run:
@@ -88,6 +90,27 @@ def _check_interpreter(ports: Ports, interpreter: str) -> None:
             path=interpreter,
             hint="set runtime_interpreter",
         )
+
+
+def _with_byte_code(ports: Ports, program: bytes, interpreter: str, path: Path) -> bytes:
+    """The program as its interpreter makes it of the sources; the same bytes each time, written nowhere."""
+    argv = (interpreter, "-S", "-s", "-c", compiler_source(), str(path))
+    # The order of a set in compiled code follows the hashes of its members.
+    pipe = ports.runner.pipe(argv, environment={"PYTHONHASHSEED": "0"})
+    compiled = b""
+    try:
+        # It reads everything before it answers; if it ends before that, finish() says why.
+        with suppress(BrokenPipeError):
+            pipe.stdin.write(program)
+            pipe.stdin.close()
+            compiled = pipe.stdout.read()
+    except BaseException:
+        pipe.kill()
+        raise
+    finally:
+        pipe.stdout.close()
+    pipe.finish()
+    return compiled
 
 
 @contextmanager
