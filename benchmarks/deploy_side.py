@@ -1,7 +1,10 @@
 # SPDX-FileCopyrightText: tradekeep.ops contributors
 # SPDX-License-Identifier: BSD-2-Clause
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
-"""Deploys of 30 changed files into a checkout with much or little live data, against copying the data away and back."""
+"""Deploys of 30 changed files into a checkout with much or little live data, against copying the data away and back.
+
+With the command as it is installed.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,6 @@ from typing import Any
 
 from measure import Subject, interleaved, measure
 
-HERE = Path(__file__).resolve().parent
 CODE_FILES = 300
 CHANGED_FILES = 30
 LARGE_BYTES, SMALL_BYTES = 2_000_000_000, 20_000_000
@@ -29,10 +31,6 @@ cd "$live"; git fetch --quiet origin; git reset --quiet --hard "$commit"; git cl
 cp -a "$away/." "$live/"
 rm -rf "$away"
 """
-_DOOR = """import sys; sys.path.insert(0, sys.argv.pop(1))
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.cli import main
-sys.exit(main(sys.argv[1:]))"""
-_COLLECTIONS = str(HERE.parent / ".cache" / "collections")
 
 
 class Checkout:
@@ -50,7 +48,7 @@ class Checkout:
 
     def ours(self) -> Subject:
         """Deploys the other commit in each round."""
-        argv = [sys.executable, "-c", _DOOR, _COLLECTIONS, "--config", str(self._file), "deploy", "--no-backup", ""]
+        argv = [str(self._program), "--config", str(self._file), "deploy", "--no-backup", ""]
         return Subject(f"deploy beside {self._size >> 20} MB", argv, lambda: argv.__setitem__(-1, self._other()))
 
     def theirs(self) -> Subject:
@@ -83,7 +81,15 @@ class Checkout:
         return commits
 
     def _configure(self) -> None:
-        from ansible_collections.tradekeep.ops.plugins.module_utils.core.configuration import render_configuration
+        from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import (
+            SubprocessRunner,
+            SystemClock,
+        )
+        from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.installation import (
+            install_configuration,
+            install_program,
+        )
+        from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import NoProgress, Ports
         from ansible_collections.tradekeep.ops.plugins.module_utils.core.profile import resolve_application
 
         paths = {name: str(self._place / name[:-4]) for name in ("state_dir", "backup_dir", "config_dir", "bin_dir")}
@@ -94,8 +100,12 @@ class Checkout:
             become=False,
             **paths,
         )
-        self._file = self._place / "bench.json"
-        self._file.write_text(render_configuration(application))
+        install_configuration(application)
+        ports = Ports(SubprocessRunner(), SystemClock(), NoProgress())
+        made = install_program(
+            ports, bin_dir=paths["bin_dir"], config_dir=paths["config_dir"], interpreter=sys.executable
+        )
+        self._file, self._program = Path(application.config_file), Path(made.record["path"])
 
 
 def deploy_rows(scratch: Path, rounds: int, row: Any, fact: Any) -> list[dict[str, Any]]:

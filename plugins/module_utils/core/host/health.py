@@ -8,7 +8,6 @@ A check may fail as often as it likes until its time is over: a bot needs a whil
 
 from __future__ import annotations
 
-import http.client
 import os
 import shlex
 import stat
@@ -122,6 +121,9 @@ def _bare(url: str) -> str:
 
 def _answer(url: str, wanted: int, timeout_seconds: float) -> tuple[bool, str]:
     """Ask once, by no proxy; a redirection is an answer like any other and is not followed."""
+    # With all of TLS it takes longer to load than the rest, and few checks ask.
+    import http.client
+
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -130,17 +132,14 @@ def _answer(url: str, wanted: int, timeout_seconds: float) -> tuple[bool, str]:
         connection = kind(parts.hostname or "", parts.port, timeout=timeout_seconds)
         connection.request("GET", target, headers={"User-Agent": "tradekeep", "Connection": "close"})
         answer = connection.getresponse()
-        return answer.status == wanted, f"answered {answer.status}{_redirection(answer)}"
+        place = answer.getheader("Location") if 300 <= answer.status < 400 else None
+        redirection = f", a redirection to {_bare(place)}" if place else ""
+        return answer.status == wanted, f"answered {answer.status}{redirection}"
     except (OSError, ValueError, http.client.HTTPException) as error:
         return False, f"does not answer: {_reason(error)}"
     finally:
         if connection is not None:
             connection.close()
-
-
-def _redirection(answer: http.client.HTTPResponse) -> str:
-    place = answer.getheader("Location") if 300 <= answer.status < 400 else None
-    return f", a redirection to {_bare(place)}" if place else ""
 
 
 def _reason(error: Exception) -> str:

@@ -33,7 +33,8 @@ _PROPERTIES = (
     # A pip that ran out of memory is the engine's to report; systemd would stop the engine as well.
     "OOMPolicy=continue",
 )
-_POLL_SECONDS = 1.0
+# The first looks follow soon, as little work is done in less than a second.
+_FIRST_POLL_SECONDS, _POLL_SECONDS = 0.05, 1.0
 _NOTE_SECONDS = 60.0
 # Whoever asks whether the process lives holds its lock for an instant.
 _LOCK_TRIES = 40
@@ -210,7 +211,7 @@ def background(name: str, ports: Ports, directory: Path) -> Background:
 
 def _wait(work: Background, ports: Ports, note: Callable[[str], None], timeout_seconds: Optional[float]) -> bool:
     begun = ports.clock.monotonic()
-    next_note = 0.0
+    next_note, pause = 0.0, _FIRST_POLL_SECONDS
     while work.active():
         waited = ports.clock.monotonic() - begun
         if timeout_seconds is not None and waited >= timeout_seconds:
@@ -218,7 +219,8 @@ def _wait(work: Background, ports: Ports, note: Callable[[str], None], timeout_s
         if waited >= next_note:
             note(f"waiting for {work.name}" + (f", {waited:.0f} seconds so far" if waited else ""))
             next_note += _NOTE_SECONDS
-        ports.clock.sleep(_POLL_SECONDS)
+        ports.clock.sleep(pause)
+        pause = min(2 * pause, _POLL_SECONDS)
     return True
 
 
