@@ -12,6 +12,7 @@ before the backup is there after the restore, and every one of before and during
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import secrets
@@ -289,10 +290,12 @@ def run(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=TOP, env=environment, capture_output=True, text=True)
 
 
+_numbers = itertools.count(1)
+
+
 def step(title: str) -> None:
     """Begin a part of the output."""
-    step.number = getattr(step, "number", 0) + 1  # type: ignore[attr-defined]
-    print(f"\n{step.number}. {title}", flush=True)  # type: ignore[attr-defined]
+    print(f"\n{next(_numbers)}. {title}", flush=True)
 
 
 def expect(true: bool, what: str) -> None:

@@ -68,7 +68,7 @@ WRITING = (
         "b1",
         "what is not verified gets no name",
         "storage",
-        "        _check_finished(temporary, sidecar)\n",
+        "        check_finished(temporary, sidecar)\n",
         "",
         (CATALOG + "hazard_b1_no_name_before_it_is_whole_and_verified",),
     ),

@@ -348,6 +348,13 @@ def test_read_only_modules(call: Any, installed: dict[str, Any]) -> None:
     assert call(sqlite_optimize, sqlite_optimize.SPEC, installed)[0] is False
 
 
+@pytest.mark.parametrize("path", ["../other.db", "state/../../other.db", "absent.db"])
+def test_a_database_that_is_none_of_the_applications_is_wrong_usage(call: Any, installed: Any, path: str) -> None:
+    for module in (sqlite_integrity, sqlite_optimize):
+        with pytest.raises(UsageError, match=r"other\.db|absent\.db"):
+            call(module, module.SPEC, {**installed, "paths": [path]})
+
+
 def test_an_error_becomes_one_line_with_its_exit_status(fake: Any, ended: Any) -> None:
     def run(module: Any, ports: Any) -> Any:
         raise LockBusyError("held by backup\nfor a while", path="/x", hint="wait")

@@ -52,7 +52,7 @@ def test_a_backup_without_its_link_is_a_finding_and_no_failure(bench, monkeypatc
         raise OSError(28, "No space left on device", str(link))
 
     with monkeypatch.context() as patched:
-        patched.setattr(local, "_point", full)
+        patched.setattr(local, "point_link", full)
         outcome = backup(bench.application, bench.ports)
     assert (outcome.changed, outcome.status) == (True, ExitStatus.FINDINGS)
     assert "the backup is made, but: " in outcome.record["warnings"][-1]
@@ -63,7 +63,7 @@ def test_a_backup_without_its_link_is_a_finding_and_no_failure(bench, monkeypatc
     assert len([path for path in bench.backups.iterdir() if path.is_symlink()]) == 1
 
 
-@pytest.mark.parametrize("moment", ["_give_name", "_point"])
+@pytest.mark.parametrize("moment", ["give_name", "point_link"])
 def test_a_signal_that_comes_after_the_name_is_too_late(bench, monkeypatch, moment):
     honest = getattr(local, moment)
 

@@ -20,7 +20,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     UnsafePathError,
     UsageError,
 )
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.storage import local
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.storage import local, placing
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.storage.local import LocalCatalog
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.storage.names import backup_name, parse_name
 
@@ -129,7 +129,7 @@ def test_hazard_b1_no_name_before_it_is_whole_and_verified(catalog, wrong):
     assert catalog.list() == ()
 
 
-@pytest.mark.parametrize("step", ["atomic_write", "_give_name", "_point"])
+@pytest.mark.parametrize("step", ["atomic_write", "give_name", "point_link"])
 def test_hazard_b1_a_crash_while_publishing_leaves_a_whole_backup_or_none(catalog, monkeypatch, step):
     publish(catalog, NOON - timedelta(days=1))
 
@@ -144,7 +144,7 @@ def test_hazard_b1_a_crash_while_publishing_leaves_a_whole_backup_or_none(catalo
         with pytest.raises(Crash):
             publish(catalog)
     assert all(item.good for item in catalog.list())
-    assert len(catalog.list()) == (2 if step == "_point" else 1)
+    assert len(catalog.list()) == (2 if step == "point_link" else 1)
     catalog.sweep_leftovers()
     link = catalog.directory / "latest_backup.tar.gz"
     assert os.readlink(link) == catalog.list()[0].name
@@ -275,14 +275,14 @@ def test_a_directory_that_is_somebody_elses_symlink_is_refused(catalog, tmp_path
 
 
 def test_a_name_that_is_not_durable_is_taken_away_again(catalog, monkeypatch):
-    fsync = local.fsync_directory
+    fsync = placing.fsync_directory
 
     def failing(path):
         if any(name.endswith(".tar.gz") for name in os.listdir(path)):
             raise OSError(5, "Input/output error", str(path))
         fsync(path)
 
-    monkeypatch.setattr(local, "fsync_directory", failing)
+    monkeypatch.setattr(placing, "fsync_directory", failing)
     with pytest.raises(TradekeepError):
         publish(catalog)
     monkeypatch.undo()
@@ -294,7 +294,7 @@ def test_what_follows_the_name_cannot_unmake_a_backup(catalog, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(local, "_point", full)
+        patched.setattr(local, "point_link", full)
         patched.setattr(catalog.records, "_write", lambda content: (_ for _ in ()).throw(SpaceError("disk is full")))
         made = publish(catalog)
         unfinished = catalog.settle(made, "entries", NOON)

@@ -229,7 +229,7 @@ def apply_records(raw: RawHeader, records: dict[str, bytes]) -> RawHeader:
                     f"extended header has a bad {key}", path=_shown(records.get("path", raw.name))
                 )
             fields[key] = int(records[key])
-    return raw._replace(**fields)  # type: ignore[arg-type]
+    return raw._replace(**fields)  # type: ignore[arg-type]  # the type of each value is that of its key
 
 
 def nanoseconds(value: bytes, path: str) -> int:

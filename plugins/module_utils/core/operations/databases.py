@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..application import Application, CheckLevel
-from ..errors import ExitStatus, TradekeepError, UsageError
+from ..errors import ExitStatus, TradekeepError, UnsafePathError, UsageError
 from ..host.files import components_of, make_private_directory
 from ..kinds import default_kind
 from ..kinds.sqlite_live import inspect_live, optimize
@@ -81,7 +81,10 @@ def _chosen(application: Application, paths: Sequence[str]) -> list[str]:
     chosen = []
     for path in paths:
         relative = os.path.relpath(path, root) if os.path.isabs(path) else path
-        components_of(relative)
+        try:
+            components_of(relative)
+        except UnsafePathError as error:
+            raise UsageError(error.message, path=path, hint="give a path relative to the root") from None
         if not os.path.lexists(root / relative):
             raise UsageError("no such database", path=root / relative, hint="give a path relative to the root")
         if default_kind(os.path.basename(relative)) != "sqlite" and not (root / relative).is_file():

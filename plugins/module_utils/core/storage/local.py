@@ -11,7 +11,6 @@ without an archive or a ``.tradekeep-`` name; both are nobody's, and ``sweep_lef
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import re
@@ -45,13 +44,13 @@ from .names import (
     parse_name,
     sidecars_of,
 )
+from .placing import check_finished, fsync_file, give_name, point_link
 from .records import Records
 
 __all__ = ["Backup", "LocalCatalog"]
 
 ATTEMPTS_AT_NAMES = 60
 CANDIDATES_SHOWN = 5
-_LINK_UNSUPPORTED = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _TEMPORARY_OWNER = re.compile(r"\.(\d+)-([0-9a-f]{8})\.part")
 _SCRATCH_OWNER = re.compile(r"\.tradekeep-(?:[a-z]+-)?(\d+)-\w+")
 
@@ -138,10 +137,10 @@ class LocalCatalog:
         if parsed is None:
             raise UsageError(f"not the name of a backup beginning with {self.prefix}_", path=final_name)
         self.check_directory()
-        _check_finished(temporary, sidecar)
+        check_finished(temporary, sidecar)
         with os_errors():
             temporary.chmod(0o600)
-            _fsync_file(temporary)
+            fsync_file(temporary)
             published = self._publish_under_free_name(temporary, parsed, sidecar)
         with contextlib.suppress(TradekeepError):
             # A record of an earlier archive of this name says nothing about this one.
@@ -209,7 +208,7 @@ class LocalCatalog:
             wanted = None if parsed is None else f"{LATEST_STEM}{parsed.suffix}"
         with os_errors(self.directory):
             if newest is not None and wanted is not None:
-                _point(self.directory / wanted, newest.name)
+                point_link(self.directory / wanted, newest.name)
             for name in self._names():
                 if name != wanted and name.startswith(f"{LATEST_STEM}.tar.") and self._is_our_link(name):
                     (self.directory / name).unlink(missing_ok=True)
@@ -286,7 +285,7 @@ class LocalCatalog:
         for _attempt in range(ATTEMPTS_AT_NAMES):
             if not self._taken(parsed):
                 with self._sidecars(parsed.filename, sidecar), contextlib.suppress(FileExistsError):
-                    return _give_name(temporary, self.directory / parsed.filename)
+                    return give_name(temporary, self.directory / parsed.filename)
             parsed = one_second_later(self.prefix, parsed)
         raise ArchiveError("no free name in a whole minute", path=parsed.filename, hint="try again later")
 
@@ -350,61 +349,3 @@ def _only(matches: Sequence[Backup], reference: str) -> Backup:
     shown = ", ".join(item.name for item in matches[:CANDIDATES_SHOWN])
     more = f" and {len(matches) - CANDIDATES_SHOWN} older" if len(matches) > CANDIDATES_SHOWN else ""
     raise UsageError(f"stands for {len(matches)} backups: {shown}{more}", path=reference, hint="say which of them")
-
-
-def _check_finished(temporary: Path, sidecar: Mapping[str, Any]) -> None:
-    """Raises ArchiveError unless the archive is whole and its verification is on record."""
-    proof = sidecar.get("verified")
-    if not isinstance(proof, dict) or not proof or proof.get("ok") is False:
-        raise ArchiveError("was not verified, so it gets no name", path=temporary)
-    if not re.fullmatch("[0-9a-f]{64}", str(sidecar.get("sha256"))):
-        raise ArchiveError("has no checksum, so it gets no name", path=temporary)
-    with os_errors(temporary):
-        size = temporary.lstat().st_size
-    if size == 0 or sidecar.get("size") != size:
-        raise ArchiveError(f"has {size} bytes, {sidecar.get('size')} were written", path=temporary)
-
-
-def _fsync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _give_name(temporary: Path, final: Path) -> Path:
-    """Rename without replacing: a hard link fails where the name exists; raises FileExistsError."""
-    try:
-        os.link(temporary, final, follow_symlinks=False)
-    except FileExistsError:
-        raise
-    except OSError as error:
-        # Filesystems without hard links (vfat, some network mounts). The application's lock keeps others away.
-        if error.errno not in _LINK_UNSUPPORTED:
-            raise
-        if os.path.lexists(final):
-            raise FileExistsError(str(final)) from error
-        temporary.rename(final)
-    try:
-        fsync_directory(final.parent)
-    except BaseException:
-        # A name that a power loss may take away is none, and a failure leaves everything as it was.
-        final.unlink(missing_ok=True)
-        raise
-    with contextlib.suppress(OSError):
-        temporary.unlink(missing_ok=True)
-        fsync_directory(final.parent)
-    return final
-
-
-def _point(link: Path, target: str) -> None:
-    """Make a relative symlink, replacing an older one in one step; a real file of that name is left alone."""
-    if link.is_symlink() and os.readlink(link) == target:
-        return
-    if os.path.lexists(link) and not link.is_symlink():
-        raise UnsafePathError("is not a symlink", path=link, hint="move it away")
-    temporary = link.with_name(f"{TEMPORARY_PREFIX}{link.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
-    temporary.symlink_to(target)
-    temporary.replace(link)
-    fsync_directory(link.parent)

@@ -1,0 +1,80 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Giving a finished archive its name, in steps that each leave a whole state behind."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import ArchiveError, UnsafePathError
+from ..host.files import fsync_directory, os_errors
+from .names import TEMPORARY_PREFIX
+
+_LINK_UNSUPPORTED = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+def check_finished(temporary: Path, sidecar: Mapping[str, Any]) -> None:
+    """Raises ArchiveError unless the archive is whole and its verification is on record."""
+    proof = sidecar.get("verified")
+    if not isinstance(proof, dict) or not proof or proof.get("ok") is False:
+        raise ArchiveError("was not verified, so it gets no name", path=temporary)
+    if not re.fullmatch("[0-9a-f]{64}", str(sidecar.get("sha256"))):
+        raise ArchiveError("has no checksum, so it gets no name", path=temporary)
+    with os_errors(temporary):
+        size = temporary.lstat().st_size
+    if size == 0 or sidecar.get("size") != size:
+        raise ArchiveError(f"has {size} bytes, {sidecar.get('size')} were written", path=temporary)
+
+
+def fsync_file(path: Path) -> None:
+    """Have the content of a file on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def give_name(temporary: Path, final: Path) -> Path:
+    """Rename without replacing: a hard link fails where the name exists; raises FileExistsError."""
+    try:
+        os.link(temporary, final, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        # Filesystems without hard links (vfat, some network mounts). The application's lock keeps others away.
+        if error.errno not in _LINK_UNSUPPORTED:
+            raise
+        if os.path.lexists(final):
+            raise FileExistsError(str(final)) from error
+        temporary.rename(final)
+    try:
+        fsync_directory(final.parent)
+    except BaseException:
+        # A name that a power loss may take away is none, and a failure leaves everything as it was.
+        final.unlink(missing_ok=True)
+        raise
+    with contextlib.suppress(OSError):
+        temporary.unlink(missing_ok=True)
+        fsync_directory(final.parent)
+    return final
+
+
+def point_link(link: Path, target: str) -> None:
+    """Make a relative symlink, replacing an older one in one step; a real file of that name is left alone."""
+    if link.is_symlink() and os.readlink(link) == target:
+        return
+    if os.path.lexists(link) and not link.is_symlink():
+        raise UnsafePathError("is not a symlink", path=link, hint="move it away")
+    temporary = link.with_name(f"{TEMPORARY_PREFIX}{link.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    temporary.symlink_to(target)
+    temporary.replace(link)
+    fsync_directory(link.parent)
