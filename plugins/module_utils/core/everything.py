@@ -35,6 +35,7 @@ from . import (  # noqa: F401
     vocabulary,
 )
 from .archive import (  # noqa: F401
+    alike,
     comparison,
     compression,
     container,
@@ -85,6 +86,7 @@ from .kinds import (  # noqa: F401
     jsonl,
     log,
     plain_file,
+    small,
     sqlite,
     sqlite_database,
     sqlite_live,
@@ -97,6 +99,7 @@ from .operations import (  # noqa: F401
     databases,
     exchange_run,
     fence,
+    gather,
     leftovers,
     listing,
     outcome,

@@ -5,14 +5,21 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive import container
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive.manifest import Header
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive.tar_writer import ArchiveWriter
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import ArchiveError
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.kinds import json_document
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.kinds.base import CaptureContext
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import backup as operation
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import prove
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import gather, prove
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.assemble import assemble
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.scan import scan
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.verify import verify
 
 LONG_AGO = 1_700_000_000
@@ -23,6 +30,13 @@ def large(monkeypatch):
     """Any backup counts as a large one."""
     monkeypatch.setattr(operation, "FOLLOWED_FILES", 0)
     monkeypatch.setattr(container, "can_have_companion", lambda: True)
+
+
+@pytest.fixture(params=["just now", "long ago"])
+def changed(request, monkeypatch):
+    """When the files were last changed: what was changed long ago is captured the short way, if it is small."""
+    if request.param == "long ago":
+        monkeypatch.setattr(gather, "settled_before", lambda: 1 << 62)
 
 
 def contents(facts):
@@ -83,7 +97,41 @@ def settle(directory):
     os.utime(directory, (LONG_AGO, LONG_AGO))
 
 
-def test_hazard_a6_what_changes_between_listing_and_reading_is_not_missed(bench, monkeypatch):
+def assembled(bench, monkeypatch, long_ago, copy_first=frozenset()):
+    """The archive's bytes, and what is said of them."""
+    monkeypatch.setattr(gather, "settled_before", lambda: 1 << 62 if long_ago else 0)
+    stream = io.BytesIO()
+    writer = ArchiveWriter(stream, Header("demo", "kalshi", "user_data", "2026-01-02T03:04:05Z"))
+    context = CaptureContext(bench.base, bench.ports.clock)
+    account = assemble(writer, scan(bench.application), context, bench.ports.progress, copy_first=copy_first)
+    return stream.getvalue(), writer.finish(), account
+
+
+def test_the_short_way_makes_the_same_archive(bench, monkeypatch):
+    bench.database().close()
+    for number in range(40):
+        directory = bench.root / "state" / f"{number % 7}"
+        directory.mkdir(exist_ok=True)
+        (directory / f"{number}.txt").write_text("x" * number * 100)
+        (directory / f"{number}.json").write_text("{}" if number % 3 else '{"torn": ')
+        (directory / f"{number}.log").write_text("a line\n")
+        (directory / f"{number}.txt").chmod(0o600 if number % 2 else 0o4640)
+        os.utime(directory / f"{number}.json", (LONG_AGO - number * 2**31, LONG_AGO - number * 2**31))
+    (bench.root / "state" / "schön.txt").write_text("ü")
+    (bench.root / "state" / "large.txt").write_bytes(bytes(200_000))
+    (bench.root / "state" / "0" / "link.txt").symlink_to("0.txt")
+    os.mkfifo(bench.root / "state" / "0" / "fifo.txt")
+    is_settled_always(monkeypatch)
+    assert assembled(bench, monkeypatch, True) == assembled(bench, monkeypatch, False)
+    assert assembled(bench, monkeypatch, True, frozenset({"state/1/1.txt"})) == assembled(bench, monkeypatch, True)
+
+
+def is_settled_always(monkeypatch):
+    """A torn document counts as left alone at once, so that nobody waits for the rest of it."""
+    monkeypatch.setattr(json_document, "is_settled", lambda _changed: True)
+
+
+def test_hazard_a6_what_changes_between_listing_and_reading_is_not_missed(bench, changed, monkeypatch):
     state = bench.root / "state"
     (state / "a.log").write_text("old line\n")
     (state / "b.txt").write_text("before")
@@ -104,7 +152,7 @@ def test_hazard_a6_what_changes_between_listing_and_reading_is_not_missed(bench,
     assert b"before" not in found
 
 
-def test_hazard_a6_a_document_rewritten_in_place_after_the_listing_is_read_as_it_is_now(bench, monkeypatch):
+def test_hazard_a6_a_document_rewritten_in_place_after_the_listing_is_read_as_it_is_now(bench, changed, monkeypatch):
     document = bench.root / "state" / "x.json"
     document.write_text('{"n": 1}')
     settle(document.parent)
@@ -114,7 +162,7 @@ def test_hazard_a6_a_document_rewritten_in_place_after_the_listing_is_read_as_it
     assert b'{"n": 1}' not in found
 
 
-def test_hazard_a9_a_fifo_in_place_of_a_listed_file_is_left_out(bench, monkeypatch):
+def test_hazard_a9_a_fifo_in_place_of_a_listed_file_is_left_out(bench, changed, monkeypatch):
     path = bench.root / "state" / "x.txt"
     path.write_text("content")
     settle(path.parent)

@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from json.encoder import encode_basestring_ascii as quote
 from types import MappingProxyType
@@ -115,6 +115,22 @@ def entry_line(
     return line + "}"
 
 
+class LinePattern:
+    """The lines of many files that differ in path, size, time and digest alone."""
+
+    def __init__(self, entry: Entry) -> None:
+        self._owner = f'"mode":"{entry.mode:04o}","owner":{quote(entry.owner)},"group":{quote(entry.group)}'
+        marked = entry_line(entry._replace(path="", type=FILE), sha256="?")
+        self._ending = marked.partition('"sha256":"?"')[2]
+
+    def fill(self, path: str, size: int, mtime_ns: int, sha256: str) -> str:
+        """One line, as ``entry_line`` makes it."""
+        return (
+            f'{{"path":{quote(path)},"type":"{FILE}","size":{size},{self._owner},'
+            f'"mtime_ns":{mtime_ns},"sha256":"{sha256}"{self._ending}'
+        )
+
+
 def parse_entry(line: bytes) -> Entry:
     """Read back one line of ``entry_line``."""
     try:
@@ -173,6 +189,12 @@ class ManifestWriter:
         self._pending.append(comma + entry_line(entry, sha256, self._facts))
         if len(self._pending) >= 512:
             self._flush()
+
+    def add_lines(self, lines: Sequence[str]) -> None:
+        """Lines of further entries, made by a ``LinePattern``."""
+        self._pending.append((",\n" if self._entries else "") + ",\n".join(lines))
+        self._entries += len(lines)
+        self._flush()
 
     def finish(self, content_bytes: int) -> str:
         """Write the totals; returns the digest of the whole text."""

@@ -10,6 +10,7 @@ from hashlib import sha256
 from typing import BinaryIO, Protocol
 
 from ..errors import ArchiveError, ChangedWhileReadError
+from .alike import Batch
 from .manifest import MANIFEST_NAME, Entry, Header, ManifestWriter, Totals
 from .safety import DIRECTORY, FILE, SYMLINK, Limits, Names, check_mode, safe_relative
 from .tar_headers import (
@@ -92,6 +93,14 @@ class ArchiveWriter:
         self._put(content + padding(len(content)))
         self._content_bytes += len(content)
         self._manifest.add(entry, sha256(content).hexdigest())
+
+    def add_batch(self, batch: Batch) -> None:
+        """Small files, at least one, whose headers and lines are made already."""
+        for path in batch.paths:
+            self._names.add(safe_relative(path), FILE)
+        self._put(b"".join(batch.parts))
+        self._manifest.add_lines(batch.lines)
+        self._content_bytes += batch.bytes
 
     def finish(self) -> Totals:
         """Write the manifest and the end of the archive. The stream stays open."""

@@ -49,14 +49,14 @@ class Parsed(NamedTuple):
     def facts(self) -> Mapping[str, Any]:
         """For the manifest."""
         if self is _ORDINARY:
-            return _ORDINARY_FACTS
+            return ORDINARY_FACTS
         warnings = self.warnings if self.fault is None else (*self.warnings, f"malformed: {self.fault}")
         return {"documents": self.documents, "bom": self.bom, "warnings": list(warnings)}
 
 
 _ORDINARY = Parsed(1, False, (), None)
 # One object for all of them: the manifest writes it out once.
-_ORDINARY_FACTS: Mapping[str, Any] = MappingProxyType({"documents": 1, "bom": False, "warnings": []})
+ORDINARY_FACTS: Mapping[str, Any] = MappingProxyType({"documents": 1, "bom": False, "warnings": []})
 
 
 class JsonDocumentKind:
@@ -137,10 +137,10 @@ def _parse_file(path: Path) -> Parsed:
 
 def parse(content: bytes) -> Parsed:
     """Parse one or more documents without keeping them."""
-    return _ORDINARY if _is_ordinary(content) else _parse_closely(content)
+    return _ORDINARY if is_ordinary(content) else _parse_closely(content)
 
 
-def _is_ordinary(content: bytes) -> bool:
+def is_ordinary(content: bytes) -> bool:
     """Whether this is a single object or array in UTF-8 with nothing odd about it, as nearly all documents are."""
     if content[:1] not in (b"{", b"[") or b"\0" in content[:4]:
         return False

@@ -24,8 +24,8 @@ SETTLED_SECONDS = 5.0
 """A file left alone for so long is not being written: what is odd about it will stay so."""
 
 # O_NONBLOCK: should a FIFO take the file's place this instant, opening it does not wait for a writer.
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-_CLOCK_REALTIME_COARSE = 5
+FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+CLOCK_REALTIME_COARSE = 5
 _SPECIAL = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
@@ -71,7 +71,7 @@ def status_of(path: FilePath) -> os.stat_result:
 def open_seen(path: FilePath) -> int:
     """A descriptor of what ``status_of`` has just found to be a regular file; the caller makes sure it still was."""
     try:
-        return os.open(path, _FLAGS)
+        return os.open(path, FLAGS)
     except OSError as error:
         raise _cannot_read(path, error) from error
 
@@ -96,7 +96,7 @@ def may_change_unseen(changed_ns: int) -> bool:
     The kernel stamps files with a clock that ticks every few milliseconds, some filesystems with whole seconds;
     until the tick is over, an equal stat proves nothing (375 of 2160 reads of a busy document were torn that way).
     """
-    now_ns = time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
+    now_ns = time.clock_gettime_ns(CLOCK_REALTIME_COARSE)
     if changed_ns % 1_000_000_000 == 0:
         return abs(now_ns - changed_ns) < 2_000_000_000
     return 0 <= changed_ns - now_ns < 1_000_000_000

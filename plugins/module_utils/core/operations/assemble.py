@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
+from ..archive.alike import Batch
 from ..archive.manifest import MANIFEST_NAME, Entry
 from ..archive.safety import storable_mode
 from ..archive.tar_writer import ArchiveWriter
@@ -22,6 +23,7 @@ from ..kinds.base import NO_FACTS, CaptureContext, Captured
 from ..kinds.reading import signature_of, status_of
 from ..kinds.sqlite import SIDECAR_SUFFIXES
 from ..ports import Progress
+from .gather import Gatherer
 from .scan import Found
 
 
@@ -39,17 +41,19 @@ class Account:
 
     def add(self, entry: Entry) -> None:
         """Count one file."""
-        self.files += 1
-        self.bytes += entry.size
-        share = self.components.get(entry.component or "")
-        if share is None:
-            share = self.components[entry.component or ""] = {"files": 0, "bytes": 0}
-        share["files"] += 1
-        share["bytes"] += entry.size
+        self.count(entry.component or "", 1, entry.size)
         if entry.kind == "sqlite":
             self.databases[entry.path] = {"tables": entry.facts.get("tables", {})}
         for text in entry.facts.get("warnings", ()):
             self.warnings.append(f"{entry.path}: {text}")
+
+    def count(self, component: str, files: int, size: int) -> None:
+        """Count files of which nothing else is to be said."""
+        share = self.components.setdefault(component, {"files": 0, "bytes": 0})
+        share["files"] += files
+        share["bytes"] += size
+        self.files += files
+        self.bytes += size
 
 
 def assemble(
@@ -69,8 +73,10 @@ def assemble(
     """
     account = Account()
     assembly = _Assembly(writer, context, account, copy_first, lenient)
-    for found in things:
-        if found.path == MANIFEST_NAME:
+    for found in Gatherer(copy_first).gather(things):
+        if isinstance(found, Batch):
+            progress.advance(assembly.add_batch(found))
+        elif found.path == MANIFEST_NAME:
             account.warnings.append(f"{found.path}: has the name of the archive's own manifest, left out")
         elif found.type == "file":
             progress.advance(assembly.add_file(found))
@@ -100,6 +106,13 @@ class _Assembly:
         # Asked once for each account, as a look-up reads the system's list anew.
         self._owner = lru_cache(maxsize=None)(name_of_uid)
         self._group = lru_cache(maxsize=None)(name_of_gid)
+
+    def add_batch(self, batch: Batch) -> int:
+        """Small files that are captured already; returns their size."""
+        if batch.paths:
+            self._writer.add_batch(batch)
+            self._account.count(batch.component, len(batch.paths), batch.bytes)
+        return batch.bytes
 
     def add_bare(self, found: Found) -> None:
         """A directory or symlink; nothing when the bot has removed it since it was listed."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain, groupby
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -71,8 +72,14 @@ def scan(
     listings: where to keep them for the next scan, or to find those that an earlier one has kept.
     Raises UnsafePathError when a component's own path is a symlink: what it leads to would not be captured.
     """
+    return chain.from_iterable(_runs(application, components, listings or Listings(0)))
+
+
+def _runs(
+    application: Application, components: Optional[frozenset[str]], listings: Listings
+) -> Iterator[Sequence[Found]]:
+    """The same in runs of what lies side by side; one by one, every thing would pass through all directories above."""
     root = check_root(application)
-    listings = listings or Listings(0)
     for component in sorted(application.profile.components, key=lambda item: item.name):
         if not component.backup or (components is not None and component.name not in components):
             continue
@@ -148,7 +155,9 @@ def _type_of(mode: int) -> str:
     return "special"
 
 
-def _with_contents(lookup: Classifier, component: Component, found: Found, listings: Listings) -> Iterator[Found]:
+def _with_contents(
+    lookup: Classifier, component: Component, found: Found, listings: Listings
+) -> Iterator[Sequence[Found]]:
     if found.type == "symlink" and found.path in component.paths:
         raise UnsafePathError(
             "a part of the data is a symlink, what it leads to would not be captured",
@@ -156,19 +165,23 @@ def _with_contents(lookup: Classifier, component: Component, found: Found, listi
             hint="use a bind mount, or make the real directory the root of an application",
         )
     if found.component == component.name:
-        yield found
+        yield (found,)
     if found.type != "directory":
         return
     children = listings.take(found)
     if children is None:
         children = list(_children(lookup, found))
         listings.keep(found, children)
-    for child in children:
-        if child.type == "file":
-            if child.component == component.name:
-                yield child
+    for is_file, run in groupby(children, key=_is_file):
+        if is_file:
+            yield [child for child in run if child.component == component.name]
         else:
-            yield from _with_contents(lookup, component, child, listings)
+            for child in run:
+                yield from _with_contents(lookup, component, child, listings)
+
+
+def _is_file(found: Found) -> bool:
+    return found.type == "file"
 
 
 def _children(lookup: Classifier, directory: Found) -> Iterator[Found]:
