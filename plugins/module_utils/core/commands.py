@@ -9,12 +9,12 @@ An operation is imported by its command alone: all of them together take longer 
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Callable
 
 from .application import Application, CheckLevel
 from .configuration import load_application
+from .host.account import asker
 from .operations.outcome import Outcome
 from .ports import Ports
 
@@ -171,7 +171,7 @@ def _deploy(arguments: argparse.Namespace, application: Application, ports: Port
         on_collision=arguments.on_collision,
         backup_first="none" if arguments.no_backup else None,
         expected=arguments.expect,
-        by=arguments.by or os.environ.get("SUDO_USER") or os.environ.get("USER") or "",
+        by=arguments.by or asker(),
     )
     return attended_deploy(application, ports, request, dry_run=arguments.dry_run)
 
@@ -187,15 +187,14 @@ def _migrate(arguments: argparse.Namespace, application: Application, ports: Por
         start=arguments.start,
         dry_run=arguments.dry_run,
         passphrase_file=arguments.passphrase_file,
-        by=arguments.by or os.environ.get("SUDO_USER") or os.environ.get("USER") or "",
+        by=arguments.by or asker(),
     )
 
 
 def _fence(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
     from .operations.fence import fence
 
-    by = os.environ.get("SUDO_USER") or os.environ.get("USER") or ""
-    return fence(application, ports, reason=arguments.reason, by=by, dry_run=arguments.dry_run)
+    return fence(application, ports, reason=arguments.reason, by=asker(), dry_run=arguments.dry_run)
 
 
 def _unfence(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:

@@ -15,6 +15,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.host import acc
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.account import (
     Account,
     account_of,
+    asker,
     command_as,
     current_account,
     environment_of,
@@ -72,3 +73,11 @@ def test_a_directory_that_the_account_may_not_enter_is_not_entered_by_root(tmp_p
 
 def test_the_environment_names_the_accounts_own_home() -> None:
     assert environment_of(account_of("nobody")) == {"HOME": NOBODY.pw_dir, "USER": "nobody", "LOGNAME": "nobody"}
+
+
+def test_who_asks_is_named_also_where_the_environment_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("USER", raising=False)
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    assert asker() == current_account().name
+    monkeypatch.setenv("SUDO_USER", "somebody")
+    assert asker() == "somebody"

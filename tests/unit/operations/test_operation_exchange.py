@@ -70,6 +70,7 @@ class Place:
         self.services = services
         self.confirm = confirm
         self.kept = []
+        self.downtimes = []
 
     def run(self):
         ports = Ports(SubprocessRunner(), SystemClock(), NoProgress())
@@ -83,6 +84,7 @@ class Place:
                 replacements=lambda: [Replacement(str(self.root / "file"), str(staged), stage.kept_for("file"))],
                 confirm=self.confirm,
                 keep=self.keep,
+                was_down=self.downtimes.append,
             )
             return run_exchange(change, state_dir=self.state, stage=stage, services=self.services, ports=ports)
 
@@ -99,11 +101,22 @@ def refuse():
     raise CheckError("the new code does not answer")
 
 
+def test_each_time_that_the_services_were_stopped_is_told(tmp_path):
+    (tmp_path / "good").mkdir()
+    good = Place(tmp_path / "good", Services())
+    good.run()
+    assert len(good.downtimes) == 1
+    bad = Place(tmp_path, Services(), confirm=refuse)
+    with pytest.raises(CheckError):
+        bad.run()
+    assert len(bad.downtimes) == 2
+
+
 def test_a_change_is_confirmed_before_what_it_replaced_is_kept(tmp_path):
     seen = []
     place = Place(tmp_path, Services(), confirm=lambda: seen.append(place.content))
     done = place.run()
-    assert (done.kept, seen, place.kept, place.content) == ("kept", ["new"], ["old"], "new")
+    assert (done, seen, place.kept, place.content) == ("kept", ["new"], ["old"], "new")
     assert place.services.calls == ["stop", "start", "stay up"]
     assert pending(place.state) is None
     assert not (place.state / "stopped.json").exists()

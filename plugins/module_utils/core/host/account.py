@@ -36,6 +36,11 @@ def current_account() -> Account:
     return Account(name=name_of_uid(uid), uid=uid, gid=os.getegid(), home=_home_of(uid))
 
 
+def asker() -> str:
+    """Who asks, for a record: whoever called sudo, else the account itself."""
+    return os.environ.get("SUDO_USER") or name_of_uid(os.getuid())
+
+
 def account_of(owner: str, group: str = "") -> Account:
     """The account of an owner; without a group its own first one, without an owner whoever runs the engine.
 

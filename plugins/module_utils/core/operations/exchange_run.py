@@ -33,7 +33,7 @@ def _nothing() -> None:
 
 
 def _unheard(_seconds: float) -> None:
-    """For an operation that takes the time from the result."""
+    """For an operation that tells nobody."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Change(Generic[Kept]):
     confirm: called when the services have been up for long enough on the new state; raises as well.
     keep: called when the new state stands, to keep what it replaced; raises NeedsPersonError where it cannot.
     put_back: called when the services run on the old state again; raises where they do not do what they should.
-    was_down: told how long the services were stopped, each time that they were.
+    was_down: told for how many seconds the services were stopped, each time that they were: a second time where
+        everything is put back after the new state has run.
     what: what messages call the thing that is exchanged. details: JSON for the journal, for ``recover``.
     """
 
@@ -62,14 +63,6 @@ class Change(Generic[Kept]):
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Exchanged(Generic[Kept]):
-    """What ``Change.keep`` returned, and for how many seconds the services were stopped."""
-
-    kept: Kept
-    downtime: float
-
-
 def run_exchange(
     change: Change[Kept],
     *,
@@ -78,10 +71,10 @@ def run_exchange(
     services: ServiceController,
     ports: Ports,
     start: Optional[Snapshot] = None,
-) -> Exchanged[Kept]:
+) -> Kept:
     """Carry a change out; the caller holds the lock and has filled the stage. Puts everything back on failure.
 
-    start: what to start on the new state; None starts what ran before.
+    Returns what ``change.keep`` did. start: what to start on the new state; None starts what ran before.
     """
     snapshot = services.snapshot()
     note_stop(state_dir, operation=change.operation, snapshot=snapshot)
@@ -105,8 +98,7 @@ def run_exchange(
         change.before_start()
         ports.step("start")
         services.start(snapshot if start is None else start)
-        downtime = round(ports.clock.monotonic() - stopped_at, 3)
-        change.was_down(downtime)
+        change.was_down(round(ports.clock.monotonic() - stopped_at, 3))
         down_since = None
         services.wait_until_steady(snapshot if start is None else start)
         change.confirm()
@@ -117,7 +109,7 @@ def run_exchange(
             forget_stop(state_dir)
         raise
     with needs_person_while_pending(state_dir):
-        return Exchanged(_finish(change, exchange, state_dir, ports), downtime)
+        return _finish(change, exchange, state_dir, ports)
 
 
 def _finish(change: Change[Kept], exchange: Exchange, state_dir: Path, ports: Ports) -> Kept:

@@ -266,13 +266,12 @@ def _exchange(run: _Run, stage: Stage, state_dir: Path) -> Backup:
         replacements=settled,
         confirm=lambda: note_restored(application, ports, name),
         keep=lambda exchange: make_safety_backup(application, ports, exchange, encrypted=run.backup.encrypted),
+        was_down=lambda seconds: run.times.update(downtime=seconds),
         details={"backup": name, "encrypted": run.backup.encrypted},
     )
     services = ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
     start: Optional[Snapshot] = [] if note_fence(application, ports) else None
-    done = run_exchange(change, state_dir=state_dir, stage=stage, services=services, ports=ports, start=start)
-    run.times["downtime"] = done.downtime
-    return done.kept
+    return run_exchange(change, state_dir=state_dir, stage=stage, services=services, ports=ports, start=start)
 
 
 def _settle(run: _Run, stage: Stage) -> None:

@@ -4,17 +4,18 @@
 """A deploy under a unit of its own: a cancelled job or a lost connection neither stops it half way nor orphans it.
 
 Whoever asks writes the request, starts the unit and waits; the unit carries the request out and writes the answer
-beside it. Should the unit be killed, systemd runs ``recover`` after it.
+beside it. Who has no patience asks for the answer later. Should the unit be killed, systemd runs ``recover`` after it.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from ...application import Application
 from ...errors import ExitStatus, FindingsError, InterruptedBySignal, NeedsPersonError, TradekeepError, UsageError
@@ -23,10 +24,13 @@ from ...host.transient import TransientUnit
 from ...ports import Ports
 from ..outcome import Outcome
 from .deploy import deploy
-from .records import DeployRecords
+from .records import RUNNING, DeployRecords
 from .request import DeployRequest, requested_application
 
 _KEPT_REQUESTS = 20
+_FILES = (".json", ".begun", ".answer")
+"""Of a request: what is asked for, that it was begun, what came of it."""
+_NAME = re.compile(r"^[0-9a-f]{16}$")
 _ERRORS = {
     ExitStatus.FINDINGS: FindingsError,
     ExitStatus.USAGE: UsageError,
@@ -41,31 +45,71 @@ def unit_of(application: Application) -> str:
 
 
 def attended_deploy(
-    application: Application, ports: Ports, request: DeployRequest, *, dry_run: bool = False
+    application: Application,
+    ports: Ports,
+    request: DeployRequest,
+    *,
+    dry_run: bool = False,
+    wait_seconds: Optional[float] = None,
 ) -> Outcome:
-    """Deploy, under a unit where systemd runs the host and the application belongs to it; else right here."""
+    """Deploy, under a unit where systemd runs the host and the application belongs to it; else right here.
+
+    wait_seconds: answer with the state RUNNING and the name of the request where the unit takes longer.
+    """
     unit = TransientUnit(unit_of(application), ports)
-    program = Path(application.bin_dir) / "tradekeep"
-    if dry_run or not application.system or not unit.available() or not program.exists():
+    if dry_run or not application.system or not unit.available() or not _program(application).exists():
         return deploy(application, ports, request, dry_run=dry_run)
     requested_application(application, request)
-    path = _write_request(application, request)
-    command = [str(program), "--config", str(application.config_file)]
+    return _attend(application, ports, unit, _write_request(application, request), wait_seconds)
+
+
+def await_deploy(application: Application, ports: Ports, name: str) -> Outcome:
+    """The answer to a request that was still running, once it has ended."""
+    path = _requests(application) / f"{name}.json"
+    if not _NAME.match(name) or not path.exists():
+        raise UsageError("there is no such request", path=name, hint="see: tradekeep deploy --log")
+    return _attend(application, ports, TransientUnit(unit_of(application), ports), path, None)
+
+
+def _attend(
+    application: Application, ports: Ports, unit: TransientUnit, path: Path, wait_seconds: Optional[float]
+) -> Outcome:
+    """Have a request carried out once, and wait. It can be asked for again as long as it is running."""
+    note = ports.progress.note
+    begun = path.with_suffix(".begun")
     try:
-        if unit.active():
-            ports.progress.note(f"{unit.unit} is at work; waiting for it to end")
-            unit.wait(note=ports.progress.note)
-        unit.start(
-            [*command, "deploy", "--request", str(path)],
-            description=f"Deploy of {application.name}",
-            afterwards=[*command, "recover"],
-        )
-        unit.wait(note=ports.progress.note)
+        if not begun.exists():
+            if unit.active():
+                note(f"{unit.unit} is at work; waiting for it to end")
+                if not unit.wait(note=note, timeout_seconds=wait_seconds):
+                    return _running(path)
+            _start(application, unit, path, begun)
+        if not unit.wait(note=note, timeout_seconds=wait_seconds):
+            return _running(path)
     except InterruptedBySignal as error:
         raise InterruptedBySignal(
             "no longer waiting; the deploy goes on by itself", path=unit.unit, hint="see: tradekeep deploy --log"
         ) from error
     return _answer(path, unit.unit)
+
+
+def _start(application: Application, unit: TransientUnit, path: Path, begun: Path) -> None:
+    command = [str(_program(application)), "--config", str(application.config_file)]
+    atomic_write(begun, b"")
+    try:
+        unit.start(
+            [*command, "deploy", "--request", str(path)],
+            description=f"Deploy of {application.name}",
+            afterwards=[*command, "recover"],
+        )
+    except TradekeepError:
+        begun.unlink()
+        raise
+
+
+def _running(path: Path) -> Outcome:
+    record = {"state": RUNNING, "request": path.stem}
+    return Outcome(changed=False, record=record, lines=("the deploy is running, and goes on by itself",))
 
 
 def carry_out_request(application: Application, ports: Ports, path: Path) -> Outcome:
@@ -84,13 +128,21 @@ def carry_out_request(application: Application, ports: Ports, path: Path) -> Out
 
 def _write_request(application: Application, request: DeployRequest) -> Path:
     DeployRecords(application).prepare()
-    directory = DeployRecords(application).directory / "requests"
+    directory = _requests(application)
     make_private_directory(directory)
-    for old in sorted(directory.iterdir(), key=lambda item: item.stat().st_mtime)[: -2 * _KEPT_REQUESTS]:
+    for old in sorted(directory.iterdir(), key=lambda item: item.stat().st_mtime)[: -len(_FILES) * _KEPT_REQUESTS]:
         old.unlink(missing_ok=True)
     path = directory / f"{secrets.token_hex(8)}.json"
     _write(path, request.as_dict())
     return path
+
+
+def _requests(application: Application) -> Path:
+    return DeployRecords(application).directory / "requests"
+
+
+def _program(application: Application) -> Path:
+    return Path(application.bin_dir) / "tradekeep"
 
 
 def _answer_file(request: Path) -> Path:

@@ -135,12 +135,10 @@ class _Migration:
             before_start=lambda: self._hook("before_start"),
             confirm=self._confirm,
             keep=self._keep,
+            was_down=lambda seconds: run.times.update(downtime=seconds),
             details=self._details,
         )
-        done = run_exchange(
-            change, state_dir=self._state_dir, stage=stage, services=services, ports=self._ports, start=start
-        )
-        run.times["downtime"] = done.downtime
+        run_exchange(change, state_dir=self._state_dir, stage=stage, services=services, ports=self._ports, start=start)
 
     def _fill(self, stage: Stage, changes: Sequence[Item]) -> None:
         filled = self._run.origin.fill(stage, changes)
