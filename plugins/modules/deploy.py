@@ -70,6 +70,12 @@ options:
     description: Who asked for it, for the record.
     type: str
     default: ""
+  leave_down:
+    description:
+      - Start nothing that did not run before, not even after the first code of all.
+      - For a server whose data comes after its code, as no bot may start without its data.
+    type: bool
+    default: false
 seealso:
   - module: tradekeep.ops.deploy_info
   - module: tradekeep.ops.recover
@@ -237,6 +243,7 @@ SPEC = configured_spec(
     backup_first={"type": "str", "choices": ["none", "critical", "all"]},
     layout={"type": "str", "choices": ["in_place", "releases"]},
     by={"type": "str", "default": ""},
+    leave_down={"type": "bool", "default": False},
 )
 
 

@@ -46,6 +46,11 @@ options:
   passphrase_file:
     description: File on the host with the passphrase of the archive, where it is not the configured one.
     type: path
+  key_file:
+    description:
+      - File on the host with the secret key of an archive that is encrypted to a public one.
+      - It is imported into a gpg home that is removed again. Without it the keyring of the account is asked.
+    type: path
 seealso:
   - module: tradekeep.ops.fence
   - module: tradekeep.ops.restore
@@ -95,7 +100,9 @@ SPEC = configured_spec(
     source={"type": "path", "required": True},
     force={"type": "bool", "default": False},
     start={"type": "bool", "default": False},
+    # Names of files, not secrets.
     passphrase_file={"type": "path", "no_log": False},
+    key_file={"type": "path", "no_log": False},
 )
 
 
@@ -110,6 +117,7 @@ def run(module: Any, ports: Ports) -> Answer:
             force=params["force"],
             start=params["start"],
             passphrase_file=params["passphrase_file"],
+            key_file=params["key_file"],
             by="ansible",
             dry_run=module.check_mode,
         )

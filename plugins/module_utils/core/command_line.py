@@ -234,6 +234,7 @@ def _migrate(commands: Any, common: argparse.ArgumentParser) -> None:
         "--start", action="store_true", help="afterwards start everything that is installed, not only what ran before"
     )
     migrate.add_argument("--by", metavar="WHO", help="who asked for it, for the record")
+    migrate.add_argument("--key", metavar="FILE", help="secret key of an archive to a public one; it is not kept")
     _passphrase(migrate)
     _dry_run(migrate)
 

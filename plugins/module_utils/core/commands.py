@@ -187,6 +187,7 @@ def _migrate(arguments: argparse.Namespace, application: Application, ports: Por
         start=arguments.start,
         dry_run=arguments.dry_run,
         passphrase_file=arguments.passphrase_file,
+        key_file=arguments.key,
         by=arguments.by or asker(),
     )
 

@@ -114,6 +114,7 @@ from .operations import (  # noqa: F401
     retention,
     rights,
     scan,
+    server_recovery,
     text,
     tree,
     tree_plan,

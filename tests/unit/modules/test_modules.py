@@ -44,6 +44,7 @@ from ansible_collections.tradekeep.ops.plugins.modules import (
     migrate,
     prune,
     recover,
+    recovery,
     restore,
     runtime,
     sqlite_integrity,
@@ -226,6 +227,17 @@ def test_a_drill_is_recorded_and_fails_with_its_record(call: Any, installed: dic
     assert "damaged or exchanged" in str(failed.value)
     found = call(drill_info, arguments.configured_spec(), installed)[1]["drills"]
     assert [item["verdict"] for item in found] == ["failed", "passed"]
+
+
+def test_a_recovery_is_recorded_and_known_again(call: Any, installed: dict[str, Any]) -> None:
+    seen = {**installed, "sha256": "5" * 64}
+    assert call(recovery, recovery.SPEC, seen)[1]["known"] is False
+    given = {**seen, "state": "recovered", "archive": "x.tar.gz", "phases": [{"name": "tree", "seconds": 1.5}]}
+    changed, record, _ = call(recovery, recovery.SPEC, given)
+    assert (changed, record["state"], record["rto"]["seconds"]) == (True, "recovered", 1.5)
+    assert call(recovery, recovery.SPEC, seen)[1]["known"] is True
+    with pytest.raises(door.FailedOutcome, match="no space"):
+        call(recovery, recovery.SPEC, {**given, "state": "failed", "error": "no space"})
 
 
 def test_a_named_backup_is_released_once(call: Any, installed: dict[str, Any]) -> None:

@@ -394,3 +394,9 @@ def test_state_inside_the_checkout_is_refused(world):
     world.live = world.base
     with pytest.raises(ConfigurationError):
         world.deploy()
+
+
+def test_health_is_not_asked_of_what_is_left_down(tmp_path):
+    """A new server gets its data after its code: until then nothing runs that could be healthy."""
+    world = World(tmp_path, health=[{"command": ["false"], "timeout_seconds": 1}])
+    assert world.deploy(leave_down=True).record["state"] == "deployed"

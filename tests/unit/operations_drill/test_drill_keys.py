@@ -12,6 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import EncryptionError
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.installation import install_configuration
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.migrate.migrate import migrate
+from drill_bench import FILLS, Bench
 
 pytestmark = pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg is not installed")
 
@@ -150,3 +154,15 @@ def test_a_passphrase_opens_the_backup_and_a_wrong_one_does_not(make_bench, tmp_
     assert bench.drill().record["verdict"] == "passed"
     outcome = bench.drill(passphrase_file=str(wrong))
     assert "wrong passphrase" in problems(outcome) and outcome.record["verdict"] == "failed"
+
+
+def test_the_key_that_is_given_opens_an_archive_for_a_new_server_too(sealed, operator, stranger, tmp_path):
+    archive = sealed.drill(key_file=str(operator.secret)).record["backup"]["path"]
+    new = Bench(tmp_path / "new")
+    install_configuration(new.application)
+    with pytest.raises(EncryptionError, match="no secret key"):
+        migrate(new.application, new.ports, source=archive, force=True, key_file=str(stranger.secret))
+    assert not (new.root / FILLS).exists()
+    done = migrate(new.application, new.ports, source=archive, force=True, key_file=str(operator.secret))
+    assert done.record["holds"]["databases"][FILLS]["tables"] == {"fills": 100}
+    assert (new.root / FILLS).exists()

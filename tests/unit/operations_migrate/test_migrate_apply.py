@@ -297,3 +297,18 @@ def test_the_backup_after_a_migration_does_not_take_fewer_rows_for_a_loss(old: A
     new.migrate(old.root, force=True)
     assert new.back_up().exists()
     assert PREFERENCES in listing(new.root)
+
+
+def test_what_was_to_be_started_is_started_where_the_data_is_here_already(
+    old: Any, new: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A spare host on which the recovery was rehearsed has all of it; only the bot does not run yet."""
+    new.migrate(old.root)
+    services = Services(running=())
+    monkeypatch.setattr(migrate_module, "ServiceController", services)
+    assert not new.migrate(old.root).changed
+    assert services.calls == []
+    done = new.migrate(old.root, start=True)
+    assert (done.changed, done.record["started"]) == (True, ["bot.service"])
+    assert services.running == ("bot.service",)
+    assert not new.migrate(old.root, start=True).changed

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional
 
 from ..application import Application
 from ..archive.container import open_container
+from ..archive.encryption import import_secret_key, require_gpg, temporary_home
 from ..archive.extract import extract_to
 from ..archive.manifest import Entry
 from ..archive.members import Member, NullSink, ReadReport
@@ -113,6 +115,7 @@ def unpack(
     chosen: Callable[[str], bool],
     ports: Ports,
     passphrase_file: Optional[str],
+    gnupg_home: Optional[str] = None,
 ) -> str:
     """Write the chosen entries of an archive that has been read before beneath a private directory.
 
@@ -126,7 +129,9 @@ def unpack(
         return inner is not None and chosen(inner)
 
     ports.progress.start("unpacking", backup.sidecar.get("bytes"))
-    with open_container(backup.path, runner=ports.runner, passphrase_file=passphrase_file) as stream:
+    with open_container(
+        backup.path, runner=ports.runner, passphrase_file=passphrase_file, gnupg_home=gnupg_home
+    ) as stream:
         extract_to(Counted(stream, ports.progress), directory, select=selected)
     ports.progress.finish()
     return f"{directory}/{prefix}" if prefix else directory
@@ -150,6 +155,18 @@ def compare_checksum(backup: Backup, actual: Optional[str]) -> None:
             path=backup.path,
             hint="use another backup: tradekeep list",
         )
+
+
+@contextmanager
+def home_of_key(key_file: Optional[str], passphrase_file: Optional[str], ports: Ports) -> Iterator[Optional[str]]:
+    """A gpg home with this secret key and nothing else, gone afterwards; None, for the account's own, without a key."""
+    if key_file is None:
+        yield None
+        return
+    require_gpg(ports.runner)
+    with temporary_home(ports.runner) as home:
+        import_secret_key(key_file, home, ports.runner, passphrase_file)
+        yield home
 
 
 def passphrase_for(application: Application, given: Optional[str]) -> Optional[str]:

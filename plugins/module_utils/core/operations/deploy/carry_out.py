@@ -205,7 +205,7 @@ class DeployRun:
     def _what_to_start(self) -> Optional[Snapshot]:
         """After the first code of all, or when it waited for files, everything installed; else what ran before."""
         standing = self._survey.standing
-        if self._survey.missing:
+        if self._survey.missing or self._survey.leave_down:
             return None
         installed = self._services.installed()
         names = [name for entry in installed for name in entry["running"]]
@@ -220,7 +220,7 @@ class DeployRun:
         return None
 
     def _confirm(self, start: Optional[Snapshot], watched: _Watched) -> None:
-        if not self._survey.missing:
+        if self._may_be_healthy():
             with self._timed("health"):
                 try:
                     self._gate.run(self._ports.clock.now())
@@ -238,8 +238,14 @@ class DeployRun:
 
     def _check_old(self) -> None:
         """After everything was put back: the old code has to work as well as before."""
-        if not self._survey.missing:
+        if self._may_be_healthy():
             self._gate.run()
+
+    def _may_be_healthy(self) -> bool:
+        """A bot that waits for files, or that is left down on purpose, does not run."""
+        if self._survey.missing:
+            return False
+        return not self._survey.leave_down or self._services.is_active()
 
     def _keep(self, exchange: Exchange, staged: Staged) -> None:
         self._quarantine(exchange, staged)

@@ -24,6 +24,7 @@ class DeployRequest:
     """One deploy. ref: branch, tag or commit; None with rollback. The rest overrides the profile where it is given.
 
     expected: with rollback, the commit that must stand now; another one is left alone. by: who asked, for the record.
+    leave_down: start nothing that did not run before, as is needed where the data comes only after the code.
     """
 
     ref: Optional[str] = None
@@ -34,6 +35,7 @@ class DeployRequest:
     layout: Optional[str] = None
     expected: Optional[str] = None
     by: str = ""
+    leave_down: bool = False
 
     def __post_init__(self) -> None:
         if self.rollback == bool(self.ref):

@@ -52,6 +52,7 @@ class Survey:
     missing: tuple[str, ...] = ()
     in_step: bool = True
     """Whether what git itself and the environment say of the checkout is what it will be."""
+    leave_down: bool = False
 
     @property
     def unchanged(self) -> bool:
@@ -119,6 +120,7 @@ def look_around(
     )
     if layout.adopts:
         survey.notes.extend(_mount_notes(application))
+    survey.leave_down = request.leave_down
     survey.missing = tuple(missing_files(application))
     survey.in_step = state is None or state.linked_worktree or state.head == target.commit
     if old.commit and old.commit != target.commit:

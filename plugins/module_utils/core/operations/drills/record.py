@@ -90,10 +90,10 @@ def drill_lines(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _lines(record: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"PROBLEM: {text}" for text in record["problems"][:_SHOWN])
-    yield _target("RTO", record["rto"])
-    yield _target("RPO", record["rpo"])
+    yield target_line("RTO", record["rto"])
+    yield target_line("RPO", record["rpo"])
     yield from (f"note: {text}" for text in record["notes"][:_SHOWN])
-    yield from table(["phase", "time"], [[name, _span(spent)] for name, spent in record["phases"].items()])
+    yield from table(["phase", "time"], [[name, drill_span(spent)] for name, spent in record["phases"].items()])
     opened = ", ".join(f"{count} {kind}" for kind, count in sorted(record["opened"].items())) or "nothing"
     drilled = record["drilled"]
     part = "" if drilled["whole"] else f" of {human_bytes(drilled['of_bytes'])}"
@@ -103,14 +103,16 @@ def _lines(record: Mapping[str, Any]) -> Iterator[str]:
     yield f"drill of {backup['name']}: {record['verdict'].upper()}"
 
 
-def _target(word: str, found: Mapping[str, Any]) -> str:
+def target_line(word: str, found: Mapping[str, Any]) -> str:
+    """How long it took, and whether that is short enough."""
     if found["seconds"] is None:
         return f"{word} not known, at most {human_seconds(found['target'])} wanted"
     verdict = "met" if found["met"] else "MISSED"
-    return f"{word} {_span(found['seconds'])}, at most {human_seconds(found['target'])} wanted: {verdict}"
+    return f"{word} {drill_span(found['seconds'])}, at most {human_seconds(found['target'])} wanted: {verdict}"
 
 
-def _span(seconds: float) -> str:
+def drill_span(seconds: float) -> str:
+    """A duration; short ones with tenths."""
     return f"{seconds:.1f} s" if seconds < 60 else human_seconds(seconds)
 
 
@@ -129,7 +131,7 @@ def _row(record: Mapping[str, Any]) -> list[str]:
     for key in ("rto", "rpo"):
         found = record.get(key)
         spent = found.get("seconds") if isinstance(found, dict) else None
-        seconds.append(_span(spent) if isinstance(spent, (int, float)) else "-")
+        seconds.append(drill_span(spent) if isinstance(spent, (int, float)) else "-")
     backup = record.get("backup")
     name = str(backup.get("name")) if isinstance(backup, dict) else "-"
     when = str(record.get("started") or Path(record["record"]).stem)

@@ -25,6 +25,7 @@ from ...host.services import ServiceController, Snapshot
 from ...ports import Ports
 from ...storage.names import MIGRATE_LABEL
 from ...transaction.exchange import Exchange, refuse_pending
+from ...transaction.fence_file import read_fence
 from ...transaction.lock import application_lock
 from ...transaction.plan import Replacement
 from ...transaction.stage import Stage
@@ -205,10 +206,14 @@ def migrate(
     start: bool = False,
     dry_run: bool = False,
     passphrase_file: Optional[str] = None,
+    key_file: Optional[str] = None,
     by: str = "",
 ) -> Outcome:
-    """Put the data of a directory or an archive in the place of this host's; see ``migrate_from``."""
-    opened = partial(open_origin, application, ports, source, passphrase_file=passphrase_file)
+    """Put the data of a directory or an archive in the place of this host's; see ``migrate_from``.
+
+    key_file: the secret key of an archive to a public one, for this time; without it the account's keyring is asked.
+    """
+    opened = partial(open_origin, application, ports, source, passphrase_file=passphrase_file, key_file=key_file)
     return migrate_from(application, ports, opened, force=force, start=start, dry_run=dry_run, by=by)
 
 
@@ -246,7 +251,7 @@ def migrate_from(
         with opened() as origin:
             run = _prepare(application, ports, origin, force=force, start=start, by=by)
             refuse_other_data(run.plan, expected, application)
-            if not run.plan.changes:
+            if not run.plan.changes and not _waits_for_start(run):
                 return unchanged(run)
             if run.against:
                 return refused(run)
@@ -261,6 +266,14 @@ def refuse_other_data(plan: MigrationPlan, expected: Optional[str], application:
             path=application.root,
             hint="make sure that nothing writes into the source, and run again",
         )
+
+
+def _waits_for_start(run: Run) -> bool:
+    """Whether the data is here already, and something is to be started that does not run."""
+    if not run.start or read_fence(Path(run.application.application_state_dir)) is not None:
+        return False
+    running = {name for entry in run.services.snapshot() for name in entry["running"]}
+    return any(name not in running for entry in run.services.installed() for name in entry["running"])
 
 
 def _prepare(application: Application, ports: Ports, origin: Origin, *, force: bool, start: bool, by: str) -> Run:

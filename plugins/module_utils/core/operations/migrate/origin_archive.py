@@ -10,11 +10,12 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
 from ...application import Application
-from ...archive.container import open_container
+from ...archive.container import ContainerReader, open_container
 from ...archive.extract import extract_to
 from ...archive.manifest import Entry
 from ...archive.members import Member, ReadReport
@@ -26,7 +27,7 @@ from ...ports import Ports
 from ...storage.local import Backup, LocalCatalog
 from ...transaction.stage import Stage
 from ..leftovers import COMPARE_PREFIX
-from ..reading import Contents, CountingSink, compare_checksum, passphrase_for, unpack
+from ..reading import Contents, CountingSink, compare_checksum, home_of_key, passphrase_for, unpack
 from ..restore_plan import Item
 from ..text import human_bytes
 from .credentials import LARGEST, credential_problem
@@ -36,7 +37,12 @@ from .origin_directory import DirectoryOrigin, find_root, refuse_directory
 
 @contextlib.contextmanager
 def open_origin(
-    application: Application, ports: Ports, source: str, *, passphrase_file: Optional[str] = None
+    application: Application,
+    ports: Ports,
+    source: str,
+    *,
+    passphrase_file: Optional[str] = None,
+    key_file: Optional[str] = None,
 ) -> Iterator[Origin]:
     """Read a source once. What is unpacked or copied for that is gone when the block ends.
 
@@ -53,23 +59,37 @@ def open_origin(
             facts = SourceFacts(str(given), "directory", str(root), weaker_checks=True)
             yield DirectoryOrigin(application, ports, root, scratch, facts)
         else:
-            yield _open_archive(application, ports, given, scratch, passphrase_for(application, passphrase_file))
+            secret = passphrase_for(application, passphrase_file)
+            with home_of_key(key_file, secret, ports) as home:
+                yield _open_archive(application, ports, given, scratch, Secrets(secret, home))
 
 
-def _open_archive(
-    application: Application, ports: Ports, given: Path, scratch: Path, passphrase_file: Optional[str]
-) -> Origin:
+@dataclass(frozen=True)
+class Secrets:
+    """What opens an archive. home: a gpg home with the key that was given; None for the account's own."""
+
+    passphrase_file: Optional[str] = None
+    home: Optional[str] = None
+
+
+def _open_archive(application: Application, ports: Ports, given: Path, scratch: Path, secrets: Secrets) -> Origin:
     backup = LocalCatalog(application, ports.clock).find(str(given))
     sink = _Sink(application, ports)
     ports.progress.start("verifying", backup.sidecar.get("bytes"))
-    with open_container(backup.path, runner=ports.runner, passphrase_file=passphrase_file) as stream:
+    with _opened(backup, secrets, ports) as stream:
         report = read_archive(stream, sink)
     ports.progress.finish()
     compare_checksum(backup, stream.sha256)
     if report.header is None:
-        return _open_foreign(application, ports, backup, report, scratch, passphrase_file)
+        return _open_foreign(application, ports, backup, report, scratch, secrets)
     refuse_other_profile(application, report.header, given)
-    return ArchiveOrigin(application, ports, backup, report, sink, passphrase_file)
+    return ArchiveOrigin(application, ports, backup, report, sink, secrets)
+
+
+def _opened(backup: Backup, secrets: Secrets, ports: Ports) -> contextlib.AbstractContextManager[ContainerReader]:
+    return open_container(
+        backup.path, runner=ports.runner, passphrase_file=secrets.passphrase_file, gnupg_home=secrets.home
+    )
 
 
 class _Sink(CountingSink):
@@ -103,11 +123,11 @@ class ArchiveOrigin:
         backup: Backup,
         report: ReadReport,
         sink: _Sink,
-        passphrase_file: Optional[str],
+        secrets: Secrets,
     ) -> None:
         self._ports = ports
         self._backup = backup
-        self._passphrase_file = passphrase_file
+        self._secrets = secrets
         self._contents = Contents(report, tuple(sink.entries))
         self.facts = _facts(backup, report)
         self.held = _sorted_out(application, sink)
@@ -121,7 +141,15 @@ class ArchiveOrigin:
             here = {path for path, staged in wanted.items() if staged.startswith(f"{directory}/")}
             if here:
                 place = f"{directory}/new"
-                unpack(self._backup, self._contents, place, here.__contains__, self._ports, self._passphrase_file)
+                unpack(
+                    self._backup,
+                    self._contents,
+                    place,
+                    here.__contains__,
+                    self._ports,
+                    self._secrets.passphrase_file,
+                    self._secrets.home,
+                )
         return list(changes)
 
 
@@ -164,7 +192,7 @@ def _open_foreign(
     backup: Backup,
     report: ReadReport,
     scratch: Path,
-    passphrase_file: Optional[str],
+    secrets: Secrets,
 ) -> Origin:
     """Without a manifest nobody knows what belongs to a ``-wal``: unpacked, each file is captured by its kind."""
     free = space(scratch).bytes_free
@@ -181,7 +209,7 @@ def _open_foreign(
         if entry.type == "file":
             os.utime(unpacked / entry.path, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
 
-    with open_container(backup.path, runner=ports.runner, passphrase_file=passphrase_file) as stream:
+    with _opened(backup, secrets, ports) as stream:
         extracted = extract_to(stream, unpacked, on_entry=dated)
     prefix = f"{report.stripped_prefix}/" if report.stripped_prefix else ""
     left_out = [
