@@ -67,7 +67,7 @@ options:
     type: str
     choices: [in_place, releases]
   by:
-    description: Who asked for it, for the record.
+    description: Who asked for it, for the record. The account that logged in where it is empty.
     type: str
     default: ""
   leave_down:
@@ -76,6 +76,16 @@ options:
       - For a server whose data comes after its code, as no bot may start without its data.
     type: bool
     default: false
+  wait_seconds:
+    description:
+      - Seconds after which the answer is RV(record.state=running) where the deploy runs under its unit and has not
+        ended. It goes on by itself. No limit by default.
+      - Where there is nothing to deploy, or little, one call is enough. Ask for the others again with O(request), under
+        C(async), so that a connection that drops meanwhile does no harm.
+    type: int
+  request:
+    description: Wait for the deploy that RV(record.request) names, instead of asking for one. O(ref) is not needed.
+    type: str
 seealso:
   - module: tradekeep.ops.deploy_info
   - module: tradekeep.ops.recover
@@ -87,8 +97,16 @@ EXAMPLES = r"""
   tradekeep.ops.deploy:
     app: kalshi
     ref: main
+    wait_seconds: 20
+  register: asked
+
+- name: Wait for it
+  tradekeep.ops.deploy:
+    app: kalshi
+    request: "{{ asked.record.request }}"
   async: 7200
-  poll: 2
+  poll: 5
+  when: asked.record.state == 'running'
 
 - name: Go back
   tradekeep.ops.deploy:
@@ -110,10 +128,14 @@ record:
   contains:
     state:
       description:
-        - V(planned), V(unchanged), V(deployed), V(rolled_back), V(waiting) or V(refused).
+        - V(planned), V(unchanged), V(deployed), V(rolled_back), V(waiting), V(refused) or V(running).
         - V(waiting) is a deploy that stands while services are down for want of files, see RV(record.missing).
         - Where a deploy fails, its record on the host has V(undone) or V(rollback_failed).
       returned: success or refused
+      type: str
+    request:
+      description: Name of what is still running, for O(request). Nothing else is known of it yet.
+      returned: when O(wait_seconds) are over
       type: str
     ref:
       description: What was asked for.
@@ -228,7 +250,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.arguments import configured_spec
-from ..module_utils.core.operations.deploy.attended import attended_deploy
+from ..module_utils.core.host.account import asker
+from ..module_utils.core.operations.deploy.attended import attended_deploy, await_deploy
 from ..module_utils.core.operations.deploy.request import DeployRequest
 from ..module_utils.core.ports import Ports
 from ..module_utils.definition import configured_application
@@ -244,15 +267,20 @@ SPEC = configured_spec(
     layout={"type": "str", "choices": ["in_place", "releases"]},
     by={"type": "str", "default": ""},
     leave_down={"type": "bool", "default": False},
+    wait_seconds={"type": "int"},
+    request={"type": "str"},
 )
 
 
 def run(module: Any, ports: Ports) -> Answer:
-    """Deploy, or go back."""
-    own = {name: module.params[name] for name in SPEC if name not in configured_spec()}
-    return answer(
-        attended_deploy(configured_application(module.params), ports, DeployRequest(**own), dry_run=module.check_mode)
-    )
+    """Deploy, go back, or wait for what is still running."""
+    application = configured_application(module.params)
+    if module.params["request"]:
+        return answer(await_deploy(application, ports, module.params["request"]))
+    asked = {name: module.params[name] for name in SPEC if name not in (*configured_spec(), "wait_seconds", "request")}
+    request = DeployRequest(**{**asked, "by": asked["by"] or asker()})
+    wait_seconds = module.params["wait_seconds"]
+    return answer(attended_deploy(application, ports, request, dry_run=module.check_mode, wait_seconds=wait_seconds))
 
 
 def main() -> None:

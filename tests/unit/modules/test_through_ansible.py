@@ -185,7 +185,7 @@ def test_hazard_d14_a_fleet_is_not_left_mixed(
     inventory = tmp_path / "hosts.json"
     inventory.write_text(json.dumps({"bots": {"hosts": hosts}}))
 
-    def deploy_all(**options: Any) -> subprocess.CompletedProcess[str]:
+    def deploy_all(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         given = {
             "tradekeep_hosts": "bots",
             "tradekeep_app": "toy",
@@ -195,7 +195,7 @@ def test_hazard_d14_a_fleet_is_not_left_mixed(
             "deploy_poll": 1,
             **options,
         }
-        words = ("tradekeep.ops.deploy", "-i", inventory, "-e", json.dumps(given))
+        words = ("tradekeep.ops.deploy", "-i", inventory, "-e", json.dumps(given), *words)
         return ansible(tmp_path, collections, "ansible-playbook", *words)
 
     def code() -> dict[str, str]:
@@ -212,3 +212,8 @@ def test_hazard_d14_a_fleet_is_not_left_mixed(
     told = re.sub(r"\s+", " ", mixed.stdout)
     assert re.search(r"These hosts keep the new code: (second, canary|canary, second)", told), mixed.stdout
     assert code() == {"canary": "2", "second": "2", "sick": "1", "lost": "1"}
+    sick = deploy_all(tradekeep_hosts="sick")
+    assert (sick.returncode, sick.stdout.count("fatal: ")) == (2, 1), sick.stdout
+    again = deploy_all("-vvv", tradekeep_hosts="canary")
+    assert re.search(r"^canary .*changed=0 .*failed=0", again.stdout, re.MULTILINE), again.stdout
+    assert re.findall(r"^Using module file \S*/(\w+)\.py", again.stdout, re.MULTILINE) == ["deploy"]
