@@ -4,7 +4,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 """The hazards that the project promises to survive, and the tests that show each: ``docs/hazards.md``.
 
-    python3 tests/certify/hazards.py            # writes the table into docs/hazards.md
+    python3 tests/certify/hazards.py            # writes them into docs/hazards.md
     python3 tests/certify/hazards.py --check    # says what has no test; ends with 1 when there is such
 
 A test belongs to a hazard by its name: ``test_hazard_a1_wal_rows_survive``.
@@ -83,22 +83,25 @@ def missing() -> list[str]:
     return [hazard for hazard, tests in tests_of_hazards().items() if not tests]
 
 
-def table() -> str:
-    """The table of the guide."""
-    lines = ["| | Hazard | Guards | Tests |", "|---|---|---|---|"]
+def account() -> str:
+    """What the guide says of each hazard."""
+    lines: list[str] = []
     for hazard, tests in tests_of_hazards().items():
-        cells = [f"[`{name[len('test_hazard_') :]}`](../{path})" for path, name in tests]
-        guards = "<br>".join(item.guard for item in REMOVALS if item.hazard == hazard)
-        lines.append(f"| {hazard.upper()} | {HAZARDS[hazard]} | {guards} | {'<br>'.join(cells) or '**none yet**'} |")
+        guards = [item.guard for item in REMOVALS if item.hazard == hazard]
+        lines += [f"## {hazard.upper()}. {HAZARDS[hazard]}", ""]
+        if guards:
+            lines += ["Guards, each of which a test misses:", "", *(f"- {guard}" for guard in guards), ""]
+        shown = [f"- [`{name[len('test_hazard_') :]}`](../{path})" for path, name in tests] or ["- **none yet**"]
+        lines += ["Tests:", "", *shown, ""]
     return "\n".join(lines)
 
 
 def write() -> None:
-    """Put the table between its marks."""
+    """Put the account between its marks."""
     text = GUIDE.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     after = rest.split(END, 1)[1]
-    GUIDE.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}", encoding="utf-8")
+    GUIDE.write_text(f"{before}{BEGIN}\n{account()}\n{END}{after}", encoding="utf-8")
 
 
 def main() -> int:
