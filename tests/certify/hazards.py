@@ -90,7 +90,7 @@ def account() -> str:
         guards = [item.guard for item in REMOVALS if item.hazard == hazard]
         lines += [f"## {hazard.upper()}. {HAZARDS[hazard]}", ""]
         if guards:
-            lines += ["Guards, each of which a test misses:", "", *(f"- {guard}" for guard in guards), ""]
+            lines += ["Guards; without any one of them a test fails:", "", *(f"- {guard}" for guard in guards), ""]
         shown = [f"- [`{name[len('test_hazard_') :]}`](../{path})" for path, name in tests] or ["- **none yet**"]
         lines += ["Tests:", "", *shown, ""]
     return "\n".join(lines)
