@@ -108,6 +108,21 @@ class Server:
         }
         path.write_text(json.dumps({"all": {"hosts": {"bot1": variables}}}, indent=1), encoding="utf-8")
 
+    def trust(self, authority: Path) -> None:
+        """Accept the certificates of an authority, of which this is the public key."""
+        raise NotImplementedError
+
+    def certified(self) -> tuple[str, str]:
+        """A key that is accepted only with its certificate, and that certificate."""
+        for name in ("authority", "certified"):
+            if not (self.scratch / name).exists():
+                _keygen(self.scratch / name)
+        self.trust(self.scratch / "authority.pub")
+        authority = str(self.scratch / "authority")
+        sign = ["ssh-keygen", "-q", "-s", authority, "-I", "job", "-n", self.user, "-V", "-1m:+1h"]
+        subprocess.run([*sign, str(self.scratch / "certified.pub")], check=True, stdin=subprocess.DEVNULL)
+        return (self.scratch / "certified").read_text(), (self.scratch / "certified-cert.pub").read_text()
+
     def shell(self, script: str, *arguments: str) -> str:
         raise NotImplementedError
 
@@ -130,7 +145,7 @@ class LocalServer(Server):
             "runtime_interpreter": sys.executable,
             "ansible_remote_tmp": f"{self.base}/remote_tmp",
         }
-        for name in ("client", "host", "authority", "certified"):
+        for name in ("client", "host", "authority"):
             _keygen(scratch / name)
         self.key = (scratch / "client").read_text(encoding="ascii")
         self._start()
@@ -141,11 +156,8 @@ class LocalServer(Server):
         command = ["bash", "-euc", script, "shell", *arguments]
         return subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
 
-    def certified(self) -> tuple[str, str]:
-        """A key that is accepted only with its certificate, and that certificate."""
-        sign = ["ssh-keygen", "-q", "-s", str(self.scratch / "authority"), "-I", "job", "-n", self.user, "-V", "+1h"]
-        subprocess.run([*sign, str(self.scratch / "certified.pub")], check=True, stdin=subprocess.DEVNULL)
-        return (self.scratch / "certified").read_text(), (self.scratch / "certified-cert.pub").read_text()
+    def trust(self, authority: Path) -> None:
+        """This sshd does from its start."""
 
     def close(self) -> None:
         self.process.terminate()
@@ -213,6 +225,12 @@ class TestHost(Server):
         super().prepare()
         # The bot's account reads it, and git does not read what belongs to somebody else unless told.
         self.shell('git config --system --replace-all safe.directory "$1"', f"{self.upstream}/.git")
+
+    def trust(self, authority: Path) -> None:
+        script = """printf '%s' "$1" > /etc/ssh/authority.pub
+            echo 'TrustedUserCAKeys /etc/ssh/authority.pub' > /etc/ssh/sshd_config.d/authority.conf
+            systemctl reload ssh"""
+        self.shell(script, authority.read_text(encoding="ascii"))
 
     def shell(self, script: str, *arguments: str) -> str:
         options = ["-o", f"UserKnownHostsFile={self.scratch}/known_hosts", "-o", "BatchMode=yes"]
