@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from github_runner import TOP
 from jobs import ACTION
 
 # As the action runs them: by name, from their own directory.
@@ -241,3 +244,21 @@ def test_what_forms_do_to_a_key_is_undone(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_ref_that_git_knows_is_taken(ref: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INPUT_REF", ref)
     assert prepare.read_ref("update") == ref
+
+
+def test_the_example_asks_the_pinned_action_for_what_it_has() -> None:
+    """The commit is one of this repository, and its action has every input and output that the example names."""
+    workflow = (TOP / ".github/workflows/deploy.yml").read_text(encoding="utf-8")
+    (pinned,) = re.findall(r"uses: tradekeep/ops/\.github/actions/deploy@([0-9a-f]{40}) ", workflow)
+    git = ["git", "-c", f"safe.directory={TOP}", "-C", str(TOP)]
+    if subprocess.run([*git, "merge-base", "--is-ancestor", pinned, "HEAD"], capture_output=True).returncode:
+        shallow = subprocess.run([*git, "rev-parse", "--is-shallow-repository"], capture_output=True, text=True)
+        if shallow.stdout.strip() != "false":
+            pytest.skip("the history of the repository is not here")
+        pytest.fail(f"{pinned} is no commit of this repository")
+    show = [*git, "show", f"{pinned}:.github/actions/deploy/action.yml"]
+    action = yaml.safe_load(subprocess.run(show, check=True, stdout=subprocess.PIPE).stdout)
+    (call,) = (step for step in yaml.safe_load(workflow)["jobs"]["deploy"]["steps"] if step.get("id") == "deploy")
+    assert set(call["with"]) <= set(action["inputs"])
+    assert {name for name, one in action["inputs"].items() if one.get("required")} <= set(call["with"])
+    assert set(re.findall(r"steps\.deploy\.outputs\.([\w-]+)", workflow)) <= set(action["outputs"])
