@@ -70,6 +70,7 @@ from .host import (  # noqa: F401
     files,
     health,
     masking,
+    memory,
     mounts,
     ownership,
     runner,

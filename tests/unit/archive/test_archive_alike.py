@@ -10,6 +10,12 @@ import io
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive.alike import Batch, Pattern
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive.manifest import MANIFEST_NAME, Entry
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive.safety import (
+    Limits,
+    Names,
+    all_safe_relative,
+    safe_relative,
+)
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive.tar_reader import read_archive
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive.tar_writer import ArchiveWriter
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import HostileArchiveError
@@ -110,3 +116,44 @@ def test_hazard_c2_a_batch_holds_no_name_twice():
         batch.add(Pattern.of(Entry("", "file", owner="a", group="a")), "a", MTIME, b"x")
     with pytest.raises(HostileArchiveError, match="twice"):
         writer.add_batch(batch)
+
+
+PATHS = st.lists(st.sampled_from(["a", "b", "a/b", "a/c", "b/c/d", "a/b/c", "e"]), max_size=6)
+
+
+@given(before=PATHS, paths=PATHS)
+def test_names_are_noted_together_as_they_are_one_by_one(before, paths):
+    def noted(add_all):
+        names = Names(Limits(entries=8))
+        try:
+            for path in before:
+                names.add(path, "file")
+            add_all(names)
+        except HostileArchiveError:
+            return None
+        return names.count, [names.type_of(path) for path in ("a", "b", "a/b", "a/c", "b/c", "b/c/d", "a/b/c", "e")]
+
+    def one_at_a_time(names):
+        for path in paths:
+            names.add(path, "file")
+
+    assert noted(lambda names: names.add_files(paths)) == noted(one_at_a_time)
+
+
+ODD = st.lists(st.text(alphabet="ab/.\n\0é", max_size=6) | st.just("a" * 256), max_size=4)
+
+
+@given(names=ODD)
+def test_names_are_judged_together_as_they_are_one_by_one(names):
+    def refused(judge):
+        try:
+            judge()
+        except HostileArchiveError as error:
+            return str(error)
+        return None
+
+    def one_at_a_time():
+        for name in names:
+            safe_relative(name)
+
+    assert refused(lambda: all_safe_relative(names)) == refused(one_at_a_time)

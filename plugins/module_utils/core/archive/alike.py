@@ -44,19 +44,25 @@ class Batch:
         self.parts: list[bytes] = []
         self.lines: list[str] = []
         self.bytes = 0
+        """Content alone."""
         self.size = 0
+        """All of ``parts``."""
 
     def add(self, pattern: Pattern, path: str, mtime_ns: int, content: bytes) -> bool:
         """One more file; false, with nothing done, when a plain header has no room for what it is."""
         size = len(content)
         mtime = mtime_ns // NANOSECONDS
-        if len(path) > LONGEST_NAME or not path.isascii() or not 0 <= mtime <= LARGEST_USTAR_SIZE:
-            return False
-        if path == MANIFEST_NAME:
+        if (
+            len(path) > LONGEST_NAME
+            or not path.isascii()
+            or not 0 <= mtime <= LARGEST_USTAR_SIZE
+            or path == MANIFEST_NAME
+        ):
             return False
         self.paths.append(path)
-        self.parts += (pattern.header.pack(path.encode("ascii"), size, mtime), content, padding(size))
+        filling = padding(size)
+        self.parts += (pattern.header.pack(path.encode("ascii"), size, mtime), content, filling)
         self.lines.append(pattern.line.fill(path, size, mtime_ns, sha256(content).hexdigest()))
         self.bytes += size
-        self.size += size + BLOCK
+        self.size += BLOCK + size + len(filling)
         return True

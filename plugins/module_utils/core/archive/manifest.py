@@ -265,12 +265,25 @@ class ManifestReader:
         self._rest = lines.pop()
         if len(self._rest) > LONGEST_LINE:
             raise damaged("manifest has a line without an end", path=MANIFEST_NAME)
+        if self._state == self._entry_line and b"]," not in lines:
+            yield from self._entries_alone(lines)
+            return
         for line in lines:
             if self._state(line):
                 self.entries += 1
                 line = line[:-1] if line[-1:] == b"," else line
                 self.bytes += _size_in(line)
                 yield line
+
+    def _entries_alone(self, lines: list[bytes]) -> Iterator[bytes]:
+        """Nothing but lines of entries, hashed all at once."""
+        if lines:
+            self._lines_digest.update(b"\n".join(lines) + b"\n")
+        for line in lines:
+            self.entries += 1
+            line = line[:-1] if line[-1:] == b"," else line
+            self.bytes += _size_in(line)
+            yield line
 
     def finish(self) -> None:
         """The text has ended; refuse one that is not whole."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -72,6 +73,15 @@ def safe_relative(name: str) -> str:
     return name
 
 
+def all_safe_relative(names: Sequence[str]) -> None:
+    """Refuse what ``safe_relative`` refuses; one look at all of them is enough where nothing is odd."""
+    text = "\n".join(("", *names, ""))
+    odd = ("\n/", "\n.", "\n\n", "/\n", "//", "/.", "\0")
+    if max(map(len, names), default=0) > LONGEST_NAME or not text.isascii() or any(part in text for part in odd):
+        for name in names:
+            safe_relative(name)
+
+
 def link_stays_inside(path: str, target: str) -> bool:
     """Whether a symlink at ``path`` can only ever lead to something beneath the archive's root.
 
@@ -118,6 +128,21 @@ class Names:
         if parent != self._last_parent:
             self._claim_parents(parent, path)
             self._last_parent = parent
+
+    def add_files(self, paths: Sequence[str]) -> None:
+        """Note files that follow one another, as ``add`` does."""
+        new = dict.fromkeys(paths, FILE)
+        unheard_of = len(new) == len(paths) and self._types.keys().isdisjoint(new)
+        if not unheard_of or self.count + len(paths) > self._limits.entries:
+            for path in paths:
+                self.add(path, FILE)
+            return
+        self.count += len(paths)
+        self._types.update(new)
+        for parent, path in {path.rpartition("/")[0]: path for path in paths}.items():
+            if parent != self._last_parent:
+                self._claim_parents(parent, path)
+                self._last_parent = parent
 
     def _claim_parents(self, parent: str, path: str) -> None:
         while parent:

@@ -110,7 +110,7 @@ class HeaderTemplate:
         """One 512-byte block."""
         middle = b"%011o\0%011o\0" % (size, mtime)
         checksum = self._sum + sum_of(name) + sum_of(middle)
-        return b"%b%b%b%06o\0 %b" % (name.ljust(100, b"\0"), self._head, middle, checksum, self._tail)
+        return name.ljust(100, b"\0") + self._head + middle + b"%06o\0 " % checksum + self._tail
 
 
 def pack_header(

@@ -12,7 +12,7 @@ from typing import BinaryIO, Protocol
 from ..errors import ArchiveError, ChangedWhileReadError
 from .alike import Batch
 from .manifest import MANIFEST_NAME, Entry, Header, ManifestWriter, Totals
-from .safety import DIRECTORY, FILE, SYMLINK, Limits, Names, check_mode, safe_relative
+from .safety import DIRECTORY, FILE, SYMLINK, Limits, Names, all_safe_relative, check_mode, safe_relative
 from .tar_headers import (
     LARGEST_USTAR_SIZE,
     MARK,
@@ -96,9 +96,12 @@ class ArchiveWriter:
 
     def add_batch(self, batch: Batch) -> None:
         """Small files, at least one, whose headers and lines are made already."""
-        for path in batch.paths:
-            self._names.add(safe_relative(path), FILE)
-        self._put(b"".join(batch.parts))
+        all_safe_relative(batch.paths)
+        self._names.add_files(batch.paths)
+        self._pending += batch.parts
+        self._pending_bytes += batch.size
+        if self._pending_bytes >= CHUNK:
+            self._flush()
         self._manifest.add_lines(batch.lines)
         self._content_bytes += batch.bytes
 

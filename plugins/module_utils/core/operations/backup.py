@@ -22,6 +22,7 @@ from ..archive.manifest import Header
 from ..archive.tar_writer import ArchiveWriter
 from ..errors import CaptureError, ChangedWhileReadError, CheckError, ExitStatus, InterruptedBySignal
 from ..host.files import make_private_directory
+from ..host.memory import many_objects
 from ..kinds.base import CaptureContext
 from ..ports import Ports
 from ..storage.local import Backup, LocalCatalog
@@ -76,7 +77,7 @@ def backup(
         wait_seconds=600.0,
         note=ports.progress.note,
     )
-    with _as_failure(), lock:
+    with _as_failure(), lock, many_objects():
         listings = Listings()
         plan = plan_backup(application, ports, tier=tier, name=name, encrypt=encrypt, output=output, listings=listings)
         made, account = make_backup(
