@@ -17,3 +17,13 @@ def test_the_collector_is_put_back_whatever_happens():
         assert gc.get_threshold()[0] > before[0]
         raise ValueError
     assert gc.get_threshold() == before
+
+
+def test_two_at_once_leave_it_as_it_was():
+    before = gc.get_threshold()
+    first, second = many_objects(), many_objects()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert gc.get_threshold() == before

@@ -9,7 +9,9 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_RARER = 200
+# What the process came with: asked for each time, two that overlap in threads would put back each other's.
+_ORDINARY = gc.get_threshold()
+_RARELY = 200_000
 
 
 @contextmanager
@@ -18,9 +20,8 @@ def many_objects() -> Iterator[None]:
 
     Python would look through all of them again and again for some that refer to one another and can be thrown away.
     """
-    before = gc.get_threshold()
-    gc.set_threshold(before[0] * _RARER, *before[1:])
+    gc.set_threshold(max(_RARELY, _ORDINARY[0]), *_ORDINARY[1:])
     try:
         yield
     finally:
-        gc.set_threshold(*before)
+        gc.set_threshold(*_ORDINARY)
