@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from .capturing import CAPTURING
+from .deploying import DEPLOYING
 from .keeping import KEEPING
 from .proving import PROVING
 from .rehearsing import REHEARSING
@@ -16,4 +17,13 @@ from .writing import WRITING
 
 __all__ = ["REMOVALS", "Moved", "Removal", "changed"]
 
-REMOVALS: tuple[Removal, ...] = (*CAPTURING, *WRITING, *KEEPING, *RESTORING, *REPOSITORIES, *REHEARSING, *PROVING)
+REMOVALS: tuple[Removal, ...] = (
+    *CAPTURING,
+    *WRITING,
+    *KEEPING,
+    *RESTORING,
+    *REPOSITORIES,
+    *REHEARSING,
+    *DEPLOYING,
+    *PROVING,
+)

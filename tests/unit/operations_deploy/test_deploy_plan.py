@@ -82,6 +82,14 @@ def test_hazard_d1_newly_tracked_live_data(root):
     assert not plan.changes
 
 
+@pytest.mark.parametrize("policy", [CollisionPolicy.KEEP_LIVE, CollisionPolicy.SEED_IF_ABSENT])
+def test_hazard_d2_the_way_back_leaves_what_no_deploy_put_there(root, policy):
+    write(root, {"data/x.jsonl": "live", "notes.txt": "live"})
+    forth = planned(root, entries({"data/x.jsonl": "up", "notes.txt": "up"}), {}, policy)
+    assert not forth.refused and not forth.changes
+    assert not planned(root, {}, forth.entries).changes
+
+
 def test_hazard_d3_data_that_upstream_no_longer_tracks_stays(root):
     write(root, {"data/x.jsonl": "old", "trades.db": "written here"})
     plan = planned(root, {}, entries({"data/x.jsonl": "old", "trades.db": "old"}))
@@ -117,6 +125,15 @@ def test_hazard_d6_nothing_is_written_through_a_symlink(root, tmp_path):
     (root / "other").symlink_to(elsewhere)
     plan = planned(root, entries({"data/x.jsonl": "up", "other/y.py": "up"}), {})
     assert kinds(plan) == {"data/x.jsonl": "behind_symlink", "other/y.py": "symlink_in_the_way"}
+
+
+@pytest.mark.parametrize("policy", list(CollisionPolicy))
+def test_hazard_d10_what_is_open_and_has_not_changed_is_not_replaced(root, policy):
+    files = {"bot.py": "1", "data/x.jsonl": "1", "run.csv": "1"}
+    write(root, files)
+    for old in (entries(files), {}):
+        plan = planned(root, entries(files), old, policy)
+        assert not plan.changes and not plan.collisions
 
 
 def test_hazard_d12_names_that_differ_in_case_alone(root):
