@@ -217,3 +217,28 @@ def test_hazard_d14_a_fleet_is_not_left_mixed(
     again = deploy_all("-vvv", tradekeep_hosts="canary")
     assert re.search(r"^canary .*changed=0 .*failed=0", again.stdout, re.MULTILINE), again.stdout
     assert re.findall(r"^Using module file \S*/(\w+)\.py", again.stdout, re.MULTILINE) == ["deploy"]
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_tracked_data_is_named_and_the_protective_lines_are_written_once(tmp_path: Path, collections: Path) -> None:
+    copy = tmp_path / "copy"
+    (copy / "logs").mkdir(parents=True)
+    git(copy, "init", "--quiet", "--initial-branch=main")
+    push(copy, **{"bot.py": "print(1)\n", "logs/bot.log": "data\n"})
+
+    def report(**options: str) -> str:
+        given = {"tradekeep_profile": "paper_bot", "deploy_gitignore_path": str(copy), **options}
+        done = ansible(tmp_path, collections, "ansible-playbook", "tradekeep.ops.tracked_data", "-e", json.dumps(given))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "logs/bot.log" in done.stdout
+        found = re.search(r"^localhost .* (changed=\d+) ", done.stdout, re.MULTILINE)
+        assert found is not None, done.stdout
+        return found[1]
+
+    assert report() == "changed=0"
+    assert not (copy / ".gitignore").exists()
+    assert report(deploy_gitignore="write") == "changed=1"
+    lines = (copy / ".gitignore").read_text().splitlines()
+    assert {"/paper_trading_outputs", "/logs", "*.jsonl", "*.jsonl.gz", "*.csv", "*.log", ".env"} <= set(lines)
+    assert report(deploy_gitignore="write") == "changed=0"
+    assert (copy / "logs/bot.log").read_text() == "data\n"
