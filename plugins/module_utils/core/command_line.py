@@ -155,6 +155,7 @@ def _restore(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _recover(commands: Any, common: argparse.ArgumentParser) -> None:
     recover = _command(commands, common, "recover", "finish or undo what a crash left behind")
+    recover.add_argument("--wait", action="store_true", help="however long another run takes")
     how = recover.add_mutually_exclusive_group()
     _dry_run(how)
     how.add_argument(
@@ -224,7 +225,16 @@ def _deploy(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _migrate(commands: Any, common: argparse.ArgumentParser) -> None:
     migrate = _command(commands, common, "migrate", "put data from elsewhere in the place of this host's")
-    migrate.add_argument("source", metavar="SOURCE", help="a directory, an unpacked old backup, or an archive")
+    migrate.add_argument(
+        "source", nargs="?", metavar="SOURCE", help="a directory, an unpacked old backup, or an archive"
+    )
+    migrate.add_argument(
+        "--from",
+        metavar="USER@HOST",
+        dest="server",
+        help="another server, by ssh: it is stopped there, fenced, and started here",
+    )
+    _of_another_server(migrate)
     migrate.add_argument(
         "--force",
         action="store_true",
@@ -237,6 +247,15 @@ def _migrate(commands: Any, common: argparse.ArgumentParser) -> None:
     migrate.add_argument("--key", metavar="FILE", help="secret key of an archive to a public one; it is not kept")
     _passphrase(migrate)
     _dry_run(migrate)
+
+
+def _of_another_server(migrate: argparse.ArgumentParser) -> None:
+    migrate.add_argument("--port", type=int, metavar="PORT", help="with --from: of ssh there")
+    migrate.add_argument("--identity", metavar="FILE", help="with --from: the private key")
+    migrate.add_argument("--known-hosts", metavar="FILE", help="with --from: the host keys of the source")
+    migrate.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    migrate.add_argument("--survey", action="store_true", help=argparse.SUPPRESS)
+    migrate.add_argument("--request", metavar="FILE", help=argparse.SUPPRESS)
 
 
 def _fence(commands: Any, common: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from typing import Callable
 
 from .application import Application, CheckLevel
 from .configuration import load_application
+from .errors import UsageError
 from .host.account import asker
 from .operations.outcome import Outcome
 from .ports import Ports
@@ -105,7 +106,8 @@ def _recover(arguments: argparse.Namespace, application: Application, ports: Por
 
     if arguments.boot:
         return make_whole_at_boot(application, ports)
-    return recover(application, ports, dry_run=arguments.dry_run)
+    wait_seconds = float("inf") if arguments.wait else 600.0
+    return recover(application, ports, dry_run=arguments.dry_run, wait_seconds=wait_seconds)
 
 
 def _prune(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
@@ -177,8 +179,12 @@ def _deploy(arguments: argparse.Namespace, application: Application, ports: Port
 
 
 def _migrate(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    if arguments.serve or arguments.survey or arguments.request or arguments.server:
+        return _hand_over(arguments, application, ports)
     from .operations.migrate.migrate import migrate
 
+    if not arguments.source:
+        raise UsageError("name a source, or a server with --from", hint="see tradekeep migrate --help")
     return migrate(
         application,
         ports,
@@ -190,6 +196,31 @@ def _migrate(arguments: argparse.Namespace, application: Application, ports: Por
         key_file=arguments.key,
         by=arguments.by or asker(),
     )
+
+
+def _hand_over(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    from .operations.handover.attended import attended_takeover, carry_out_request
+    from .operations.handover.link import Link
+    from .operations.handover.served import serve_on_standard_streams, survey
+
+    if arguments.serve:
+        return serve_on_standard_streams(application, ports)
+    if arguments.survey:
+        return survey(application, ports)
+    if arguments.request:
+        return carry_out_request(application, ports, Path(arguments.request))
+    if arguments.source or arguments.start or arguments.passphrase_file:
+        raise UsageError("--from goes with neither a SOURCE nor --start nor a passphrase", path=arguments.server)
+    link = Link(
+        arguments.server,
+        arguments.server,
+        arguments.port,
+        arguments.identity,
+        arguments.known_hosts,
+        f"tradekeep --app {application.name} migrate --serve",
+    )
+    by = arguments.by or asker()
+    return attended_takeover(application, ports, link, force=arguments.force, by=by, dry_run=arguments.dry_run)
 
 
 def _fence(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:

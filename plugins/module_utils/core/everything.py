@@ -149,6 +149,23 @@ from .operations.deploy import (  # noqa: F401
 from .operations.drills import checks as drill_checks  # noqa: F401
 from .operations.drills import drill, findings, live, scratch, source, unpacking  # noqa: F401
 from .operations.drills import record as drill_record  # noqa: F401
+from .operations.handover import (  # noqa: F401
+    agreeing,
+    at_rest,
+    blocks,
+    channel,
+    fences,
+    link,
+    looking,
+    note,
+    receiving,
+    remote_end,
+    served,
+    serving,
+    shipping,
+    taking,
+)
+from .operations.handover import attended as attended_takeover  # noqa: F401
 from .operations.migrate import (  # noqa: F401
     credentials,
     migrate,

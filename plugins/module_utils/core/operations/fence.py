@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
@@ -47,35 +48,9 @@ def fence(
         return _fence_planned(application, services, masks)
     with _lock(application, ports, "fence"):
         standing = read_fence(state_dir)
-        ran = _what_ran(standing, state_dir, services)
-        wanted = _to_mask(application, masks)
-        masked = sorted({*(standing or {}).get("masked", ()), *wanted})
-        found: dict[str, Any] = {
-            "version": 1,
-            "application": application.name,
-            "host": socket.gethostname(),
-            "at": ports.clock.now().isoformat(),
-            "reason": reason,
-            "by": by,
-            **(standing or {}),
-            "services": ran,
-            "masked": masked,
-        }
-        if found != standing:
-            # First: whatever happens after this, no deploy and no recovery starts anything.
-            ports.step("fence")
-            write_fence(state_dir, found)
-        alive = services.snapshot()
-        ports.step("stop")
-        services.stop(alive)
-        ports.step("mask")
-        newly = masks.mask(masked)
-        # Something may have been started in between; from now on nothing can be.
-        services.stop(services.snapshot())
-        if pending(state_dir) is None:
-            forget_stop(state_dir)
-    stopped = [name for entry in alive for name in entry["running"]]
-    return _fenced(application, found, changed=standing is None or bool(newly or stopped), stopped=stopped)
+        up = FenceWork(application, ports, unit_dir).put_up({"reason": reason, "by": by})
+    changed = standing is None or bool(up.masked or up.stopped)
+    return _fenced(application, up.fence, changed=changed, stopped=up.stopped)
 
 
 def unfence(
@@ -91,19 +66,100 @@ def unfence(
     with _lock(application, ports, "unfence"):
         refuse_pending(state_dir)
         standing = read_fence(state_dir) or standing
-        services = _services(application, ports)
+        FenceWork(application, ports, unit_dir).take_down(standing, standing.get("services", []) if start else [])
+    return _unfenced(standing, start, dry_run=False)
+
+
+@dataclass(frozen=True)
+class PutUp:
+    """What putting a fence up did: what it says now, what was newly masked, and what was stopped for it."""
+
+    fence: dict[str, Any]
+    masked: list[str]
+    stopped: list[str]
+
+
+class FenceWork:
+    """The fence of one host, put up and taken down step by step. The caller holds the application's lock."""
+
+    def __init__(self, application: Application, ports: Ports, unit_dir: Path = UNIT_DIR) -> None:
+        self._application = application
+        self._ports = ports
+        self._state_dir = Path(application.application_state_dir)
+        self.masks = Masks(ports.runner, unit_dir)
+        self.services = _services(application, ports)
+        self._wanted: Optional[list[str]] = None
+
+    def prepare(self) -> None:
+        """Find out beforehand what is to be masked, so that the bot is down for less."""
+        self._wanted = _to_mask(self._application, self.masks)
+
+    def put_up(self, fields: dict[str, Any]) -> PutUp:
+        """Fence this host; what an earlier fence says stands.
+
+        fields: what the fence is to say besides. ``provisional`` among them: it comes down by itself when whoever put
+        it up is no more, and what ran is started again; see ``operations.handover.fences``.
+        """
+        state_dir, ports = self._state_dir, self._ports
+        standing = read_fence(state_dir)
+        ran = _what_ran(standing, state_dir, self.services)
+        wanted = _to_mask(self._application, self.masks) if self._wanted is None else self._wanted
+        masked = sorted({*(standing or {}).get("masked", ()), *wanted})
+        found: dict[str, Any] = {
+            "version": 1,
+            "application": self._application.name,
+            "host": socket.gethostname(),
+            "at": ports.clock.now().isoformat(),
+            **fields,
+            **(standing or {}),
+            "services": ran,
+            "masked": masked,
+        }
+        if "provisional" in fields:
+            note_stop(state_dir, operation="migrate", snapshot=ran)
+        if found != standing:
+            # First: whatever happens after this, no deploy and no recovery starts anything.
+            ports.step("fence")
+            write_fence(state_dir, found)
+        alive = self.services.snapshot()
+        ports.step("stop")
+        self.services.stop(alive)
+        ports.step("mask")
+        newly = self.masks.mask(masked)
+        # Something may have been started in between; from now on nothing can be.
+        self.services.stop(self.services.snapshot())
+        if pending(state_dir) is None and "provisional" not in found:
+            forget_stop(state_dir)
+        return PutUp(found, newly, [name for entry in alive for name in entry["running"]])
+
+    def take_down(self, standing: dict[str, Any], snapshot: Snapshot) -> None:
+        """Unmask what the fence masked, and start what the snapshot says."""
+        state_dir, ports = self._state_dir, self._ports
         ports.step("unmask")
-        Masks(ports.runner, unit_dir).unmask(standing.get("masked", []))
-        snapshot: Snapshot = standing.get("services", []) if start else []
+        self.masks.unmask(standing.get("masked", []))
         # Whatever happens from here on, ``recover`` starts what ran.
         note_stop(state_dir, operation="unfence", snapshot=snapshot)
         ports.step("unfence")
         remove_fence(state_dir)
         ports.step("start")
-        services.start(snapshot)
-        services.wait_until_steady(snapshot)
+        self.services.start(snapshot)
+        self.services.wait_until_steady(snapshot)
         forget_stop(state_dir)
-    return _unfenced(standing, start, dry_run=False)
+
+
+def mend_fence(application: Application, ports: Ports, *, unit_dir: Path = UNIT_DIR) -> list[str]:
+    """On a fenced host, mask what was installed since the fence was put up; returns what was masked."""
+    standing = read_fence(Path(application.application_state_dir))
+    if standing is None or "provisional" in standing or not application.system:
+        return []
+    masks = Masks(ports.runner, unit_dir)
+    late = [name for name in _to_mask(application, masks) if not masks.is_masked(name)]
+    if not late:
+        return []
+    with _lock(application, ports, "fence"):
+        if read_fence(Path(application.application_state_dir)) is None:
+            return []
+        return FenceWork(application, ports, unit_dir).put_up({}).masked
 
 
 def note_fence(application: Application, ports: Ports) -> bool:

@@ -10,6 +10,7 @@ from typing import Optional
 
 from ..application import Application
 from ..errors import LockBusyError
+from ..host.masking import UNIT_DIR
 from ..ports import Ports
 from ..storage.local import LocalCatalog
 from ..storage.names import MIGRATE_LABEL
@@ -18,6 +19,7 @@ from ..transaction.lock import application_lock
 from ..transaction.recovery import Recovery, is_whole, make_whole, plan_recovery, recover_transaction
 from .deploy.records import DeployRecords
 from .fence import note_fence
+from .handover.fences import may_go_forward, settle_source, settle_target
 from .leftovers import sweep_state
 from .outcome import Outcome
 from .restore import note_restored
@@ -31,8 +33,18 @@ IN_WORDS = {
 }
 
 
-def recover(application: Application, ports: Ports, *, dry_run: bool = False) -> Outcome:
-    """Bring the data to the old or the new state, whole; start the services that ran; remove what is left over."""
+def recover(
+    application: Application,
+    ports: Ports,
+    *,
+    dry_run: bool = False,
+    wait_seconds: float = 600.0,
+    unit_dir: Path = UNIT_DIR,
+) -> Outcome:
+    """Bring the data to the old or the new state, whole; start the services that ran; remove what is left over.
+
+    wait_seconds: for another run to end.
+    """
     state_dir = Path(application.application_state_dir)
     if dry_run:
         plan = plan_recovery(state_dir)
@@ -43,11 +55,12 @@ def recover(application: Application, ports: Ports, *, dry_run: bool = False) ->
             changed=False, record={"data": "untouched", "actions": [], "transaction": {}}, lines=("nothing to recover",)
         )
     lock = application_lock(
-        state_dir, operation="recover", clock=ports.clock, wait_seconds=600.0, note=ports.progress.note
+        state_dir, operation="recover", clock=ports.clock, wait_seconds=wait_seconds, note=ports.progress.note
     )
     with lock, needs_person_while_pending(state_dir):
         swept = sweep_state(application)
         DeployRecords(application).close_cut_off()
+        of_handover = [settle_source(application, ports, unit_dir=unit_dir)]
         recovery = recover_transaction(
             state_dir,
             runner=ports.runner,
@@ -57,9 +70,10 @@ def recover(application: Application, ports: Ports, *, dry_run: bool = False) ->
             stands=lambda transaction: _stands(application, transaction),
             may_start=not note_fence(application, ports),
         )
+        of_handover.append(settle_target(application, ports, unit_dir=unit_dir))
         if Path(application.backup_dir).is_dir():
             swept += LocalCatalog(application, ports.clock).sweep_leftovers()
-    actions = [*recovery.actions, *(f"removed {name}" for name in swept)]
+    actions = [*filter(None, of_handover), *recovery.actions, *(f"removed {name}" for name in swept)]
     return Outcome(
         changed=bool(actions),
         record={"data": recovery.data, "actions": actions, "transaction": recovery.transaction},
@@ -92,7 +106,12 @@ def make_whole_at_boot(application: Application, ports: Ports) -> Outcome:
 
 
 def _stands(application: Application, transaction: PendingTransaction) -> Optional[bool]:
-    """A deploy says itself when its code stands; until then it was not judged, and is undone."""
+    """A deploy says itself when its code stands; until then it was not judged, and is undone.
+
+    Data from another server stands where that server has let go of it.
+    """
+    if transaction.details.get("handover"):
+        return may_go_forward(application, transaction.details["handover"])
     if transaction.operation != "deploy":
         return None
     standing = DeployRecords(application).standing()

@@ -42,6 +42,7 @@ _LOW_PRIORITY = "Nice=10\nCPUWeight=20\nIOWeight=20\nIOSchedulingClass=idle\n"
 _SUFFIXES = (".service", ".target", ".socket", ".timer", ".path", ".mount", ".scope", ".slice", ".swap", ".automount")
 _TRIGGERS = (".timer", ".socket", ".path")
 SUPERVISOR = "supervisor.service"
+_MASKS = PurePosixPath("/etc/systemd/system")
 
 _HARDENED = """\
 NoNewPrivileges=yes
@@ -171,6 +172,8 @@ def _recovery(application: Application) -> Iterable[tuple[str, str]]:
             + (f"After=tradekeep-guard-{name}.service {' '.join(services)}\n" if services else ""),
             service="TimeoutStartSec=12h\n",
             install="WantedBy=multi-user.target\n",
+            # The masks of a migration that was cut off come off again.
+            also_writes=[_MASKS],
             moves=True,
         ),
     )
@@ -234,6 +237,7 @@ def _service(
     service: str,
     mounts: Sequence[PurePosixPath] = (),
     writes: Optional[Sequence[PurePosixPath]] = None,
+    also_writes: Sequence[PurePosixPath] = (),
     reads: Sequence[PurePosixPath] = (),
     install: str = "",
     moves: bool = False,
@@ -241,14 +245,14 @@ def _service(
     """A oneshot: each command runs only after the one before it succeeded.
 
     unit, service, install: more lines of those sections. mounts: what must be mounted (default: all places). writes:
-    where it may write (default: all places). reads: what it needs besides. moves: whether it stops and starts services
-    and moves the bot's files.
+    where it may write (default: all places). also_writes: where besides. reads: what it needs besides. moves: whether
+    it stops and starts services and moves the bot's files.
     """
     tradekeep = f"{_argument(application.bin_dir / 'tradekeep')} --config {_argument(application.config_file)}"
     starts = "".join(f"ExecStart={tradekeep} --no-progress {command}\n" for command in commands)
     places = [application.backup_dir, application.state_dir, application.root]
     keyring = [PurePosixPath("/root/.gnupg")] if _uses_keyring(application) and writes is None else []
-    writable = [*(places if writes is None else writes), *keyring]
+    writable = [*(places if writes is None else writes), *also_writes, *keyring]
     used = [*_paths_used(application), *(writes or ()), *reads]
     paths = " ".join(_argument(path, optional=True) for path in writable)
     return (

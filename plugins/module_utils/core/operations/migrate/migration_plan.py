@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -116,11 +117,8 @@ def _pristine(application: Application) -> list[str]:
                 content = stream.read()
         except OSError:
             continue
-        if content == template_content(rule.template):
-            found.append(rule.pattern)
+        # The order of keys is that of the profile, or of the configuration that was made from it.
+        with contextlib.suppress(ValueError, RecursionError):
+            if json.loads(content) == rule.template:
+                found.append(rule.pattern)
     return found
-
-
-def template_content(template: Any) -> bytes:
-    """What the tree operation writes for a template."""
-    return (json.dumps(template, indent=2, ensure_ascii=False) + "\n").encode("utf-8")

@@ -130,7 +130,7 @@ class DirectoryOrigin:
             if entry is not None:
                 entries.append(entry)
         self._ports.progress.finish()
-        left = tuple(_left(self._there, self._root, seen))
+        left = tuple(left_in(self._there, self._root, seen))
         return Held(tuple(entries), tuple(refused), left, dict(self._credentials))
 
     def fill(self, stage: Stage, changes: Sequence[Item]) -> list[Item]:
@@ -260,8 +260,8 @@ def _header_in(root: Path) -> Optional[Header]:
     return None
 
 
-def _left(application: Application, root: Path, seen: set[str]) -> Iterator[str]:
-    """What no component has, by name; a whole directory once, with a slash at its end."""
+def left_in(application: Application, root: Path, seen: set[str]) -> Iterator[str]:
+    """What no component has, by name; a whole directory once, with a slash at its end. seen: what a scan has found."""
     lookup = classifier(application.profile)
     above = {
         path[:end]

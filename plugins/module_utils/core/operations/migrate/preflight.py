@@ -27,6 +27,7 @@ from ..text import human_bytes, human_seconds
 from .migration_plan import MigrationPlan
 from .origin import Origin
 
+SERVER = "server"
 OK, FAILED, NOT_APPLICABLE = "ok", "failed", "not_applicable"
 _BUILT = datetime(2026, 1, 1, tzinfo=timezone.utc)
 """No clock that is right shows less: this program did not exist."""
@@ -83,6 +84,8 @@ def _source(at: Situation) -> Check:
     facts = at.origin.facts
     if facts.kind == "directory":
         return Check("source", OK, f"captured file by file, {_databases(at)} databases opened")
+    if facts.kind == SERVER:
+        return Check("source", OK, f"compared block by block with {facts.host}, {_databases(at)} databases opened")
     if facts.weaker_checks:
         return Check("source", OK, f"readable to its end; without a manifest, {_databases(at)} databases opened")
     return Check("source", OK, f"verified whole against its manifest, made {facts.created} on {facts.host}")
@@ -153,6 +156,8 @@ def _space(at: Situation) -> Check:
 
 def _versions(at: Situation) -> Check:
     facts = at.origin.facts
+    if facts.kind == SERVER:
+        return Check("versions", NOT_APPLICABLE, "both speak the same protocol")
     if facts.format is None:
         return Check("versions", NOT_APPLICABLE, "the source has no manifest")
     return Check("versions", OK, f"format {facts.format} of {facts.tool}, here tradekeep {VERSION}")
@@ -172,6 +177,8 @@ def _clock(at: Situation) -> Check:
 
 def _one_bot(at: Situation) -> Check:
     facts = at.origin.facts
+    if facts.kind == SERVER:
+        return Check("one bot", OK, f"nothing runs here before {facts.host} has let go")
     if facts.kind != "directory":
         return Check("one bot", NOT_APPLICABLE, "an archive runs nothing")
     writers = writers_in(Path(facts.root))
@@ -183,6 +190,8 @@ def _one_bot(at: Situation) -> Check:
 
 
 def _fence(at: Situation) -> Check:
+    if at.origin.facts.kind == SERVER:
+        return Check("fence", OK, "this host is fenced until then")
     fence = read_fence(Path(at.application.application_state_dir))
     if fence is None:
         return Check("fence", NOT_APPLICABLE, "this host is not fenced")

@@ -1,0 +1,93 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""What two servers compare a file by: a digest of each block, and one digest over those."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+
+BLOCK = 1 << 16
+PAGE = 1 << 12
+"""What is sent where the old content is at hand to compare with; databases change page by page."""
+DIGEST = 32
+_SPAN = 1 << 18
+
+
+class Digests:
+    """The blocks of one file as digests."""
+
+    __slots__ = ("_blocks", "size")
+
+    def __init__(self, size: int = 0, blocks: bytes = b"") -> None:
+        self.size = size
+        self._blocks = bytearray(blocks)
+
+    @property
+    def count(self) -> int:
+        """How many blocks there are."""
+        return len(self._blocks) // DIGEST
+
+    @property
+    def raw(self) -> bytes:
+        """All digests, one after the other."""
+        return bytes(self._blocks)
+
+    def resize(self, size: int) -> None:
+        """The file has this size now; blocks that it has gained have no digest yet."""
+        self.size = size
+        wanted = blocks_in(size) * DIGEST
+        del self._blocks[wanted:]
+        self._blocks.extend(bytes(wanted - len(self._blocks)))
+
+    def differs(self, number: int, data: bytes) -> bool:
+        """Whether a block is not this; it is from now on."""
+        digest = hashlib.sha256(data).digest()
+        place = slice(number * DIGEST, (number + 1) * DIGEST)
+        if self._blocks[place] == digest:
+            return False
+        self._blocks[place] = digest
+        return True
+
+    def tree(self) -> str:
+        """The digest of the whole."""
+        return hashlib.sha256(b"%d\0" % self.size + self._blocks).hexdigest()
+
+
+def blocks_in(size: int) -> int:
+    """How many blocks a file of a size has."""
+    return -(-size // BLOCK)
+
+
+def resized_blocks(before: int, after: int) -> set[int]:
+    """The blocks that are not what they were when a file of one size gets another."""
+    return set() if before == after else set(range(min(before, after) // BLOCK, blocks_in(after)))
+
+
+def refresh(digests: Digests, descriptor: int, numbers: Iterable[int]) -> None:
+    """Read these blocks of a file again."""
+    for number in numbers:
+        digests.differs(number, os.pread(descriptor, BLOCK, number * BLOCK))
+
+
+def digests_of(descriptor: int) -> Digests:
+    """Read a file whole."""
+    found = Digests()
+    found.resize(os.fstat(descriptor).st_size)
+    refresh(found, descriptor, range(found.count))
+    return found
+
+
+def changed_pages(live: int, copy: int, size: int) -> Iterator[tuple[int, bytes]]:
+    """Offset and bytes wherever a file differs from its copy. Comparing is cheaper than hashing."""
+    for start in range(0, size, _SPAN):
+        span = min(_SPAN, size - start)
+        here, there = os.pread(live, span, start), os.pread(copy, span, start)
+        if here == there:
+            continue
+        for at in range(0, len(here), PAGE):
+            page = here[at : at + PAGE]
+            if page != there[at : at + PAGE]:
+                yield start + at, page

@@ -1,0 +1,238 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""The wire of a handover: JSON messages and blocks of bytes over two pipes, each bounded.
+
+Both sides say every few seconds that they live. Who has heard nothing for a while takes the other side for dead: a link
+that is cut somewhere on the way closes nothing by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import struct
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Optional, Union
+
+from ...errors import TradekeepError
+from ...transaction.signals import shielded
+
+VERSION = 1
+LONGEST_MESSAGE = 1 << 20
+LONGEST_BLOCK = 1 << 20
+SILENCE_SECONDS = 20.0
+_PULSE_SECONDS = 2.0
+_FRAME = struct.Struct(">cI")
+_OFFSET = struct.Struct(">Q")
+_JSON, _BYTES = b"J", b"B"
+_BUFFERED = 1 << 18
+_ALIVE: dict[str, Any] = {"alive": True}
+
+
+class LinkLostError(TradekeepError):
+    """The other side is gone, or has not been heard of for too long."""
+
+
+class ProtocolError(TradekeepError):
+    """The other side says what nobody who keeps to the protocol would say."""
+
+
+class Block(NamedTuple):
+    """Bytes and where they belong."""
+
+    offset: int
+    data: bytes
+
+
+Message = Union[dict[str, Any], Block]
+
+
+class Channel:
+    """One side of the wire. A thread of its own says that this side lives; ``close`` ends it."""
+
+    def __init__(self, reader: int, writer: int, *, silence_seconds: float = SILENCE_SECONDS) -> None:
+        self._reader, self._writer = reader, writer
+        self._silence = silence_seconds
+        self._incoming = bytearray()
+        self._outgoing = bytearray()
+        self._ended = False
+        self._torn = False
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self.sent = 0
+        self.received = 0
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+        with shielded():  # a thread that takes signals would undo every later shield of the main one
+            threading.Thread(target=self._pulse, daemon=True).start()
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send a message, at the latest with the next ``flush`` or ``receive``."""
+        self._append(_JSON, json.dumps(message, separators=(",", ":")).encode("ascii"))
+
+    def send_block(self, offset: int, data: bytes) -> None:
+        """Send bytes."""
+        self._append(_BYTES, _OFFSET.pack(offset) + data)
+
+    def flush(self) -> None:
+        """Hand everything to the system. Raises LinkLostError."""
+        with self._lock:
+            self._write_out(listening=True)
+
+    def receive(self) -> Message:
+        """The next message. Raises LinkLostError when there is none, ProtocolError for one that cannot be."""
+        self.flush()
+        while True:
+            kind, body = self._frame()
+            if kind == _BYTES:
+                return Block(_OFFSET.unpack_from(body)[0], bytes(body[_OFFSET.size :]))
+            message = _decoded(body)
+            if message != _ALIVE:
+                return message
+
+    def close(self) -> None:
+        """Say nothing any more; the descriptors belong to whoever gave them."""
+        self._closed.set()
+
+    def wait_for_end(self, seconds: float) -> None:
+        """Give the other side the time to end by itself."""
+        until = time.monotonic() + seconds
+        with contextlib.suppress(TradekeepError, OSError, ValueError):
+            while not self._ended and time.monotonic() < until:
+                if select.select([self._reader], [], [], 0.2)[0]:
+                    self._take_in()
+                    self._incoming.clear()
+
+    def _append(self, kind: bytes, body: bytes) -> None:
+        with self._lock:
+            self._outgoing += _FRAME.pack(kind, len(body)) + body
+            if len(self._outgoing) >= _BUFFERED:
+                self._write_out(listening=True)
+
+    def _write_out(self, *, listening: bool) -> None:
+        """The caller has the lock. listening: what comes in meanwhile is kept, and shows that the other side lives."""
+        if self._torn:
+            raise _lost("was cut off in the middle of a message")
+        heard = time.monotonic()
+        view = memoryview(bytes(self._outgoing))
+        self._outgoing.clear()
+        self.sent += len(view)
+        self._torn = True  # until all of it is written, also when a signal comes in between
+        while view:
+            with contextlib.suppress(BlockingIOError):
+                view = view[self._written(view) :]
+                continue
+            readable, writable, _none = select.select(
+                [self._reader] if listening and not self._ended else [], [self._writer], [], 1.0
+            )
+            if readable and self._take_in():
+                heard = time.monotonic()
+            if not writable and time.monotonic() - heard > self._silence:
+                raise _lost("has not been heard of for too long")
+        self._torn = False
+
+    def _written(self, view: memoryview) -> int:
+        try:
+            return os.write(self._writer, view)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise _lost("is gone") from error
+
+    def _take_in(self) -> bool:
+        """Whether anything was there."""
+        try:
+            data = os.read(self._reader, _BUFFERED)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise _lost("is gone") from error
+        if not data:
+            self._ended = True
+            return False
+        self._incoming += data
+        self.received += len(data)
+        return True
+
+    def _frame(self) -> tuple[bytes, bytearray]:
+        self._require(_FRAME.size)
+        kind, length = _FRAME.unpack_from(self._incoming)
+        if (
+            kind not in (_JSON, _BYTES)
+            or length > LONGEST_BLOCK + _OFFSET.size
+            or (kind == _BYTES and length < _OFFSET.size)
+        ):
+            raise ProtocolError("sent what is no message", path="the other server")
+        self._require(_FRAME.size + length)
+        body = self._incoming[_FRAME.size : _FRAME.size + length]
+        del self._incoming[: _FRAME.size + length]
+        return kind, body
+
+    def _require(self, size: int) -> None:
+        heard = time.monotonic()
+        while len(self._incoming) < size:
+            if self._ended:
+                raise _lost("is gone")
+            readable, _none, _nothing = select.select([self._reader], [], [], 1.0)
+            if readable and self._take_in():
+                heard = time.monotonic()
+            elif time.monotonic() - heard > self._silence:
+                raise _lost("has not been heard of for too long")
+
+    def _pulse(self) -> None:
+        with contextlib.suppress(TradekeepError, OSError, ValueError):
+            while not self._closed.wait(_PULSE_SECONDS):
+                if self._lock.acquire(blocking=False):  # else something is being sent, which says the same
+                    try:
+                        self._outgoing += _frame_of(_ALIVE)
+                        self._write_out(listening=False)
+                    finally:
+                        self._lock.release()
+
+
+def _frame_of(message: Mapping[str, Any]) -> bytes:
+    body = json.dumps(message, separators=(",", ":")).encode("ascii")
+    return _FRAME.pack(_JSON, len(body)) + body
+
+
+def _decoded(body: bytearray) -> dict[str, Any]:
+    try:
+        message = json.loads(bytes(body))
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError("sent what is no message", path="the other server") from error
+    if not isinstance(message, dict):
+        raise ProtocolError("sent what is no message", path="the other server")
+    return message
+
+
+def _lost(what: str) -> LinkLostError:
+    return LinkLostError(what, path="the other server", hint="see whether it runs and can be reached, then run again")
+
+
+def text_of(message: Mapping[str, Any], key: str, longest: int = 4096) -> str:
+    """A text from a message of a stranger."""
+    value = message.get(key)
+    if not isinstance(value, str) or len(value) > longest:
+        raise ProtocolError(f"sent a message without a proper {key}", path="the other server")
+    return value
+
+
+def number_of(message: Mapping[str, Any], key: str, most: int = 1 << 62) -> int:
+    """A number that is not negative, from a message of a stranger."""
+    value = message.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        raise ProtocolError(f"sent a message without a proper {key}", path="the other server")
+    return value
+
+
+def table_of(message: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """An object from a message of a stranger."""
+    value: Optional[Any] = message.get(key)
+    if not isinstance(value, dict):
+        raise ProtocolError(f"sent a message without a proper {key}", path="the other server")
+    return value

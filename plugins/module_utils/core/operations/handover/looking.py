@@ -1,0 +1,72 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""A migration from another server that is only looked at: nothing is written on either, and nothing is stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ...application import Application
+from ...ports import Ports
+from ...transaction.exchange import refuse_pending
+from ..migrate.preflight import FAILED
+from ..outcome import Outcome
+from ..scan import check_root, scan
+from ..text import human_bytes
+from .agreeing import more_checks, what_to_start
+from .channel import Block, ProtocolError, number_of, text_of
+from .link import Link, connected_to
+from .receiving import error_of
+
+_SHOWN = 200
+
+
+def look_ahead(application: Application, ports: Ports, link: Link) -> Outcome:
+    """What would come, and what stands against it as far as names and sizes tell."""
+    check_root(application)
+    refuse_pending(Path(application.application_state_dir))
+    there: dict[str, int] = {}
+    with connected_to(link, application, ports) as remote:
+        facts = remote.facts
+        remote.say({"do": "list"})
+        while True:
+            message = remote.channel.receive()
+            if isinstance(message, Block):
+                raise ProtocolError("sent bytes that nobody asked for", path="the other server")
+            if "error" in message:
+                raise error_of(message)
+            if "list" in message:
+                break
+            there[text_of(message, "listed")] = number_of(message, "size")
+    start, missing = what_to_start(application, ports, facts)
+    checks = list(more_checks(application, ports, facts, start, missing))
+    here = {item.path: item.size for item in scan(application) if item.type in ("file", "symlink")}
+    plan: dict[str, Any] = {
+        "new": sorted(path for path in there if path not in here),
+        "here_too": sorted(path for path in there if path in here),
+        "only_on_target": sorted(path for path in here if path not in there),
+    }
+    lines = [
+        f"{'FAILED' if check.state == FAILED else check.state:<6}  {check.name}: {check.detail}" for check in checks
+    ]
+    signs = (("+", "new"), ("~", "here_too"), ("-", "only_on_target"))
+    named = [f"{sign} {path}" for sign, which in signs for path in plan[which]]
+    lines += named[:_SHOWN]
+    if len(named) > _SHOWN:
+        lines.append(f"  ... and {len(named) - _SHOWN} more, see --json")
+    lines.append(
+        f"{len(there)} files, {human_bytes(sum(there.values()))} from {link.name}; contents are compared when it is "
+        "done, nothing was written"
+    )
+    record = {
+        "state": "planned",
+        "application": application.name,
+        "source": {"given": link.name, "host": text_of(facts, "host", 300), "fence": facts.get("fence")},
+        "preflight": [check.as_dict() for check in checks],
+        "plan": plan,
+        "bytes": sum(there.values()),
+        "started": [name for entry in start for name in entry["running"]],
+    }
+    return Outcome(changed=True, record=record, lines=tuple(lines))

@@ -1,0 +1,379 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""The source of a handover: answers one connection of the server that takes over.
+
+It stops the application only for a handover that it can end by itself: whatever happens before it has let go - the
+connection dies, this process is killed, the machine starts anew - the fence comes off and what ran runs again. Once it
+has let go, it starts nothing any more unless the other server, or a person, gives the application back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+from ...application import Application
+from ...errors import TradekeepError, UsageError
+from ...host.files import space
+from ...host.masking import UNIT_DIR
+from ...host.transient import background
+from ...host.writers import writers_in
+from ...ports import Ports
+from ...transaction.exchange import refuse_pending
+from ...transaction.fence_file import fence_in_words, read_fence
+from ...transaction.lock import application_lock
+from ...transaction.signals import shielded
+from ...version import VERSION as TOOL
+from ..fence import FenceWork
+from ..leftovers import sweep_state
+from ..migrate.migration_record import MigrationRecord
+from ..outcome import Outcome
+from ..scan import check_root, scan
+from ..text import human_bytes
+from .blocks import DIGEST, Digests, blocks_in
+from .channel import VERSION, Block, Channel, LinkLostError, ProtocolError, number_of, text_of
+from .fences import SOURCE, granted_to, lower, make_permanent, raise_provisional
+from .note import installation_of
+from .shipping import Shipping
+
+SCRATCH_PREFIX = ".tradekeep-handover-"
+IDENTIFIER = re.compile(r"[0-9a-f]{16}")
+_LOCK_SECONDS = 600.0
+FREE, PROVISIONAL, GRANTED = "free", "provisional", "granted"
+
+
+def serve(
+    application: Application,
+    ports: Ports,
+    channel: Channel,
+    *,
+    watcher: Optional[Sequence[str]] = None,
+    unit_dir: Path = UNIT_DIR,
+) -> Outcome:
+    """Answer until the other side says goodbye or is gone. watcher: a command that recovers once we are no more."""
+    check_root(application)
+    with contextlib.ExitStack() as stack:
+        session = _Session(application, ports, channel, stack, watcher, unit_dir)
+        try:
+            session.answer_all()
+        finally:
+            channel.close()
+            with shielded():
+                session.end()
+    state = session.state
+    return Outcome(changed=session.changed, record={"state": state}, lines=(f"the migration ended: {state}",))
+
+
+class _Session:
+    """One connection."""
+
+    def __init__(
+        self,
+        application: Application,
+        ports: Ports,
+        channel: Channel,
+        stack: contextlib.ExitStack,
+        watcher: Optional[Sequence[str]],
+        unit_dir: Path,
+    ) -> None:
+        self._application = application
+        self._ports = ports
+        self._channel = channel
+        self._stack = stack
+        self._watcher = watcher
+        self._unit_dir = unit_dir
+        self._state_dir = Path(application.application_state_dir)
+        self._work = FenceWork(application, ports, unit_dir)
+        self._shipping: Optional[Shipping] = None
+        self._identifier = ""
+        self._other: dict[str, str] = {}
+        self._locked = False
+        self._times: dict[str, float] = {}
+        self._sent: dict[str, Any] = {}
+        self.state = FREE
+        self.changed = False
+
+    def answer_all(self) -> None:
+        """Answer one request after the other; what fails ends the connection."""
+        try:
+            self._greet(self._request())
+            while True:
+                request = self._request()
+                if request.get("do") == "bye":
+                    return
+                self._answer(request)
+        except LinkLostError as error:
+            self._ports.progress.note(f"the connection has ended: {error}")
+        except TradekeepError as error:
+            with contextlib.suppress(TradekeepError):
+                self._channel.send({"error": error.as_dict()})
+                self._channel.flush()
+            raise
+
+    def end(self) -> None:
+        """Whatever has become of it: a source that has not let go runs again what it ran."""
+        if self._shipping is not None:
+            self._shipping.close()
+        if self.state == PROVISIONAL:
+            self._ports.progress.note("the migration is off; what ran here is started again")
+            lower(self._application, self._ports, start=None, unit_dir=self._unit_dir)
+            self.state = FREE
+            self._record("taken back")
+
+    def _request(self) -> dict[str, Any]:
+        message = self._channel.receive()
+        if isinstance(message, Block):
+            raise ProtocolError("sent bytes that nobody asked for", path="the other server")
+        return message
+
+    def _answer(self, request: dict[str, Any]) -> None:
+        answers: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "have": self._have,
+            "list": self._list,
+            "round": self._round,
+            "prepare": self._prepare,
+            "stop": self._stop,
+            "final": self._final,
+            "holds": self._holds,
+            "grant": self._grant,
+            "status": self._status,
+            "release": self._release,
+            "return": self._return,
+        }
+        wanted = text_of(request, "do", 20)
+        if wanted not in answers:
+            raise ProtocolError("asks for what is not known here", path=wanted, hint="update tradekeep on both servers")
+        answer = answers[wanted](request)
+        if answer:
+            self._channel.send(answer)
+        self._channel.flush()
+
+    def _greet(self, request: dict[str, Any]) -> None:
+        if request.get("do") != "hello" or request.get("protocol") != VERSION:
+            raise UsageError(
+                f"speaks another version of the protocol than this tradekeep {TOOL}",
+                path="the other server",
+                hint="install the same version on both",
+            )
+        self._other = {key: text_of(request, key, 300) for key in ("host", "installation")}
+        application = self._application
+        if text_of(request, "profile", 300) != application.profile.name:
+            raise UsageError(
+                f"has the profile {request['profile']}, and {application.name} here has {application.profile.name}",
+                path="the other server",
+                hint="name the application that is meant",
+            )
+        if self._other["installation"] == installation_of(application):
+            raise UsageError("is this server itself", path="the other server", hint="name another source")
+        refuse_pending(self._state_dir)
+        self._refuse_moved_elsewhere()
+        found = [item for item in scan(application) if item.type == "file"]
+        databases = sum(item.size for item in found if item.kind == "sqlite")
+        free = space(self._state_dir).bytes_free
+        if databases + (1 << 20) > free:
+            raise TradekeepError(
+                f"{human_bytes(databases)} needed for copies of the databases, {human_bytes(free)} free",
+                path=self._state_dir,
+                hint="free some space on the source",
+            )
+        fence = read_fence(self._state_dir)
+        self._channel.send(
+            {
+                "hello": {
+                    "protocol": VERSION,
+                    "tool": TOOL,
+                    "application": application.name,
+                    "profile": application.profile.name,
+                    "host": socket.gethostname(),
+                    "installation": installation_of(application),
+                    "now": self._ports.clock.now().timestamp(),
+                    "services": (fence or {}).get("services") or self._work.services.snapshot(),
+                    "fence": None if fence is None else fence_in_words(fence),
+                    "migration": granted_to(application),
+                    "files": len(found),
+                    "bytes": sum(item.size for item in found),
+                }
+            }
+        )
+        self._channel.flush()
+
+    def _refuse_moved_elsewhere(self) -> None:
+        migration = granted_to(self._application)
+        if migration is not None and migration.get("installation") != self._other["installation"]:
+            raise TradekeepError(
+                f"was moved to {migration.get('to')}: what is here is not the live data",
+                path=self._application.root,
+                hint="migrate from there, or make sure that it runs nothing and run on the source: tradekeep unfence",
+            )
+
+    def _have(self, request: dict[str, Any]) -> dict[str, Any]:
+        path, size = text_of(request, "path"), number_of(request, "size")
+        wanted, received = blocks_in(size) * DIGEST, bytearray()
+        while len(received) < wanted:
+            message = self._channel.receive()
+            if not isinstance(message, Block) or not message.data:
+                raise ProtocolError("sent no digests where some were due", path="the other server")
+            received += message.data
+        self._shipped().other_has(path, Digests(size, bytes(received[:wanted])))
+        return {}
+
+    def _list(self, _request: dict[str, Any]) -> dict[str, Any]:
+        for found in scan(self._application):
+            if found.type in ("file", "symlink"):
+                self._channel.send({"listed": found.path, "size": found.size})
+        return {"list": True}
+
+    def _round(self, _request: dict[str, Any]) -> dict[str, Any]:
+        self._ports.step("serve round")
+        totals = self._shipped().round(at_rest=False)
+        return {"round": totals.as_dict()}
+
+    def _prepare(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Everything that can be done before the stop: the lock, and somebody who watches over us."""
+        identifier = text_of(request, "id", 16)
+        if not IDENTIFIER.fullmatch(identifier):
+            raise ProtocolError("sent a name that is none", path=identifier)
+        self._lock()
+        refuse_pending(self._state_dir)
+        self._refuse_moved_elsewhere()
+        self._identifier = identifier
+        self._ports.step("serve prepare")
+        if self._watcher is not None:
+            name = f"tradekeep-{self._application.name}-handover-{identifier[:8]}"
+            work = background(name, self._ports, self._state_dir)
+            if not work.active():
+                work.start(self._watcher, description=f"Watch over a migration of {self._application.name}")
+        self._work.prepare()
+        return {"prepared": True}
+
+    def _lock(self) -> None:
+        if not self._locked:
+            self._stack.enter_context(
+                application_lock(
+                    self._state_dir,
+                    operation="migrate",
+                    clock=self._ports.clock,
+                    wait_seconds=_LOCK_SECONDS,
+                    note=self._ports.progress.note,
+                )
+            )
+            self._locked = True
+
+    def _stop(self, _request: dict[str, Any]) -> dict[str, Any]:
+        if not self._locked or self.state != FREE:
+            raise ProtocolError("asks for a stop before its time", path="the other server")
+        begun = self._ports.clock.monotonic()
+        self.state, self.changed = PROVISIONAL, True
+        self._ports.step("serve stop")
+        up = raise_provisional(
+            self._application,
+            self._ports,
+            SOURCE,
+            self._identifier,
+            self._other["host"],
+            work=self._work,
+            unit_dir=self._unit_dir,
+        )
+        alive = writers_in(Path(self._application.root)) if self._application.system else ()
+        if alive:
+            raise TradekeepError(
+                f"{alive[0]}, though all services of the profile are stopped",
+                path=self._application.root,
+                hint="stop it on the source, or name what starts it in the profile",
+            )
+        self._times["stop"] = round(self._ports.clock.monotonic() - begun, 3)
+        return {"stopped": up.stopped, "seconds": self._times["stop"]}
+
+    def _final(self, _request: dict[str, Any]) -> dict[str, Any]:
+        self._require_provisional()
+        begun = self._ports.clock.monotonic()
+        self._ports.step("serve final")
+        totals = self._shipped().round(at_rest=True)
+        self._times["final"] = round(self._ports.clock.monotonic() - begun, 3)
+        self._sent = totals.as_dict()
+        return {"round": totals.as_dict()}
+
+    def _holds(self, _request: dict[str, Any]) -> dict[str, Any]:
+        self._require_provisional()
+        begun = self._ports.clock.monotonic()
+        holds = self._shipped().holds()
+        self._times["holds"] = round(self._ports.clock.monotonic() - begun, 3)
+        for path, tables in holds.pop("databases").items():
+            self._channel.send({"database": path, "tables": tables})
+        return {"holds": holds}
+
+    def _grant(self, _request: dict[str, Any]) -> dict[str, Any]:
+        self._require_provisional()
+        self._ports.step("serve grant")
+        touched = self._shipped().untouched()
+        running = [name for entry in self._work.services.snapshot() for name in entry["running"]]
+        if running or touched is not None:
+            raise TradekeepError(
+                f"{running[0]} was started" if running else "was written after the services were stopped",
+                path=touched or self._application.root,
+                hint="see what starts it on the source, then run again",
+            )
+        make_permanent(self._application, self._identifier, self._other["host"], self._other["installation"])
+        self.state = GRANTED
+        self._ports.step("serve granted")
+        self._record("handed over")
+        return {"granted": self._identifier}
+
+    def _status(self, request: dict[str, Any]) -> dict[str, Any]:
+        migration = granted_to(self._application)
+        if migration is not None and migration.get("id") == request.get("id"):
+            return {"state": GRANTED}
+        fence = read_fence(self._state_dir) or {}
+        return {"state": PROVISIONAL if "provisional" in fence else FREE}
+
+    def _release(self, _request: dict[str, Any]) -> dict[str, Any]:
+        if self.state == GRANTED:
+            raise ProtocolError("gives up what it has been given", path="the other server")
+        self.end()
+        return {"released": True}
+
+    def _return(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The other server runs nothing of it and never will: go on here."""
+        self._lock()
+        migration = granted_to(self._application)
+        if migration is None or migration.get("id") != request.get("id"):
+            raise ProtocolError("gives back what it was not given", path=str(request.get("id"))[:40])
+        self._ports.step("serve return")
+        lower(self._application, self._ports, start=None, unit_dir=self._unit_dir)
+        self.state, self.changed = FREE, True
+        self._record("given back")
+        return {"returned": True}
+
+    def _require_provisional(self) -> None:
+        if self.state != PROVISIONAL:
+            raise ProtocolError("asks for something before its time", path="the other server")
+
+    def _shipped(self) -> Shipping:
+        if self._shipping is None:
+            sweep_state(self._application)
+            prefix = f"{SCRATCH_PREFIX}{os.getpid()}-"
+            scratch = self._stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix, dir=self._state_dir))
+            self._shipping = Shipping(self._application, self._ports, self._channel, Path(scratch))
+        return self._shipping
+
+    def _record(self, state: str) -> None:
+        """For whoever asks on this server; that it cannot be written changes nothing."""
+        moment = self._ports.clock.now()
+        record = {
+            "state": state,
+            "id": self._identifier,
+            "at": moment.isoformat(),
+            "application": self._application.name,
+            "to": self._other.get("host"),
+            "seconds": self._times,
+            "sent": self._sent,
+        }
+        with contextlib.suppress(TradekeepError):
+            MigrationRecord(self._application, moment, self._identifier or "0" * 16).write(record)

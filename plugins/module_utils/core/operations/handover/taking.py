@@ -1,0 +1,525 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Taking an application over from another server, so that it never runs on both.
+
+Everything slow happens while it still runs there. Then the source stops it, sends what has changed since, both compare
+what they hold, the data is exchanged here, the source lets go for good, and only then this server may start it. Until
+the source has let go it goes on by itself when anything fails; afterwards this server gives it back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Optional
+
+from ...application import Application
+from ...archive.manifest import Entry
+from ...errors import NeedsPersonError, TradekeepError
+from ...host.health import HealthGate
+from ...host.masking import UNIT_DIR
+from ...host.mounts import device_roots
+from ...host.services import ServiceController, Snapshot
+from ...ports import Ports
+from ...storage.names import MIGRATE_LABEL
+from ...transaction.exchange import pending, refuse_pending
+from ...transaction.fence_file import read_fence, remove_fence
+from ...transaction.lock import application_lock
+from ...transaction.plan import Replacement
+from ...transaction.signals import shielded
+from ...transaction.stage import Stage
+from ...transaction.stopped import note_stop
+from ..deploy.hooks import Hooks
+from ..deploy.survey import account_for
+from ..exchange_run import Change, run_exchange
+from ..fence import FenceWork
+from ..leftovers import sweep_state
+from ..migrate.migration_plan import make_plan
+from ..migrate.migration_record import MigrationRecord
+from ..migrate.migration_run import Run, done_lines, outcome_of, record_of, refused
+from ..migrate.preflight import Situation, preflight, working_directory
+from ..outcome import Outcome
+from ..restore import database_digest, note_restored
+from ..restore_plan import Item, digest, entry_facts, identity
+from ..restore_stage import replacements, settle_stage
+from ..rights import give_rights
+from ..safety import back_up_as_it_is
+from ..scan import check_root
+from ..tree import mend_rights
+from .agreeing import Arrived, arrived_from, compare_holds, more_checks, what_to_start
+from .at_rest import rows_of
+from .channel import number_of
+from .fences import TARGET, abandon, raise_provisional, refuse_running
+from .link import Link
+from .note import ASKED, BEGUN, COMPLETE, GRANTED, RETURNING, mark, read_note, write_note
+from .receiving import Receiving, Round
+from .remote_end import RemoteEnd
+
+_LONG_ROUND_SECONDS = 30.0
+PATIENCE_SECONDS = 300.0
+
+
+def take_over(
+    application: Application,
+    ports: Ports,
+    link: Link,
+    *,
+    force: bool = False,
+    by: str = "",
+    patience_seconds: float = PATIENCE_SECONDS,
+    unit_dir: Path = UNIT_DIR,
+) -> Outcome:
+    """Move the application from the server at the other end of the link to this one, and run it here.
+
+    Taking over what has been taken over does nothing. What stands against it is found before anything is stopped:
+    status FAILED, and the source has not noticed. patience_seconds: how long a source that cannot be reached is asked
+    whether it has let go.
+    """
+    state_dir = Path(application.application_state_dir)
+    check_root(application)
+    lock = application_lock(
+        state_dir, operation="migrate", clock=ports.clock, wait_seconds=600.0, note=ports.progress.note
+    )
+    with lock:
+        refuse_pending(state_dir)
+        sweep_state(application)
+        identifier = secrets.token_hex(8)
+        with RemoteEnd(link, application, ports, identifier, patience_seconds) as source:
+            if _is_complete(state_dir, source):
+                return _complete(application, source)
+            refuse_running(application, ports)
+            return _Taking(application, ports, link, source, identifier, force, by, unit_dir).carry_out()
+
+
+def _is_complete(state_dir: Path, source: RemoteEnd) -> bool:
+    note, migration = read_note(state_dir) or {}, source.facts.get("migration") or {}
+    return note.get("state") == COMPLETE and note.get("id") == migration.get("id") and not read_fence(state_dir)
+
+
+def _complete(application: Application, source: RemoteEnd) -> Outcome:
+    host = str(source.facts.get("host"))
+    record = {"state": "unchanged", "id": source.facts["migration"]["id"], "application": application.name}
+    return Outcome(changed=False, record=record, lines=(f"was moved here from {host} before; nothing was done",))
+
+
+class _Returning(ServiceController):
+    """Whoever stops the services again after the source has let go is about to give the application back."""
+
+    def __init__(self, application: Application, ports: Ports, identifier: str) -> None:
+        super().__init__(application.profile.services if application.system else (), ports.runner, ports.clock)
+        self._state_dir = Path(application.application_state_dir)
+        self._identifier = identifier
+
+    def stop(self, snapshot: Snapshot) -> tuple[str, ...]:
+        """Note it first: from then on no recovery starts anything here."""
+        note = read_note(self._state_dir) or {}
+        if note.get("state") == GRANTED:
+            mark(self._state_dir, self._identifier, RETURNING)
+        return super().stop(snapshot)
+
+
+class _Taking:
+    """One takeover at work; the caller holds the lock."""
+
+    def __init__(
+        self,
+        application: Application,
+        ports: Ports,
+        link: Link,
+        source: RemoteEnd,
+        identifier: str,
+        force: bool,
+        by: str,
+        unit_dir: Path,
+    ) -> None:
+        self._application = application
+        self._ports = ports
+        self._link = link
+        self._source = source
+        self._identifier = identifier
+        self._force = force
+        self._by = by
+        self._unit_dir = unit_dir
+        self._state_dir = Path(application.application_state_dir)
+        self._moment = ports.clock.now()
+        self._receiving = Receiving(application, ports)
+        self._services = _Returning(application, ports, identifier)
+        self._record = MigrationRecord(application, self._moment, identifier)
+        self._times: dict[str, float] = {}
+        self._bytes: dict[str, int] = {}
+        self._start: Snapshot = []
+        self._missing: list[str] = []
+        self._staged: set[str] = set()
+        self._stopped_at = 0.0
+        self._stands = False
+        self._run: Optional[Run] = None
+        self._holds: dict[str, Any] = {}
+        account, directory = account_for(application), working_directory(application)
+        self._hooks = Hooks(
+            application.profile.migrate.hooks,
+            application=application.name,
+            directory=directory,
+            account=account,
+            logs=self._record.outputs,
+            ports=ports,
+        )
+        self._gate = HealthGate(
+            application.profile.deploy.health,
+            root=Path(application.root),
+            directory=directory,
+            account=account,
+            ports=ports,
+        )
+
+    def carry_out(self) -> Outcome:
+        """Take over, and keep a record of it whatever becomes of it."""
+        begun = self._ports.clock.monotonic()
+        self._record.prepare()
+        self._note(BEGUN)
+        try:
+            self._start, self._missing = what_to_start(self._application, self._ports, self._source.facts)
+            raise_provisional(
+                self._application, self._ports, TARGET, self._identifier, self._link.name, unit_dir=self._unit_dir
+            )
+            outcome = self._take()
+        except BaseException as error:
+            with shielded():
+                self._give_up(error)
+            raise
+        self._times["total"] = round(self._ports.clock.monotonic() - begun, 3)
+        if outcome is not None:
+            return outcome
+        mended = mend_rights(self._application, self._ports, lambda path: True)
+        return self._account([item.describe() for item in mended])
+
+    def _take(self) -> Optional[Outcome]:
+        """None when it is done, else what stands against it."""
+        self._pre_copy()
+        run = self._run = self._plan()
+        if run.against:
+            outcome = refused(run)
+            with shielded():
+                self._give_up(None)
+            return outcome
+        if run.plan.conflicts:
+            with self._timed("backup"):
+                made = back_up_as_it_is(self._application, self._ports, label=MIGRATE_LABEL, encrypted=False)
+                run.backup = str(made.path)
+        with Stage.create(self._state_dir, device_roots(self._application.root)) as stage:
+            try:
+                with self._timed("staging"):
+                    self._ports.step("stage")
+                    self._put_into(stage, run.plan.changes)
+                    settle_stage(self._application, self._ports, stage, run.plan.changes)
+                self._hook("before_stop")
+                self._refuse_touched(run)
+                self._source.ask({"do": "prepare", "id": self._identifier}, "prepared")
+                self._exchange(stage)
+                self._stands = True
+            except BaseException:
+                self._receiving.take_back()
+                raise
+        mark(self._state_dir, self._identifier, COMPLETE)
+        remove_fence(self._state_dir)
+        self._receiving.remove()
+        return None
+
+    # While the application runs on the source
+
+    def _pre_copy(self) -> None:
+        facts, receiving = self._source.facts, self._receiving
+        receiving.check_space(number_of(facts, "bytes"), number_of(facts, "files"))
+        with self._timed("offering"):
+            receiving.offer(self._source.channel)
+        number = 1
+        while True:
+            begun = self._ports.clock.monotonic()
+            self._ports.step("pre-copy")
+            self._ports.progress.start(f"copying from {self._link.name}", facts.get("bytes"))
+            self._source.say({"do": "round"})
+            done = receiving.receive(self._source.channel, "round")
+            self._ports.progress.finish()
+            took = self._ports.clock.monotonic() - begun
+            self._times[f"pre-copy {number}"] = round(took, 3)
+            self._bytes[f"pre-copy {number}"] = done.bytes
+            # What has changed during a long round is brought before the stop as well.
+            if took < _LONG_ROUND_SECONDS or number == 2:
+                return
+            number += 1
+
+    def _plan(self) -> Run:
+        application, ports = self._application, self._ports
+        with self._timed("checking"):
+            self._receiving.with_facts(self._described)
+            origin = arrived_from(self._link.name, self._source.facts, self._receiving)
+            plan = make_plan(application, origin, database_digest(application, ports))
+            situation = Situation(application, ports, origin, plan, force=self._force, starts=False, start_wanted=False)
+            checks = (
+                *preflight(situation),
+                *more_checks(application, ports, self._source.facts, self._start, self._missing),
+            )
+        return Run(
+            application,
+            ports,
+            origin,
+            plan,
+            checks,
+            self._services,
+            self._force,
+            True,
+            self._by,
+            self._moment,
+            self._identifier,
+            times=self._times,
+        )
+
+    def _described(self, entry: Entry, place: str) -> Entry:
+        """What only the content tells; the digest where there is something to compare with."""
+        if entry.kind == "sqlite" and entry.size:
+            entry = entry._replace(facts={"tables": rows_of(Path(place))})
+        live = os.path.join(str(self._application.root), entry.path)
+        return entry._replace(sha256=digest(place)) if os.path.lexists(live) else entry
+
+    def _put_into(self, stage: Stage, items: list[Item]) -> None:
+        for item in items:
+            if item.entry is None or item.path in self._staged:
+                continue
+            place = stage.path_for(item.path)
+            if item.entry.type == "symlink":
+                os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
+                os.symlink(item.entry.target or "", place)
+            else:
+                self._receiving.move(item.path, place)
+            self._staged.add(item.path)
+
+    def _refuse_touched(self, run: Run) -> None:
+        """What would be replaced here is in the backup, as long as nobody has written it since."""
+        for item in run.plan.items:
+            if item.action != "remove" and identity(self._application, item.path) != item.identity:
+                raise TradekeepError(
+                    "was written on this server while the migration was prepared",
+                    path=Path(self._application.root) / item.path,
+                    hint="see what writes there, then run again",
+                )
+
+    # While it runs nowhere
+
+    def _exchange(self, stage: Stage) -> None:
+        run = self._the_run()
+        run.started = [name for entry in self._start for name in entry["running"]]
+        change = Change(
+            operation="migrate",
+            in_place="the migrated data is in place",
+            replacements=lambda: self._at_rest(stage),
+            before_start=self._before_start,
+            confirm=self._confirm,
+            keep=lambda exchange: None,
+            put_back=self._put_back,
+            was_down=lambda seconds: self._lap("downtime", self._stopped_at),
+            details={"handover": self._identifier, "source": self._link.name, "saved": True},
+        )
+        run_exchange(
+            change,
+            state_dir=self._state_dir,
+            stage=stage,
+            services=self._services,
+            ports=self._ports,
+            start=self._start,
+        )
+
+    def _at_rest(self, stage: Stage) -> list[Replacement]:
+        run, receiving, source = self._the_run(), self._receiving, self._source
+        self._stopped_at = self._ports.clock.monotonic()
+        self._ports.step("ask to stop")
+        with self._timed("stop"):
+            source.ask({"do": "stop"}, "stopped")
+        self._ports.step("final")
+        with self._timed("final difference"):
+            source.say({"do": "final"})
+            done = receiving.receive(source.channel, "round")
+            self._bytes["final difference"] = done.bytes
+        with self._timed("verification"):
+            # Both count at the same time.
+            source.say({"do": "holds"})
+            self._settle(run, stage, done)
+            self._holds = compare_holds(source.channel, receiving)
+            self._ports.step("verified")
+            stage.sync()
+        return replacements(self._application, run.plan.changes, stage, "")
+
+    def _settle(self, run: Run, stage: Stage, done: Round) -> None:
+        """Take in what the last round has brought."""
+        items = {item.path: item for item in run.plan.items}
+        conflicts = {item.path for item in run.plan.conflicts} | run.plan.pristine
+        for path in done.gone:
+            before = items.pop(path, None)
+            self._staged.discard(path)
+            self._unlink_staged(stage, path, before)
+            live = os.path.join(str(self._application.root), path)
+            if os.path.lexists(live):
+                items[path] = Item(path, "remove", {"type": "file", "size": os.lstat(live).st_size}, None)
+        late: list[Item] = []
+        for path in done.changed:
+            entry = self._receiving.entry(path)
+            if entry is None:
+                continue
+            if entry.kind == "sqlite" and entry.size:
+                place = Path(self._receiving.place_of(path))
+                entry = entry._replace(facts={"tables": rows_of(place)})
+                self._receiving.replace(entry)
+            if entry.type == "symlink":
+                self._unlink_staged(stage, path, items.get(path))
+                self._staged.discard(path)
+            live = os.path.join(str(self._application.root), path)
+            known = items.get(path)
+            before_facts = known.before if known else None
+            action = "replace" if os.path.lexists(live) else "new"
+            items[path] = Item(path, action, before_facts, entry_facts(entry), entry)
+            late.append(items[path])
+        self._put_into(stage, late)
+        for item in late:
+            if item.entry is not None:
+                give_rights(self._application, item.entry, stage.path_for(item.path))
+        run.plan = replace(run.plan, items=tuple(items[path] for path in sorted(items)))
+        against = [item.path for item in run.plan.conflicts if item.path not in conflicts]
+        if against and not self._force:
+            raise TradekeepError(
+                "differs on this host, and came last", path=against[0], hint="run again, with --force to replace it"
+            )
+
+    def _unlink_staged(self, stage: Stage, path: str, item: Optional[Item]) -> None:
+        if item is not None and item.entry is not None and item.entry.type == "symlink":
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(stage.path_for(path))
+
+    def _before_start(self) -> None:
+        self._hook("before_start")
+        with self._timed("letting go"):
+            self._note(ASKED)
+            self._ports.step("ask to let go")
+            self._source.let_go()
+            self._ports.step("let go")
+            self._note(GRANTED)
+        # Whatever happens from here on, a recovery starts it here.
+        note_stop(self._state_dir, operation="migrate", snapshot=self._start)
+        self._masks().unmask(self._masked())
+
+    def _confirm(self) -> None:
+        run = self._the_run()
+        if any(entry["running"] for entry in self._start):
+            with self._timed("health"):
+                try:
+                    self._gate.run(self._ports.clock.now())
+                finally:
+                    run.health = [result.as_dict() for result in self._gate.results]
+        self._hook("after_start")
+        note_restored(self._application, self._ports, self._link.name)
+
+    def _hook(self, step: str) -> None:
+        try:
+            self._hooks.run(step)
+        finally:
+            self._the_run().hooks = [result.as_dict() for result in self._hooks.results]
+
+    # When it fails
+
+    def _put_back(self) -> None:
+        """The old data is back here and nothing runs. What the source may have let go of it gets back."""
+        note = read_note(self._state_dir) or {}
+        if note.get("state") not in (ASKED, RETURNING):
+            return
+        self._masks().mask(self._masked())
+        self._ports.step("give back")
+        self._source.give_back()
+
+    def _give_up(self, error: Optional[BaseException]) -> None:
+        """This server becomes what it was. Where a transaction is pending, that is for a recovery."""
+        if not self._stands and pending(self._state_dir) is None:
+            with contextlib.suppress(TradekeepError):
+                self._source.release()
+            abandon(self._application, self._ports, self._identifier, unit_dir=self._unit_dir)
+        if error is not None and not self._stands:
+            state = "needs_person" if isinstance(error, NeedsPersonError) else "undone"
+            with contextlib.suppress(TradekeepError):
+                self._record.write(self._recorded(state, str(error)))
+
+    # Keeping account
+
+    def _account(self, mended: list[str]) -> Outcome:
+        run = self._the_run()
+        record = self._recorded("migrated", None)
+        record["record"] = str(self._record.write(record))
+        lines = [*done_lines(run), *mended, *self._lines()]
+        return outcome_of(run, record, changed=True, lines=lines)
+
+    def _recorded(self, state: str, error: Optional[str]) -> dict[str, Any]:
+        told: dict[str, Any] = {"state": state, "id": self._identifier, "at": self._moment.isoformat(), "error": error}
+        if self._run is not None:
+            told = record_of(self._run, state, error=error)
+            told["holds"] = self._holds or told["holds"]
+        told["handover"] = {
+            "from": self._link.name,
+            "source_host": self._source_host(),
+            "host": socket.gethostname(),
+            "seconds": dict(self._times),
+            "bytes": dict(self._bytes),
+            "downtime": self._times.get("downtime"),
+        }
+        return told
+
+    def _source_host(self) -> Optional[str]:
+        try:
+            return str(self._source.facts.get("host"))
+        except TradekeepError:
+            return None
+
+    def _lines(self) -> Iterator[str]:
+        rows = sum(sum(tables.values()) for tables in self._holds.get("databases", {}).values())
+        yield f"{self._holds.get('files')} files and {rows} rows are the same on both servers"
+        for phase, seconds in self._times.items():
+            size = self._bytes.get(phase)
+            yield f"  {phase:<18} {seconds:8.2f} s" + (f"  {size:>14,} bytes" if size is not None else "")
+        yield f"{self._link.name} is fenced; it is not to be started again without: tradekeep unfence"
+
+    def _note(self, state: str) -> None:
+        write_note(
+            self._state_dir,
+            {
+                "id": self._identifier,
+                "state": state,
+                "from": self._link.name,
+                "at": self._moment.isoformat(),
+                "start": self._start,
+            },
+        )
+
+    def _the_run(self) -> Run:
+        if self._run is None:
+            raise TradekeepError("has no plan yet", path=self._application.root)
+        return self._run
+
+    def _masks(self) -> Any:
+        return FenceWork(self._application, self._ports, self._unit_dir).masks
+
+    def _masked(self) -> list[str]:
+        return list((read_fence(self._state_dir) or {}).get("masked", []))
+
+    @contextlib.contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        begun = self._ports.clock.monotonic()
+        try:
+            yield
+        finally:
+            self._lap(phase, begun)
+
+    def _lap(self, phase: str, begun: float) -> None:
+        self._times[phase] = round(self._ports.clock.monotonic() - begun, 3)
+
+
+__all__ = ["Arrived", "take_over"]

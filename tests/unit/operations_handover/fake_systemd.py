@@ -1,0 +1,111 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""A systemd of one unit below a directory: ``units/`` as /etc/systemd/system, a real process as the bot.
+
+Everything is on the disk, because several processes look at it. Each start and end of the bot is a line of a log that
+both servers share.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import CommandError
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.files import process_lives
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SubprocessRunner
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import Completed
+
+BOT = "trading_system.service"
+PROGRAM = Path(__file__).with_name("bot.py")
+
+
+class MachineRunner(SubprocessRunner):
+    """Runs programs for real, but for systemctl."""
+
+    def __init__(self, base: Path) -> None:
+        super().__init__()
+        self._base = base
+
+    def find(self, program: str) -> str | None:
+        if program == "systemctl":
+            return "/bin/systemctl"
+        return None if program in ("supervisorctl", "journalctl", "systemd-run") else super().find(program)
+
+    def run(self, argv: Sequence[str], **options: Any) -> Completed:
+        if argv[0] != "systemctl":
+            return super().run(argv, **options)
+        verb, unit = argv[1], argv[-1]
+        if verb == "show":
+            return Completed(tuple(argv), 0, self._shown(unit), "")
+        if verb == "start":
+            if unit != BOT or self._load(unit) != "loaded":
+                raise CommandError(f"Unit {unit} is masked.", path="systemctl")
+            if (self._base / "refuses").exists():
+                raise CommandError("Job failed.", path="systemctl")
+            start_bot(self._base)
+        if verb == "stop" and unit == BOT:
+            stop_bot(self._base)
+        return Completed(tuple(argv), 0, "", "")
+
+    def _load(self, unit: str) -> str:
+        place = self._base / "units" / unit
+        if place.is_symlink() and os.readlink(place) == "/dev/null":
+            return "masked"
+        return "loaded" if place.exists() else "not-found"
+
+    def _shown(self, unit: str) -> str:
+        pid = bot_of(self._base) if unit == BOT else 0
+        state = "active" if pid else "inactive"
+        return (
+            f"LoadState={self._load(unit)}\nActiveState={state}\nSubState=x\nType=simple\nMainPID={pid}\n"
+            "NRestarts=0\nResult=success\nTriggeredBy=\n"
+        )
+
+
+def bot_of(base: Path) -> int:
+    """The number of the living bot, 0 when there is none."""
+    try:
+        pid = int((base / "bot.pid").read_text() or 0)
+    except FileNotFoundError:
+        return 0
+    if not pid or not process_lives(pid):
+        return 0
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        named = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return 0
+    return pid if fields[0] not in "ZX" and str(base).encode() in named else 0
+
+
+def start_bot(base: Path) -> None:
+    if bot_of(base):
+        return
+    options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    code = (
+        "import subprocess, sys; p = subprocess.Popen(sys.argv[2:], start_new_session=True); "
+        "open(sys.argv[1], 'w').write(str(p.pid))"
+    )
+    words = [sys.executable, "-B", "-S", str(PROGRAM), str(base)]
+    # A grandchild: nobody has to reap it.
+    subprocess.run([sys.executable, "-S", "-c", code, str(base / "bot.pid"), *words], check=True, **options)
+
+
+def stop_bot(base: Path) -> None:
+    pid = bot_of(base)
+    if not pid:
+        return
+    os.kill(pid, signal.SIGTERM)
+    until = time.monotonic() + 60
+    while bot_of(base) == pid:
+        if time.monotonic() > until:
+            raise CommandError("does not stop", path=BOT)
+        time.sleep(0.005)

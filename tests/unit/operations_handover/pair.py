@@ -1,0 +1,100 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Two servers in directories of one test, each a process of its own, with a pipe where ssh would be.
+
+    pair.py BASE ROLE JSON
+
+ROLE is serve, take, recover or watch. Each server's systemd is a directory of units and a process for the bot: see
+``fake_systemd.py``. JSON may hold ``step`` and ``signal``: at that step the process sends itself the signal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, Callable
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / ".cache" / "collections"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.configuration import parse_configuration
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.faults import foreseen
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SystemClock
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.channel import Channel
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.link import Link
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.serving import serve
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.taking import take_over
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.recover import recover
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import NoProgress, Ports
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.signals import interruptible
+from fake_systemd import MachineRunner
+
+
+class Notes(NoProgress):
+    """Notes go to standard error."""
+
+    def note(self, text: str) -> None:
+        print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+def ports_of(base: Path, wanted: dict[str, Any]) -> Ports:
+    return Ports(MachineRunner(base), SystemClock(), Notes(), stepper(base, wanted))
+
+
+def stepper(base: Path, wanted: dict[str, Any]) -> Callable[[str], None]:
+    """Notes every step, and at the given one (by its name, and how often it was seen) sends this process a signal."""
+    seen: dict[str, int] = {}
+
+    def step(name: str) -> None:
+        seen[name] = seen.get(name, 0) + 1
+        with (base / "steps").open("a") as log:
+            log.write(f"{name}#{seen[name]}\n")
+        if wanted.get("step") == f"{name}#{seen[name]}":
+            if wanted.get("others"):
+                (base / "others").write_text(name)
+            os.kill(os.getpid(), wanted.get("signal", 9))
+
+    return step
+
+
+def application_of(base: Path) -> Any:
+    config = base / "etc" / "kalshi.json"
+    return parse_configuration(config.read_bytes(), path=config)
+
+
+def command(base: Path, role: str, **wanted: Any) -> list[str]:
+    return [sys.executable, "-B", "-S", str(Path(__file__).resolve()), str(base), role, json.dumps(wanted)]
+
+
+def main() -> int:
+    base, role, wanted = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+    application, ports, units = application_of(base), ports_of(base, wanted), base / "units"
+    try:
+        with interruptible():
+            if role == "serve":
+                watcher = command(base, "watch")
+                outcome = serve(application, ports, Channel(0, 1), watcher=watcher, unit_dir=units)
+            elif role == "take":
+                source = Path(wanted["source"])
+                link = Link("old", command=tuple(command(source, "serve", **wanted.get("serve", {}))))
+                options = {"force": wanted.get("force", False), "patience_seconds": wanted.get("patience", 20.0)}
+                outcome = take_over(application, ports, link, unit_dir=units, **options)
+            else:
+                wait = float("inf") if role == "watch" else 60.0
+                outcome = recover(application, ports, wait_seconds=wait, unit_dir=units)
+    except Exception as error:
+        known = foreseen(error)
+        if known is None:
+            raise
+        print(f"error: {known}", file=sys.stderr, flush=True)
+        return int(known.exit_status)
+    if role != "serve":
+        print(json.dumps({"record": outcome.record, "lines": outcome.lines, "changed": outcome.changed}))
+    return int(outcome.status)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""An old server on which a bot trades, a new one beside it, and what the tests of handovers look at."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import json
+import os
+import pwd
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.configuration import render_configuration
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SubprocessRunner, SystemClock
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.tree import tree
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import NoProgress, Ports
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.profile import resolve_application
+from bot import FILLS
+from fake_systemd import BOT, bot_of, start_bot, stop_bot
+from pair import command
+
+PROFILE = {
+    "extends": "kalshi",
+    "services": [{"manager": "systemd", "units": [BOT], "stay_up_seconds": 0.2, "stop_timeout_seconds": 30}],
+}
+PREFERENCES = "preferences/trading/trade_preferences.json"
+LARGE = "state/large.log"
+
+
+class Server:
+    """One of the two."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        (base / "units").mkdir(parents=True)
+        (base / "units" / BOT).write_text("# the bot\n")
+        account = pwd.getpwuid(os.getuid())
+        places = {"root": "data", "backup_dir": "backups", "state_dir": "state", "config_dir": "etc", "bin_dir": "bin"}
+        self.application = resolve_application(
+            PROFILE,
+            app="kalshi",
+            owner=account.pw_name,
+            group=grp.getgrgid(account.pw_gid).gr_name,
+            **{name: str(base / place) for name, place in places.items()},
+        )
+        tree(self.application, Ports(SubprocessRunner(), SystemClock(), NoProgress()), fix=True)
+        config = Path(self.application.config_file)
+        config.parent.mkdir(exist_ok=True)
+        config.write_text(render_configuration(self.application))
+
+    @property
+    def root(self) -> Path:
+        return self.base / "data"
+
+    @property
+    def state(self) -> Path:
+        return self.base / "state" / "kalshi"
+
+    @property
+    def fence(self) -> dict[str, Any] | None:
+        path = self.state / "fenced.json"
+        return dict(json.loads(path.read_text())) if path.exists() else None
+
+    @property
+    def note(self) -> str | None:
+        path = self.state / "handover.json"
+        return str(json.loads(path.read_text())["state"]) if path.exists() else None
+
+    @property
+    def runs(self) -> bool:
+        return bool(bot_of(self.base))
+
+    @property
+    def masked(self) -> bool:
+        return (self.base / "units" / BOT).is_symlink()
+
+    def run(self, role: str, **wanted: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(self.base, role, **wanted), capture_output=True, text=True, timeout=120, check=False
+        )
+
+    def fills(self) -> set[int]:
+        """All that are committed; only where no bot writes."""
+        connection = sqlite3.connect(f"file:{self.root / FILLS}?mode=ro", uri=True)
+        try:
+            return {row[0] for row in connection.execute("select id from fills")}
+        finally:
+            connection.close()
+
+
+class Pair:
+    """Both of them. The bot trades on the old one."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.old, self.new = Server(base / "old"), Server(base / "new")
+        (self.old.root / PREFERENCES).write_text('{"position_size": 3}')
+        (self.old.root / LARGE).write_bytes(os.urandom(300_000))
+        (self.old.root / "state/last.log").symlink_to("large.log")
+        start_bot(self.old.base)
+        self.wait(lambda: self.promised > 5)
+
+    @property
+    def promised(self) -> int:
+        """The last fill that a bot was told is committed."""
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return int((self.base / "promised").read_text())
+        return 0
+
+    def take(self, **wanted: Any) -> subprocess.CompletedProcess[str]:
+        """Migrate from the old server to the new one."""
+        return self.new.run("take", source=str(self.old.base), **wanted)
+
+    def wait(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+        until = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < until, self.told()
+            time.sleep(0.02)
+
+    def told(self) -> str:
+        """What there is to say when a wait was in vain."""
+        return (
+            f"old runs {self.old.runs} fence {self.old.fence}; new runs {self.new.runs} fence {self.new.fence}; "
+            f"note {self.new.note}; lives {self.lives()}"
+        )
+
+    def lives(self) -> list[str]:
+        path = self.base / "lives"
+        return [line.split(" ", 1)[1] for line in path.read_text().splitlines()] if path.exists() else []
+
+    @property
+    def alive(self) -> list[str]:
+        return [name for name, server in (("old", self.old), ("new", self.new)) if server.runs]
+
+    def check_never_two(self) -> None:
+        assert not (self.base / "two_bots").exists(), self.lives()
+        assert len(self.alive) <= 1
+
+    def check_nothing_lost(self, server: Server) -> None:
+        """Every fill that a bot was told is committed is there. Stops the bot."""
+        stop_bot(server.base)
+        lost = set(range(1, self.promised + 1)) - server.fills()
+        assert not lost, f"{len(lost)} of {self.promised} lost, from {min(lost)}; {self.told()}"
+
+    def settle(self) -> None:
+        """What the machines do by themselves after a kill: systemd runs ``recover`` where the takeover was."""
+        self.new.run("recover")
+
+    def end(self) -> None:
+        stop_bot(self.old.base)
+        stop_bot(self.new.base)
+        for found in Path("/proc").iterdir():
+            with contextlib.suppress(OSError, ValueError):
+                if str(self.base).encode() in (found / "cmdline").read_bytes():
+                    os.kill(int(found.name), signal.SIGKILL)
