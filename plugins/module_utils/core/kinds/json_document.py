@@ -178,7 +178,8 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(name)
 
 
-_PLAIN = json.JSONDecoder(parse_constant=_refuse_constant)
+# Numbers are not kept: their length will do.
+_PLAIN = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=len, parse_float=len)
 
 
 def _decoder(on_constant: Callable[[str], None]) -> json.JSONDecoder:
