@@ -9,6 +9,7 @@ from .removal import Removal
 
 CONTAINER = "tests/unit/archive/test_archive_container.py::test_"
 BACKUP = "tests/unit/operations/test_operation_backup.py::test_hazard_"
+FOLLOWER = "tests/unit/archive/test_archive_follower.py::test_hazard_"
 CATALOG = "tests/unit/storage/test_storage_catalog.py::test_"
 CATALOG_GUARDS = "tests/unit/storage/test_catalog_guards.py::test_hazard_"
 GUARDS = "tests/unit/operations/test_operation_guards.py::test_hazard_"
@@ -31,6 +32,22 @@ WRITING = (
         "os.open(path, flags, 0o600)",
         "os.open(path, flags, 0o666)",
         (CONTAINER + "hazard_b1_containers_are_private_and_never_overwrite",),
+    ),
+    Removal(
+        "b1",
+        "the manifest on the disk is the one that was told ahead",
+        "archive/comparison.py",
+        "if digest.hexdigest() != self.reader.sha256:",
+        "if False:",
+        (FOLLOWER + "b1_the_manifest_on_the_disk_must_be_the_one_that_was_told",),
+    ),
+    Removal(
+        "b1",
+        "entries agree with the lines that were told ahead",
+        "archive/comparison.py",
+        "                self._compare(parse_entry(line), observed)\n            self",
+        "                pass\n            self",
+        (FOLLOWER + "b1_an_archive_that_differs_from_its_own_manifest_is_not_confirmed",),
     ),
     Removal(
         "b1",

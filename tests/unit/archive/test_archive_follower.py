@@ -5,14 +5,21 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive import container, follower
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive import (
+    comparison,
+    container,
+    follower,
+    manifest,
+)
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive.container import create_container
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive.tar_writer import ArchiveWriter
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import ArchiveError
@@ -47,6 +54,67 @@ def test_what_was_written_is_read_back(tmp_path, engine):
     assert made.followed == (made.sha256, totals.manifest_sha256, totals.entries, totals.bytes)
 
 
+def told_of(**changes):
+    """What is told of the sample's manifest."""
+    told = []
+    write_sample(ArchiveWriter(io.BytesIO(), header(**changes), told.append))
+    return b"".join(told)
+
+
+def write_and_tell(path, text, at_once=64):
+    """The sample, and before it is written, whatever is told of its manifest."""
+    with create_container(path, runner=RUNNER, follow=True) as made:
+        for start in range(0, len(text), at_once):
+            made.tell(text[start : start + at_once])
+        totals = write_sample(ArchiveWriter(made.stream, header()))
+    return made, totals
+
+
+@pytest.mark.parametrize("share", [0, 0.1, 0.5, 1])
+@pytest.mark.parametrize("at_once", [64, 1 << 20])
+def test_what_is_told_of_the_manifest_changes_nothing_in_what_is_found(tmp_path, share, at_once):
+    text = told_of()
+    made, totals = write_and_tell(tmp_path / "a.tar.gz", text[: int(len(text) * share)], at_once)
+    assert made.followed == (made.sha256, totals.manifest_sha256, totals.entries, totals.bytes)
+
+
+def test_entries_are_compared_with_the_lines_that_were_told(tmp_path, monkeypatch):
+    def never(*_arguments):
+        os._exit(1)
+
+    monkeypatch.setattr(comparison, "ManifestReader", once(comparison.ManifestReader, never))
+    with create_container(tmp_path / "a.tar.gz", runner=RUNNER, follow=True) as made:
+        write_sample(ArchiveWriter(made.stream, header(), made.tell))
+    assert made.followed is not None
+
+
+def once(real, then):
+    """The first call is real."""
+    calls = [real]
+    return lambda: calls.pop()() if calls else then()
+
+
+def test_hazard_b1_the_manifest_on_the_disk_must_be_the_one_that_was_told(tmp_path):
+    made, _totals = write_and_tell(tmp_path / "a.tar.gz", told_of(host="another"))
+    assert made.followed is None
+
+
+def test_hazard_b1_an_archive_that_differs_from_its_own_manifest_is_not_confirmed(tmp_path, monkeypatch):
+    real = manifest.entry_line
+    monkeypatch.setattr(
+        manifest, "entry_line", lambda *arguments: real(*arguments).replace('"mode":"0640"', '"mode":"0600"')
+    )
+    with create_container(tmp_path / "a.tar.gz", runner=RUNNER, follow=True) as made:
+        write_sample(ArchiveWriter(made.stream, header(), made.tell))
+    assert made.followed is None
+
+
+def test_text_that_is_no_manifest_confirms_nothing_and_disturbs_nothing(tmp_path):
+    made, _totals = write_and_tell(tmp_path / "a.tar.gz", b"no manifest\n" * 100_000, 1 << 20)
+    assert made.followed is None
+    assert made.size == (tmp_path / "a.tar.gz").stat().st_size
+
+
 def test_nobody_follows_where_it_cannot_be_done(tmp_path, monkeypatch):
     def refuse():
         raise BlockingIOError("too many processes")
@@ -64,7 +132,7 @@ def test_hazard_b1_what_reaches_the_disk_wrong_is_not_confirmed(tmp_path, monkey
 
     def disk(descriptor, data):
         wrong = bytes(data)
-        if len(wrong) > 1000:
+        if len(wrong) > 1000 and stat.S_ISREG(os.fstat(descriptor).st_mode):
             wrong = wrong[:500] + bytes([wrong[500] ^ 1]) + wrong[501:]
         return real(descriptor, wrong)
 

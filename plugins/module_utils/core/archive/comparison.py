@@ -5,17 +5,20 @@
 
 The manifest comes last, so 48 bytes are kept of each entry: the digest of its content, and a digest of its metadata.
 The latter is taken of the line that the manifest should hold: nearly all lines are then compared without parsing them.
+Who reads what is still being written may be told the lines earlier; they prove to be the manifest's in the end.
 """
 
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterable
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from typing import Callable, Optional
 
-from .manifest import Entry, ManifestReader, line_head, parse_entry
+from .manifest import MANIFEST_NAME, Entry, ManifestReader, line_head, parse_entry
 from .members import Member, NullSink, Sink
+from .safety import damaged
 from .tar_headers import NANOSECONDS
 
 NO_CONTENT = bytes(32)
@@ -25,24 +28,54 @@ _MOST_ENDINGS = 1000
 _ENDING_FIELDS = frozenset(("sha256", "kind", "component", "facts"))
 
 
+class Told:
+    """A manifest's text ahead of its place at the end, so that entries can be compared as they are read."""
+
+    def __init__(self) -> None:
+        self.reader = ManifestReader()
+        self.lines: deque[bytes] = deque()
+
+    def hear(self, text: bytes) -> None:
+        """The next of it."""
+        self.lines.extend(self.reader.lines(text))
+
+    def prove(self, chunks: Iterable[bytes]) -> ManifestReader:
+        """The manifest itself, all of whose lines agree with the entries if it is what was told."""
+        digest = sha256()
+        for chunk in chunks:
+            digest.update(chunk)
+        self.reader.finish()
+        if digest.hexdigest() != self.reader.sha256:
+            raise damaged("manifest is not the one that was told", path=MANIFEST_NAME)
+        return self.reader
+
+
 class Comparison:
     """Takes the entries as they are read, then the manifest; what differs goes to ``problem``."""
 
-    def __init__(self, sink: Sink, problem: Callable[[str], None]) -> None:
+    def __init__(self, sink: Sink, problem: Callable[[str], None], told: Optional[Told] = None) -> None:
         self._sink = sink
         self._problem = problem
         self._observed = bytearray()
         self._endings: set[bytes] = set()
         # Lines need not become entries when nobody asks for them.
         self._parse_all = type(sink).on_entry is not NullSink.on_entry
+        self._told = None if self._parse_all else told
+        self._agreed = 0
 
     def see(self, member: Member, content: bytes) -> None:
         """One more entry of the archive, with the digest of its content."""
         self._observed += content
         self._observed += _metadata_digest(*member[:6], member.mtime_ns // NANOSECONDS, member.target)
+        if self._told is not None:
+            self._compare_told(self._told)
 
     def read_manifest(self, chunks: Iterable[bytes]) -> ManifestReader:
         """Compare every line with the entry at its place, and hand those that agree to the sink."""
+        if self._told is not None:
+            self._compare_told(self._told)
+            if not self._told.lines and self._agreed == len(self._observed):
+                return self._told.prove(chunks)
         reader = ManifestReader()
         observed = bytes(self._observed)
         self._observed.clear()
@@ -56,6 +89,14 @@ class Comparison:
         if at != len(observed):
             self._problem(f"archive holds {len(observed) // 48} entries, the manifest {at // 48}")
         return reader
+
+    def _compare_told(self, told: Told) -> None:
+        """As many entries as were read, and told of, by now."""
+        while told.lines and self._agreed < len(self._observed):
+            line, observed = told.lines.popleft(), bytes(self._observed[self._agreed : self._agreed + 48])
+            if not self._agrees(line, observed):
+                self._compare(parse_entry(line), observed)
+            self._agreed += 48
 
     def _agrees(self, line: bytes, observed: bytes) -> bool:
         """Whether a line is, byte for byte, what tradekeep writes of the file that was read; if not, it is parsed."""

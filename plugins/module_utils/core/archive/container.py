@@ -97,6 +97,11 @@ class ContainerWriter:
         self.observed = self._observed.result if self._observed else None
         self.followed = self._follower.finish() if self._follower else None
 
+    def tell(self, text: bytes) -> None:
+        """What the manifest is going to say, for the process that reads the archive back."""
+        if self._follower is not None:
+            self._follower.told(text)
+
     def _observe(self, chunks: Chunks) -> object:
         observer = self._observer
         return observer(ChunkReader(decompressed(chunks, self._runner))) if observer else None

@@ -4,8 +4,9 @@
 """Reads an archive back from the disk while it is still being written, in a process of its own.
 
 It hears how far the file has come, reads that far, and checks every entry against the manifest as any verification
-does. It only ever reports success: whatever else becomes of it, the archive is read again in the ordinary way, which
-then says what is wrong.
+does. The manifest comes last; so that all of it does not remain to be compared then, its lines are told ahead, and what
+is read in the end must be what was told. It only ever reports success: whatever else becomes of it, the archive is read
+again in the ordinary way, which then says what is wrong.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from typing import NamedTuple, Optional
 
 from ..host.companion import Companion
 from ..ports import Runner
+from .comparison import Told
 from .compression import decompressed, in_process_engine
 from .streams import READ_CHUNK, ChunkReader, Chunks
 from .tar_reader import read_archive
 
 _NUMBER = 8
+_TEXT = 1 << 62
+"""Added to the length of a text that follows."""
 _END = b"\xff" * _NUMBER
 
 
@@ -46,6 +50,10 @@ class Follower:
         """The file has so many bytes now."""
         self._companion.tell(size.to_bytes(_NUMBER, "big"))
 
+    def told(self, text: bytes) -> None:
+        """What comes next in the manifest, which is to be written."""
+        self._companion.tell((_TEXT + len(text)).to_bytes(_NUMBER, "big") + text)
+
     def finish(self) -> Optional[Followed]:
         """The file is whole. What was found in it; None when it has to be read in the ordinary way."""
         self._companion.tell(_END)
@@ -61,12 +69,13 @@ class Follower:
 
 def _read(path: Path, runner: Runner, news: int) -> Followed:
     digest = sha256()
+    told = Told()
 
     def chunks() -> Chunks:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             left = 0
-            for grown in _growth(news):
+            for grown in _growth(news, told):
                 left += grown
                 while left:
                     data = os.read(descriptor, min(left, READ_CHUNK))
@@ -78,19 +87,31 @@ def _read(path: Path, runner: Runner, news: int) -> Followed:
         finally:
             os.close(descriptor)
 
-    report = read_archive(ChunkReader(decompressed(chunks(), runner, in_process_engine())))
+    report = read_archive(ChunkReader(decompressed(chunks(), runner, in_process_engine())), told=told)
     return Followed(digest.hexdigest(), report.manifest_sha256 or "", report.entries, report.bytes)
 
 
-def _growth(news: int) -> Iterator[int]:
+def _growth(news: int, told: Told) -> Iterator[int]:
     """By how much the file has grown, until it is whole. Raises EOFError when the writer is gone before."""
     size = 0
     while True:
-        message = os.read(news, _NUMBER)
+        message = _exactly(news, _NUMBER)
         if message == _END:
             return
-        if len(message) != _NUMBER:
+        number = int.from_bytes(message, "big")
+        if number >= _TEXT:
+            told.hear(_exactly(news, number - _TEXT))
+        else:
+            yield number - size
+            size = number
+
+
+def _exactly(news: int, size: int) -> bytes:
+    parts = []
+    while size:
+        part = os.read(news, size)
+        if not part:
             raise EOFError
-        now = int.from_bytes(message, "big")
-        yield now - size
-        size = now
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)

@@ -170,7 +170,8 @@ class ManifestWriter:
     on the disk in the clear.
     """
 
-    def __init__(self, header: Header) -> None:
+    def __init__(self, header: Header, tell: Callable[[bytes], None] = lambda _text: None) -> None:
+        self._tell = tell
         self._pack = fast_compressor(zlib.MAX_WBITS)
         self._packed: list[bytes] = []
         self._pending: list[str] = []
@@ -231,6 +232,7 @@ class ManifestWriter:
         text = "".join(self._pending).encode("ascii")
         self._pending.clear()
         self.size += len(text)
+        self._tell(text)
         self._digest.update(text)
         packed = self._pack.compress(text)
         if packed:

@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Optional
 
 from ..errors import HostileArchiveError
-from .comparison import NO_CONTENT, Comparison
+from .comparison import NO_CONTENT, Comparison, Told
 from .manifest import MANIFEST_NAME, Entry, ManifestReader
 from .members import LayoutOfForeign, Member, NullSink, ReadReport, Sink
 from .safety import (
@@ -55,14 +55,20 @@ _REFUSED = {b"3": "a character device", b"4": "a block device", b"6": "a FIFO", 
 
 
 def read_archive(
-    stream: Readable, sink: Optional[Sink] = None, limits: Optional[Limits] = None, *, strict: bool = True
+    stream: Readable,
+    sink: Optional[Sink] = None,
+    limits: Optional[Limits] = None,
+    *,
+    strict: bool = True,
+    told: Optional[Told] = None,
 ) -> ReadReport:
     """Read an archive to its very end, handing its entries to ``sink``.
 
     Raises HostileArchiveError with the entry's name for anything that could do harm, ArchiveError for damage. Entries
-    that differ from the manifest raise at the end, or with ``strict`` off are the report's ``problems``.
+    that differ from the manifest raise at the end, or with ``strict`` off are the report's ``problems``. told: what the
+    writer says of the manifest while the archive is read.
     """
-    report = _Reader(stream, sink or NullSink(), limits or Limits()).read()
+    report = _Reader(stream, sink or NullSink(), limits or Limits(), told).read()
     if strict and report.problems:
         more = f" (and {len(report.problems) - 1} more)" if len(report.problems) > 1 else ""
         raise damaged(f"archive and manifest disagree: {report.problems[0]}{more}")
@@ -78,7 +84,7 @@ class _Extended:
 
 
 class _Reader:
-    def __init__(self, stream: Readable, sink: Sink, limits: Limits) -> None:
+    def __init__(self, stream: Readable, sink: Sink, limits: Limits, told: Optional[Told]) -> None:
         self._source = Source(stream)
         self._stream = stream
         self._sink = sink
@@ -88,7 +94,7 @@ class _Reader:
         self._commented = False
         self._first = True
         self._extended = _Extended()
-        self._comparison = Comparison(sink, self._problem)
+        self._comparison = Comparison(sink, self._problem, told)
         self._patterns: dict[bytes, HeaderPattern] = {}
         self._bytes = 0
         self._files = 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from hashlib import sha256
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Callable, Protocol
 
 from ..errors import ArchiveError, ChangedWhileReadError
 from .alike import Batch
@@ -39,12 +39,15 @@ class Writable(Protocol):
 
 
 class ArchiveWriter:
-    """An archive in the making. Entries keep the order in which they are added; the manifest comes last."""
+    """An archive in the making. Entries keep the order in which they are added; the manifest comes last.
 
-    def __init__(self, stream: Writable, header: Header) -> None:
+    tell: gets the manifest's text as soon as it is known.
+    """
+
+    def __init__(self, stream: Writable, header: Header, tell: Callable[[bytes], None] = lambda _text: None) -> None:
         self._stream = stream
         self._created = header.created
-        self._manifest = ManifestWriter(header)
+        self._manifest = ManifestWriter(header, tell)
         self._names = Names(Limits())
         self._owners: dict[tuple[str, str], OwnerFields] = {}
         self._templates: dict[tuple[str, int, str, str], HeaderTemplate] = {}

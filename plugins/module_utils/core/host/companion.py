@@ -10,11 +10,16 @@ first. It answers once, when it has come to a good end.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
+import threading
 from typing import Callable, NoReturn
 
 _ANSWER_BYTES = 4096
+_NEWS_BYTES = 1 << 20
+"""How far the first process can be ahead with its news before it waits; where the system allows so much."""
+_SET_PIPE_SIZE = 1031
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 Work = Callable[[int], bytes]
@@ -25,8 +30,11 @@ class Companion:
     """The first process's side. Raises OSError where there can be no second."""
 
     def __init__(self, work: Work) -> None:
+        self._telling = threading.Lock()
         self._result, theirs = os.pipe()
         ours, self._news = os.pipe()
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self._news, _SET_PIPE_SIZE, _NEWS_BYTES)
         # A signal in the first moments would be answered by the first process's handlers, in the wrong one.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
@@ -43,9 +51,11 @@ class Companion:
             os.close(theirs)
 
     def tell(self, message: bytes) -> None:
-        """Give it news; whether it still lives shows in its answer."""
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self._news, message)
+        """Give it news, from any thread; whether it still lives shows in its answer."""
+        left = memoryview(message)
+        with self._telling, contextlib.suppress(BrokenPipeError):
+            while left:
+                left = left[os.write(self._news, left) :]
 
     def answer(self) -> bytes:
         """Wait for its answer; empty when it did not come to a good end."""

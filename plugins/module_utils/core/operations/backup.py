@@ -204,7 +204,7 @@ def _attempt(
         observer=observe if plan.encryption.recipients else None,
         follow=plan.bytes >= FOLLOWED_BYTES or plan.files >= FOLLOWED_FILES,
     ) as container:
-        writer = ArchiveWriter(container.stream, header)
+        writer = ArchiveWriter(container.stream, header, container.tell)
         account = assemble(writer, things, context, ports.progress, copy_first=copy_first, lenient=lenient)
         totals = writer.finish()
     ports.progress.finish()
