@@ -74,6 +74,10 @@ exit_status:
   description: The exit status that the C(tradekeep) command gives for the same outcome. V(0) is success.
   returned: always
   type: int
+  hooks:
+    description: Whether the application's own hooks run. A rehearsal must not have them talk to a broker.
+    type: bool
+    default: true
   sample: 0
 error:
   description: What went wrong, with C(message), C(path), C(hint) and C(exit_status).
@@ -131,3 +135,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    hooks={"type": "bool", "default": True},
+            hooks=params["hooks"],

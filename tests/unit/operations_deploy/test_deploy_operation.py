@@ -400,3 +400,11 @@ def test_health_is_not_asked_of_what_is_left_down(tmp_path):
     """A new server gets its data after its code: until then nothing runs that could be healthy."""
     world = World(tmp_path, health=[{"command": ["false"], "timeout_seconds": 1}])
     assert world.deploy(leave_down=True).record["state"] == "deployed"
+
+
+def test_what_is_left_down_waits_for_no_file(tmp_path):
+    """The keys come with the data; a second run must not start again what runs since."""
+    world = World(tmp_path, requires=["keys/exchange.pem"])
+    assert world.deploy(leave_down=True).record["state"] == "deployed"
+    world.write({"keys/exchange.pem": "key\n"})
+    assert not world.deploy().changed

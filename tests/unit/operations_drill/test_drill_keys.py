@@ -166,3 +166,24 @@ def test_the_key_that_is_given_opens_an_archive_for_a_new_server_too(sealed, ope
     done = migrate(new.application, new.ports, source=archive, force=True, key_file=str(operator.secret))
     assert done.record["holds"]["databases"][FILLS]["tables"] == {"fills": 100}
     assert (new.root / FILLS).exists()
+
+
+def test_a_key_that_is_locked_says_so(make_bench, place, temporary, tmp_path):
+    locked = KeyPair(place, "locked")
+    secret = tmp_path / "pass"
+    secret.write_text("correct horse\n")
+    secret.chmod(0o600)
+    again = ("--pinentry-mode", "loopback", "--passphrase-file", str(secret))
+    argv = ["gpg", "--batch", "--quiet", "--homedir", str(place / "locked")]
+    new = [*argv, *again, "--quick-gen-key", "locked2 <locked2@example.com>", "future-default", "default", "never"]
+    subprocess.run(new, check=True, capture_output=True)
+    keys = [*argv, *again, "--armor", "--export-secret-keys", "locked2@example.com"]
+    locked.secret.write_bytes(subprocess.run(keys, check=True, capture_output=True).stdout)
+    public = subprocess.run([*argv, "--armor", "--export", "locked2@example.com"], check=True, capture_output=True)
+    locked.public.write_bytes(public.stdout)
+    bench = make_bench(gpg_recipients=(str(locked.public),))
+    bench.database().close()
+    bench.backup(encrypt=True)
+    assert "the key is locked with a passphrase" in problems(bench.drill(key_file=str(locked.secret)))
+    opened = bench.drill(key_file=str(locked.secret), passphrase_file=str(secret))
+    assert opened.record["verdict"] == "passed"

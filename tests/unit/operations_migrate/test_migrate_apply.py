@@ -312,3 +312,9 @@ def test_what_was_to_be_started_is_started_where_the_data_is_here_already(
     assert (done.changed, done.record["started"]) == (True, ["bot.service"])
     assert services.running == ("bot.service",)
     assert not new.migrate(old.root, start=True).changed
+
+
+def test_a_rehearsal_runs_no_hooks(old: Any, make_server: Callable[..., Any]) -> None:
+    hooks = [{"at": "before_start", "command": ["sh", "-c", "exit 7"]}]
+    spare = make_server("spare", {"extends": "kalshi", "name": "kalshi", "migrate": {"hooks": hooks}})
+    assert spare.migrate(old.root, hooks=False).record["hooks"] == []

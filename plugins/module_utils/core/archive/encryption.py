@@ -154,6 +154,7 @@ def _as_encryption_error(error: CommandError) -> EncryptionError:
         ("No secret key", "no secret key for this backup", "run where the recovery key is, or name its gpg home"),
         ("Bad passphrase", "wrong passphrase", "check the passphrase file"),
         ("Bad session key", "wrong passphrase", "check the passphrase file"),
+        ("can't get input", "the key is locked with a passphrase", "name a file with the passphrase too"),
         ("No public key", "recipient is unknown", "give a key file, or import the key"),
         ("Unusable public key", "recipient's key cannot be used", "give a key that is not expired or revoked"),
     ):

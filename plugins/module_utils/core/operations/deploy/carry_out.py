@@ -258,7 +258,7 @@ class DeployRun:
             at=carried.moment.isoformat(),
             release=staged.release,
             environment=None if carried.environment is None else carried.environment.key,
-            waiting=survey.missing,
+            waiting=survey.waits_for,
         )
         self._mirror.keep(self._commit)
         self._ports.step("stand")

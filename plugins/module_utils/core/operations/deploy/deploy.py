@@ -112,7 +112,7 @@ def _deploy(application: Application, request: DeployRequest, mirror: Mirror, po
         raise
     carried.times["total"] = round(ports.clock.monotonic() - begun, 3)
     _tidy(survey, mirror, ports, carried)
-    state = "rolled_back" if request.rollback else "waiting" if survey.missing else "deployed"
+    state = "rolled_back" if request.rollback else "waiting" if survey.waits_for else "deployed"
     record, status = _written(survey, request, carried, state)
     before = {"commit": survey.old.commit}
     after = {"commit": survey.target.commit}

@@ -55,6 +55,11 @@ class Survey:
     leave_down: bool = False
 
     @property
+    def waits_for(self) -> tuple[str, ...]:
+        """The files for which this deploy has services wait; who leaves them down sees to them too."""
+        return () if self.leave_down else self.missing
+
+    @property
     def unchanged(self) -> bool:
         """Whether the commit is there already, and nothing waits for this deploy."""
         known = self.standing is not None and self.standing.commit == self.target.commit

@@ -207,12 +207,17 @@ def migrate(
     dry_run: bool = False,
     passphrase_file: Optional[str] = None,
     key_file: Optional[str] = None,
+    hooks: bool = True,
     by: str = "",
 ) -> Outcome:
     """Put the data of a directory or an archive in the place of this host's; see ``migrate_from``.
 
     key_file: the secret key of an archive to a public one, for this time; without it the account's keyring is asked.
+    hooks: whether the application's hooks run, which a rehearsal must not have talk to anybody.
     """
+    if not hooks:
+        quiet = replace(application.profile, migrate=replace(application.profile.migrate, hooks=()))
+        application = replace(application, profile=quiet)
     opened = partial(open_origin, application, ports, source, passphrase_file=passphrase_file, key_file=key_file)
     return migrate_from(application, ports, opened, force=force, start=start, dry_run=dry_run, by=by)
 
