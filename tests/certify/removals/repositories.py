@@ -139,4 +139,12 @@ REPOSITORIES = (
         '"cp", "--"',
         (CHECKOUT + "hazard_d11_an_edit_in_the_second_of_the_last_checkout_is_seen",),
     ),
+    Removal(
+        "d12",
+        "an index that the owner could have exchanged is not read as root",
+        "git/export.py",
+        "            if facts.st_uid != git.account.uid or facts.st_nlink != 1:\n",
+        "            if False:\n",
+        (MIRROR + "hazard_d12_a_link_in_the_place_of_an_index_is_not_read",),
+    ),
 )

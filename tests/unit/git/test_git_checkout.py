@@ -346,9 +346,8 @@ def test_a_commit_is_received_without_touching_anything_else(world, depth: tuple
     }
     assert live.git("cat-file", "-p", f"{target}:a") == "new 2"
     index = git_dir / "index.new"
-    mirror.index_file(target, index)
+    index.write_bytes(mirror.index_of(target))
     assert live.git("diff-index", "--cached", target, GIT_INDEX_FILE=str(index)) == ""
-    assert index.stat().st_uid == world.account.uid
 
 
 @pytest.mark.parametrize("world", ["self", "other"], indirect=True)
@@ -366,7 +365,7 @@ def test_a_checkout_that_is_switched_by_its_head_and_index_is_clean(world) -> No
     for name in ("a", "b"):
         (stage / name).replace(live.directory / name)
     (live.directory / ODD).unlink()
-    mirror.index_file(target, stage / "index")
+    (stage / "index").write_bytes(mirror.index_of(target))
     (stage / "index").replace(live.directory / ".git/index")
     (live.directory / ".git/HEAD").write_text(f"{target}\n")
     assert live.git("status", "--porcelain") == ""
@@ -407,7 +406,7 @@ def test_hazard_d12_a_shallow_checkouts_commit_survives_in_the_mirror(world, loc
     target = mirror.resolve("main").commit
     assert "a" in mirror.diff_summary(adopted, target).modified
     assert mirror.log(adopted, target) == []
-    mirror.index_file(adopted, stage / "index")
+    (stage / "index").write_bytes(mirror.index_of(adopted))
     assert not (mirror.directory / "shallow").exists()
 
 
@@ -451,7 +450,7 @@ def test_hazard_d12_nothing_that_a_repository_brings_along_runs(world) -> None:
     rescuing.rescue(checkout, "s", into=world.place)
     mirror.fetch_from_checkout(checkout, checkout.head() or "")
     mirror.export(second, ["a"], world.directory("stage"))
-    mirror.index_file(second, world.directory("other") / "index")
+    (world.directory("other") / "index").write_bytes(mirror.index_of(second))
     mirror.ignored(second)
     mirror.tidy()
     checkout.refresh()

@@ -19,7 +19,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.git import failures, refs, urls
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.git.mirror import Mirror
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.git.process import Transport
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.git.process import Git, Transport
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.account import Account, command_as
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SubprocessRunner
 
@@ -413,3 +413,25 @@ def test_hostile_paths_in_a_tree_are_refused(world) -> None:
     world.upstream.git("update-ref", "refs/heads/main", commit)
     with pytest.raises(UnsafePathError):
         world.fetched().tree(commit)
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_hazard_d12_a_link_in_the_place_of_an_index_is_not_read(world, monkeypatch, link) -> None:
+    """Git writes it as the owner, and root reads it."""
+    world.upstream.commit({"a": "1"})
+    mirror = world.fetched()
+    secret = world.place / "secret"
+    secret.write_text("of root\n")
+    run = Git.run
+
+    def swapped(git: Git, *arguments: str, **options):
+        done = run(git, *arguments, **options)
+        if arguments[0] == "read-tree":
+            index = git._environment["GIT_INDEX_FILE"]
+            os.unlink(index)
+            link(secret, index)
+        return done
+
+    monkeypatch.setattr(Git, "run", swapped)
+    with pytest.raises(UnsafePathError):
+        mirror.index_of(mirror.resolve("main").commit)

@@ -128,7 +128,7 @@ class Checkout:
             head=head,
             branch=self._branch(),
             shallow=_has_content(self.common_dir / "shallow"),
-            sparse=self._configured("core.sparseCheckout"),
+            sparse=os.path.lexists(self.git_dir / "info/sparse-checkout") and self._configured("core.sparseCheckout"),
             skip_worktree=tuple(index.skip_worktree),
             assume_unchanged=tuple(index.assume_unchanged),
             in_progress=next((what for name, what in _IN_PROGRESS if os.path.lexists(self.git_dir / name)), None),
@@ -189,14 +189,13 @@ class Checkout:
 
     def _index(self) -> _Index:
         found = _Index()
-        for record in self.git.fields("ls-files", "-z", "-v", "--cached"):
-            if record[0] in "Ss":
-                found.skip_worktree.append(record[2:])
-            if record[0].islower():
-                found.assume_unchanged.append(record[2:])
-        for record in self.git.fields("ls-files", "-z", "--stage"):
+        for record in self.git.fields("ls-files", "-z", "-v", "--stage"):
             facts, path = record.split("\t", 1)
-            mode, _oid, stage = facts.split()
+            flag, mode, _oid, stage = facts.split()
+            if flag in "Ss":
+                found.skip_worktree.append(path)
+            if flag.islower():
+                found.assume_unchanged.append(path)
             if mode == _SUBMODULE:
                 found.submodules.append(path)
             if stage != "0" and path not in found.unmerged[-1:]:
@@ -238,9 +237,6 @@ class Checkout:
             raise CommandError("the commit did not arrive in the checkout", path=self.git_dir)
 
     def _complete(self, commit: str) -> bool:
-        text = f"{commit}^{{tree}}\n".encode()
-        if self.git.read("cat-file", "--batch-check=%(objecttype)", text=text).strip() != b"tree":
-            return False
         # Every blob too: an earlier receive may have been cut off, a partial clone has none.
         listed = self.git.run("rev-list", "--objects", "--no-walk", "--missing=print", commit, check=False)
         return listed.status == 0 and not any(line.startswith("?") for line in listed.stdout.splitlines())

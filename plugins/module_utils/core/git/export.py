@@ -25,9 +25,10 @@ _POINTER_STARTS = (b"version https://git-lfs.github.com/spec/", b"version https:
 _LOCKED_START = b"\0GITCRYPT\0"
 
 
-def export(git: Git, treeish: str, entries: Sequence[TreeEntry], paths: Iterable[str], into: Path) -> None:
-    """Write some paths of a tree into ``into``, an empty directory of the owner's; on failure it is empty again.
+def export(git: Git, index: bytes, entries: Sequence[TreeEntry], paths: Iterable[str], into: Path) -> None:
+    """Write some paths of an index file, which holds these entries.
 
+    ``into`` is an empty directory of the owner's; on failure it is empty again.
     Refuses by name: submodules, files that git-lfs or git-crypt should have put in place, filters that failed.
     """
     wanted = set(paths)
@@ -39,10 +40,8 @@ def export(git: Git, treeish: str, entries: Sequence[TreeEntry], paths: Iterable
     if os.listdir(into):
         raise TradekeepError("is not empty", path=into)
     try:
-        with private_directory(git.account) as scratch:
-            index = scratch / "index"
-            read_into_index(git, treeish, index)
-            exporting = git.also(environment={"GIT_INDEX_FILE": str(index)})
+        with private_directory(git.account, {"index": index}) as scratch:
+            exporting = git.also(environment={"GIT_INDEX_FILE": str(scratch / "index")})
             checkout_paths(exporting, [entry.path for entry in chosen], into)
         _check_arrived(chosen, into)
     except BaseException:
@@ -61,21 +60,27 @@ def refuse_submodules(entries: Iterable[TreeEntry]) -> None:
             )
 
 
-def filtered(git: Git, treeish: str, paths: Iterable[str]) -> dict[str, str]:
-    """Those paths of a tree that its attributes send through a filter, such as ``lfs``, and its name."""
-    with private_directory(git.account) as scratch:
-        index = scratch / "index"
-        read_into_index(git, treeish, index)
-        asking = git.also(environment={"GIT_INDEX_FILE": str(index)})
+def filtered(git: Git, index: bytes, paths: Iterable[str]) -> dict[str, str]:
+    """Those paths of an index that its attributes send through a filter, such as ``lfs``, and its name."""
+    with private_directory(git.account, {"index": index}) as scratch:
+        asking = git.also(environment={"GIT_INDEX_FILE": str(scratch / "index")})
         told = asking.fields("check-attr", "-z", "--stdin", "--cached", "filter", names=paths)
     answers = zip(told[::3], told[2::3])
     return {path: value for path, value in answers if value not in ("unspecified", "unset")}
 
 
-def read_into_index(git: Git, treeish: str, index: Path) -> None:
-    """Write an index file that holds exactly a tree."""
-    reading = git.also(environment={"GIT_INDEX_FILE": str(index)}, settings=("core.sparseCheckout=false",))
-    reading.run("read-tree", treeish)
+def index_of(git: Git, treeish: str) -> bytes:
+    """The content of an index file that holds exactly a tree."""
+    with private_directory(git.account) as scratch:
+        file = scratch / "index"
+        reading = git.also(environment={"GIT_INDEX_FILE": str(file)}, settings=("core.sparseCheckout=false",))
+        reading.run("read-tree", treeish)
+        # The directory is the owner's, who could have put a link to somebody else's file there.
+        with os_errors(file), open(open_file_beneath(scratch, file.name), "rb") as content:
+            facts = os.fstat(content.fileno())
+            if facts.st_uid != git.account.uid or facts.st_nlink != 1:
+                raise UnsafePathError("is not what git wrote", path=file)
+            return content.read()
 
 
 def checkout_paths(git: Git, paths: Iterable[str], into: Path) -> None:

@@ -15,18 +15,21 @@ from ..errors import CommandError, TradekeepError, UnsafePathError
 from ..host.account import Account, command_as
 from ..host.files import open_file_beneath, os_errors
 from ..ports import Runner
-from . import export, ignored, objects, refs, signatures
+from . import export, ignored, objects, refs
 from .holders import git_at_work
 from .process import NETWORK_SECONDS, Git, Transport, private_directory
 from .urls import Source, source_of
 
 if TYPE_CHECKING:
+    from . import signatures
     from .checkout import Checkout
 
 KEPT = "refs/tradekeep/kept/"
 ASKED = "refs/tradekeep/asked/"
 _LAST_SETTING = "allowAnySHA1InWant"
 """Of a new mirror: one that was cut off before is made again."""
+# Of objects that are packed by themselves: the 256th part of the loose ones, and packs.
+_LOOSE, _PACKS = 27, 50
 _MIRRORED = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
 
 
@@ -43,6 +46,7 @@ class Mirror:
         self._transport = transport
         self._treeishes: dict[str, str] = {}
         self._trees: dict[str, list[objects.TreeEntry]] = {}
+        self._indexes: dict[str, bytes] = {}
 
     @classmethod
     def of(
@@ -60,13 +64,15 @@ class Mirror:
     @property
     def exists(self) -> bool:
         """Whether it was made already, to the end."""
-        if not (self.directory / "HEAD").is_file():
-            return False
+        return (self.directory / "HEAD").is_file() and _LAST_SETTING.lower() in self._settings().lower()
+
+    def _settings(self) -> str:
+        """The text of the mirror's configuration, empty where there is none."""
         try:
             with open(open_file_beneath(self.directory, "config"), encoding="utf-8", errors="replace") as settings:
-                return _LAST_SETTING.lower() in settings.read().lower()
+                return settings.read()
         except FileNotFoundError:
-            return False
+            return ""
 
     def ensure(self) -> bool:
         """Make the mirror where there is none, with mode 0700; returns whether it was made.
@@ -97,8 +103,9 @@ class Mirror:
         source = source_of(url)
         wanted = [refs.check_ref(ref) for ref in refs_wanted]
         self._fetch(source, "--prune", *_MIRRORED)
-        # What filters such as git-lfs take for the server; the address without credentials.
-        self.git.run("config", "remote.origin.url", source.url)
+        if f"\turl = {source.url}\n" not in self._settings():
+            # What filters such as git-lfs take for the server; the address without credentials.
+            self.git.run("config", "remote.origin.url", source.url)
         for ref in wanted:
             if refs.is_whole(ref) and not self.has(ref):
                 self._fetch(source, f"+{ref}:{ASKED}{ref}")
@@ -121,10 +128,10 @@ class Mirror:
 
     def has(self, commit: str) -> bool:
         """Whether a commit is there, with its tree."""
-        told = self.git.read(
-            "cat-file", "--batch-check=%(objecttype)", text=f"{self._treeish(commit)}^{{tree}}\n".encode()
-        )
-        return told.strip() == b"tree"
+        if commit not in self._treeishes:
+            return self._look_up(commit) == "tree"
+        asked = f"{self._treeishes[commit]}^{{tree}}\n".encode()
+        return self.git.read("cat-file", "--batch-check=%(objecttype)", text=asked).strip() == b"tree"
 
     def contains(self, branch: str, commit: str) -> bool:
         """Whether a branch has a commit in its history; False where there is no such branch."""
@@ -146,6 +153,8 @@ class Mirror:
 
     def verify_signature(self, target: refs.Resolved, signers: Union[str, Path]) -> signatures.Signature:
         """Who signed the tag or the commit; raises unless it is one of ``signers`` (see signatures.py)."""
+        from . import signatures
+
         return signatures.verify(self.git, target, Path(signers))
 
     def tree(self, commit: str) -> list[objects.TreeEntry]:
@@ -161,12 +170,12 @@ class Mirror:
 
     def ignored(self, commit: str, paths: Optional[Iterable[str]] = None) -> set[str]:
         """Those paths of a commit that its own ``.gitignore`` files say should not be in it."""
-        found = ignored.tracked_although_ignored(self.git, self._treeish(commit), self.tree(commit))
+        found = ignored.tracked_although_ignored(self.git, lambda: self.index_of(commit), self.tree(commit))
         return found if paths is None else found.intersection(paths)
 
     def export(self, commit: str, paths: Iterable[str], into: Path) -> None:
         """Write files of a commit into an empty directory of the owner's; see export.py."""
-        export.export(self.git, self._treeish(commit), self.tree(commit), paths, Path(into))
+        export.export(self.git, self.index_of(commit), self.tree(commit), paths, Path(into))
 
     def try_filters(self, commit: str, paths: Iterable[str]) -> None:
         """Find out beforehand what export() would refuse of the paths that go through a filter, such as git-lfs."""
@@ -187,11 +196,14 @@ class Mirror:
 
     def _filtered(self, commit: str, paths: Iterable[str]) -> dict[str, str]:
         attributes = any(entry.path.rpartition("/")[2] == ".gitattributes" for entry in self.tree(commit))
-        return export.filtered(self.git, self._treeish(commit), paths) if attributes else {}
+        return export.filtered(self.git, self.index_of(commit), paths) if attributes else {}
 
-    def index_file(self, commit: str, target: Path) -> None:
-        """Write a git index that holds exactly a commit, as a file of the owner's."""
-        export.read_into_index(self.git, self._treeish(commit), Path(target))
+    def index_of(self, commit: str) -> bytes:
+        """The content of a git index that holds exactly a commit."""
+        root = self._treeish(commit)
+        if root not in self._indexes:
+            self._indexes[root] = export.index_of(self.git, root)
+        return self._indexes[root]
 
     def diff_summary(self, old: str, new: str) -> objects.Changes:
         """Which paths differ between two commits."""
@@ -220,7 +232,12 @@ class Mirror:
 
     def tidy(self) -> None:
         """Pack what many fetches left, when it is worth it. Kept commits stay."""
-        self.git.also(settings=("gc.auto=6700", "gc.autoDetach=false")).run("gc", "--auto", "--quiet")
+        # As git estimates it, but lower: git itself decides.
+        loose, packs = _count(self.directory / "objects/17"), _count(self.directory / "objects/pack", ".pack")
+        if loose < _LOOSE // 2 and packs < _PACKS // 2:
+            return
+        settings = (f"gc.auto={256 * _LOOSE}", f"gc.autoPackLimit={_PACKS}", "gc.autoDetach=false")
+        self.git.also(settings=settings).run("gc", "--auto", "--quiet")
 
     def fetch_from_checkout(self, checkout: Checkout, commit: str) -> None:
         """Take over and keep the files of a commit that perhaps only a checkout has, so that it can be exported.
@@ -238,11 +255,16 @@ class Mirror:
     def _treeish(self, commit: str) -> str:
         """What to read a commit's files from: itself, or the tree that was taken over in its place."""
         if commit not in self._treeishes:
-            asked = f"{KEPT}{commit}\n".encode()
-            told = self.git.read("cat-file", "--batch-check=%(objectname) %(objecttype)", text=asked)
-            fields = told.decode().split()
-            self._treeishes[commit] = fields[0] if fields[-1] == "tree" else commit
+            self._look_up(commit)
         return self._treeishes[commit]
+
+    def _look_up(self, commit: str) -> str:
+        """Find out what to read a commit's files from; returns "tree" where it is there."""
+        asked = f"{KEPT}{commit}\n{commit}^{{tree}}\n".encode()
+        told = self.git.read("cat-file", "--batch-check=%(objectname) %(objecttype)", text=asked)
+        kept, own = (line.split() for line in told.decode().splitlines())
+        self._treeishes[commit] = kept[0] if kept[-1] == "tree" else commit
+        return "tree" if "tree" in (kept[-1], own[-1]) else own[-1]
 
     @contextlib.contextmanager
     def peek(self) -> Iterator[Mirror]:
@@ -285,6 +307,13 @@ def _quoted(path: Path) -> str:
     if ":" not in text and not text.startswith('"'):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _count(directory: Path, suffix: str = "") -> int:
+    try:
+        return sum(name.endswith(suffix) for name in os.listdir(directory))
+    except OSError:
+        return 0
 
 
 def _own_directory(directory: Path, account: Account) -> None:

@@ -91,7 +91,7 @@ def _numbered(git: Git, ref: str) -> list[Resolved]:
     lower = ref.lower()
     if not _HEXADECIMAL.match(lower):
         return []
-    numbers = git.read("rev-parse", f"--disambiguate={lower}").decode().split()
+    numbers = [lower] if is_whole(lower) else git.read("rev-parse", f"--disambiguate={lower}").decode().split()
     told = git.read("cat-file", "--batch-check=%(objectname) %(objecttype)", text="\n".join(numbers).encode() + b"\n")
     commits = [line.split()[0] for line in told.decode().splitlines() if line.endswith(" commit")]
     return [Resolved(ref, commit, RefKind.COMMIT) for commit in commits]

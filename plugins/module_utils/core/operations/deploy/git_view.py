@@ -13,7 +13,6 @@ from pathlib import Path
 
 from ...git.checkout import Checkout
 from ...git.mirror import Mirror
-from ...git.process import private_directory
 from ...host.files import os_errors, write_all
 from ...transaction.plan import Replacement
 from ...transaction.stage import Stage
@@ -24,12 +23,8 @@ def stage_git_view(checkout: Checkout, mirror: Mirror, commit: str, stage: Stage
     if checkout.common_dir != checkout.directory / ".git":
         return []
     checkout.receive(mirror, commit)
-    with private_directory(checkout.account) as scratch:
-        index = scratch / "index"
-        mirror.index_file(commit, index)
-        content = index.read_bytes()
     return [
-        _staged(checkout, stage, "index", content),
+        _staged(checkout, stage, "index", mirror.index_of(commit)),
         _staged(checkout, stage, "HEAD", f"{commit}\n".encode("ascii")),
     ]
 

@@ -22,6 +22,7 @@ class Preserved:
     def __init__(self, application: Application) -> None:
         self._components = dict(component_paths(application))
         self._patterns = application.profile.deploy.preserve
+        self._directories: dict[str, Optional[str]] = {"": None}
 
     def reason(self, path: str) -> Optional[str]:
         """Why a path is left alone, in words; None when it is code."""
@@ -40,14 +41,16 @@ class Preserved:
 
     def _by_pattern(self, path: str) -> Optional[str]:
         """As in .gitignore: what holds for a directory holds beneath it, and the last match decides."""
-        found: Optional[str] = None
-        names = path.split("/")
-        for count in range(1, len(names) + 1):
-            level = "/".join(names[:count])
-            for pattern in self._patterns:
-                if matches(pattern[1:] if pattern.startswith("!") else pattern, level):
-                    found = None if pattern.startswith("!") else f"preserved by {pattern}"
+        found = self._of_directory(path.rpartition("/")[0])
+        for pattern in self._patterns:
+            if matches(pattern[1:] if pattern.startswith("!") else pattern, path):
+                found = None if pattern.startswith("!") else f"preserved by {pattern}"
         return found
+
+    def _of_directory(self, directory: str) -> Optional[str]:
+        if directory not in self._directories:
+            self._directories[directory] = self._by_pattern(directory)
+        return self._directories[directory]
 
     def _by_database(self, path: str) -> Optional[str]:
         for suffix in SIDECAR_SUFFIXES:
