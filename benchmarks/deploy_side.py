@@ -91,6 +91,7 @@ class Checkout:
         )
         from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import NoProgress, Ports
         from ansible_collections.tradekeep.ops.plugins.module_utils.core.profile import resolve_application
+        from ansible_collections.tradekeep.ops.plugins.module_utils.core.program import DEFAULT_INTERPRETER
 
         paths = {name: str(self._place / name[:-4]) for name in ("state_dir", "backup_dir", "config_dir", "bin_dir")}
         application = resolve_application(
@@ -102,9 +103,9 @@ class Checkout:
         )
         install_configuration(application)
         ports = Ports(SubprocessRunner(), SystemClock(), NoProgress())
-        made = install_program(
-            ports, bin_dir=paths["bin_dir"], config_dir=paths["config_dir"], interpreter=sys.executable
-        )
+        # With the interpreter of the system, as on a server, where there is one.
+        interpreter = DEFAULT_INTERPRETER if Path(DEFAULT_INTERPRETER).exists() else sys.executable
+        made = install_program(ports, bin_dir=paths["bin_dir"], config_dir=paths["config_dir"], interpreter=interpreter)
         self._file, self._program = Path(application.config_file), Path(made.record["path"])
 
 
