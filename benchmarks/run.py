@@ -3,7 +3,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 """`make bench`: ratios against tar and gzip, restic and builtin modules, measured in one run.
 
-    run.py [--rounds N] [--only bulk,small,ansible,deploy]
+    run.py [--rounds N] [--only bulk,small,ansible,deploy,drill,recover]
 
 Data is kept in ~/.cache/tradekeep-ops/bench. The part about Ansible needs root: it starts a Debian host.
 Writes RESULTS.md; a part that was left out keeps its rows.
@@ -24,6 +24,7 @@ import dataset
 from ansible_side import ansible_rows
 from deploy_side import deploy_rows
 from measure import Run, Subject, interleaved, measure
+from recover_side import drill_rows, recover_rows
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / ".cache" / "collections"))
@@ -203,7 +204,7 @@ def main() -> int:
     """Measure, write, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="bulk,small,ansible,deploy")
+    parser.add_argument("--only", default="bulk,small,ansible,deploy,drill,recover")
     options = parser.parse_args()
     missing = [name for name in PEERS if shutil.which(name) is None]
     if missing:
@@ -217,6 +218,12 @@ def main() -> int:
         "small": small_rows,
         "ansible": ansible_rows,
         "deploy": lambda cache, scratch, rounds: deploy_rows(scratch, rounds, row, fact),
+        "drill": lambda cache, scratch, rounds: drill_rows(
+            Installation(scratch, "drill", dataset.kalshi_tree(cache)), scratch, rounds, row
+        ),
+        "recover": lambda cache, scratch, _rounds: recover_rows(
+            Installation(scratch, "recover", dataset.kalshi_tree(cache)), scratch, fact
+        ),
     }
     with tempfile.TemporaryDirectory(prefix=".scratch-", dir=cache) as scratch:
         for name in options.only.split(","):

@@ -10,6 +10,8 @@ from .removal import Removal
 DRILL = "tests/unit/operations_drill/test_drill.py::test_"
 KEYS = "tests/unit/operations_drill/test_drill_keys.py::test_"
 DRILLS = "operations/drills/"
+DEPLOY = "tests/unit/operations_deploy/test_deploy_operation.py::test_"
+RECOVERY = "tests/unit/operations_drill/test_server_recovery.py::test_"
 
 REHEARSING = (
     Removal(
@@ -99,5 +101,29 @@ REHEARSING = (
         "known = not foreign and (kind in _LEFT_TO_THE_WRITER",
         "known = foreign or (kind in _LEFT_TO_THE_WRITER",
         (DRILL + "hazard_c4_a_damaged_database_of_an_old_archive_is_found",),
+    ),
+    Removal(
+        "c5",
+        "code that comes before its data starts no bot",
+        "operations/deploy/carry_out.py",
+        "if self._survey.missing or self._survey.leave_down:",
+        "if self._survey.missing:",
+        (DEPLOY + "hazard_c5_no_bot_starts_before_its_data_is_there",),
+    ),
+    Removal(
+        "c5",
+        "a rehearsal with a living bot is found",
+        "operations/server_recovery.py",
+        "if recovery.state == REHEARSED:\n        problems",
+        "if False:\n        problems",
+        (RECOVERY + "hazard_e_a_rehearsal_with_a_living_bot_is_a_finding",),
+    ),
+    Removal(
+        "c6",
+        "an archive that was recovered is known again",
+        "operations/server_recovery.py",
+        '(done.get("state"), done.get("sha256")) == (RECOVERED, sha256)',
+        "False",
+        (RECOVERY + "an_archive_that_was_recovered_is_known_again",),
     ),
 )

@@ -18,6 +18,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     TradekeepError,
     UsageError,
 )
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy import carry_out
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.deploy import deploy_log
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.records import DeployRecords
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.request import DeployRequest
@@ -408,3 +409,42 @@ def test_what_is_left_down_waits_for_no_file(tmp_path):
     assert world.deploy(leave_down=True).record["state"] == "deployed"
     world.write({"keys/exchange.pem": "key\n"})
     assert not world.deploy().changed
+
+
+class OneUnit:
+    """A unit that is installed and does not run; what is started is remembered."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+
+    def __call__(self, *_arguments: object) -> OneUnit:
+        return self
+
+    def _entry(self, running: list[str]) -> list[dict[str, object]]:
+        return [{"manager": "none", "units": ["bot.service"], "stay_up_seconds": 0, "running": running}]
+
+    def snapshot(self) -> list[dict[str, object]]:
+        return self._entry(self.started)
+
+    def installed(self) -> list[dict[str, object]]:
+        return self._entry(["bot.service"])
+
+    def is_active(self) -> bool:
+        return bool(self.started)
+
+    def stop(self, snapshot: object) -> None:
+        self.started = []
+
+    def start(self, snapshot: list[dict[str, list[str]]]) -> None:
+        self.started = [name for entry in snapshot for name in entry["running"]]
+
+    def wait_until_steady(self, snapshot: object) -> None:
+        """It is."""
+
+
+@pytest.mark.parametrize("left_down", [True, False])
+def test_hazard_c5_no_bot_starts_before_its_data_is_there(tmp_path, monkeypatch, left_down):
+    unit = OneUnit()
+    monkeypatch.setattr(carry_out, "ServiceController", unit)
+    World(tmp_path).deploy(leave_down=left_down)
+    assert unit.started == ([] if left_down else ["bot.service"])
