@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from github_runner import Run
 from jobs import Job
-from servers import Server
+from servers import Server, TestHost
 
 
 def answer(run: Run) -> dict:
@@ -118,6 +118,19 @@ def test_update_proves_that_data_is_left_alone_and_rollback_goes_back(deployed: 
     assert (job.server.inode("data/trades.jsonl"), job.server.read("data/trades.jsonl")) == (inode, data)
     for each in (run, again, back):
         assert_no_secret(each, job.server)
+
+
+def test_a_deploy_that_takes_longer_is_waited_for(deployed: Run, job: Job) -> None:
+    """On a host with systemd the first call answers at once, and the play asks again for what its unit does."""
+    (job.workspace / "more.yml").write_text("deploy_patience: 0\ndeploy_poll: 1\n", encoding="ascii")
+    new = job.server.push({"bot.py": "print('in its own time')\n"})
+    run = job.run("update", new, variables="more.yml")
+    assert not run.failed, run.log
+    assert (run.outputs["result"], run.outputs["new-commit"]) == ("deployed", new)
+    assert answer(run)["record"]["proof"]["verdict"] == "preserved"
+    assert job.server.read("bot.py") == "print('in its own time')\n"
+    if isinstance(job.server, TestHost):
+        assert "Wait for the deploy" in run.log, run.log
 
 
 def test_a_release_that_does_not_come_up_fails_the_job_and_is_undone(deployed: Run, job: Job) -> None:
