@@ -262,3 +262,13 @@ def test_the_example_asks_the_pinned_action_for_what_it_has() -> None:
     assert set(call["with"]) <= set(action["inputs"])
     assert {name for name, one in action["inputs"].items() if one.get("required")} <= set(call["with"])
     assert set(re.findall(r"steps\.deploy\.outputs\.([\w-]+)", workflow)) <= set(action["outputs"])
+
+
+def test_the_example_cancels_no_deploy_and_may_little() -> None:
+    workflow = yaml.safe_load((TOP / ".github/workflows/deploy.yml").read_text(encoding="utf-8"))
+    assert workflow["concurrency"] == {"group": "deploy-production", "cancel-in-progress": False}
+    assert workflow["permissions"] == {}
+    (job,) = workflow["jobs"].values()
+    assert (job["permissions"], job["environment"]) == ({"contents": "read"}, "production")
+    uses = [step["uses"] for step in job["steps"] if "uses" in step]
+    assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", name) for name in uses), uses
