@@ -21,6 +21,7 @@ from .reading import CHUNK, open_regular
 _SHOWN = 5
 _LONGEST_LINE = 16 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
+_decode = json.JSONDecoder().raw_decode
 
 
 class JsonLinesKind:
@@ -94,15 +95,36 @@ def _check_stream(stream: BinaryIO, counts: _Counts) -> None:
     stream.seek(0)
     rest = b""
     for chunk in _members(stream, counts) if compressed else iter(lambda: stream.read(CHUNK), b""):
-        lines = (rest + chunk).split(b"\n")
-        rest = lines.pop()
-        for line in lines:
-            _check_line(line, counts)
+        lines, newline, rest = (rest + chunk).rpartition(b"\n")
+        if newline:
+            _check_lines(lines, counts)
         if len(rest) > _LONGEST_LINE:
             counts.faults.append(f"line {counts.lines + 1}: longer than {_LONGEST_LINE >> 20} MiB")
             return
     if rest.strip():
         _check_last_line(rest, counts)
+
+
+def _check_lines(lines: bytes, counts: _Counts) -> None:
+    """Nearly every line is one document from its first byte to its last, which is told in half the time."""
+    try:
+        text = lines.decode("utf-8")
+    except UnicodeDecodeError:
+        for line in lines.split(b"\n"):
+            _check_line(line, counts)
+        return
+    for document in text.split("\n"):
+        if _is_document(document):
+            counts.lines += 1
+        else:
+            _check_line(document.encode("utf-8"), counts)
+
+
+def _is_document(text: str) -> bool:
+    try:
+        return _decode(text)[1] == len(text)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _check_line(line: bytes, counts: _Counts) -> None:

@@ -32,7 +32,13 @@ DATABASE_FAULTS = (sqlite3.Error, UnicodeError, MemoryError, OverflowError, Valu
 
 
 class Deadline:
-    """How long one database may take, waiting for locks included. Without a clock it never comes."""
+    """How long one database may take, waiting for locks included. Without a clock it never comes.
+
+    opcodes: so many instructions of SQLite go by between two looks. A look takes the interpreter's lock, which a thread
+    that computes meanwhile gives up only after its own time.
+    """
+
+    opcodes = _PROGRESS_OPCODES
 
     def __init__(self, clock: Optional[Clock], seconds: float) -> None:
         self._clock = clock
@@ -71,7 +77,7 @@ def connected(path: Path, parameters: str, deadline: Deadline) -> Iterator[sqlit
     try:
         # Names and messages of damaged databases are not always UTF-8.
         connection.text_factory = lambda raw: bytes(raw).decode("utf-8", "surrogateescape")
-        connection.set_progress_handler(lambda: int(deadline.over), _PROGRESS_OPCODES)
+        connection.set_progress_handler(lambda: int(deadline.over), deadline.opcodes)
         yield connection
     finally:
         connection.close()

@@ -67,7 +67,9 @@ def check_unpacked(application: Application, unpacked: Unpacked, ports: Ports, f
 
 
 class _UntilStopped(Deadline):
-    """Time without end, until somebody says stop."""
+    """Time without end, until somebody says stop; that is heard within some tenths of a second."""
+
+    opcodes = 5_000_000
 
     def __init__(self) -> None:
         super().__init__(None, 30.0)
