@@ -40,6 +40,11 @@ options:
     description: With O(state=absent), whether what ran is started again.
     type: bool
     default: true
+  migration:
+    description:
+      - With O(state=absent), take only the fence down that this migration to another server has left. Another fence is
+        left alone.
+    type: str
 seealso:
   - module: tradekeep.ops.migrate
   - module: tradekeep.ops.recover
@@ -92,6 +97,7 @@ SPEC = configured_spec(
     state={"type": "str", "choices": ["present", "absent"], "default": "present"},
     reason={"type": "str", "default": ""},
     start={"type": "bool", "default": True},
+    migration={"type": "str"},
 )
 
 
@@ -100,7 +106,11 @@ def run(module: Any, ports: Ports) -> Answer:
     params = module.params
     application = configured_application(params)
     if params["state"] == "absent":
-        return answer(unfence(application, ports, start=params["start"], dry_run=module.check_mode))
+        return answer(
+            unfence(
+                application, ports, start=params["start"], migration=params["migration"], dry_run=module.check_mode
+            )
+        )
     return answer(fence(application, ports, reason=params["reason"], by="ansible", dry_run=module.check_mode))
 
 

@@ -22,7 +22,7 @@ from removals import REMOVALS
 TOP = Path(__file__).resolve().parents[2]
 GUIDE = TOP / "docs" / "hazards.md"
 BEGIN, END = "<!-- begin: tests/certify/hazards.py -->", "<!-- end -->"
-NAME = re.compile(r"test_hazard_([a-d]\d+)(?:_|$)")
+NAME = re.compile(r"test_hazard_([a-e]\d+)(?:_|$)")
 
 HAZARDS = {
     "a1": "A live database copied without its `-wal` loses committed rows and still passes `integrity_check`",
@@ -62,6 +62,12 @@ HAZARDS = {
     "d13": "What an export leaves out: `export-ignore`, submodules, LFS",
     "d14": "Deployers' own flaws: locks, health checks that look once, no way back, cleaning up, jobs that are cut off",
     "d15": "A proof that cannot tell what the bot wrote from what the deploy damaged",
+    "e1": "A bot that runs on two servers at once trades twice; one that writes on is left behind",
+    "e2": "A move that is cut off: the link, the power or a process dies between the stop and the start",
+    "e3": "A new server on which the bot does not start, and no way back",
+    "e4": "What arrives is not what was sent, and nobody compares",
+    "e5": "Modes of the old server on the new one, stale files under the new data, dry runs that write",
+    "e6": "A source that is not what it seems writes where it should not",
 }
 # Hazards of later parts of the project: Delta tables (A7) and off-site storage (B7).
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from .capturing import CAPTURING
 from .deploying import DEPLOYING
 from .keeping import KEEPING
+from .moving import MOVING
 from .proving import PROVING
 from .rehearsing import REHEARSING
 from .removal import Moved, Removal, changed
@@ -26,4 +27,5 @@ REMOVALS: tuple[Removal, ...] = (
     *REHEARSING,
     *DEPLOYING,
     *PROVING,
+    *MOVING,
 )

@@ -5,8 +5,9 @@
 
     pair.py BASE ROLE JSON
 
-ROLE is serve, take, recover or watch. Each server's systemd is a directory of units and a process for the bot: see
-``fake_systemd.py``. JSON may hold ``step`` and ``signal``: at that step the process sends itself the signal.
+ROLE is what the server does: serve, take, look, recover, watch, fence, unfence or units. Each server's systemd is a
+directory of units and a process for the bot: see ``fake_systemd.py``. JSON may hold ``step`` and ``signal``: at that
+step the process sends itself the signal.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.configuration import parse_configuration
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.faults import foreseen
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SystemClock
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.fence import fence, unfence
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.attended import attended_takeover
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.channel import Channel
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.link import Link
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.serving import serve
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.taking import take_over
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.recover import recover
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.units import install_units
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import NoProgress, Ports
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.signals import interruptible
 from fake_systemd import MachineRunner
@@ -52,9 +56,9 @@ def stepper(base: Path, wanted: dict[str, Any]) -> Callable[[str], None]:
         seen[name] = seen.get(name, 0) + 1
         with (base / "steps").open("a") as log:
             log.write(f"{name}#{seen[name]}\n")
+        if wanted.get("touch_at") == f"{name}#{seen[name]}":
+            Path(wanted["touch"]).write_text("{}")
         if wanted.get("step") == f"{name}#{seen[name]}":
-            if wanted.get("others"):
-                (base / "others").write_text(name)
             os.kill(os.getpid(), wanted.get("signal", 9))
 
     return step
@@ -77,6 +81,13 @@ def main() -> int:
             if role == "serve":
                 watcher = command(base, "watch")
                 outcome = serve(application, ports, Channel(0, 1), watcher=watcher, unit_dir=units)
+            elif role == "units":
+                outcome = install_units(application, ports, unit_dir=str(units))
+            elif role in ("fence", "unfence"):
+                outcome = (fence if role == "fence" else unfence)(application, ports, unit_dir=units, **wanted)
+            elif role == "look":
+                link = Link("old", command=tuple(command(Path(wanted["source"]), "serve")))
+                outcome = attended_takeover(application, ports, link, dry_run=True)
             elif role == "take":
                 source = Path(wanted["source"])
                 link = Link("old", command=tuple(command(source, "serve", **wanted.get("serve", {}))))

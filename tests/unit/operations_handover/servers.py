@@ -117,6 +117,15 @@ class Pair:
             return int((self.base / "promised").read_text())
         return 0
 
+    def new_command(self, **wanted: Any) -> list[str]:
+        """The same as a command line."""
+        return command(self.new.base, "take", source=str(self.old.base), **wanted)
+
+    def steps(self, server: Server) -> str:
+        """What a server has done, a line each."""
+        path = server.base / "steps"
+        return path.read_text() if path.exists() else ""
+
     def take(self, **wanted: Any) -> subprocess.CompletedProcess[str]:
         """Migrate from the old server to the new one."""
         return self.new.run("take", source=str(self.old.base), **wanted)

@@ -54,13 +54,25 @@ def fence(
 
 
 def unfence(
-    application: Application, ports: Ports, *, start: bool = True, dry_run: bool = False, unit_dir: Path = UNIT_DIR
+    application: Application,
+    ports: Ports,
+    *,
+    start: bool = True,
+    migration: Optional[str] = None,
+    dry_run: bool = False,
+    unit_dir: Path = UNIT_DIR,
 ) -> Outcome:
-    """Take the fence down, and start what ran when it was put up. Without a fence there is nothing to do."""
+    """Take the fence down, and start what ran when it was put up. Without a fence there is nothing to do.
+
+    migration: only where the server is fenced for that migration to another one, of which nothing runs there.
+    """
     state_dir = Path(application.application_state_dir)
     standing = read_fence(state_dir)
     if standing is None:
         return Outcome(changed=False, record={"fenced": False, "started": []}, lines=("this host is not fenced",))
+    if not _is_of(standing, migration):
+        record = {"fenced": True, "started": []}
+        return Outcome(changed=False, record=record, lines=(f"left alone: {fence_in_words(standing)}",))
     if dry_run:
         return _unfenced(standing, start, dry_run=True)
     with _lock(application, ports, "unfence"):
@@ -68,6 +80,11 @@ def unfence(
         standing = read_fence(state_dir) or standing
         FenceWork(application, ports, unit_dir).take_down(standing, standing.get("services", []) if start else [])
     return _unfenced(standing, start, dry_run=False)
+
+
+def _is_of(standing: dict[str, Any], migration: Optional[str]) -> bool:
+    """Whether a fence may come down: anyone for a person; for the end of a migration the one that it has put up."""
+    return migration is None or (standing.get("migration") or {}).get("id") == migration
 
 
 @dataclass(frozen=True)

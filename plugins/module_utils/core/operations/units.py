@@ -16,6 +16,7 @@ from ..errors import ConfigurationError, ServiceError
 from ..host.files import atomic_write, fsync_directory, make_private_directory, os_errors
 from ..ports import Ports
 from .configured import missing_keys
+from .fence import mend_fence
 from .outcome import Outcome
 from .unit_files import HEADER, drill_is_locked_out, render_units
 
@@ -77,7 +78,8 @@ def install_units(
             # The failure unit appends to a file in there, and must not itself fail.
             make_private_directory(Path(application.application_state_dir))
         _apply(ports, directory, plan)
-    return _outcome(plan, wanted, dry_run)
+    masked = mend_fence(application, ports, unit_dir=directory) if present and not dry_run else []
+    return _outcome(plan, wanted, dry_run, masked)
 
 
 def _plan(application: Application, ports: Ports, directory: Path, wanted: Mapping[str, str]) -> UnitsPlan:
@@ -190,13 +192,14 @@ def _by_type(names: Sequence[str]) -> tuple[list[str], list[str]]:
     return [name for name in names if _is_timer(name)], [name for name in names if not _is_timer(name)]
 
 
-def _outcome(plan: UnitsPlan, wanted: Mapping[str, str], dry_run: bool) -> Outcome:
+def _outcome(plan: UnitsPlan, wanted: Mapping[str, str], dry_run: bool, masked: Sequence[str]) -> Outcome:
     would = "would " if dry_run else ""
     lines = [f"{would}write {name}" for name in sorted(plan.write)]
     lines += [f"{would}remove {name}" for name in plan.remove]
     lines += [f"{would}enable {'and start ' if _is_timer(name) else ''}{name}" for name in plan.enable]
+    lines += [f"masked {name}, as this host is fenced" for name in masked]
     return Outcome(
-        changed=plan.changed,
+        changed=plan.changed or bool(masked),
         record={
             "units": sorted(wanted),
             "written": sorted(plan.write),

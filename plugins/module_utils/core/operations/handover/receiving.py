@@ -3,7 +3,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 """What arrives from the source, file by file beside the live data. Nothing that the source says is trusted.
 
-What has arrived stays where it is when a handover fails, so that the next one brings only what is lacking.
+What has arrived stays where it is when a handover fails before the exchange: the next one brings what is lacking.
 """
 
 from __future__ import annotations

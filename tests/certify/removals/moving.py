@@ -1,0 +1,137 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Guards of moves between servers, against the hazards of E."""
+
+from __future__ import annotations
+
+from .removal import Removal
+
+HANDOVER = "operations/handover/"
+MOVE = "tests/unit/operations_handover/test_handover.py::test_"
+AGREEMENT = "tests/unit/operations_handover/test_agreement.py::test_"
+HOSTILE = "tests/unit/operations_handover/test_hostile_source.py::test_"
+KILLS = "tests/faults/test_handover_kills.py::test_"
+
+MOVING = (
+    Removal(
+        "e1",
+        "a server that runs something takes nothing over",
+        HANDOVER + "taking.py",
+        "refuse_running(application, ports)\n            return",
+        "return",
+        (MOVE + "hazard_e1_a_new_server_that_runs_something_is_refused",),
+    ),
+    Removal(
+        "e1",
+        "a source that was moved elsewhere is no source",
+        HANDOVER + "serving.py",
+        'if migration is not None and migration.get("installation") != self._other["installation"]:',
+        "if False:",
+        (MOVE + "hazard_e1_a_source_that_was_moved_elsewhere_is_refused",),
+    ),
+    Removal(
+        "e1",
+        "nothing writes on after the stop",
+        HANDOVER + "serving.py",
+        "if alive:",
+        "if False:",
+        (MOVE + "hazard_e1_a_source_that_writes_on_does_not_let_go",),
+    ),
+    Removal(
+        "e1",
+        "a source lets go of nothing that has changed since",
+        HANDOVER + "serving.py",
+        "if running or touched is not None:",
+        "if False:",
+        (MOVE + "hazard_e1_what_is_written_after_the_stop_is_not_left_behind",),
+    ),
+    Removal(
+        "e2",
+        "somebody watches over the source's side",
+        HANDOVER + "serving.py",
+        "if self._watcher is not None:",
+        "if False:",
+        (KILLS + "hazard_e2_the_old_server_killed_at_every_step",),
+    ),
+    Removal(
+        "e2",
+        "a recovery starts nothing that the source has not let go of",
+        HANDOVER + "fences.py",
+        'note.get("state") in (GRANTED, COMPLETE)',
+        'note.get("state") is not None',
+        (KILLS + "hazard_e2_the_new_server_killed_at_every_step",),
+    ),
+    Removal(
+        "e2",
+        "a lost answer is asked for again",
+        HANDOVER + "remote_end.py",
+        "if self._state_after(error) == GRANTED:\n                return",
+        "if False:\n                return",
+        (KILLS + "hazard_e2_the_old_server_killed_at_every_step",),
+    ),
+    Removal(
+        "e3",
+        "what does not start is given back",
+        HANDOVER + "taking.py",
+        "self._source.give_back()",
+        "pass",
+        (MOVE + "hazard_e3_a_bot_that_does_not_start_is_given_back",),
+    ),
+    Removal(
+        "e4",
+        "both hold the same content",
+        HANDOVER + "agreeing.py",
+        'if (number_of(said, "files"), text_of(said, "digest", 64)) != (here["files"], here["digest"]):',
+        "if False:",
+        (AGREEMENT + "hazard_e4_both_must_hold_the_same",),
+    ),
+    Removal(
+        "e4",
+        "both hold the same rows",
+        HANDOVER + "agreeing.py",
+        "if tables is not None and databases.get(entry.path) != tables:",
+        "if False:",
+        (AGREEMENT + "hazard_e4_both_must_hold_the_same",),
+    ),
+    Removal(
+        "e4",
+        "what is in the WAL alone is brought",
+        HANDOVER + "shipping.py",
+        'bring_in_wal(sidecar(live, "-wal"), item.copy)',
+        "pass",
+        (MOVE + "hazard_e1_a_bot_moves_while_it_trades",),
+    ),
+    Removal(
+        "e5",
+        "data of the new server stands against it",
+        HANDOVER + "taking.py",
+        "if run.against:",
+        "if False:",
+        (MOVE + "hazard_e5_data_of_the_new_server_is_not_merged_over",),
+    ),
+    Removal(
+        "e6",
+        "links stay inside",
+        HANDOVER + "receiving.py",
+        'if entry.type == "symlink" and not link_stays_inside(entry.path, entry.target or ""):',
+        "if False:",
+        (HOSTILE + "hazard_e6_links_that_lead_out_are_refused",),
+    ),
+    Removal(
+        "e6",
+        "nothing arrives beneath a link",
+        HANDOVER + "receiving.py",
+        "self._claim(entry)\n",
+        "pass\n",
+        (HOSTILE + "hazard_e6_nothing_arrives_beneath_a_link",),
+    ),
+    Removal(
+        "e6",
+        "tradekeep's own names are refused",
+        HANDOVER + "receiving.py",
+        'if any(part.startswith(OWN_PREFIX) for part in entry.path.split("/")):',
+        "if False:",
+        (HOSTILE + "hazard_e6_names_that_lead_elsewhere_are_refused",),
+    ),
+)
