@@ -112,6 +112,7 @@ def _recover(archive: Path, scratch: Path) -> dict[str, Any]:
         subprocess.run(["git", *words], cwd=code, check=True)
     variables = {
         "tradekeep_profile": PROFILE,
+        "backup_passphrase_file": "",
         "deploy_repository": "/srv/bot.bundle",
         "deploy_ref": "main",
         "recover_archive_on_controller": str(archive),
