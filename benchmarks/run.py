@@ -3,7 +3,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 """`make bench`: ratios against tar and gzip, restic and builtin modules, measured in one run.
 
-    run.py [--rounds N] [--only bulk,small,ansible,deploy,drill,recover]
+    run.py [--rounds N] [--only bulk,small,ansible,deploy,drill,recover,migrate]
 
 Data is kept in ~/.cache/tradekeep-ops/bench. The part about Ansible needs root: it starts a Debian host.
 Writes RESULTS.md; a part that was left out keeps its rows.
@@ -24,6 +24,7 @@ import dataset
 from ansible_side import ansible_rows
 from deploy_side import deploy_rows
 from measure import Run, Subject, interleaved, measure
+from migrate_side import migrate_rows
 from recover_side import drill_rows, recover_rows
 
 HERE = Path(__file__).resolve().parent
@@ -204,7 +205,7 @@ def main() -> int:
     """Measure, write, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="bulk,small,ansible,deploy,drill,recover")
+    parser.add_argument("--only", default="bulk,small,ansible,deploy,drill,recover,migrate")
     options = parser.parse_args()
     missing = [name for name in PEERS if shutil.which(name) is None]
     if missing:
@@ -224,6 +225,7 @@ def main() -> int:
         "recover": lambda cache, scratch, _rounds: recover_rows(
             Installation(scratch, "recover", dataset.kalshi_tree(cache)), scratch, fact
         ),
+        "migrate": lambda cache, _scratch, rounds: migrate_rows(dataset.kalshi_tree(cache), rounds, fact),
     }
     with tempfile.TemporaryDirectory(prefix=".scratch-", dir=cache) as scratch:
         for name in options.only.split(","):

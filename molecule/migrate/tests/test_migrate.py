@@ -33,7 +33,7 @@ def test_hazard_e2_a_cable_pulled_before_the_source_lets_go_leaves_it_running(mo
     assert move.old.trades == (step == "before_stop")
     move.old.cable("down")
     # A link that comes back within seconds has not been cut.
-    assert eventually(lambda: move.new.host.run("pgrep -x ssh").rc != 0), move.told()
+    assert eventually(lambda: move.new.host.run("pgrep -r D,R,S -x ssh").rc != 0), move.told()
     assert eventually(lambda: move.old.trades), move.told()
     assert move.old.fence is None
     assert not move.new.trades
@@ -112,7 +112,7 @@ def test_hazard_e2_a_cable_pulled_after_the_source_has_let_go_leaves_the_target_
 def test_hazard_c4_what_the_old_scripts_left_migrates_too(move: Move, kind: str, layout: str) -> None:
     top = f"/srv/{kind}-{layout.replace('/', '-')}"
     move.new.run(f"mkdir -p {top}/{layout}/state {top}/{layout}/preferences")
-    move.new.run(f"echo '{{\"layout\": \"{kind} {layout}\"}}' > {top}/{layout}/preferences/layout.json")
+    move.new.run(f'echo \'{{"layout": "{kind} {layout}"}}\' > {top}/{layout}/preferences/layout.json')
     source = top
     if kind == "archive":
         source = f"{top}.tar.gz"

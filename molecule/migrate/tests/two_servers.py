@@ -61,10 +61,9 @@ class Server:
         time.sleep(0.3)
         return len(self.lives()) > before
 
-    @property
-    def promised(self) -> int:
-        """The last fill that its bot was told is committed."""
-        return int(self.read("srv/witness/promised") or 0)
+    def promises(self) -> set[tuple[int, str]]:
+        """Every fill that its bot was told is committed."""
+        return {(int(what), self.name) for _at, _pid, what in self.lives() if what.isdigit()}
 
     @property
     def fence(self) -> dict[str, Any] | None:
@@ -80,10 +79,13 @@ class Server:
         """The cable of this server up or down, at the other end of it."""
         as_root("ip", "link", "set", network.cable_of(self.address), state).check_returncode()
 
-    def fills(self) -> set[int]:
-        """All that are committed."""
-        code = f"import sqlite3; print([r[0] for r in sqlite3.connect('{FILLS}').execute('select id from fills')])"
-        return set(json.loads(self.run(f'runuser -u trading_user -- python3 -c "{code}"')))
+    def fills(self) -> set[tuple[int, str]]:
+        """All that are committed, and by which server's bot: one that is lost, its number is given anew."""
+        code = (
+            f"import json, sqlite3; print(json.dumps(list(sqlite3.connect('{FILLS}').execute('select * from fills'))))"
+        )
+        found = json.loads(self.run(f'runuser -u trading_user -- python3 -c "{code}"'))
+        return {(number, host) for number, host in found}
 
 
 class Move:
@@ -91,6 +93,7 @@ class Move:
 
     def __init__(self) -> None:
         self.old, self.new = Server("old12"), Server("new13")
+        self._left_behind: set[tuple[int, str]] = set()
 
     def ready(self) -> None:
         """The bot trades on the old server, and nothing of it is on the new one's units."""
@@ -106,7 +109,7 @@ class Move:
     def go_back(self) -> None:
         """Without a migration: what was traded since stays where it is."""
         self.new.run("tradekeep fence --reason 'going back'")
-        self.new.run("rm -f /srv/witness/promised")
+        self._left_behind |= self.new.promises()
         self.old.run("tradekeep unfence")
 
     def let_go(self) -> None:
@@ -150,8 +153,9 @@ class Move:
 
     def check_nothing_lost(self, server: Server) -> None:
         """Every fill that any bot was told is committed is there."""
-        last = max(self.old.promised, self.new.promised)
-        assert set(range(1, last + 1)) <= server.fills()
+        promised = self.old.promises() | self.new.promises()
+        lost = promised - self._left_behind - server.fills()
+        assert not lost, (len(lost), min(lost), max(lost))
 
     def told(self) -> str:
         """What there is to say when a wait was in vain."""

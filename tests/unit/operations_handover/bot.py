@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: tradekeep.ops contributors
 # SPDX-License-Identifier: BSD-2-Clause
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
-"""A bot: BOT BASE. Commits fills, says which ones in BASE/promised, and keeps an exclusive lock while it lives.
+"""A bot: BOT BASE. Commits fills, says which ones in BASE/../promised, and keeps an exclusive lock while it lives.
 
 The lock is on a file that both servers share: a second bot that finds it taken writes BASE/../two_bots and ends.
 """
@@ -35,11 +35,11 @@ def main() -> None:
     connection.execute("pragma journal_mode=wal")
     connection.execute("pragma wal_autocheckpoint=20")
     connection.execute("create table if not exists fills(id integer primary key, trade_id text not null)")
-    promised = os.open(base.parent / "promised", os.O_WRONLY | os.O_CREAT, 0o600)
+    promised = os.open(base.parent / "promised", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     log = os.open(base / "data/state/trades.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
     while True:
         cursor = connection.execute("insert into fills(trade_id) values (?)", (f"of {base.name}",))
-        os.pwrite(promised, f"{cursor.lastrowid:12d}".encode(), 0)
+        os.write(promised, f"{cursor.lastrowid} of {base.name}\n".encode())
         os.write(log, b'{"fill": %d}\n' % (cursor.lastrowid or 0))
         time.sleep(0.005)
 

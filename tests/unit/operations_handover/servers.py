@@ -89,11 +89,11 @@ class Server:
             command(self.base, role, **wanted), capture_output=True, text=True, timeout=120, check=False
         )
 
-    def fills(self) -> set[int]:
-        """All that are committed; only where no bot writes."""
+    def fills(self) -> set[tuple[int, str]]:
+        """All that are committed, and of which server's bot; only where no bot writes."""
         connection = sqlite3.connect(f"file:{self.root / FILLS}?mode=ro", uri=True)
         try:
-            return {row[0] for row in connection.execute("select id from fills")}
+            return set(connection.execute("select id, trade_id from fills"))
         finally:
             connection.close()
 
@@ -112,10 +112,14 @@ class Pair:
 
     @property
     def promised(self) -> int:
-        """The last fill that a bot was told is committed."""
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            return int((self.base / "promised").read_text())
-        return 0
+        """How many fills bots were told are committed."""
+        return len(self.promises())
+
+    def promises(self) -> set[tuple[int, str]]:
+        """Each of them, and of which server's bot it is: one that is lost, its number is given anew."""
+        path = self.base / "promised"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return {(int(number), whose) for number, _space, whose in (line.partition(" ") for line in lines)}
 
     def new_command(self, **wanted: Any) -> list[str]:
         """The same as a command line."""
@@ -158,7 +162,7 @@ class Pair:
     def check_nothing_lost(self, server: Server) -> None:
         """Every fill that a bot was told is committed is there. Stops the bot."""
         stop_bot(server.base)
-        lost = set(range(1, self.promised + 1)) - server.fills()
+        lost = self.promises() - server.fills()
         assert not lost, f"{len(lost)} of {self.promised} lost, from {min(lost)}; {self.told()}"
 
     def settle(self) -> None:

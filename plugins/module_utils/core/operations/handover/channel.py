@@ -117,7 +117,7 @@ class Channel:
     def _write_out(self, *, listening: bool) -> None:
         """The caller has the lock. listening: what comes in meanwhile is kept, and shows that the other side lives."""
         if self._torn:
-            raise _lost("was cut off in the middle of a message")
+            raise _lost("is gone")
         heard = time.monotonic()
         view = memoryview(bytes(self._outgoing))
         self._outgoing.clear()
