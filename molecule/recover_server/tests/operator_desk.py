@@ -45,7 +45,9 @@ class OperatorDesk(Desk):
         self._tunnel: Optional[subprocess.Popen[bytes]] = None
         self.took: dict[str, float] = {}
         self._serve_code(home / "upstream")
-        super().__init__(home, variables_of(NAME), packages)
+        variables = variables_of(NAME)
+        self._address = variables["ansible_host"]
+        super().__init__(home, variables, packages)
         self._write_inventory()
         self._settle()
 
@@ -122,10 +124,10 @@ class OperatorDesk(Desk):
 
     def _settle(self) -> None:
         """Know the server of now, its way to packages, and the way from there to the code."""
-        options = variables_of(NAME)
-        stanza = self._settings.read_text().partition("Host spare1")[0]
+        now = variables_of(NAME)["ansible_host"]
+        stanza = self._settings.read_text().partition(f"Host {SPARE}")[0].replace(self._address, now)
         self._settings.write_text(stanza + stanza.replace(f"Host {SERVER}", f"Host {SPARE}"))
-        assert options["ansible_host"] in stanza
+        self._address = now
         assert eventually(self._reachable)
         proxy = f'Acquire::http::Proxy "{self._packages}";'
         self.on_server(f"echo {shlex.quote(proxy)} > /etc/apt/apt.conf.d/95relay")
