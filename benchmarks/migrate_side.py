@@ -9,6 +9,7 @@ Against stopping it, copying all with rsync, and starting it there.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -73,9 +74,11 @@ class Pair:
     def set_up(self, data: Path) -> None:
         """The same installation on both, the data on the old one, and a way from the new one to the old."""
         for name in (OLD, NEW):
-            words = ["ansible-playbook", "-i", str(TOP / "molecule/shared/inventory/hosts"), "--limit", name]
-            words += ["tradekeep.ops.site", "-e", json.dumps({"tradekeep_profile": PROFILE})]
-            subprocess.run(words, check=True, cwd=TOP, stdout=subprocess.DEVNULL)
+            variables = json.dumps({"tradekeep_profile": PROFILE, "backup_passphrase_file": ""})
+            words = [str(Path(sys.executable).parent / "ansible-playbook"), "tradekeep.ops.site", "-e", variables]
+            words += ["-i", str(TOP / "molecule/shared/inventory/hosts"), "--limit", name]
+            environment = {**os.environ, "ANSIBLE_CONFIG": str(TOP / "ansible.cfg")}
+            subprocess.run(words, check=True, cwd=TOP, stdout=subprocess.DEVNULL, env=environment)
             self.run(name, "cat > /opt/trading_system/bot.py", BOT.encode())
             self.run(name, "cat > /etc/systemd/system/trading_system.service", UNIT.encode())
             self.run(name, "systemctl daemon-reload; chown -R trading_user: /opt/trading_system")

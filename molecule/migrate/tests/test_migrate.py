@@ -57,6 +57,9 @@ def test_hazard_e3_what_fails_after_the_source_has_let_go_is_given_back(move: Mo
     assert not move.new.trades
     assert (move.old.fence, move.new.fence) == (None, None)
     assert move.new.run(f"systemctl is-enabled {BOT}") == "enabled"
+    # What it traded here until it was stopped was put back with the rest.
+    move.leave_behind()
+    move.check_nothing_lost(move.old)
 
 
 def test_hazard_e1_the_playbook_moves_it_and_back(move: Move) -> None:

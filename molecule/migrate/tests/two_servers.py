@@ -109,8 +109,12 @@ class Move:
     def go_back(self) -> None:
         """Without a migration: what was traded since stays where it is."""
         self.new.run("tradekeep fence --reason 'going back'")
-        self._left_behind |= self.new.promises()
+        self.leave_behind()
         self.old.run("tradekeep unfence")
+
+    def leave_behind(self) -> None:
+        """What the new server's bot has traded so far stays where it is, or was put back, on purpose."""
+        self._left_behind |= self.new.promises()
 
     def let_go(self) -> None:
         """Nothing is held."""
