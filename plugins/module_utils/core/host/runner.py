@@ -161,6 +161,8 @@ class RunningPipe:
         """End the program now and wait for it."""
         _kill_group(self._process)
         _close(self.stdin)
+        # Whoever forks afterwards has to be alone.
+        self._errors.join(LINGER_SECONDS)
 
 
 def _required(stream: Optional[IO[bytes]]) -> IO[bytes]:
