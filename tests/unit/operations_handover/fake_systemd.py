@@ -24,7 +24,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner imp
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import Completed
 
 BOT = "trading_system.service"
-PROGRAM = Path(__file__).with_name("bot.py")
+PROGRAM = Path(__file__).with_name("trader.py")
 
 
 class MachineRunner(SubprocessRunner):

@@ -25,9 +25,9 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner imp
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.tree import tree
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import NoProgress, Ports
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.profile import resolve_application
-from bot import FILLS
 from fake_systemd import BOT, bot_of, start_bot, stop_bot
 from pair import command
+from trader import FILLS
 
 PROFILE = {
     "extends": "kalshi",
