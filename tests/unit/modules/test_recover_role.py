@@ -132,7 +132,13 @@ def test_hazard_c1_a_server_is_recovered_once_and_what_it_held_is_backed_up(new:
     assert new.read("state/fills.jsonl") == '{"fill": 1}\n{"fill": 2}\n', "the bot has gone on since"
     assert len(new.records()) == 1
     assert "no spare host" in new.fails("recover_server", recover_drill=True)
-    new.works("recover_server", recover_again=True, recover_archive_on_controller="", recover_archive=str(archive))
+    fence = {"at": "2026-03-01T00:00:00", "reason": "moved away", "masked": [], "services": []}
+    (new.base / "state_dir/toy/fenced.json").write_text(json.dumps(fence))
+    said = new.works(
+        "recover_server", recover_again=True, recover_archive_on_controller="", recover_archive=str(archive)
+    )
+    assert "this host is fenced since 2026-03-01T00:00:00: moved away; nothing was started" in " ".join(said.split())
+    assert "tradekeep.ops.deploy : " not in said
     assert new.read("state/fills.jsonl") == '{"fill": 1}\n'
     (kept,) = new.records()[-1]["kept_aside"]
     with tarfile.open(kept) as opened:
@@ -156,8 +162,6 @@ def test_what_cannot_be_recovered_is_said_and_replaces_nothing(new: Place, archi
     assert not (new.base / "root/state/fills.jsonl").exists()
     (tmp_path / f"{archive.name}.sha256").write_text(archive.with_name(f"{archive.name}.sha256").read_text())
     assert "is not what its .sha256 says" in new.fails("recover_server", **cut_off)
-    assert "nothing-like-that" in new.fails("recover_server", deploy_ref="nothing-like-that")
-    assert "nothing-like-that" in new.records()[-1]["problems"][0]
     assert new.leftovers() == []
 
 
@@ -167,14 +171,3 @@ def test_a_rehearsal_is_a_drill_and_fails_for_a_missed_target(new: Place) -> Non
     assert [record["state"] for record in new.records()] == ["rehearsed"]
     (drill,) = (json.loads(path.read_text()) for path in (new.base / "state_dir/toy/drills").glob("*.json"))
     assert (drill["verdict"], drill["source"]) == ("missed", "a spare host")
-
-
-def test_hazard_e_a_fenced_host_gets_its_data_and_no_code(new: Place) -> None:
-    new.works("site")
-    (new.base / "state_dir/toy").mkdir(mode=0o700, exist_ok=True)
-    fence = {"at": "2026-03-01T00:00:00", "reason": "moved away", "masked": [], "services": []}
-    (new.base / "state_dir/toy/fenced.json").write_text(json.dumps(fence))
-    said = new.works("recover_server")
-    assert "this host is fenced since 2026-03-01T00:00:00: moved away; nothing was started" in " ".join(said.split())
-    assert new.read("state/fills.jsonl") == '{"fill": 1}\n'
-    assert not (new.base / "root/bot.py").exists()
