@@ -6,7 +6,7 @@ DEV := $(CACHE)/dev/bin
 RUN := $(PYTHON) tests/certify/run.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-faults test-guards test-torture test-action test-integration test-molecule lint sanity bench comparison venv link clean
+.PHONY: help demo test test-unit test-faults test-guards test-torture test-action test-plays test-integration test-molecule lint sanity bench comparison venv link clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ test-torture:  ## every known way to lose data by a deploy, against tradekeep an
 
 test-action:  ## the GitHub action's own steps, against an sshd on this machine
 	@$(RUN) action
+
+test-plays:  ## roles and playbooks by ansible-playbook, on this machine, without root
+	@$(RUN) plays
 
 test-integration:  ## every module by ansible-test, on this machine, without root
 	@$(RUN) integration

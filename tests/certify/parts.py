@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-GROUPS = ("molecule", "faults", "guards", "torture", "action", "unit", "integration", "sanity", "lint")
+GROUPS = ("molecule", "faults", "guards", "torture", "action", "plays", "unit", "integration", "sanity", "lint")
 
 REFERENCES = ("--validate-collection-refs=all", "--disallow-unknown-collection-refs", "--check-extra-docs-refs")
 # The importer says ERROR and ends with 0 when ansible-doc fails.
@@ -58,6 +58,7 @@ PARTS = (
     Part("guards", "guards", (("python", "tests/certify/guards.py", "--jobs", "2"),)),
     Part("torture", "torture", (pytest("python", "-n", "2", "tests/torture"),)),
     Part("action", "action", (("sh", "-c", ACTION),)),
+    Part("plays", "plays", (pytest("python", "tests/plays"),)),
     Part(
         "ansible-test",
         "sanity",

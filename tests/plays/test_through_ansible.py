@@ -24,9 +24,8 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.tree
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.exchange import Exchange, pending
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.plan import Replacement
 from ansible_collections.tradekeep.ops.plugins.module_utils.definition import defined_application
+from playing import ansible
 
-CHECKOUT = Path(__file__).resolve().parents[3]
-BIN = Path(sys.executable).parent
 BUILD = """
 import sys
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SubprocessRunner, SystemClock
@@ -36,44 +35,6 @@ ports = Ports(SubprocessRunner(), SystemClock(), NoProgress())
 wanted = install_program(ports, bin_dir=sys.argv[1], config_dir="/etc/somewhere", dry_run=True)
 sys.stdout.write(wanted.record["sha256"])
 """
-
-pytestmark = pytest.mark.skipif(
-    not (BIN / "ansible-playbook").exists(), reason="ansible-core is not installed beside this Python"
-)
-
-
-@pytest.fixture(scope="module")
-def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The collection as it is installed, in a place of its own."""
-    place = tmp_path_factory.mktemp("collections")
-    collection = place / "ansible_collections/tradekeep/ops"
-    for name in ("plugins", "roles", "playbooks", "meta"):
-        shutil.copytree(CHECKOUT / name, collection / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(CHECKOUT / "galaxy.yml", collection)
-    return place
-
-
-def ansible(place: Path, collections: Path, program: str, *words: Any) -> subprocess.CompletedProcess[str]:
-    """Run a program of Ansible against this machine, with nothing but this collection."""
-    environment = {
-        "PATH": f"{BIN}:{os.environ['PATH']}",
-        "HOME": str(place),
-        "LC_ALL": "C.UTF-8",
-        "ANSIBLE_COLLECTIONS_PATH": str(collections),
-        "ANSIBLE_NOCOLOR": "true",
-        # Jobs are looked for where the account lives, whatever HOME says.
-        "ANSIBLE_ASYNC_DIR": str(place / "jobs"),
-    }
-    where = ["-i", "localhost,", "-c", "local", "-e", f"ansible_python_interpreter={sys.executable}"]
-    return subprocess.run(
-        [str(BIN / program), *(str(word) for word in words), *where],
-        cwd=place,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 def test_hazard_f_the_program_from_ansibles_zip_is_that_from_the_checkout(tmp_path: Path, collections: Path) -> None:

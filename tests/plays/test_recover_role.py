@@ -13,13 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modules.test_through_ansible import BIN, ansible, collections
+from playing import ansible
 
-__all__ = ["collections"]
-
-pytestmark = pytest.mark.skipif(
-    not (BIN / "ansible-playbook").exists(), reason="ansible-core is not installed beside this Python"
-)
 NAMES = ("root", "backup_dir", "config_dir", "state_dir", "bin_dir")
 PROFILE = {
     "name": "toy",

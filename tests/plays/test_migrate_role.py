@@ -10,17 +10,10 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.installation import install_configuration
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.tree import tree
 from ansible_collections.tradekeep.ops.plugins.module_utils.definition import defined_application
-from modules.test_through_ansible import BIN, ansible, collections
-
-__all__ = ["collections"]
-
-pytestmark = pytest.mark.skipif(
-    not (BIN / "ansible-playbook").exists(), reason="ansible-core is not installed beside this Python"
-)
+from playing import ansible
 
 
 def rows(database: Path) -> int:
