@@ -17,6 +17,11 @@ from .errors import InterruptedBySignal
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
+def take_no_signals() -> None:
+    """For threads: one that takes signals would undo every shield of the main one."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+
+
 def _interrupt(number: int, frame: Optional[FrameType]) -> None:
     # A second signal must not interrupt the undoing that the first one started; SIGKILL remains.
     for other in STOPPING:

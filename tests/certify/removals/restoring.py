@@ -35,6 +35,22 @@ RESTORING = (
         'install="WantedBy=multi-user.target\\n",',
         (UNITS + "c1_the_bot_does_not_start_at_boot_on_an_unfinished_restore",),
     ),
+    Removal(
+        "c1",
+        "nothing that was written on the new state stays beside the old",
+        "transaction/renames.py",
+        "    if item.companions is not None and _is_exchanged(item, directories):",
+        "    if item.companions is None:",
+        (RESTORE + "hazard_c1_what_a_bot_wrote_before_it_died_does_not_replay_over_the_old_database",),
+    ),
+    Removal(
+        "c1",
+        "recover keeps what was written on a state that it gives up",
+        "transaction/recovery.py",
+        'if data == "old" and given_up is not None:',
+        "if False:",
+        (RESTORE + "hazard_c1_recover_keeps_what_a_bot_wrote_too",),
+    ),
     # C1: nothing is deleted before what takes its place is proven
     Removal(
         "c1",
@@ -88,8 +104,8 @@ RESTORING = (
         "c1",
         "what was kept is put back",
         "transaction",
-        "    _rename(item.kept, item.live, directories)\n\n\ndef _take_back_new",
-        "    str(item)\n\n\ndef _take_back_new",
+        "    _rename(item.kept, item.live, directories)\n\n\ndef _is_exchanged",
+        "    str(item)\n\n\ndef _is_exchanged",
         (EXCHANGE + "hazard_c1_undo_works_after_every_step",),
     ),
     Removal(
@@ -104,8 +120,9 @@ RESTORING = (
         "c1",
         "a failure starts the services again",
         "operations/exchange_run.py",
-        "        services.start(snapshot)\n        change.was_down(round(ports.clock.monotonic() - down_since, 3))\n"
-        "        services.wait_until_steady(snapshot)\n",
+        "            services.start(snapshot)\n"
+        "            change.was_down(round(ports.clock.monotonic() - down_since, 3))\n"
+        "            services.wait_until_steady(snapshot)\n",
         "",
         (RESTORE + "hazard_c1_a_service_that_does_not_stay_up_gets_its_old_data_back",),
     ),

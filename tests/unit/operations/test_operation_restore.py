@@ -9,6 +9,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -16,14 +17,20 @@ import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     ArchiveError,
     ConfigurationError,
+    ExitStatus,
+    NeedsPersonError,
     ServiceError,
+    SpaceError,
     TradekeepError,
     UsageError,
 )
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import exchange_run, safety
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import restore as restore_module
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.backup import backup
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.recover import recover
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.restore import restore
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.verify import verify
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction import recovery
 
 FILLS = "databases/accounts/kalshi/demo/fills.db"
 MODE = "state/account_mode.json"
@@ -235,6 +242,132 @@ def test_hazard_c1_a_service_that_does_not_stay_up_gets_its_old_data_back(bench,
         restore(bench.application, bench.ports)
     assert bench.snapshot() == before
     assert log == ["stop", "start", "stop", "start"]
+
+
+def bot_dies(bench, rows: int) -> None:
+    """Write to the live database and die: what was committed is in the WAL that stays."""
+    program = (
+        "import os, sqlite3, sys\n"
+        "c = sqlite3.connect(sys.argv[1])\n"
+        "c.execute('PRAGMA journal_mode=WAL')\n"
+        "c.executemany('INSERT INTO fills (trade_id) VALUES (?)', [('late',)] * int(sys.argv[2]))\n"
+        "c.commit()\n"
+        "os._exit(1)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(bench.root / FILLS), str(rows)], check=False)
+    assert (bench.root / f"{FILLS}-wal").stat().st_size > 0
+
+
+class Dying(Services):
+    """A bot that writes to the restored data, and dies of it."""
+
+    def __init__(self, bench, log, fails):
+        super().__init__(log, fails)
+        self.bench = bench
+
+    def wait_until_steady(self, snapshot):
+        if self.fails:
+            bot_dies(self.bench, 7)
+        super().wait_until_steady(snapshot)
+
+
+def changed_since(bench) -> tuple[dict, int]:
+    """Fills that the newest backup does not have."""
+    connection = bench.database(wal=False)
+    bench.add_rows(connection, 23)
+    connection.close()
+    return bench.snapshot(), bench.rows()
+
+
+def given_up(bench) -> list[Path]:
+    return sorted(path for path in bench.backups.glob("*_given_up.tar.gz") if not path.is_symlink())
+
+
+def test_hazard_c1_what_a_bot_wrote_before_it_died_does_not_replay_over_the_old_database(bench, monkeypatch):
+    filled(bench)
+    before, rows = changed_since(bench)
+    monkeypatch.setattr(restore_module, "ServiceController", Dying(bench, [], [1]))
+    with pytest.raises(ServiceError, match="does not stay up"):
+        restore(bench.application, bench.ports)
+    assert bench.snapshot() == before
+    assert bench.rows() == rows
+
+
+def test_what_a_bot_wrote_on_restored_data_that_was_given_up_is_kept(bench, monkeypatch):
+    filled(bench)
+    restored = bench.rows()
+    before, _rows = changed_since(bench)
+    monkeypatch.setattr(restore_module, "ServiceController", Dying(bench, [], [1]))
+    with pytest.raises(ServiceError, match="does not stay up"):
+        restore(bench.application, bench.ports)
+    (kept,) = given_up(bench)
+    assert any(str(kept) in note for note in bench.notes)
+    assert verify(bench.application, bench.ports, reference=kept.name, deep=True).status == ExitStatus.DONE
+    with tarfile.open(kept) as archive:
+        archive.extractall(bench.base / "out", filter="data")
+        assert KEY in archive.getnames()
+    connection = sqlite3.connect(bench.base / "out" / FILLS)
+    assert connection.execute("SELECT count(*) FROM fills").fetchone()[0] == restored + 7
+    connection.close()
+    # It stands for nothing but itself.
+    assert not os.path.samefile(bench.backups / "latest_backup.tar.gz", kept)
+    assert bench.snapshot() == before
+    assert not recover(bench.application, bench.ports).changed
+
+
+def test_nothing_is_kept_of_restored_data_that_no_bot_wrote_to(bench, monkeypatch):
+    filled(bench)
+    changed_since(bench)
+    monkeypatch.setattr(restore_module, "ServiceController", Services([], [1]))
+    with pytest.raises(ServiceError, match="does not stay up"):
+        restore(bench.application, bench.ports)
+    assert given_up(bench) == []
+
+
+def test_hazard_c1_recover_keeps_what_a_bot_wrote_too(bench, monkeypatch):
+    """Killed while it watched over the services; they do not stay up when recover looks again."""
+    filled(bench)
+    before, rows = changed_since(bench)
+
+    class Killed(BaseException):
+        pass
+
+    class Watched(Dying):
+        def wait_until_steady(self, snapshot):
+            bot_dies(self.bench, 7)
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(restore_module, "ServiceController", Watched(bench, [], [1]))
+        patch.setattr(exchange_run, "_put_back", lambda *_given: None)
+        with pytest.raises(Killed):
+            restore(bench.application, bench.ports)
+    monkeypatch.setattr(recovery, "ServiceController", Services([], [1]))
+    assert recover(bench.application, bench.ports).record["data"] == "old"
+    assert bench.snapshot() == before
+    assert bench.rows() == rows
+    assert len(given_up(bench)) == 1
+
+
+def test_what_was_given_up_stays_aside_until_it_can_be_backed_up(bench, monkeypatch):
+    filled(bench)
+    before, _rows = changed_since(bench)
+
+    def full(*_given, **_options):
+        raise SpaceError("disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(restore_module, "ServiceController", Dying(bench, [], [1]))
+        patch.setattr(safety, "make_backup", full)
+        with pytest.raises(NeedsPersonError, match=r"does not stay up.*disk is full") as caught:
+            restore(bench.application, bench.ports)
+    assert "tradekeep recover" in caught.value.hint
+    assert bench.root.joinpath(FILLS).exists()
+    assert given_up(bench) == []
+    monkeypatch.setattr(recovery, "ServiceController", Services([], []))
+    assert recover(bench.application, bench.ports).changed
+    assert len(given_up(bench)) == 1
+    assert bench.snapshot() == before
 
 
 def test_hazard_c5_what_the_bot_writes_between_plan_and_stop_is_taken_in(bench, monkeypatch):

@@ -48,8 +48,8 @@ class Masks:
         place = self._directory / unit
         return place.is_symlink() and os.readlink(place) == _NOWHERE
 
-    def mask(self, units: Sequence[str]) -> list[str]:
-        """Returns those that were not masked already. ``reload`` makes systemd see it."""
+    def mask(self, units: Sequence[str], *, settle: bool = True) -> list[str]:
+        """Returns those that were not masked already. settle: False leaves it to the caller to call ``settle``."""
         masked = []
         for unit in units:
             if self.is_masked(unit):
@@ -60,7 +60,8 @@ class Masks:
                     os.rename(place, self._aside(unit))
                 os.symlink(_NOWHERE, place)
             masked.append(unit)
-        self._settle(masked)
+        if masked and settle:
+            self.settle()
         return masked
 
     def unmask(self, units: Sequence[str]) -> list[str]:
@@ -83,14 +84,15 @@ class Masks:
                 else:
                     continue
             unmasked.append(unit)
-        self._settle(unmasked)
+        if unmasked:
+            self.settle()
         return unmasked
+
+    def settle(self) -> None:
+        """Make the names durable, and have systemd see them."""
+        fsync_directory(self._directory)
+        if self._runner.find("systemctl") is not None:
+            self._runner.run(["systemctl", "daemon-reload"], timeout_seconds=120)
 
     def _aside(self, unit: str) -> Path:
         return self._directory / f"{unit}{ASIDE_SUFFIX}"
-
-    def _settle(self, changed: Sequence[str]) -> None:
-        if changed:
-            fsync_directory(self._directory)
-            if self._runner.find("systemctl") is not None:
-                self._runner.run(["systemctl", "daemon-reload"], timeout_seconds=120)

@@ -56,18 +56,34 @@ class ServiceController:
         """Whether anything of the application runs."""
         return any(entry["running"] for entry in self.snapshot())
 
-    def stop(self, snapshot: Snapshot) -> tuple[str, ...]:
-        """Stop everything of the snapshot, also what was started since. Returns what ran when it was taken."""
+    def stop(self, snapshot: Snapshot, *, fresh: bool = False) -> tuple[str, ...]:
+        """Stop everything of the snapshot, also what was started since. Returns what ran when it was taken.
+
+        fresh: it was taken just now, so what runs need not be asked for before it is stopped.
+        """
         for manager, entry in self._managers(snapshot):
-            manager.stop(list(dict.fromkeys([*entry["running"], *entry["units"]])))
+            names = list(dict.fromkeys([*entry["running"], *entry["units"]]))
+            if fresh and isinstance(manager, Systemd):
+                manager.stop(names, running=entry["running"])
+            else:
+                manager.stop(names)
         return tuple(name for entry in snapshot for name in entry["running"])
 
-    def start(self, snapshot: Snapshot) -> tuple[str, ...]:
-        """Start what ran when the snapshot was taken, the last stopped first."""
+    def make_ready(self, snapshot: Snapshot) -> None:
+        """Do beforehand what can be done before a start."""
+        for manager, entry in self._managers(snapshot):
+            if isinstance(manager, Systemd):
+                manager.make_ready(entry["running"])
+
+    def start(self, snapshot: Snapshot, *, ready: bool = False) -> tuple[str, ...]:
+        """Start what ran when the snapshot was taken, the last stopped first. ready: nothing runs, see above."""
         started: list[str] = []
         for manager, entry in self._managers(list(reversed(snapshot))):
             names = list(reversed(entry["running"]))
-            manager.start(names)
+            if ready and isinstance(manager, Systemd):
+                manager.start(names, ready=True)
+            else:
+                manager.start(names)
             started.extend(names)
         return tuple(started)
 

@@ -63,61 +63,72 @@ class Systemd:
         """The units that run, after whatever would start them (timers, sockets), in the order of stopping."""
         if self._runner.find("systemctl") is None:
             return []
-        states = {unit: self.state(unit) for unit in units}
+        states = self.states(units)
         triggers = [name for state in states.values() for name in state.triggers if name not in states]
-        before = [name for name in dict.fromkeys(triggers) if self.state(name).runs]
+        before = [name for name, state in self.states(list(dict.fromkeys(triggers))).items() if state.runs]
         return [*before, *(unit for unit, state in states.items() if state.runs)]
 
     def installed(self, units: Sequence[str]) -> list[str]:
         """The units that could be started, in the order of stopping."""
         if self._runner.find("systemctl") is None:
             return []
-        return [unit for unit in units if self.state(unit).loaded]
+        return [unit for unit, state in self.states(units).items() if state.loaded]
+
+    def states(self, units: Sequence[str]) -> dict[str, UnitState]:
+        """The present state of each; asked for at once where that is possible."""
+        if len(units) > 1 and not any("*" in unit for unit in units):
+            shown = self._show(units).split("\n\n")
+            if len(shown) == len(units):
+                return {unit: _state_in(text) for unit, text in zip(units, shown)}
+        return {unit: self.state(unit) for unit in units}
 
     def state(self, unit: str) -> UnitState:
         """The present state; a unit that does not exist is inactive."""
+        return _state_in(self._show([unit]))
+
+    def _show(self, units: Sequence[str]) -> str:
         completed = self._runner.run(
-            ["systemctl", "show", "-p", _PROPERTIES, "--", unit], check=False, timeout_seconds=60
+            ["systemctl", "show", "-p", _PROPERTIES, "--", *units], check=False, timeout_seconds=60
         )
         if completed.status != 0 and not any(text in completed.stderr for text in _NO_SYSTEMD):
-            raise ServiceError(f"systemctl show failed: {completed.stderr.strip()}", path=unit)
-        facts = dict(line.partition("=")[::2] for line in completed.stdout.splitlines())
-        return UnitState(
-            active=facts.get("ActiveState", "inactive"),
-            sub=facts.get("SubState", "dead"),
-            kind=facts.get("Type", ""),
-            main_pid=facts.get("MainPID", "0"),
-            restarts=facts.get("NRestarts", "0"),
-            result=facts.get("Result", "success"),
-            triggers=tuple(facts.get("TriggeredBy", "").split()),
-            loaded=facts.get("LoadState") == "loaded",
-        )
+            raise ServiceError(f"systemctl show failed: {completed.stderr.strip()}", path=units[0])
+        return completed.stdout
 
-    def stop(self, units: Sequence[str]) -> None:
-        """Stop units in this order and make sure of it."""
-        for unit in units:
-            if self.state(unit).stopped:
-                continue
-            try:
-                self._runner.run(["systemctl", "stop", "--", unit], timeout_seconds=self._stop_timeout)
-            except CommandError as error:
-                raise ServiceError(
-                    f"does not stop: {error.message}", path=unit, hint=f"see: systemctl status {unit}"
-                ) from error
-            state = self.state(unit)
+    def stop(self, units: Sequence[str], *, running: Sequence[str] = ()) -> None:
+        """Stop units in this order and make sure of it. running: what is known to run is not asked for before."""
+        for unit in running:
+            self._stop(unit)
+        late = [unit for unit, state in self.states(units).items() if not state.stopped]
+        for unit in late:
+            self._stop(unit)
+        for unit, state in self.states(late).items():
             if not state.stopped:
                 raise ServiceError(f"is {state.active} ({state.sub}) after it was stopped", path=unit)
 
-    def start(self, units: Sequence[str]) -> None:
-        """Start units in this order; failures of the past do not count."""
+    def start(self, units: Sequence[str], *, ready: bool = False) -> None:
+        """Start units in this order; failures of the past do not count. ready: see ``make_ready``."""
         for unit in units:
-            if self.state(unit).active == "active":
-                continue
-            self._runner.run(["systemctl", "reset-failed", "--", unit], check=False, timeout_seconds=60)
+            if not ready:
+                if self.state(unit).active == "active":
+                    continue
+                self.make_ready([unit])
             try:
                 self._runner.run(["systemctl", "start", "--", unit], timeout_seconds=_START_TIMEOUT_SECONDS)
             except CommandError as error:
                 raise self._failure(unit, "does not start") from error
+
+    def make_ready(self, units: Sequence[str]) -> None:
+        """Have failures of the past forgotten."""
+        if units:
+            self._runner.run(["systemctl", "reset-failed", "--", *units], check=False, timeout_seconds=60)
+
+    def _stop(self, unit: str) -> None:
+        try:
+            self._runner.run(["systemctl", "stop", "--", unit], timeout_seconds=self._stop_timeout)
+        except CommandError as error:
+            raise ServiceError(
+                f"does not stop: {error.message}", path=unit, hint=f"see: systemctl status {unit}"
+            ) from error
 
     def identities(self, units: Sequence[str]) -> dict[str, tuple[str, str]]:
         """Identity of each unit; raises unless all are active. ``activating`` is not up, and neither is a restart."""
@@ -146,3 +157,17 @@ class Systemd:
             return ""
         line = completed.stdout.strip()
         return f": {line[:300]}" if line and not line.startswith("-- No entries") else ""
+
+
+def _state_in(shown: str) -> UnitState:
+    facts = dict(line.partition("=")[::2] for line in shown.splitlines())
+    return UnitState(
+        active=facts.get("ActiveState", "inactive"),
+        sub=facts.get("SubState", "dead"),
+        kind=facts.get("Type", ""),
+        main_pid=facts.get("MainPID", "0"),
+        restarts=facts.get("NRestarts", "0"),
+        result=facts.get("Result", "success"),
+        triggers=tuple(facts.get("TriggeredBy", "").split()),
+        loaded=facts.get("LoadState") == "loaded",
+    )

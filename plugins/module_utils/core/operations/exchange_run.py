@@ -32,6 +32,10 @@ def _nothing() -> None:
     """What an operation without a wish of its own does at a step."""
 
 
+def _forgotten(_exchange: Exchange) -> None:
+    """For an operation whose new state nobody writes to."""
+
+
 def _unheard(_seconds: float) -> None:
     """For an operation that tells nobody."""
 
@@ -46,6 +50,7 @@ class Change(Generic[Kept]):
     confirm: called when the services have been up for long enough on the new state; raises as well.
     keep: called when the new state stands, to keep what it replaced; raises NeedsPersonError where it cannot.
     put_back: called when the services run on the old state again; raises where they do not do what they should.
+    given_up: called after that when they have run on the new state, to keep what they wrote there.
     was_down: told for how many seconds the services were stopped, each time that they were: a second time where
         everything is put back after the new state has run.
     what: what messages call the thing that is exchanged. details: JSON for the journal, for ``recover``.
@@ -58,6 +63,7 @@ class Change(Generic[Kept]):
     keep: Callable[[Exchange], Kept]
     before_start: Callable[[], None] = _nothing
     put_back: Callable[[], None] = _nothing
+    given_up: Callable[[Exchange], None] = _forgotten
     was_down: Callable[[float], None] = _unheard
     what: str = "data"
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -81,6 +87,7 @@ def run_exchange(
     stopped_at = ports.clock.monotonic()
     down_since: Optional[float] = stopped_at
     exchange: Optional[Exchange] = None
+    ran = False
     try:
         ports.step("stop")
         services.stop(snapshot)
@@ -97,6 +104,7 @@ def run_exchange(
         exchange.apply(ports.step)
         change.before_start()
         ports.step("start")
+        ran = True
         services.start(snapshot if start is None else start)
         change.was_down(round(ports.clock.monotonic() - stopped_at, 3))
         down_since = None
@@ -105,7 +113,7 @@ def run_exchange(
     except BaseException as error:
         with shielded():
             again = ports.clock.monotonic() if down_since is None else down_since
-            _put_back(change, services, snapshot, exchange, error, ports, again)
+            _put_back(change, services, snapshot, exchange, error, ports, again, ran)
             forget_stop(state_dir)
         raise
     with needs_person_while_pending(state_dir):
@@ -145,26 +153,32 @@ def _put_back(
     error: BaseException,
     ports: Ports,
     down_since: float,
+    ran: bool,
 ) -> None:
     """Raises NeedsPersonError, which says what failed first, where anything is not as it was before."""
     ports.progress.note(f"failed, putting everything back: {error}")
-    left_over: Optional[TradekeepError] = None
     if exchange is not None:
         with _for_a_person(error, f"the old {change.what} could not be put back"):
             services.stop(snapshot)
             exchange.undo(ports.step)
-        try:
+    not_running: Optional[NeedsPersonError] = None
+    try:
+        with _for_a_person(error, f"the {change.what} is as it was, but a service does not run"):
+            services.start(snapshot)
+            change.was_down(round(ports.clock.monotonic() - down_since, 3))
+            services.wait_until_steady(snapshot)
+            change.put_back()
+    except NeedsPersonError as found:
+        not_running = found  # what is left to do, it does not hinder
+    if exchange is not None:
+        first = not_running or error
+        if ran:
+            with _for_a_person(first, f"the {change.what} is as it was"):
+                change.given_up(exchange)
+        with _for_a_person(first, f"the {change.what} is as it was, but the transaction could not be ended"):
             exchange.clean(ports.step)
-        except TradekeepError as found:
-            left_over = found  # the services come first
-    with _for_a_person(error, f"the {change.what} is as it was, but a service does not run"):
-        services.start(snapshot)
-        change.was_down(round(ports.clock.monotonic() - down_since, 3))
-        services.wait_until_steady(snapshot)
-        change.put_back()
-    if left_over is not None:
-        with _for_a_person(error, f"the {change.what} is as it was, but the transaction could not be ended"):
-            raise left_over
+    if not_running is not None:
+        raise not_running
 
 
 @contextlib.contextmanager

@@ -117,11 +117,25 @@ class FenceWork:
         fields: what the fence is to say besides. ``provisional`` among them: it comes down by itself when whoever put
         it up is no more, and what ran is started again; see ``operations.handover.fences``.
         """
+        found, alive = self.announce(fields)
+        newly = self.bring_down(found, alive)
+        if newly:
+            self.masks.settle()
+        # Something may have been started in between; from now on nothing can be.
+        self.services.stop(self.services.snapshot())
+        if pending(self._state_dir) is None and "provisional" not in found:
+            forget_stop(self._state_dir)
+        return PutUp(found, newly, [name for entry in alive for name in entry["running"]])
+
+    def announce(self, fields: dict[str, Any]) -> tuple[dict[str, Any], Snapshot]:
+        """Write the fence while everything still runs: no deploy and no recovery starts anything from now on.
+
+        Returns the fence, and what runs.
+        """
         state_dir, ports = self._state_dir, self._ports
-        standing = read_fence(state_dir)
-        ran = _what_ran(standing, state_dir, self.services)
+        standing, alive = read_fence(state_dir), self.services.snapshot()
+        ran = _what_ran(standing, state_dir, alive)
         wanted = _to_mask(self._application, self.masks) if self._wanted is None else self._wanted
-        masked = sorted({*(standing or {}).get("masked", ()), *wanted})
         found: dict[str, Any] = {
             "version": 1,
             "application": self._application.name,
@@ -130,24 +144,21 @@ class FenceWork:
             **fields,
             **(standing or {}),
             "services": ran,
-            "masked": masked,
+            "masked": sorted({*(standing or {}).get("masked", ()), *wanted}),
         }
         if "provisional" in fields:
             note_stop(state_dir, operation="migrate", snapshot=ran)
         if found != standing:
-            # First: whatever happens after this, no deploy and no recovery starts anything.
             ports.step("fence")
             write_fence(state_dir, found)
-        alive = self.services.snapshot()
-        ports.step("stop")
-        self.services.stop(alive)
-        ports.step("mask")
-        newly = self.masks.mask(masked)
-        # Something may have been started in between; from now on nothing can be.
-        self.services.stop(self.services.snapshot())
-        if pending(state_dir) is None and "provisional" not in found:
-            forget_stop(state_dir)
-        return PutUp(found, newly, [name for entry in alive for name in entry["running"]])
+        return found, alive
+
+    def bring_down(self, fence: dict[str, Any], alive: Snapshot) -> list[str]:
+        """Stop what runs and mask it. Returns what was newly masked: then nothing counts before ``masks.settle``."""
+        self._ports.step("stop")
+        self.services.stop(alive, fresh=True)
+        self._ports.step("mask")
+        return self.masks.mask(fence["masked"], settle=False)
 
     def take_down(self, standing: dict[str, Any], snapshot: Snapshot) -> None:
         """Unmask what the fence masked, and start what the snapshot says."""
@@ -204,12 +215,12 @@ def _services(application: Application, ports: Ports) -> ServiceController:
     return ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
 
 
-def _what_ran(standing: Optional[dict[str, Any]], state_dir: Path, services: ServiceController) -> Snapshot:
+def _what_ran(standing: Optional[dict[str, Any]], state_dir: Path, alive: Snapshot) -> Snapshot:
     """What is to run again one day: what an operation that was cut off had stopped counts as running."""
     if standing is not None:
         ran: Snapshot = standing.get("services", [])
         return ran
-    return read_stop(state_dir) or services.snapshot()
+    return read_stop(state_dir) or alive
 
 
 def _to_mask(application: Application, masks: Masks) -> list[str]:

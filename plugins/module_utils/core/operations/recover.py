@@ -23,7 +23,7 @@ from .handover.fences import may_go_forward, settle_source, settle_target
 from .leftovers import sweep_state
 from .outcome import Outcome
 from .restore import note_restored
-from .safety import make_safety_backup
+from .safety import keep_given_up, make_safety_backup
 
 _BOOT_WAIT_SECONDS = 600.0
 IN_WORDS = {
@@ -67,6 +67,7 @@ def recover(
             clock=ports.clock,
             step=ports.step,
             before_commit=lambda exchange: _keep_old_state(application, ports, exchange),
+            given_up=lambda exchange: _keep_given_up(application, ports, exchange),
             stands=lambda transaction: _stands(application, transaction),
             may_start=not note_fence(application, ports),
         )
@@ -128,3 +129,8 @@ def _keep_old_state(application: Application, ports: Ports, exchange: Exchange) 
         note_restored(application, ports, str(details.get("source", "")))
         if not details.get("saved"):
             make_safety_backup(application, ports, exchange, encrypted=encrypted, label=MIGRATE_LABEL)
+
+
+def _keep_given_up(application: Application, ports: Ports, exchange: Exchange) -> None:
+    if exchange.pending.operation in ("restore", "migrate"):
+        keep_given_up(application, ports, exchange, encrypted=bool(exchange.pending.details.get("encrypted")))

@@ -45,7 +45,7 @@ from .reading import Contents, passphrase_for, read_contents
 from .restore_elsewhere import restore_elsewhere
 from .restore_plan import DatabaseDigest, Item, Selection, check_selection, compare, digest_of, identity, plan_items
 from .restore_stage import fill_stage, replacements
-from .safety import make_safety_backup, safety_space
+from .safety import keep_given_up, make_safety_backup, safety_space
 from .scan import check_root
 from .text import human_bytes
 from .tree import mend_rights
@@ -266,6 +266,7 @@ def _exchange(run: _Run, stage: Stage, state_dir: Path) -> Backup:
         replacements=settled,
         confirm=lambda: note_restored(application, ports, name),
         keep=lambda exchange: make_safety_backup(application, ports, exchange, encrypted=run.backup.encrypted),
+        given_up=lambda exchange: keep_given_up(application, ports, exchange, encrypted=run.backup.encrypted),
         was_down=lambda seconds: run.times.update(downtime=seconds),
         details={"backup": name, "encrypted": run.backup.encrypted},
     )

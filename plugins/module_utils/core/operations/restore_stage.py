@@ -87,16 +87,18 @@ def replacements(application: Application, changes: Sequence[Item], stage: Stage
     named = {item.path for item in changes}
     for item in changes:
         live, kept = os.path.join(root, item.path), stage.kept_for(item.path)
-        wanted.append(Replacement(live, None if item.entry is None else stage.path_for(item.path, prefix), kept))
+        staged = None if item.entry is None else stage.path_for(item.path, prefix)
+        companions = tuple(suffix for suffix in SIDECAR_SUFFIXES if item.path + suffix not in named)
+        wanted.append(Replacement(live, staged, kept, companions=companions))
         for suffix in SIDECAR_SUFFIXES:
             # A stale WAL would replay over the restored database. Beside the kept one it keeps its meaning.
             if item.path + suffix not in named and os.path.lexists(live + suffix):
                 wanted.append(Replacement(live + suffix, None, kept + suffix))
     for path in new_directories(application, changes):
-        staged = stage.path_for(path, f"{DIRECTORY_PLACE}/{len(wanted)}")
-        os.makedirs(staged, mode=0o700)
-        give_rights(application, Entry(path, "directory", mode=0o700), staged)
-        wanted.append(Replacement(os.path.join(root, path), staged, stage.kept_for(path)))
+        made = stage.path_for(path, f"{DIRECTORY_PLACE}/{len(wanted)}")
+        os.makedirs(made, mode=0o700)
+        give_rights(application, Entry(path, "directory", mode=0o700), made)
+        wanted.append(Replacement(os.path.join(root, path), made, stage.kept_for(path), companions=()))
     return wanted
 
 

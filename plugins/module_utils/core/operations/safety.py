@@ -8,8 +8,11 @@ It is made after the services run again, from what the exchange kept aside, so i
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Callable
 
@@ -19,7 +22,7 @@ from ..host.files import space
 from ..kinds.sqlite import SIDECAR_SUFFIXES
 from ..ports import Ports
 from ..storage.backup import Backup
-from ..storage.names import SAFETY_LABEL
+from ..storage.names import GIVEN_UP_LABEL, SAFETY_LABEL
 from ..transaction.exchange import Exchange
 from ..transaction.plan import Replacement
 from .backup import make_backup
@@ -67,6 +70,47 @@ def make_safety_backup(
         ) from error
 
 
+def keep_given_up(application: Application, ports: Ports, exchange: Exchange, *, encrypted: bool) -> None:
+    """After an undo: archive the state that was given up, where services had written to it.
+
+    Raises NeedsPersonError when it cannot be made: the old state is back, and what was given up stays aside.
+    """
+    given_up = exchange.replacements
+    begun = datetime.fromisoformat(exchange.pending.begun).timestamp()
+    if not any(_written_since(begun, item) for item in given_up):
+        return
+    try:
+        made = _made(application, ports, lambda: state_given_up(application, given_up), GIVEN_UP_LABEL, encrypted)
+    except TradekeepError as error:
+        raise NeedsPersonError(
+            f"what the services wrote before everything was put back could not be backed up: {error}",
+            path=application.application_state_dir,
+            hint="mend that (free some space), then run: tradekeep recover",
+        ) from error
+    ports.progress.note(f"what the services wrote before everything was put back is in {made.path}")
+
+
+def _written_since(begun: float, item: Replacement) -> bool:
+    """Whether a service has written to the new state of a path; what was staged is older than the transaction."""
+    if item.companions is None:
+        return False
+    return any(
+        stat.S_ISREG(status.st_mode) and status.st_size > 0 and status.st_mtime > begun
+        for suffix in ("", *item.companions)
+        if suffix != "-shm"
+        for status in _statuses(item.given_up + suffix)
+    )
+
+
+def _statuses(path: str) -> Iterator[os.stat_result]:
+    """Of a path and of everything below it."""
+    with contextlib.suppress(FileNotFoundError):
+        yield os.lstat(path)
+    for directory, _directories, names in os.walk(path):
+        for name in names:
+            yield os.lstat(os.path.join(directory, name))
+
+
 def _made(
     application: Application, ports: Ports, things: Callable[[], Iterator[Found]], label: str, encrypted: bool
 ) -> Backup:
@@ -102,6 +146,18 @@ def state_before(application: Application, kept: tuple[Replacement, ...]) -> Ite
     for path, replacement in sorted(touched.items()):
         if replacement.had and not _is_companion(path, touched):
             yield from _kept(application, path, replacement.kept)
+
+
+def state_given_up(application: Application, replaced: tuple[Replacement, ...]) -> Iterator[Found]:
+    """The tree as it was before the undo: what is live and was not touched, and what was given up."""
+    root = str(application.root)
+    touched = {os.path.relpath(item.live, root): item for item in replaced}
+    for found in scan(application):
+        if _touching(touched, found.path) is None:
+            yield found
+    for path, replacement in sorted(touched.items()):
+        if replacement.companions is not None and os.path.lexists(replacement.given_up):
+            yield from _kept(application, path, replacement.given_up)
 
 
 def _touching(touched: dict[str, Replacement], path: str) -> object:

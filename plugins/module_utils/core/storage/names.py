@@ -21,7 +21,8 @@ TEMPORARY_PREFIX = ".tradekeep-"
 SAFETY_LABEL = "before_restore"
 DEPLOY_LABEL = "before_deploy"
 MIGRATE_LABEL = "before_migrate"
-SAFETY_LABELS = (SAFETY_LABEL, DEPLOY_LABEL, MIGRATE_LABEL)
+GIVEN_UP_LABEL = "given_up"
+SAFETY_LABELS = (SAFETY_LABEL, DEPLOY_LABEL, MIGRATE_LABEL, GIVEN_UP_LABEL)
 """The NAMEs of backups that are made to undo one restore, deploy or migration; never taken for the latest one."""
 LATEST_STEM = "latest_backup"
 

@@ -140,7 +140,8 @@ class Exchange:
             return None
         directory = Path(state_dir) / _DIRECTORY
         plan = directory / _PLAN
-        ended = found.state in (State.UNDONE, State.COMMITTED)
+        # After an undo the plan may be gone, and tells what was given up where it is not.
+        ended = found.state is State.COMMITTED or (found.state is State.UNDONE and not plan.exists())
         replacements = () if ended else read_plan(plan, found.count)
         return cls(directory, Journal.open(directory / _JOURNAL), found, replacements)
 

@@ -9,7 +9,7 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional
 
@@ -22,13 +22,20 @@ class Replacement:
     """One path of the live data and what takes its place (absolute paths of one filesystem).
 
     staged: the new file, symlink or directory; None removes the live one. kept: where the old one goes, a fresh name.
-    had: whether there was a live one at the beginning; filled in by ``prepare``.
+    had: whether there was a live one at the beginning; filled in by ``prepare``. companions: for what services write,
+    the suffixes of the files that they may make beside it, such as the WAL of a database; None for what they do not.
     """
 
     live: str
     staged: Optional[str]
     kept: str
     had: bool = True
+    companions: Optional[tuple[str, ...]] = None
+
+    @property
+    def given_up(self) -> str:
+        """Where the new one is after an undo, with what services have written to it."""
+        return f"{self.kept}.new" if self.had or self.staged is None else self.staged
 
 
 def prepare(replacements: Iterable[Replacement]) -> tuple[Replacement, ...]:
@@ -63,7 +70,7 @@ def _look(replacement: Replacement) -> Replacement:
             raise UnsafePathError(
                 "lies on another filesystem than its stage", path=replacement.live, hint="stage it on the same one"
             )
-    return Replacement(replacement.live, replacement.staged, replacement.kept, live is not None)
+    return replace(replacement, had=live is not None)
 
 
 def _lstat(path: str) -> Optional[os.stat_result]:
@@ -101,7 +108,8 @@ def _without_carried(replacements: Iterable[Replacement]) -> Iterator[Replacemen
 
 def write_plan(path: Path, replacements: Sequence[Replacement]) -> None:
     """Write the plan durably, with one sync however long it is."""
-    lines = (json.dumps([r.live, r.staged, r.kept, int(r.had)], separators=(",", ":")) for r in replacements)
+    rows = ([r.live, r.staged, r.kept, int(r.had), r.companions] for r in replacements)
+    lines = (json.dumps(row, separators=(",", ":")) for row in rows)
     with os_errors(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
@@ -117,9 +125,16 @@ def read_plan(path: Path, count: int) -> tuple[Replacement, ...]:
     try:
         with path.open(encoding="ascii") as lines:
             rows = [json.loads(line) for line in lines]
-        replacements = tuple(Replacement(live, staged, kept, bool(had)) for live, staged, kept, had in rows)
+        replacements = tuple(_replacement(*row) for row in rows)
     except (OSError, ValueError, TypeError) as error:
         raise NeedsPersonError(f"the plan cannot be read: {error}", path=path) from error
     if len(replacements) != count:
         raise NeedsPersonError(f"the plan has {len(replacements)} lines instead of {count}", path=path)
     return replacements
+
+
+def _replacement(
+    live: str, staged: Optional[str], kept: str, had: int, companions: Optional[list[str]] = None
+) -> Replacement:
+    """Of one line of a plan; older ones have no companions."""
+    return Replacement(live, staged, kept, bool(had), None if companions is None else tuple(companions))

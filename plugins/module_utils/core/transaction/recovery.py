@@ -77,12 +77,14 @@ def recover_transaction(
     clock: Clock,
     step: Step = no_fault_point,
     before_commit: Optional[Callable[[Exchange], None]] = None,
+    given_up: Optional[Callable[[Exchange], None]] = None,
     stands: Optional[Callable[[PendingTransaction], Optional[bool]]] = None,
     may_start: bool = True,
 ) -> Recovery:
     """Finish or undo what a crash left; the caller holds the lock. May itself be killed and run again.
 
-    before_commit: called when the new state is kept, while the old one still lies aside. stands: whether a new state
+    before_commit: called when the new state is kept, while the old one still lies aside. given_up: called when the old
+    state is back, while what services wrote on the new one still lies aside. stands: whether a new state
     that is wholly in place was kept by its operation (True) or not (False); None leaves it to the services. may_start:
     False on a fenced host, where what no service has run on goes back, and nothing is started.
     """
@@ -95,6 +97,8 @@ def recover_transaction(
         kept = stands(exchange.pending) if stands is not None else None
         kept = False if kept is None and not may_start else kept
         data = _bring_to_an_end(exchange, services, actions, step, before_commit, kept)
+        if data == "old" and given_up is not None:
+            given_up(exchange)
         exchange.clean(step)
         actions.append("removed the stage and the journal")
     if discard_unbegun(state_dir):

@@ -85,6 +85,8 @@ def exchange_one(item: Replacement, directories: Directories) -> None:
 
 def take_back(item: Replacement, directories: Directories) -> None:
     """Restore the old state of one path, from any instant of ``exchange_one`` or of itself."""
+    if item.companions is not None and _is_exchanged(item, directories):
+        _withdraw(item, item.companions, directories)
     if not item.had:
         _take_back_new(item, directories)
         return
@@ -100,6 +102,29 @@ def take_back(item: Replacement, directories: Directories) -> None:
         if live is not None and (stat.S_ISDIR(live) or stat.S_ISDIR(kept)):
             _set_aside(item, directories)
         _rename(item.kept, item.live, directories)
+
+
+def _is_exchanged(item: Replacement, directories: Directories) -> bool:
+    """Whether the new has been in force, so that services may have written to it."""
+    if item.had:
+        return _mode(item.kept, directories) is not None and not _same(item.live, item.kept, directories)
+    return item.staged is not None and _mode(item.staged, directories) is None
+
+
+def _withdraw(item: Replacement, companions: Sequence[str], directories: Directories) -> None:
+    """Hold what services have written, and leave nothing of it beside the old: its WAL would replay over that."""
+    for suffix in companions:
+        if _mode(item.live + suffix, directories) is not None:
+            try:
+                _rename(item.live + suffix, item.given_up + suffix, directories)
+            except OSError:
+                _unlink(item.live + suffix, directories)  # no room to hold it; the old state counts more
+    live = _mode(item.live, directories)
+    if item.had and live is not None and not stat.S_ISDIR(live):
+        source, source_name = directories.at(item.live)
+        target, target_name = directories.at(item.given_up)
+        with contextlib.suppress(OSError):
+            os.link(source_name, target_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
 
 
 def _take_back_new(item: Replacement, directories: Directories) -> None:

@@ -8,12 +8,16 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from ...signals import take_no_signals
 
 BLOCK = 1 << 16
 PAGE = 1 << 12
 """What is sent where the old content is at hand to compare with; databases change page by page."""
 DIGEST = 32
 _SPAN = 1 << 18
+_COMPARING = 2
 
 
 class Digests:
@@ -82,12 +86,28 @@ def digests_of(descriptor: int) -> Digests:
 
 def changed_pages(live: int, copy: int, size: int) -> Iterator[tuple[int, bytes]]:
     """Offset and bytes wherever a file differs from its copy. Comparing is cheaper than hashing."""
-    for start in range(0, size, _SPAN):
+    for start in _differing(live, copy, size):
         span = min(_SPAN, size - start)
         here, there = os.pread(live, span, start), os.pread(copy, span, start)
-        if here == there:
-            continue
         for at in range(0, len(here), PAGE):
             page = here[at : at + PAGE]
             if page != there[at : at + PAGE]:
                 yield start + at, page
+
+
+def _differing(live: int, copy: int, size: int) -> list[int]:
+    """Where each span begins that is not the same in both, found side by side."""
+    with ThreadPoolExecutor(max_workers=_COMPARING, initializer=take_no_signals) as pool:
+        parts = pool.map(lambda number: _every(number, live, copy, size), range(_COMPARING))
+        return sorted(start for part in parts for start in part)
+
+
+def _every(number: int, live: int, copy: int, size: int) -> list[int]:
+    """One of so many parts; what is read lands in the same memory each time, which is twice as fast."""
+    found, here, there = [], bytearray(_SPAN), bytearray(_SPAN)
+    for start in range(number * _SPAN, size, _COMPARING * _SPAN):
+        span = min(_SPAN, size - start)
+        whole = os.preadv(live, [here], start) >= span and os.preadv(copy, [there], start) >= span
+        if not whole or (here != there if span == _SPAN else here[:span] != there[:span]):
+            found.append(start)
+    return found

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import stat
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,7 +32,7 @@ from ...kinds.sqlite import copy_database
 from ...kinds.sqlite_source import sidecar
 from ...patterns import classifier
 from ...ports import Ports
-from ...signals import STOPPING
+from ...signals import take_no_signals
 from ..migrate.origin import refusal_of
 from ..migrate.origin_directory import left_in
 from ..scan import Found, found_at, scan
@@ -102,7 +101,7 @@ class Shipping:
         self._context = CaptureContext(scratch=self.scratch, clock=self.ports.clock)
         self._owner = lru_cache(maxsize=None)(name_of_uid)
         self._group = lru_cache(maxsize=None)(name_of_gid)
-        self._counter = ThreadPoolExecutor(max_workers=1, initializer=_take_no_signals)
+        self._counter = ThreadPoolExecutor(max_workers=1, initializer=take_no_signals)
         self._totals = Totals()
 
     def close(self) -> None:
@@ -359,11 +358,6 @@ class Shipping:
             if path not in self._told:
                 self._told.add(path)
                 self.channel.send({"left": path})
-
-
-def _take_no_signals() -> None:
-    """A thread that takes signals would undo every shield of the main one."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
 
 
 def summary_of(contents: dict[str, str]) -> dict[str, Any]:

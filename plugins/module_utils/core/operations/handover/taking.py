@@ -49,7 +49,7 @@ from ..restore import database_digest, note_restored
 from ..restore_plan import Item, digest, entry_facts, identity
 from ..restore_stage import replacements, settle_stage
 from ..rights import give_rights
-from ..safety import back_up_as_it_is
+from ..safety import back_up_as_it_is, keep_given_up
 from ..scan import check_root
 from ..tree import mend_rights
 from .agreeing import Arrived, arrived_from, compare_holds, more_checks, what_to_start
@@ -320,6 +320,7 @@ class _Taking:
             before_start=self._before_start,
             confirm=self._confirm,
             keep=lambda exchange: None,
+            given_up=lambda exchange: keep_given_up(self._application, self._ports, exchange, encrypted=False),
             put_back=self._put_back,
             was_down=lambda seconds: self._lap("downtime", self._stopped_at),
             details={"handover": self._identifier, "source": self._link.name, "saved": True},

@@ -38,7 +38,7 @@ from ..outcome import Outcome
 from ..restore import database_digest, note_restored
 from ..restore_plan import Item, compare, identity
 from ..restore_stage import replacements, settle_stage
-from ..safety import back_up_as_it_is, make_safety_backup
+from ..safety import back_up_as_it_is, keep_given_up, make_safety_backup
 from ..scan import check_root
 from ..tree import mend_rights
 from .migration_plan import MigrationPlan, holds_of, make_plan
@@ -136,6 +136,7 @@ class _Migration:
             before_start=lambda: self._hook("before_start"),
             confirm=self._confirm,
             keep=self._keep,
+            given_up=self._keep_given_up,
             was_down=lambda seconds: run.times.update(downtime=seconds),
             details=self._details,
         )
@@ -189,6 +190,9 @@ class _Migration:
                 self._application, self._ports, exchange, encrypted=encrypted, label=MIGRATE_LABEL
             )
             self._run.safety_backup = str(made.path)
+
+    def _keep_given_up(self, exchange: Exchange) -> None:
+        keep_given_up(self._application, self._ports, exchange, encrypted=self._run.origin.facts.encrypted)
 
     def _hook(self, step: str) -> None:
         try:
