@@ -155,6 +155,8 @@ from .operations.handover import (  # noqa: F401
     blocks,
     channel,
     fences,
+    laps,
+    laying,
     link,
     looking,
     note,
@@ -163,6 +165,7 @@ from .operations.handover import (  # noqa: F401
     served,
     serving,
     shipping,
+    starting,
     taking,
 )
 from .operations.handover import attended as attended_takeover  # noqa: F401

@@ -43,8 +43,11 @@ class MachineRunner(SubprocessRunner):
         if argv[0] != "systemctl":
             return super().run(argv, **options)
         verb, unit = argv[1], argv[-1]
+        if verb == "daemon-reload":
+            self._reload()
         if verb == "show":
-            return Completed(tuple(argv), 0, self._shown(unit), "")
+            units = argv[argv.index("--") + 1 :]
+            return Completed(tuple(argv), 0, "\n".join(self._shown(unit) for unit in units), "")
         if verb == "start":
             if unit != BOT or self._load(unit) != "loaded":
                 raise CommandError(f"Unit {unit} is masked.", path="systemctl")
@@ -55,7 +58,17 @@ class MachineRunner(SubprocessRunner):
             stop_bot(self._base)
         return Completed(tuple(argv), 0, "", "")
 
+    def _reload(self) -> None:
+        """What is masked on the disk counts from now on, and no longer what was."""
+        (self._base / "seen").write_text(self._on_disk(BOT))
+
     def _load(self, unit: str) -> str:
+        seen = self._base / "seen"
+        if unit == BOT and seen.exists() and self._on_disk(unit) != "not-found":
+            return seen.read_text()
+        return self._on_disk(unit)
+
+    def _on_disk(self, unit: str) -> str:
         place = self._base / "units" / unit
         if place.is_symlink() and os.readlink(place) == "/dev/null":
             return "masked"

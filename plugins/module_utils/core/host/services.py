@@ -29,6 +29,7 @@ class ServiceController:
         self._services = tuple(item for item in services if item.manager is not ServiceManager.NONE and item.units)
         self._runner = runner
         self._clock = clock
+        self._ready: set[str] = set()
 
     def snapshot(self) -> Snapshot:
         """What there is to stop, and which of it runs now."""
@@ -56,32 +57,35 @@ class ServiceController:
         """Whether anything of the application runs."""
         return any(entry["running"] for entry in self.snapshot())
 
-    def stop(self, snapshot: Snapshot, *, fresh: bool = False) -> tuple[str, ...]:
-        """Stop everything of the snapshot, also what was started since. Returns what ran when it was taken.
-
-        fresh: it was taken just now, so what runs need not be asked for before it is stopped.
-        """
+    def stop(self, snapshot: Snapshot) -> tuple[str, ...]:
+        """Stop everything of the snapshot, also what was started since. Returns what ran when it was taken."""
         for manager, entry in self._managers(snapshot):
-            names = list(dict.fromkeys([*entry["running"], *entry["units"]]))
-            if fresh and isinstance(manager, Systemd):
-                manager.stop(names, running=entry["running"])
-            else:
-                manager.stop(names)
+            manager.stop(_all_of(entry))
         return tuple(name for entry in snapshot for name in entry["running"])
 
+    def stop_at_once(self, fresh: Snapshot) -> None:
+        """The same for a snapshot that was taken just now: what runs is not asked for before it is stopped."""
+        for manager, entry in self._managers(fresh):
+            if isinstance(manager, Systemd):
+                manager.stop(_all_of(entry), running=entry["running"])
+            else:
+                manager.stop(_all_of(entry))
+
     def make_ready(self, snapshot: Snapshot) -> None:
-        """Do beforehand what can be done before a start."""
+        """Do what can be done before the first start of what does not run, so that the start itself is short."""
         for manager, entry in self._managers(snapshot):
             if isinstance(manager, Systemd):
                 manager.make_ready(entry["running"])
+                self._ready.update(entry["running"])
 
-    def start(self, snapshot: Snapshot, *, ready: bool = False) -> tuple[str, ...]:
-        """Start what ran when the snapshot was taken, the last stopped first. ready: nothing runs, see above."""
+    def start(self, snapshot: Snapshot) -> tuple[str, ...]:
+        """Start what ran when the snapshot was taken, the last stopped first."""
         started: list[str] = []
         for manager, entry in self._managers(list(reversed(snapshot))):
             names = list(reversed(entry["running"]))
-            if ready and isinstance(manager, Systemd):
-                manager.start(names, ready=True)
+            if isinstance(manager, Systemd):
+                manager.start(names, ready=self._ready)
+                self._ready.difference_update(names)
             else:
                 manager.start(names)
             started.extend(names)
@@ -118,6 +122,10 @@ class ServiceController:
                 self._runner, self._clock, config=entry["supervisor_config"], stop_timeout_seconds=timeout
             )
         return Systemd(self._runner, stop_timeout_seconds=timeout)
+
+
+def _all_of(entry: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys([*entry["running"], *entry["units"]]))
 
 
 def _refuse_restarts(known: dict[str, tuple[str, str]], present: dict[str, tuple[str, str]]) -> None:

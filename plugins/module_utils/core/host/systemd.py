@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ..errors import CommandError, ServiceError
@@ -105,10 +105,10 @@ class Systemd:
             if not state.stopped:
                 raise ServiceError(f"is {state.active} ({state.sub}) after it was stopped", path=unit)
 
-    def start(self, units: Sequence[str], *, ready: bool = False) -> None:
-        """Start units in this order; failures of the past do not count. ready: see ``make_ready``."""
+    def start(self, units: Sequence[str], *, ready: Collection[str] = ()) -> None:
+        """Start units in this order; failures of the past do not count. ready: those of ``make_ready``."""
         for unit in units:
-            if not ready:
+            if unit not in ready:
                 if self.state(unit).active == "active":
                     continue
                 self.make_ready([unit])

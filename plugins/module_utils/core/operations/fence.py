@@ -156,7 +156,7 @@ class FenceWork:
     def bring_down(self, fence: dict[str, Any], alive: Snapshot) -> list[str]:
         """Stop what runs and mask it. Returns what was newly masked: then nothing counts before ``masks.settle``."""
         self._ports.step("stop")
-        self.services.stop(alive, fresh=True)
+        self.services.stop_at_once(alive)
         self._ports.step("mask")
         return self.masks.mask(fence["masked"], settle=False)
 

@@ -20,7 +20,7 @@ from ...host.services import Snapshot
 from ...ports import Ports
 from ...transaction.fence_file import read_fence, remove_fence, write_fence
 from ...transaction.stopped import forget_stop
-from ..fence import FenceWork, PutUp
+from ..fence import FenceWork
 from .note import COMPLETE, GRANTED, UNDONE, mark, read_note
 
 SOURCE, TARGET = "source", "target"
@@ -29,20 +29,27 @@ SOURCE, TARGET = "source", "target"
 def raise_provisional(
     application: Application,
     ports: Ports,
-    role: str,
     identifier: str,
     other: str,
     *,
-    work: Optional[FenceWork] = None,
     unit_dir: Path = UNIT_DIR,
-) -> PutUp:
-    """Fence this server for as long as a handover takes. other: the server at the other end, as people call it."""
-    state_dir = Path(application.application_state_dir)
-    before = read_fence(state_dir)
+) -> None:
+    """Fence the target for as long as a handover takes. other: the server at the other end, as people call it."""
+    FenceWork(application, ports, unit_dir).put_up(_fields(application, TARGET, identifier, other))
+
+
+def announce_provisional(
+    application: Application, work: FenceWork, identifier: str, other: str
+) -> tuple[dict[str, Any], Snapshot]:
+    """Write the source's fence while the application still runs; returns it, and what runs."""
+    return work.announce(_fields(application, SOURCE, identifier, other))
+
+
+def _fields(application: Application, role: str, identifier: str, other: str) -> dict[str, Any]:
+    before = read_fence(Path(application.application_state_dir))
     to_or_from = "to" if role == SOURCE else "from"
     provisional = {"role": role, "id": identifier, "other": other, "before": before}
-    fields = {"reason": f"being migrated {to_or_from} {other}", "by": "migrate", "provisional": provisional}
-    return (work or FenceWork(application, ports, unit_dir)).put_up(fields)
+    return {"reason": f"being migrated {to_or_from} {other}", "by": "migrate", "provisional": provisional}
 
 
 def make_permanent(application: Application, identifier: str, to: str, installation: str) -> None:

@@ -88,6 +88,10 @@ class Remote:
     def ask(self, request: dict[str, Any], answer: str) -> dict[str, Any]:
         """Send a request and wait for its answer."""
         self.say(request)
+        return self.hear(answer)
+
+    def hear(self, answer: str) -> dict[str, Any]:
+        """Wait for the answer to a request that was sent before."""
         message = self.channel.receive()
         if isinstance(message, Block):
             raise ProtocolError("sent bytes that nobody asked for", path="the other server")

@@ -65,14 +65,22 @@ class RemoteEnd:
         """A question whose answer is read elsewhere."""
         self._present().say(request)
 
-    def let_go(self) -> None:
-        """Have the source let go for good. Raises TradekeepError if it has not, NeedsPersonError if nobody knows."""
+    def hear(self, answer: str) -> dict[str, Any]:
+        """The answer to a question that was said before."""
+        return self._present().hear(answer)
+
+    def let_go(self) -> dict[str, float]:
+        """Have the source let go for good. Raises TradekeepError if it has not, NeedsPersonError if nobody knows.
+
+        Returns how long it took for each of its parts, as far as it has told.
+        """
         try:
-            self.ask({"do": "grant"}, "granted")
+            seconds = self.ask({"do": "grant"}, "granted").get("seconds")
+            return _numbers(seconds) if isinstance(seconds, dict) else {}
         except TradekeepError as error:
             self._ports.progress.note(f"asking again whether the source has let go: {error}")
             if self._state_after(error) == GRANTED:
-                return
+                return {}
             raise TradekeepError(
                 f"the source has not let go, and goes on by itself: {error.message}", path=error.path, hint=error.hint
             ) from error
@@ -122,3 +130,9 @@ class RemoteEnd:
         if self._remote is None:
             raise LinkLostError("is not connected", path=self._link.name)
         return self._remote
+
+
+def _numbers(told: dict[str, Any]) -> dict[str, float]:
+    """The few of a stranger's numbers that are ones."""
+    known = {str(key)[:40]: value for key, value in list(told.items())[:40]}
+    return {key: float(value) for key, value in known.items() if isinstance(value, (int, float))}

@@ -15,7 +15,8 @@ import os
 import re
 import socket
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Optional
 
@@ -23,9 +24,11 @@ from ...application import Application
 from ...errors import TradekeepError, UsageError
 from ...host.files import space
 from ...host.masking import UNIT_DIR
+from ...host.services import Snapshot
 from ...host.transient import background
 from ...host.writers import writers_in
 from ...ports import Ports
+from ...signals import take_no_signals
 from ...transaction.exchange import refuse_pending
 from ...transaction.fence_file import fence_in_words, read_fence
 from ...transaction.lock import application_lock
@@ -39,7 +42,7 @@ from ..scan import check_root, scan
 from ..text import human_bytes
 from .blocks import DIGEST, Digests, blocks_in
 from .channel import VERSION, Block, Channel, LinkLostError, ProtocolError, number_of, text_of
-from .fences import SOURCE, granted_to, lower, make_permanent, raise_provisional
+from .fences import announce_provisional, granted_to, lower, make_permanent
 from .note import installation_of
 from .shipping import Shipping
 
@@ -95,6 +98,10 @@ class _Session:
         self._identifier = ""
         self._other: dict[str, str] = {}
         self._locked = False
+        self._fenced: Optional[tuple[dict[str, Any], Snapshot]] = None
+        self._at_rest = False
+        self._helper = ThreadPoolExecutor(max_workers=1, initializer=take_no_signals)
+        self._masking: Optional[Future[None]] = None
         self._times: dict[str, float] = {}
         self._sent: dict[str, Any] = {}
         self.state = FREE
@@ -121,6 +128,9 @@ class _Session:
         """Whatever has become of it: a source that has not let go runs again what it ran."""
         if self._shipping is not None:
             self._shipping.close()
+        with contextlib.suppress(TradekeepError):
+            self._wait_for_masks()
+        self._helper.shutdown(wait=True)
         if self.state == PROVISIONAL:
             self._ports.progress.note("the migration is off; what ran here is started again")
             lower(self._application, self._ports, start=None, unit_dir=self._unit_dir)
@@ -154,6 +164,8 @@ class _Session:
         if answer:
             self._channel.send(answer)
         self._channel.flush()
+        if wanted == "grant":
+            self._record("handed over")  # the other side does not wait for it
 
     def _greet(self, request: dict[str, Any]) -> None:
         if request.get("do") != "hello" or request.get("protocol") != VERSION:
@@ -236,7 +248,9 @@ class _Session:
         return {"round": totals.as_dict()}
 
     def _prepare(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Everything that can be done before the stop: the lock, and somebody who watches over us."""
+        """Everything that can be done before the stop: the lock, somebody who watches over us, and the fence."""
+        if self.state != FREE:
+            raise ProtocolError("prepares twice", path="the other server")
         identifier = text_of(request, "id", 16)
         if not IDENTIFIER.fullmatch(identifier):
             raise ProtocolError("sent a name that is none", path=identifier)
@@ -251,6 +265,8 @@ class _Session:
             if not work.active():
                 work.start(self._watcher, description=f"Watch over a migration of {self._application.name}")
         self._work.prepare()
+        self.state, self.changed = PROVISIONAL, True
+        self._fenced = announce_provisional(self._application, self._work, identifier, self._other["host"])
         return {"prepared": True}
 
     def _lock(self) -> None:
@@ -267,20 +283,20 @@ class _Session:
             self._locked = True
 
     def _stop(self, _request: dict[str, Any]) -> dict[str, Any]:
-        if not self._locked or self.state != FREE:
+        if self._fenced is None or self._at_rest or self.state != PROVISIONAL:
             raise ProtocolError("asks for a stop before its time", path="the other server")
-        begun = self._ports.clock.monotonic()
-        self.state, self.changed = PROVISIONAL, True
+        fence, ran = self._fenced
         self._ports.step("serve stop")
-        up = raise_provisional(
-            self._application,
-            self._ports,
-            SOURCE,
-            self._identifier,
-            self._other["host"],
-            work=self._work,
-            unit_dir=self._unit_dir,
-        )
+        with self._timed("stop"):
+            if self._work.bring_down(fence, ran):
+                # Beside all that follows; nothing is let go of before systemd has seen the masks.
+                self._masking = self._helper.submit(self._work.masks.settle)
+        with self._timed("writers"):
+            self._refuse_writers()
+        self._at_rest = True
+        return {"stopped": [name for entry in ran for name in entry["running"]]}
+
+    def _refuse_writers(self) -> None:
         alive = writers_in(Path(self._application.root)) if self._application.system else ()
         if alive:
             raise TradekeepError(
@@ -288,30 +304,34 @@ class _Session:
                 path=self._application.root,
                 hint="stop it on the source, or name what starts it in the profile",
             )
-        self._times["stop"] = round(self._ports.clock.monotonic() - begun, 3)
-        return {"stopped": up.stopped, "seconds": self._times["stop"]}
 
     def _final(self, _request: dict[str, Any]) -> dict[str, Any]:
-        self._require_provisional()
-        begun = self._ports.clock.monotonic()
+        self._require_rest()
         self._ports.step("serve final")
-        totals = self._shipped().round(at_rest=True)
-        self._times["final"] = round(self._ports.clock.monotonic() - begun, 3)
+        with self._timed("final"):
+            totals = self._shipped().round(at_rest=True)
         self._sent = totals.as_dict()
         return {"round": totals.as_dict()}
 
     def _holds(self, _request: dict[str, Any]) -> dict[str, Any]:
-        self._require_provisional()
-        begun = self._ports.clock.monotonic()
-        holds = self._shipped().holds()
-        self._times["holds"] = round(self._ports.clock.monotonic() - begun, 3)
+        self._require_rest()
+        with self._timed("holds"):
+            holds = self._shipped().holds()
         for path, tables in holds.pop("databases").items():
             self._channel.send({"database": path, "tables": tables})
         return {"holds": holds}
 
     def _grant(self, _request: dict[str, Any]) -> dict[str, Any]:
-        self._require_provisional()
+        self._require_rest()
         self._ports.step("serve grant")
+        with self._timed("masks"):
+            self._wait_for_masks()
+        with self._timed("grant"):
+            self._let_go()
+        self._ports.step("serve granted")
+        return {"granted": self._identifier, "seconds": self._times}
+
+    def _let_go(self) -> None:
         touched = self._shipped().untouched()
         running = [name for entry in self._work.services.snapshot() for name in entry["running"]]
         if running or touched is not None:
@@ -322,9 +342,20 @@ class _Session:
             )
         make_permanent(self._application, self._identifier, self._other["host"], self._other["installation"])
         self.state = GRANTED
-        self._ports.step("serve granted")
-        self._record("handed over")
-        return {"granted": self._identifier}
+
+    def _wait_for_masks(self) -> None:
+        """Nothing can be started any more from here on. Raises TradekeepError."""
+        masking, self._masking = self._masking, None
+        if masking is not None:
+            masking.result()
+
+    @contextlib.contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        begun = self._ports.clock.monotonic()
+        try:
+            yield
+        finally:
+            self._times[phase] = round(self._ports.clock.monotonic() - begun, 3)
 
     def _status(self, request: dict[str, Any]) -> dict[str, Any]:
         migration = granted_to(self._application)
@@ -351,8 +382,8 @@ class _Session:
         self._record("given back")
         return {"returned": True}
 
-    def _require_provisional(self) -> None:
-        if self.state != PROVISIONAL:
+    def _require_rest(self) -> None:
+        if self.state != PROVISIONAL or not self._at_rest:
             raise ProtocolError("asks for something before its time", path="the other server")
 
     def _shipped(self) -> Shipping:

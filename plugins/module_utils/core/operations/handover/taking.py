@@ -11,21 +11,18 @@ the source has let go it goes on by itself when anything fails; afterwards this 
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import socket
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
 from ...application import Application
-from ...archive.manifest import Entry
 from ...errors import NeedsPersonError, TradekeepError
 from ...host.health import HealthGate
 from ...host.masking import UNIT_DIR
 from ...host.mounts import device_roots
-from ...host.services import ServiceController, Snapshot
+from ...host.services import Snapshot
 from ...ports import Ports
 from ...storage.names import MIGRATE_LABEL
 from ...transaction.exchange import pending, refuse_pending
@@ -38,7 +35,6 @@ from ...transaction.stopped import note_stop
 from ..deploy.hooks import Hooks
 from ..deploy.survey import account_for
 from ..exchange_run import Change, run_exchange
-from ..fence import FenceWork
 from ..leftovers import sweep_state
 from ..migrate.migration_plan import make_plan
 from ..migrate.migration_record import MigrationRecord
@@ -46,20 +42,20 @@ from ..migrate.migration_run import Run, done_lines, outcome_of, record_of, refu
 from ..migrate.preflight import Situation, preflight, working_directory
 from ..outcome import Outcome
 from ..restore import database_digest, note_restored
-from ..restore_plan import Item, digest, entry_facts, identity
-from ..restore_stage import replacements, settle_stage
-from ..rights import give_rights
+from ..restore_stage import replacements
 from ..safety import back_up_as_it_is, keep_given_up
 from ..scan import check_root
 from ..tree import mend_rights
 from .agreeing import Arrived, arrived_from, compare_holds, more_checks, what_to_start
-from .at_rest import rows_of
 from .channel import number_of
-from .fences import TARGET, abandon, raise_provisional, refuse_running
+from .fences import abandon, raise_provisional, refuse_running
+from .laps import Laps
+from .laying import Laying
 from .link import Link
 from .note import ASKED, BEGUN, COMPLETE, GRANTED, RETURNING, mark, read_note, write_note
-from .receiving import Receiving, Round
+from .receiving import Receiving
 from .remote_end import RemoteEnd
+from .starting import TargetServices
 
 _LONG_ROUND_SECONDS = 30.0
 PATIENCE_SECONDS = 300.0
@@ -108,22 +104,6 @@ def _complete(application: Application, source: RemoteEnd) -> Outcome:
     return Outcome(changed=False, record=record, lines=(f"was moved here from {host} before; nothing was done",))
 
 
-class _Returning(ServiceController):
-    """Whoever stops the services again after the source has let go is about to give the application back."""
-
-    def __init__(self, application: Application, ports: Ports, identifier: str) -> None:
-        super().__init__(application.profile.services if application.system else (), ports.runner, ports.clock)
-        self._state_dir = Path(application.application_state_dir)
-        self._identifier = identifier
-
-    def stop(self, snapshot: Snapshot) -> tuple[str, ...]:
-        """Note it first: from then on no recovery starts anything here."""
-        note = read_note(self._state_dir) or {}
-        if note.get("state") == GRANTED:
-            mark(self._state_dir, self._identifier, RETURNING)
-        return super().stop(snapshot)
-
-
 class _Taking:
     """One takeover at work; the caller holds the lock."""
 
@@ -149,14 +129,15 @@ class _Taking:
         self._state_dir = Path(application.application_state_dir)
         self._moment = ports.clock.now()
         self._receiving = Receiving(application, ports)
-        self._services = _Returning(application, ports, identifier)
+        self._laying = Laying(application, ports, self._receiving, force=force)
+        self._services = TargetServices(application, ports, identifier, unit_dir=unit_dir)
         self._record = MigrationRecord(application, self._moment, identifier)
-        self._times: dict[str, float] = {}
-        self._bytes: dict[str, int] = {}
+        self._laps = Laps(ports.clock)
+        self._source_seconds: dict[str, float] = {}
         self._start: Snapshot = []
         self._missing: list[str] = []
-        self._staged: set[str] = set()
-        self._stopped_at = 0.0
+        self._stopped_at = self._exchanging_since = 0.0
+        self._starting_since: Optional[float] = None
         self._stands = False
         self._run: Optional[Run] = None
         self._holds: dict[str, Any] = {}
@@ -179,20 +160,20 @@ class _Taking:
 
     def carry_out(self) -> Outcome:
         """Take over, and keep a record of it whatever becomes of it."""
-        begun = self._ports.clock.monotonic()
+        begun = self._laps.begin()
         self._record.prepare()
         self._note(BEGUN)
         try:
             self._start, self._missing = what_to_start(self._application, self._ports, self._source.facts)
             raise_provisional(
-                self._application, self._ports, TARGET, self._identifier, self._link.name, unit_dir=self._unit_dir
+                self._application, self._ports, self._identifier, self._link.name, unit_dir=self._unit_dir
             )
             outcome = self._take()
         except BaseException as error:
             with shielded():
                 self._give_up(error)
             raise
-        self._times["total"] = round(self._ports.clock.monotonic() - begun, 3)
+        self._laps.end("total", begun)
         if outcome is not None:
             return outcome
         mended = mend_rights(self._application, self._ports, lambda path: True)
@@ -208,17 +189,17 @@ class _Taking:
                 self._give_up(None)
             return outcome
         if run.plan.conflicts:
-            with self._timed("backup"):
+            with self._laps.timed("backup"):
                 made = back_up_as_it_is(self._application, self._ports, label=MIGRATE_LABEL, encrypted=False)
                 run.backup = str(made.path)
         with Stage.create(self._state_dir, device_roots(self._application.root)) as stage:
             try:
-                with self._timed("staging"):
+                with self._laps.timed("staging"):
                     self._ports.step("stage")
-                    self._put_into(stage, run.plan.changes)
-                    settle_stage(self._application, self._ports, stage, run.plan.changes)
+                    self._laying.fill(stage, run)
                 self._hook("before_stop")
-                self._refuse_touched(run)
+                self._laying.refuse_touched(run)
+                self._services.make_ready(self._start)
                 self._source.ask({"do": "prepare", "id": self._identifier}, "prepared")
                 self._exchange(stage)
                 self._stands = True
@@ -235,19 +216,18 @@ class _Taking:
     def _pre_copy(self) -> None:
         facts, receiving = self._source.facts, self._receiving
         receiving.check_space(number_of(facts, "bytes"), number_of(facts, "files"))
-        with self._timed("offering"):
+        with self._laps.timed("offering"):
             receiving.offer(self._source.channel)
         number = 1
         while True:
-            begun = self._ports.clock.monotonic()
+            begun = self._laps.begin()
             self._ports.step("pre-copy")
             self._ports.progress.start(f"copying from {self._link.name}", facts.get("bytes"))
             self._source.say({"do": "round"})
             done = receiving.receive(self._source.channel, "round")
             self._ports.progress.finish()
-            took = self._ports.clock.monotonic() - begun
-            self._times[f"pre-copy {number}"] = round(took, 3)
-            self._bytes[f"pre-copy {number}"] = done.bytes
+            took = self._laps.end(f"pre-copy {number}", begun)
+            self._laps.bytes[f"pre-copy {number}"] = done.bytes
             # What has changed during a long round is brought before the stop as well.
             if took < _LONG_ROUND_SECONDS or number == 2:
                 return
@@ -255,8 +235,8 @@ class _Taking:
 
     def _plan(self) -> Run:
         application, ports = self._application, self._ports
-        with self._timed("checking"):
-            self._receiving.with_facts(self._described)
+        with self._laps.timed("checking"):
+            self._receiving.with_facts(self._laying.describe)
             origin = arrived_from(self._link.name, self._source.facts, self._receiving)
             plan = make_plan(application, origin, database_digest(application, ports))
             situation = Situation(application, ports, origin, plan, force=self._force, starts=False, start_wanted=False)
@@ -276,37 +256,8 @@ class _Taking:
             self._by,
             self._moment,
             self._identifier,
-            times=self._times,
+            times=self._laps.seconds,
         )
-
-    def _described(self, entry: Entry, place: str) -> Entry:
-        """What only the content tells; the digest where there is something to compare with."""
-        if entry.kind == "sqlite" and entry.size:
-            entry = entry._replace(facts={"tables": rows_of(Path(place))})
-        live = os.path.join(str(self._application.root), entry.path)
-        return entry._replace(sha256=digest(place)) if os.path.lexists(live) else entry
-
-    def _put_into(self, stage: Stage, items: list[Item]) -> None:
-        for item in items:
-            if item.entry is None or item.path in self._staged:
-                continue
-            place = stage.path_for(item.path)
-            if item.entry.type == "symlink":
-                os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
-                os.symlink(item.entry.target or "", place)
-            else:
-                self._receiving.move(item.path, place)
-            self._staged.add(item.path)
-
-    def _refuse_touched(self, run: Run) -> None:
-        """What would be replaced here is in the backup, as long as nobody has written it since."""
-        for item in run.plan.items:
-            if item.action != "remove" and identity(self._application, item.path) != item.identity:
-                raise TradekeepError(
-                    "was written on this server while the migration was prepared",
-                    path=Path(self._application.root) / item.path,
-                    hint="see what writes there, then run again",
-                )
 
     # While it runs nowhere
 
@@ -322,7 +273,7 @@ class _Taking:
             keep=lambda exchange: None,
             given_up=lambda exchange: keep_given_up(self._application, self._ports, exchange, encrypted=False),
             put_back=self._put_back,
-            was_down=lambda seconds: self._lap("downtime", self._stopped_at),
+            was_down=self._was_down,
             details={"handover": self._identifier, "source": self._link.name, "saved": True},
         )
         run_exchange(
@@ -336,85 +287,50 @@ class _Taking:
 
     def _at_rest(self, stage: Stage) -> list[Replacement]:
         run, receiving, source = self._the_run(), self._receiving, self._source
-        self._stopped_at = self._ports.clock.monotonic()
+        self._stopped_at = self._laps.begin()
         self._ports.step("ask to stop")
-        with self._timed("stop"):
-            source.ask({"do": "stop"}, "stopped")
+        with self._laps.timed("stop"):
+            # All at once: the source goes from one to the next without waiting for us.
+            for wanted in ("stop", "final", "holds"):
+                source.say({"do": wanted})
+            source.hear("stopped")
         self._ports.step("final")
-        with self._timed("final difference"):
-            source.say({"do": "final"})
+        with self._laps.timed("final difference"):
             done = receiving.receive(source.channel, "round")
-            self._bytes["final difference"] = done.bytes
-        with self._timed("verification"):
-            # Both count at the same time.
-            source.say({"do": "holds"})
-            self._settle(run, stage, done)
-            self._holds = compare_holds(source.channel, receiving)
-            self._ports.step("verified")
-            stage.sync()
+            self._laps.bytes["final difference"] = done.bytes
+        with self._laps.timed("settling"):
+            self._laying.settle(run, stage, done)
+        self._exchanging_since = self._laps.begin()
         return replacements(self._application, run.plan.changes, stage, "")
 
-    def _settle(self, run: Run, stage: Stage, done: Round) -> None:
-        """Take in what the last round has brought."""
-        items = {item.path: item for item in run.plan.items}
-        conflicts = {item.path for item in run.plan.conflicts} | run.plan.pristine
-        for path in done.gone:
-            before = items.pop(path, None)
-            self._staged.discard(path)
-            self._unlink_staged(stage, path, before)
-            live = os.path.join(str(self._application.root), path)
-            if os.path.lexists(live):
-                items[path] = Item(path, "remove", {"type": "file", "size": os.lstat(live).st_size}, None)
-        late: list[Item] = []
-        for path in done.changed:
-            entry = self._receiving.entry(path)
-            if entry is None:
-                continue
-            if entry.kind == "sqlite" and entry.size:
-                place = Path(self._receiving.place_of(path))
-                entry = entry._replace(facts={"tables": rows_of(place)})
-                self._receiving.replace(entry)
-            if entry.type == "symlink":
-                self._unlink_staged(stage, path, items.get(path))
-                self._staged.discard(path)
-            live = os.path.join(str(self._application.root), path)
-            known = items.get(path)
-            before_facts = known.before if known else None
-            action = "replace" if os.path.lexists(live) else "new"
-            items[path] = Item(path, action, before_facts, entry_facts(entry), entry)
-            late.append(items[path])
-        self._put_into(stage, late)
-        for item in late:
-            if item.entry is not None:
-                give_rights(self._application, item.entry, stage.path_for(item.path))
-        run.plan = replace(run.plan, items=tuple(items[path] for path in sorted(items)))
-        against = [item.path for item in run.plan.conflicts if item.path not in conflicts]
-        if against and not self._force:
-            raise TradekeepError(
-                "differs on this host, and came last", path=against[0], hint="run again, with --force to replace it"
-            )
-
-    def _unlink_staged(self, stage: Stage, path: str, item: Optional[Item]) -> None:
-        if item is not None and item.entry is not None and item.entry.type == "symlink":
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(stage.path_for(path))
-
     def _before_start(self) -> None:
+        """All of it can still be taken back: the exchange is what both had time to count beside."""
+        self._laps.end("exchange", self._exchanging_since)
+        with self._laps.timed("verification"):
+            self._holds = compare_holds(self._source.channel, self._receiving)
+            self._ports.step("verified")
         self._hook("before_start")
-        with self._timed("letting go"):
+        with self._laps.timed("letting go"):
             self._note(ASKED)
             self._ports.step("ask to let go")
-            self._source.let_go()
+            self._source_seconds = self._source.let_go()
             self._ports.step("let go")
             self._note(GRANTED)
-        # Whatever happens from here on, a recovery starts it here.
-        note_stop(self._state_dir, operation="migrate", snapshot=self._start)
-        self._masks().unmask(self._masked())
+            # Whatever happens from here on, a recovery starts it here.
+            note_stop(self._state_dir, operation="migrate", snapshot=self._start)
+        with self._laps.timed("unmasking"):
+            self._services.allow()
+        self._starting_since = self._laps.begin()
+
+    def _was_down(self, _seconds: float) -> None:
+        if self._starting_since is not None and "start" not in self._laps.seconds:
+            self._laps.end("start", self._starting_since)
+        self._laps.end("downtime", self._stopped_at)
 
     def _confirm(self) -> None:
         run = self._the_run()
         if any(entry["running"] for entry in self._start):
-            with self._timed("health"):
+            with self._laps.timed("health"):
                 try:
                     self._gate.run(self._ports.clock.now())
                 finally:
@@ -435,7 +351,7 @@ class _Taking:
         note = read_note(self._state_dir) or {}
         if note.get("state") not in (ASKED, RETURNING):
             return
-        self._masks().mask(self._masked())
+        self._services.forbid()
         self._ports.step("give back")
         self._source.give_back()
 
@@ -468,9 +384,10 @@ class _Taking:
             "from": self._link.name,
             "source_host": self._source_host(),
             "host": socket.gethostname(),
-            "seconds": dict(self._times),
-            "bytes": dict(self._bytes),
-            "downtime": self._times.get("downtime"),
+            "seconds": dict(self._laps.seconds),
+            "source_seconds": dict(self._source_seconds),
+            "bytes": dict(self._laps.bytes),
+            "downtime": self._laps.seconds.get("downtime"),
         }
         return told
 
@@ -483,9 +400,7 @@ class _Taking:
     def _lines(self) -> Iterator[str]:
         rows = sum(sum(tables.values()) for tables in self._holds.get("databases", {}).values())
         yield f"{self._holds.get('files')} files and {rows} rows are the same on both servers"
-        for phase, seconds in self._times.items():
-            size = self._bytes.get(phase)
-            yield f"  {phase:<18} {seconds:8.2f} s" + (f"  {size:>14,} bytes" if size is not None else "")
+        yield from self._laps.lines()
         yield f"{self._link.name} is fenced; it is not to be started again without: tradekeep unfence"
 
     def _note(self, state: str) -> None:
@@ -504,23 +419,6 @@ class _Taking:
         if self._run is None:
             raise TradekeepError("has no plan yet", path=self._application.root)
         return self._run
-
-    def _masks(self) -> Any:
-        return FenceWork(self._application, self._ports, self._unit_dir).masks
-
-    def _masked(self) -> list[str]:
-        return list((read_fence(self._state_dir) or {}).get("masked", []))
-
-    @contextlib.contextmanager
-    def _timed(self, phase: str) -> Iterator[None]:
-        begun = self._ports.clock.monotonic()
-        try:
-            yield
-        finally:
-            self._lap(phase, begun)
-
-    def _lap(self, phase: str, begun: float) -> None:
-        self._times[phase] = round(self._ports.clock.monotonic() - begun, 3)
 
 
 __all__ = ["Arrived", "take_over"]
