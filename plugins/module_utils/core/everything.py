@@ -68,6 +68,7 @@ from .host import (  # noqa: F401
     account,
     companion,
     files,
+    gates,
     health,
     masking,
     memory,

@@ -47,6 +47,22 @@ MOVING = (
         (MOVE + "hazard_e1_what_is_written_after_the_stop_is_not_left_behind",),
     ),
     Removal(
+        "e1",
+        "a source lets go of nothing that systemd could start",
+        HANDOVER + "serving.py",
+        "masking.result()",
+        "pass",
+        (MOVE + "hazard_e1_a_source_that_could_be_started_again_does_not_let_go",),
+    ),
+    Removal(
+        "e1",
+        "what is ready to start asks for a key",
+        "host/gates.py",
+        "AssertPathExists=",
+        "Description=",
+        (MOVE + "hazard_e1_what_is_ready_to_start_cannot_be_started_yet",),
+    ),
+    Removal(
         "e2",
         "somebody watches over the source's side",
         HANDOVER + "serving.py",

@@ -44,6 +44,10 @@ class MachineRunner(SubprocessRunner):
             return super().run(argv, **options)
         verb, unit = argv[1], argv[-1]
         if verb == "daemon-reload":
+            fails = self._base / "reload_fails_once"
+            if fails.exists():
+                fails.unlink()
+                raise CommandError("failed with exit status 1", path="systemctl")
             self._reload()
         if verb == "show":
             units = argv[argv.index("--") + 1 :]
@@ -51,6 +55,8 @@ class MachineRunner(SubprocessRunner):
         if verb == "start":
             if unit != BOT or self._load(unit) != "loaded":
                 raise CommandError(f"Unit {unit} is masked.", path="systemctl")
+            if not self._asserted(unit):
+                raise CommandError(f"Assertion failed on job for {unit}.", path="systemctl")
             if (self._base / "refuses").exists():
                 raise CommandError("Job failed.", path="systemctl")
             start_bot(self._base)
@@ -62,6 +68,12 @@ class MachineRunner(SubprocessRunner):
         """What is masked on the disk counts from now on, and no longer what was."""
         (self._base / "seen").write_text(self._on_disk(BOT))
 
+    def _asserted(self, unit: str) -> bool:
+        """Whether what the unit's settings say must exist does."""
+        settings = (self._base / "runtime" / f"{unit}.d").glob("*.conf")
+        lines = [line.partition("=") for path in settings for line in path.read_text().splitlines()]
+        return all(Path(value).exists() for key, _equals, value in lines if key == "AssertPathExists")
+
     def _load(self, unit: str) -> str:
         seen = self._base / "seen"
         if unit == BOT and seen.exists() and self._on_disk(unit) != "not-found":
@@ -70,6 +82,8 @@ class MachineRunner(SubprocessRunner):
 
     def _on_disk(self, unit: str) -> str:
         place = self._base / "units" / unit
+        if (self._base / "runtime" / unit).exists():
+            return "loaded"
         if place.is_symlink() and os.readlink(place) == "/dev/null":
             return "masked"
         return "loaded" if place.exists() else "not-found"

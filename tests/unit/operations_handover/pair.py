@@ -26,7 +26,10 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.faults import f
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SystemClock
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.fence import fence, unfence
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.attended import attended_takeover
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.channel import Channel
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.channel import (
+    SILENCE_SECONDS,
+    Channel,
+)
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.link import Link
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.serving import serve
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.taking import take_over
@@ -79,8 +82,8 @@ def main() -> int:
     try:
         with interruptible():
             if role == "serve":
-                watcher = command(base, "watch")
-                outcome = serve(application, ports, Channel(0, 1), watcher=watcher, unit_dir=units)
+                channel = Channel(0, 1, silence_seconds=wanted.get("silence", SILENCE_SECONDS))
+                outcome = serve(application, ports, channel, watcher=command(base, "watch"), unit_dir=units)
             elif role == "units":
                 outcome = install_units(application, ports, unit_dir=str(units))
             elif role in ("fence", "unfence"):
@@ -90,7 +93,9 @@ def main() -> int:
                 outcome = attended_takeover(application, ports, link, dry_run=True)
             elif role == "take":
                 source = Path(wanted["source"])
-                link = Link("old", command=tuple(command(source, "serve", **wanted.get("serve", {}))))
+                silence = wanted.get("silence", SILENCE_SECONDS)
+                serving = command(source, "serve", silence=silence, **wanted.get("serve", {}))
+                link = Link("old", command=tuple(serving), silence_seconds=silence)
                 options = {"force": wanted.get("force", False), "patience_seconds": wanted.get("patience", 20.0)}
                 outcome = take_over(application, ports, link, unit_dir=units, **options)
             else:

@@ -12,7 +12,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from fake_systemd import BOT, start_bot, stop_bot
+import pytest
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import CommandError
+from fake_systemd import BOT, MachineRunner, start_bot, stop_bot
 from operations_handover.servers import LARGE, PREFERENCES, Pair, Server
 
 
@@ -93,6 +95,17 @@ def test_hazard_e1_a_source_that_writes_on_does_not_let_go(pair: Pair) -> None:
     pair.check_never_two()
 
 
+def test_hazard_e1_a_source_that_could_be_started_again_does_not_let_go(pair: Pair) -> None:
+    """systemd there has not seen the masks."""
+    (pair.old.base / "reload_fails_once").touch()
+    done = pair.take()
+    assert done.returncode == 3, done.stderr
+    assert "has not let go" in done.stderr
+    pair.wait(lambda: pair.alive == ["old"])
+    assert pair.old.fence is None and not pair.old.masked and pair.new.fence is None
+    pair.check_never_two()
+
+
 def test_hazard_e1_what_is_written_after_the_stop_is_not_left_behind(pair: Pair) -> None:
     """Between the last difference and the grant somebody touches the source: it does not let go."""
     done = pair.take(touch=str(pair.old.root / PREFERENCES), touch_at="ask to let go#1")
@@ -113,10 +126,31 @@ def test_hazard_e2_a_signal_to_the_new_server_undoes_it(pair: Pair) -> None:
     pair.check_nothing_lost(pair.old)
 
 
+def test_hazard_e1_what_is_ready_to_start_cannot_be_started_yet(pair: Pair) -> None:
+    """No mask that systemd has seen holds it back any more, and the source has not let go."""
+    with subprocess.Popen(
+        pair.new_command(step="ask to let go#1", signal=int(signal.SIGSTOP)), stderr=subprocess.PIPE, text=True
+    ) as taking:
+        pair.wait(lambda: pair.steps(pair.new).endswith("ask to let go#1\n"))
+        shown = MachineRunner(pair.new.base).run(["systemctl", "show", "--", BOT]).stdout
+        with pytest.raises(CommandError, match="Assertion failed"):
+            MachineRunner(pair.new.base).run(["systemctl", "start", "--", BOT])
+        masked = pair.new.masked
+        os.kill(taking.pid, signal.SIGCONT)
+        _out, said = taking.communicate(timeout=60)
+    assert taking.returncode == 0, said
+    assert masked and "LoadState=loaded" in shown
+    assert pair.alive == ["new"] and not pair.new.masked
+    assert list((pair.new.base / "runtime").iterdir()) == []
+    pair.check_never_two()
+
+
 def test_hazard_e2_a_new_server_that_hangs_is_given_up(pair: Pair) -> None:
     """Stopped, not dead: no end of the connection is ever seen. The source goes on, and never lets go any more."""
     with subprocess.Popen(
-        pair.new_command(step="ask to let go#1", signal=int(signal.SIGSTOP)), stderr=subprocess.PIPE, text=True
+        pair.new_command(step="ask to let go#1", signal=int(signal.SIGSTOP), silence=3),
+        stderr=subprocess.PIPE,
+        text=True,
     ) as taking:
         pair.wait(lambda: pair.alive == [] and pair.steps(pair.new).endswith("ask to let go#1\n"))
         pair.wait(lambda: pair.alive == ["old"])

@@ -16,6 +16,7 @@ from pathlib import Path
 from ..errors import ServiceError
 from ..ports import Runner
 from .files import fsync_directory, os_errors
+from .gates import RUNTIME_DIR, Gates
 from .systemd import Systemd
 
 UNIT_DIR = Path("/etc/systemd/system")
@@ -30,6 +31,7 @@ class Masks:
         self._runner = runner
         self._directory = directory
         self._systemd = Systemd(runner, stop_timeout_seconds=60)
+        self._gates = Gates(runner, RUNTIME_DIR if directory == UNIT_DIR else directory.parent / "runtime")
 
     def maskable(self, units: Sequence[str]) -> list[str]:
         """Those that are installed and that nobody has masked, with the timers and sockets that would start them."""
@@ -51,6 +53,7 @@ class Masks:
     def mask(self, units: Sequence[str], *, settle: bool = True) -> list[str]:
         """Returns those that were not masked already. settle: False leaves it to the caller to call ``settle``."""
         masked = []
+        gated = self._gates.take_down(units)
         for unit in units:
             if self.is_masked(unit):
                 continue
@@ -60,13 +63,14 @@ class Masks:
                     os.rename(place, self._aside(unit))
                 os.symlink(_NOWHERE, place)
             masked.append(unit)
-        if masked and settle:
+        if (masked or gated) and settle:
             self.settle()
         return masked
 
     def unmask(self, units: Sequence[str]) -> list[str]:
         """Take the masks off and put back what was set aside. Returns what was changed."""
         unmasked = []
+        gated = self._gates.take_down(units)
         for unit in units:
             place, aside = self._directory / unit, self._aside(unit)
             with os_errors(place):
@@ -84,9 +88,17 @@ class Masks:
                 else:
                     continue
             unmasked.append(unit)
-        if unmasked:
+        if unmasked or gated:
             self.settle()
         return unmasked
+
+    def gate(self, units: Sequence[str]) -> bool:
+        """Make ready that masked units can be started the moment that ``open`` says so. False where that cannot be."""
+        return self._gates.put_up(units, [self._aside(unit) for unit in units])
+
+    def open(self, units: Sequence[str]) -> None:
+        """Let gated units be started. The masks on the disk stay until ``unmask``."""
+        self._gates.open(units)
 
     def settle(self) -> None:
         """Make the names durable, and have systemd see them."""

@@ -26,7 +26,7 @@ VERSION = 1
 LONGEST_MESSAGE = 1 << 20
 LONGEST_BLOCK = 1 << 20
 SILENCE_SECONDS = 20.0
-_PULSE_SECONDS = 2.0
+_PULSES = 10  # in so much silence
 _FRAME = struct.Struct(">cI")
 _OFFSET = struct.Struct(">Q")
 _JSON, _BYTES = b"J", b"B"
@@ -186,7 +186,7 @@ class Channel:
 
     def _pulse(self) -> None:
         with contextlib.suppress(TradekeepError, OSError, ValueError):
-            while not self._closed.wait(_PULSE_SECONDS):
+            while not self._closed.wait(self._silence / _PULSES):
                 if self._lock.acquire(blocking=False):  # else something is being sent, which says the same
                     try:
                         self._outgoing += _frame_of(_ALIVE)

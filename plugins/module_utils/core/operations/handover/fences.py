@@ -88,6 +88,7 @@ def lower(application: Application, ports: Ports, *, start: Optional[Snapshot], 
     forget_stop(state_dir)
     write_fence(state_dir, before)
     work.masks.unmask([name for name in fence.get("masked", []) if name not in before.get("masked", [])])
+    work.masks.mask(before.get("masked", []))
 
 
 def settle_source(application: Application, ports: Ports, *, unit_dir: Path = UNIT_DIR) -> Optional[str]:

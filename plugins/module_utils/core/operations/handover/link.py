@@ -15,7 +15,7 @@ from ...application import Application
 from ...errors import TradekeepError
 from ...ports import Ports
 from ...transaction.signals import shielded
-from .channel import VERSION, Block, Channel, LinkLostError, ProtocolError
+from .channel import SILENCE_SECONDS, VERSION, Block, Channel, LinkLostError, ProtocolError
 from .note import installation_of
 from .receiving import error_of
 
@@ -43,7 +43,8 @@ _END_SECONDS = 5.0
 class Link:
     """Where the source is. name: what people call it. command: what is run here instead of ssh, for tests.
 
-    remote: what ssh asks the source to run; a key that is restricted to a command ignores it.
+    remote: what ssh asks the source to run; a key that is restricted to a command ignores it. silence_seconds: after
+    which the source is taken for dead.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Link:
     known_hosts: Optional[str] = None
     remote: str = "tradekeep migrate --serve"
     command: tuple[str, ...] = ()
+    silence_seconds: float = SILENCE_SECONDS
 
     @property
     def argv(self) -> list[str]:
@@ -107,7 +109,7 @@ def connected_to(link: Link, application: Application, ports: Ports) -> Iterator
     """A connection on which both have said who they are."""
     with shielded():  # its threads take no signals
         pipe = ports.runner.pipe(link.argv)
-    channel = Channel(pipe.stdout.fileno(), pipe.stdin.fileno())
+    channel = Channel(pipe.stdout.fileno(), pipe.stdin.fileno(), silence_seconds=link.silence_seconds)
     try:
         remote = Remote(channel)
         try:

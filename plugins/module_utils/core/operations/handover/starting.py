@@ -24,6 +24,12 @@ class TargetServices(ServiceController):
         self._state_dir = Path(application.application_state_dir)
         self._identifier = identifier
         self._masks = FenceWork(application, ports, unit_dir).masks
+        self._gated = False
+
+    def prepare(self, start: Snapshot) -> None:
+        """While the source still runs: all that can be done before the start, but nothing can be started yet."""
+        self.make_ready(start)
+        self._gated = self._masks.gate(self._masked())
 
     def stop(self, snapshot: Snapshot) -> tuple[str, ...]:
         """Note it first: from then on no recovery starts anything here."""
@@ -33,7 +39,14 @@ class TargetServices(ServiceController):
         return super().stop(snapshot)
 
     def allow(self) -> None:
-        """The source has let go."""
+        """The source has let go, and that is on the disk."""
+        if self._gated:
+            self._masks.open(self._masked())
+        else:
+            self._masks.unmask(self._masked())
+
+    def stay(self) -> None:
+        """They run for good: boots may start them as well."""
         self._masks.unmask(self._masked())
 
     def forbid(self) -> None:

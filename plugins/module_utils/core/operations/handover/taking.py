@@ -199,13 +199,15 @@ class _Taking:
                     self._laying.fill(stage, run)
                 self._hook("before_stop")
                 self._laying.refuse_touched(run)
-                self._services.make_ready(self._start)
+                self._services.prepare(self._start)
                 self._source.ask({"do": "prepare", "id": self._identifier}, "prepared")
                 self._exchange(stage)
                 self._stands = True
             except BaseException:
                 self._receiving.take_back()
                 raise
+        self._ports.step("unmask")
+        self._services.stay()
         mark(self._state_dir, self._identifier, COMPLETE)
         remove_fence(self._state_dir)
         self._receiving.remove()
