@@ -109,6 +109,7 @@ from .operations import (  # noqa: F401
     prune,
     recover,
     release,
+    requests,
     restore,
     restore_elsewhere,
     restore_plan,

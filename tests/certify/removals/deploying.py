@@ -177,10 +177,11 @@ DEPLOYING = (
     Removal(
         "d14",
         "a unit without an answer has not succeeded",
-        "operations/deploy/attended.py",
-        "    try:\n        document = json.loads(path.read_bytes())\n",
-        "    try:\n        document = {'outcome': asdict(_running(path))}\n"
-        "        if path.exists():\n            document = json.loads(path.read_bytes())\n",
+        "operations/requests.py",
+        "    try:\n        document = json.loads(_answer_file(path).read_bytes())\n",
+        "    try:\n        document = {'outcome': asdict(Outcome(changed=False, record={}, lines=()))}\n"
+        "        if _answer_file(path).exists():\n"
+        "            document = json.loads(_answer_file(path).read_bytes())\n",
         (ATTENDED + "hazard_d14_a_unit_that_was_killed_is_not_taken_for_a_success",),
     ),
     Removal(

@@ -9,20 +9,18 @@ beside it. Who has no patience asks for the answer later. Should the unit be kil
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 from ...application import Application
-from ...errors import ExitStatus, FindingsError, InterruptedBySignal, NeedsPersonError, TradekeepError, UsageError
-from ...host.files import atomic_write, make_private_directory, os_errors
+from ...errors import InterruptedBySignal, TradekeepError, UsageError
+from ...host.files import atomic_write, make_private_directory
 from ...host.transient import TransientUnit
 from ...ports import Ports
 from ..outcome import Outcome
+from ..requests import answer_to, answered, read_request, write_request
 from .deploy import deploy
 from .records import RUNNING, DeployRecords
 from .request import DeployRequest, requested_application
@@ -31,12 +29,6 @@ _KEPT_REQUESTS = 20
 _FILES = (".json", ".begun", ".answer")
 """Of a request: what is asked for, that it was begun, what came of it."""
 _NAME = re.compile(r"^[0-9a-f]{16}$")
-_ERRORS = {
-    ExitStatus.FINDINGS: FindingsError,
-    ExitStatus.USAGE: UsageError,
-    ExitStatus.FAILED: TradekeepError,
-    ExitStatus.NEEDS_PERSON: NeedsPersonError,
-}
 
 
 def unit_of(application: Application) -> str:
@@ -90,7 +82,7 @@ def _attend(
         raise InterruptedBySignal(
             "no longer waiting; the deploy goes on by itself", path=unit.unit, hint="see: tradekeep deploy --log"
         ) from error
-    return _answer(path, unit.unit)
+    return answer_to(path, unit.unit)
 
 
 def _start(application: Application, unit: TransientUnit, path: Path, begun: Path) -> None:
@@ -114,16 +106,8 @@ def _running(path: Path) -> Outcome:
 
 def carry_out_request(application: Application, ports: Ports, path: Path) -> Outcome:
     """Inside the unit: carry out a request and write the answer, whatever it is."""
-    with os_errors(path):
-        request = DeployRequest(**json.loads(path.read_bytes()))
-    try:
-        outcome = deploy(application, ports, request)
-    except TradekeepError as error:
-        _write(_answer_file(path), {"error": error.as_dict()})
-        raise
-    answer = {key: value for key, value in asdict(outcome).items() if key != "fitted"}
-    _write(_answer_file(path), {"outcome": answer})
-    return outcome
+    request = DeployRequest(**read_request(path))
+    return answered(path, lambda: deploy(application, ports, request))
 
 
 def _write_request(application: Application, request: DeployRequest) -> Path:
@@ -133,7 +117,7 @@ def _write_request(application: Application, request: DeployRequest) -> Path:
     for old in sorted(directory.iterdir(), key=lambda item: item.stat().st_mtime)[: -len(_FILES) * _KEPT_REQUESTS]:
         old.unlink(missing_ok=True)
     path = directory / f"{secrets.token_hex(8)}.json"
-    _write(path, request.as_dict())
+    write_request(path, request.as_dict())
     return path
 
 
@@ -143,37 +127,3 @@ def _requests(application: Application) -> Path:
 
 def _program(application: Application) -> Path:
     return Path(application.bin_dir) / "tradekeep"
-
-
-def _answer_file(request: Path) -> Path:
-    return request.with_suffix(".answer")
-
-
-def _answer(request: Path, unit: str) -> Outcome:
-    path = _answer_file(request)
-    try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise NeedsPersonError(
-            "ended without an answer", path=unit, hint=f"see: journalctl -u {unit}, then run: tradekeep recover"
-        ) from error
-    if "error" in document:
-        raise _as_error(document["error"])
-    answer = document["outcome"]
-    return Outcome(
-        changed=answer["changed"],
-        record=answer["record"],
-        lines=tuple(answer["lines"]),
-        before=answer["before"],
-        after=answer["after"],
-        status=ExitStatus(answer["status"]),
-    )
-
-
-def _as_error(found: Mapping[str, Any]) -> TradekeepError:
-    kind = _ERRORS.get(ExitStatus(found["exit_status"]), TradekeepError)
-    return kind(found["message"], path=found["path"], hint=found["hint"])
-
-
-def _write(path: Path, document: Mapping[str, Any]) -> None:
-    atomic_write(path, json.dumps(document).encode("ascii"))

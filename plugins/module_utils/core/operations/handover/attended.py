@@ -8,29 +8,19 @@ Should the unit be killed, systemd runs ``recover`` after it, which gives up or 
 
 from __future__ import annotations
 
-import json
 import secrets
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from ...application import Application
-from ...errors import ExitStatus, FindingsError, InterruptedBySignal, NeedsPersonError, TradekeepError, UsageError
-from ...host.files import atomic_write, make_private_directory, os_errors
+from ...errors import InterruptedBySignal
+from ...host.files import make_private_directory
 from ...host.transient import TransientUnit
 from ...ports import Ports
 from ..outcome import Outcome
+from ..requests import answer_to, answered, read_request, write_request
 from .link import Link
 from .looking import look_ahead
 from .taking import take_over
-
-_ERRORS = {
-    ExitStatus.FINDINGS: FindingsError,
-    ExitStatus.USAGE: UsageError,
-    ExitStatus.FAILED: TradekeepError,
-    ExitStatus.NEEDS_PERSON: NeedsPersonError,
-}
 
 
 def attended_takeover(
@@ -44,7 +34,7 @@ def attended_takeover(
     if not application.system or not unit.available() or not program.exists():
         return take_over(application, ports, link, force=force, by=by)
     path = _requests(application) / f"{secrets.token_hex(8)}.json"
-    _write(path, {"link": link.as_dict(), "force": force, "by": by})
+    write_request(path, {"link": link.as_dict(), "force": force, "by": by})
     command = [str(program), "--config", str(application.config_file), "--no-progress"]
     try:
         unit.start(
@@ -57,23 +47,15 @@ def attended_takeover(
         raise InterruptedBySignal(
             "no longer waiting; the migration goes on by itself", path=unit.unit, hint=f"see: journalctl -u {unit.unit}"
         ) from error
-    return _answer(path, unit.unit)
+    return answer_to(path, unit.unit)
 
 
 def carry_out_request(application: Application, ports: Ports, path: Path) -> Outcome:
     """Inside the unit: carry out a request and write the answer, whatever it is."""
-    with os_errors(path):
-        request = json.loads(path.read_bytes())
+    request = read_request(path)
     wanted = request["link"]
     link = Link(**{**wanted, "command": tuple(wanted["command"])})
-    try:
-        outcome = take_over(application, ports, link, force=request["force"], by=request["by"])
-    except TradekeepError as error:
-        _write(path.with_suffix(".answer"), {"error": error.as_dict()})
-        raise
-    answer = {key: value for key, value in asdict(outcome).items() if key != "fitted"}
-    _write(path.with_suffix(".answer"), {"outcome": answer})
-    return outcome
+    return answered(path, lambda: take_over(application, ports, link, force=request["force"], by=request["by"]))
 
 
 def _requests(application: Application) -> Path:
@@ -83,23 +65,3 @@ def _requests(application: Application) -> Path:
     for old in directory.iterdir():
         old.unlink(missing_ok=True)
     return directory
-
-
-def _answer(request: Path, unit: str) -> Outcome:
-    try:
-        document = json.loads(request.with_suffix(".answer").read_bytes())
-    except (OSError, ValueError) as error:
-        raise NeedsPersonError(
-            "ended without an answer", path=unit, hint=f"see: journalctl -u {unit}, then run: tradekeep recover"
-        ) from error
-    if "error" in document:
-        found: Mapping[str, Any] = document["error"]
-        kind = _ERRORS.get(ExitStatus(found["exit_status"]), TradekeepError)
-        raise kind(found["message"], path=found["path"], hint=found["hint"])
-    answer = document["outcome"]
-    answer["lines"], answer["status"] = tuple(answer["lines"]), ExitStatus(answer["status"])
-    return Outcome(**answer)
-
-
-def _write(path: Path, document: Mapping[str, Any]) -> None:
-    atomic_write(path, json.dumps(document).encode("ascii"))
