@@ -357,8 +357,8 @@ CAPTURING = (
         "a8",
         "integers of thousands of digits are no fault",
         "kinds",
-        "json.JSONDecoder(parse_constant=on_constant, parse_int=len)",
-        "json.JSONDecoder(parse_constant=on_constant)",
+        '{"parse_int": len, "parse_float": len}',
+        "{}",
         (TEXT + "a8_odd_documents_are_kept_as_they_are",),
     ),
     Removal(

@@ -178,13 +178,13 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(name)
 
 
-# Numbers are not kept: their length will do.
-_PLAIN = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=len, parse_float=len)
+# Numbers are not kept, and integers of thousands of digits are refused by int().
+_NUMBERS: dict[str, Any] = {"parse_int": len, "parse_float": len}
+_PLAIN = json.JSONDecoder(parse_constant=_refuse_constant, **_NUMBERS)
 
 
 def _decoder(on_constant: Callable[[str], None]) -> json.JSONDecoder:
-    # parse_int=len: numbers are not kept, and integers of thousands of digits are refused by int().
-    return json.JSONDecoder(parse_constant=on_constant, parse_int=len)
+    return json.JSONDecoder(parse_constant=on_constant, **_NUMBERS)
 
 
 def _parse_documents(text: str, decoder: json.JSONDecoder) -> tuple[int, Optional[str]]:
