@@ -26,6 +26,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.hand
     BLOCK,
     PAGE,
     Digests,
+    Touched,
     changed_pages,
     digests_of,
     refresh,
@@ -132,3 +133,18 @@ def test_digests_follow_a_file_that_grows_and_shrinks(tmp_path: Path) -> None:
             digests.resize(size)
             refresh(digests, stream.fileno(), sorted(resized_blocks(before, size)))
             assert digests.tree() == digests_of(stream.fileno()).tree(), size
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_digests_follow_a_file_that_is_changed_in_any_order(tmp_path: Path, backwards: bool) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(6 * BLOCK + 10))
+    with open(path, "r+b", buffering=0) as stream:
+        digests = digests_of(stream.fileno())
+        touched = Touched(digests, stream.fileno(), set())
+        places = [(10, 100), (BLOCK - 1, 2), (BLOCK + 4, 9), (3 * BLOCK, BLOCK), (6 * BLOCK, 10)]
+        for offset, length in sorted(places, reverse=backwards):
+            os.pwrite(stream.fileno(), os.urandom(length), offset)
+            touched.changed(offset, length)
+        touched.finish()
+        assert digests.tree() == digests_of(stream.fileno()).tree()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from ...signals import take_no_signals
@@ -82,6 +82,35 @@ def digests_of(descriptor: int) -> Digests:
     found.resize(os.fstat(descriptor).st_size)
     refresh(found, descriptor, range(found.count))
     return found
+
+
+class Touched:
+    """The blocks of an open file whose digests are to be known anew, while it is changed from its beginning to its end.
+
+    What lies before the latest change is read at once, while the other side is at work; at the end only the rest is.
+    """
+
+    def __init__(self, digests: Digests, descriptor: int, numbers: set[int]) -> None:
+        self._digests = digests
+        self._descriptor = descriptor
+        self._numbers = numbers
+        self._passed = 0
+
+    def changed(self, offset: int, length: int) -> None:
+        """These bytes have been written."""
+        first = offset // BLOCK
+        if first > self._passed:
+            self._refresh([number for number in range(self._passed, first) if number in self._numbers])
+            self._passed = first
+        self._numbers.update(range(first, (offset + length - 1) // BLOCK + 1))
+
+    def finish(self) -> None:
+        """Nothing more is written."""
+        self._refresh(sorted(self._numbers))
+
+    def _refresh(self, numbers: Sequence[int]) -> None:
+        refresh(self._digests, self._descriptor, numbers)
+        self._numbers.difference_update(numbers)
 
 
 def changed_pages(live: int, copy: int, size: int) -> Iterator[tuple[int, bytes]]:

@@ -29,7 +29,7 @@ from ...ports import Ports
 from ..migrate.credentials import LARGEST, credential_problem
 from ..migrate.origin import Refused
 from ..scan import OWN_PREFIX, scan
-from .blocks import BLOCK, Digests, digests_of, refresh, resized_blocks
+from .blocks import BLOCK, Digests, Touched, digests_of, resized_blocks
 from .channel import Block, Channel, ProtocolError, text_of
 from .shipping import summary_of
 
@@ -305,7 +305,7 @@ class _Open:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
             self._descriptor = os.open(path, flags, 0o600)
             os.ftruncate(self._descriptor, size)
-        self._touched = resized_blocks(arrival.digests.size, size)
+        self._touched = Touched(arrival.digests, self._descriptor, resized_blocks(arrival.digests.size, size))
         arrival.digests.resize(size)
 
     def write(self, block: Block) -> None:
@@ -317,13 +317,12 @@ class _Open:
             while data:
                 written = os.pwrite(self._descriptor, data, offset)
                 data, offset = data[written:], offset + written
-        self._touched.update(range(block.offset // BLOCK, (block.offset + len(block.data) - 1) // BLOCK + 1))
+        self._touched.changed(block.offset, len(block.data))
 
     def finish(self, tree: str) -> None:
         """What lies on the disk must be what the source has."""
         try:
-            refresh(self._arrival.digests, self._descriptor, sorted(self._touched))
-            self._touched.clear()
+            self._touched.finish()
             if self._arrival.digests.tree() != tree:
                 raise TradekeepError(
                     "what has arrived is not what the source has", path=self._arrival.entry.path, hint="run again"
@@ -334,7 +333,7 @@ class _Open:
     def close(self) -> None:
         """Let go of the file; what was touched is read again, so that its digests are those of the disk."""
         if self._descriptor >= 0:
-            refresh(self._arrival.digests, self._descriptor, sorted(self._touched))
+            self._touched.finish()
             os.close(self._descriptor)
             self._descriptor = -1
 

@@ -37,7 +37,7 @@ from ..migrate.origin import refusal_of
 from ..migrate.origin_directory import left_in
 from ..scan import Found, found_at, scan
 from .at_rest import bring_in_wal, rows_of, wal_pages
-from .blocks import BLOCK, PAGE, Digests, changed_pages, refresh, resized_blocks
+from .blocks import BLOCK, PAGE, Digests, Touched, changed_pages, resized_blocks
 from .channel import Channel
 
 _ATTEMPTS = 4
@@ -291,14 +291,14 @@ class Shipping:
             return
         before = item.digests.size
         self._begin(entry, item, item.size)
-        touched = resized_blocks(before, item.size)
         descriptor = os.open(item.copy, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        touched = Touched(item.digests, descriptor, resized_blocks(before, item.size))
         try:
             for offset, length in _joined(changed, item.size):
                 self.channel.send_block(offset, os.pread(descriptor, length, offset))
                 self._totals.bytes += length
-                touched.update(range(offset // BLOCK, (offset + length - 1) // BLOCK + 1))
-            refresh(item.digests, descriptor, sorted(touched))
+                touched.changed(offset, length)
+            touched.finish()
         finally:
             os.close(descriptor)
         self._totals.read += item.size
