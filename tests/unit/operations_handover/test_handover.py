@@ -132,11 +132,13 @@ def test_hazard_e1_what_is_ready_to_start_cannot_be_started_yet(pair: Pair) -> N
         pair.new_command(step="ask to let go#1", signal=int(signal.SIGSTOP)), stderr=subprocess.PIPE, text=True
     ) as taking:
         pair.wait(lambda: pair.steps(pair.new).endswith("ask to let go#1\n"))
-        shown = MachineRunner(pair.new.base).run(["systemctl", "show", "--", BOT]).stdout
-        with pytest.raises(CommandError, match="Assertion failed"):
-            MachineRunner(pair.new.base).run(["systemctl", "start", "--", BOT])
-        masked = pair.new.masked
-        os.kill(taking.pid, signal.SIGCONT)
+        try:
+            shown = MachineRunner(pair.new.base).run(["systemctl", "show", "--", BOT]).stdout
+            with pytest.raises(CommandError, match="Assertion failed"):
+                MachineRunner(pair.new.base).run(["systemctl", "start", "--", BOT])
+            masked = pair.new.masked
+        finally:
+            os.kill(taking.pid, signal.SIGCONT)
         _out, said = taking.communicate(timeout=60)
     assert taking.returncode == 0, said
     assert masked and "LoadState=loaded" in shown

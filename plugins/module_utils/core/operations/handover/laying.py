@@ -40,6 +40,8 @@ class Laying:
         self._receiving = receiving
         self._force = force
         self._staged: set[str] = set()
+        self._counter = ThreadPoolExecutor(max_workers=_COUNTING, initializer=take_no_signals)
+        self._counted: dict[str, Future[dict[str, int]]] = {}
 
     def describe(self, entry: Entry, place: str) -> Entry:
         """What only the content tells; the digest where there is something to compare with."""
@@ -70,21 +72,32 @@ class Laying:
             self._remove(stage, items, path)
         late = [self._late(stage, items, path) for path in done.changed if self._receiving.entry(path) is not None]
         self._put_into(stage, late)
-        with ThreadPoolExecutor(max_workers=_COUNTING, initializer=take_no_signals) as pool:
-            # Rows are counted while the rest becomes durable.
-            counted = self._count(pool, late)
-            for item in late:
-                if item.entry is not None:
-                    give_rights(self._application, item.entry, stage.path_for(item.path))
-            _sync(stage, late)
-            for path, tables in counted.items():
-                self._know_rows(items, path, tables.result())
+        self._count(late)
+        for item in late:
+            if item.entry is not None:
+                give_rights(self._application, item.entry, stage.path_for(item.path))
+        _sync(stage, late)
         run.plan = replace(run.plan, items=tuple(items[path] for path in sorted(items)))
         against = [item.path for item in run.plan.conflicts if item.path not in conflicts]
         if against and not self._force:
             raise TradekeepError(
                 "differs on this host, and came last", path=against[0], hint="run again, with --force to replace it"
             )
+
+    def know_rows(self, run: Run) -> None:
+        """Wait until the rows of all that came last are counted, which goes on beside the exchange."""
+        items = {item.path: item for item in run.plan.items}
+        for path, counted in self._counted.items():
+            entry = self._receiving.entry(path)
+            if entry is not None:
+                entry = entry._replace(facts={"tables": counted.result()})
+                self._receiving.replace(entry)
+                items[path] = replace(items[path], after=entry_facts(entry), entry=entry)
+        run.plan = replace(run.plan, items=tuple(items[path] for path in sorted(items)))
+
+    def close(self) -> None:
+        """Count nothing more."""
+        self._counter.shutdown(wait=False, cancel_futures=True)
 
     def _put_into(self, stage: Stage, items: Sequence[Item]) -> None:
         for item in items:
@@ -118,20 +131,24 @@ class Laying:
         items[path] = Item(path, action, known.before if known else None, entry_facts(entry), entry)
         return items[path]
 
-    def _count(self, pool: ThreadPoolExecutor, late: Sequence[Item]) -> dict[str, Future[dict[str, int]]]:
-        databases = [item.path for item in late if item.entry and item.entry.kind == "sqlite" and item.entry.size]
-        return {path: pool.submit(rows_of, Path(self._receiving.place_of(path))) for path in databases}
-
-    def _know_rows(self, items: dict[str, Item], path: str, tables: dict[str, int]) -> None:
-        entry = self._receiving.entry(path)
-        if entry is not None:
-            entry = entry._replace(facts={"tables": tables})
-            self._receiving.replace(entry)
-            known = items[path]
-            items[path] = Item(path, known.action, known.before, entry_facts(entry), entry)
+    def _count(self, late: Sequence[Item]) -> None:
+        for item in late:
+            if item.entry is not None and item.entry.kind == "sqlite" and item.entry.size:
+                staged, live = self._receiving.place_of(item.path), self._live(item.path)
+                self._counted[item.path] = self._counter.submit(_rows_of_either, Path(staged), Path(live))
 
     def _live(self, path: str) -> str:
         return os.path.join(str(self._application.root), path)
+
+
+def _rows_of_either(staged: Path, live: Path) -> dict[str, int]:
+    """Of a database that is renamed to its live path at any moment, and opened before or after that."""
+    try:
+        return rows_of(staged)
+    except TradekeepError:
+        if staged.exists():
+            raise
+        return rows_of(live)
 
 
 def _unlink_staged(stage: Stage, path: str, item: Optional[Item]) -> None:

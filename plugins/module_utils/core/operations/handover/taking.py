@@ -173,6 +173,8 @@ class _Taking:
             with shielded():
                 self._give_up(error)
             raise
+        finally:
+            self._laying.close()
         self._laps.end("total", begun)
         if outcome is not None:
             return outcome
@@ -309,6 +311,7 @@ class _Taking:
         """All of it can still be taken back: the exchange is what both had time to count beside."""
         self._laps.end("exchange", self._exchanging_since)
         with self._laps.timed("verification"):
+            self._laying.know_rows(self._the_run())
             self._holds = compare_holds(self._source.channel, self._receiving)
             self._ports.step("verified")
         self._hook("before_start")
