@@ -151,6 +151,7 @@ from .operations.deploy import (  # noqa: F401
 from .operations.drills import checks as drill_checks  # noqa: F401
 from .operations.drills import drill, findings, live, scratch, source, unpacking  # noqa: F401
 from .operations.drills import record as drill_record  # noqa: F401
+from .operations.handover import account as handover_account  # noqa: F401
 from .operations.handover import (  # noqa: F401
     agreeing,
     at_rest,

@@ -140,3 +140,20 @@ def _every(number: int, live: int, copy: int, size: int) -> list[int]:
         if not whole or (here != there if span == _SPAN else here[:span] != there[:span]):
             found.append(start)
     return found
+
+
+def joined(changed: list[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:
+    """Neighbours as one, up to a block; nothing beyond the end."""
+    start = end = -1
+    for offset, length in changed:
+        length = min(length, size - offset)
+        if length <= 0:
+            continue
+        if offset <= end and offset + length - start <= BLOCK:
+            end = max(end, offset + length)
+            continue
+        if end > start:
+            yield start, end - start
+        start, end = offset, offset + length
+    if end > start:
+        yield start, end - start

@@ -15,7 +15,7 @@ import os
 import re
 import socket
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Optional
@@ -43,6 +43,7 @@ from ..text import human_bytes
 from .blocks import DIGEST, Digests, blocks_in
 from .channel import VERSION, Block, Channel, LinkLostError, ProtocolError, number_of, text_of
 from .fences import announce_provisional, granted_to, lower, make_permanent
+from .laps import Laps
 from .note import installation_of
 from .shipping import Shipping
 
@@ -102,7 +103,7 @@ class _Session:
         self._at_rest = False
         self._helper = ThreadPoolExecutor(max_workers=1, initializer=take_no_signals)
         self._masking: Optional[Future[None]] = None
-        self._times: dict[str, float] = {}
+        self._laps = Laps(ports.clock)
         self._sent: dict[str, Any] = {}
         self.state = FREE
         self.changed = False
@@ -287,11 +288,11 @@ class _Session:
             raise ProtocolError("asks for a stop before its time", path="the other server")
         fence, ran = self._fenced
         self._ports.step("serve stop")
-        with self._timed("stop"):
+        with self._laps.timed("stop"):
             if self._work.bring_down(fence, ran):
                 # Beside all that follows; nothing is let go of before systemd has seen the masks.
                 self._masking = self._helper.submit(self._work.masks.settle)
-        with self._timed("writers"):
+        with self._laps.timed("writers"):
             self._refuse_writers()
         self._at_rest = True
         return {"stopped": [name for entry in ran for name in entry["running"]]}
@@ -308,14 +309,14 @@ class _Session:
     def _final(self, _request: dict[str, Any]) -> dict[str, Any]:
         self._require_rest()
         self._ports.step("serve final")
-        with self._timed("final"):
+        with self._laps.timed("final"):
             totals = self._shipped().round(at_rest=True)
         self._sent = totals.as_dict()
         return {"round": totals.as_dict()}
 
     def _holds(self, _request: dict[str, Any]) -> dict[str, Any]:
         self._require_rest()
-        with self._timed("holds"):
+        with self._laps.timed("holds"):
             holds = self._shipped().holds()
         for path, tables in holds.pop("databases").items():
             self._channel.send({"database": path, "tables": tables})
@@ -324,12 +325,12 @@ class _Session:
     def _grant(self, _request: dict[str, Any]) -> dict[str, Any]:
         self._require_rest()
         self._ports.step("serve grant")
-        with self._timed("masks"):
+        with self._laps.timed("masks"):
             self._wait_for_masks()
-        with self._timed("grant"):
+        with self._laps.timed("grant"):
             self._let_go()
         self._ports.step("serve granted")
-        return {"granted": self._identifier, "seconds": self._times}
+        return {"granted": self._identifier, "seconds": self._laps.seconds}
 
     def _let_go(self) -> None:
         touched = self._shipped().untouched()
@@ -348,14 +349,6 @@ class _Session:
         masking, self._masking = self._masking, None
         if masking is not None:
             masking.result()
-
-    @contextlib.contextmanager
-    def _timed(self, phase: str) -> Iterator[None]:
-        begun = self._ports.clock.monotonic()
-        try:
-            yield
-        finally:
-            self._times[phase] = round(self._ports.clock.monotonic() - begun, 3)
 
     def _status(self, request: dict[str, Any]) -> dict[str, Any]:
         migration = granted_to(self._application)
@@ -403,7 +396,7 @@ class _Session:
             "at": moment.isoformat(),
             "application": self._application.name,
             "to": self._other.get("host"),
-            "seconds": self._times,
+            "seconds": self._laps.seconds,
             "sent": self._sent,
         }
         with contextlib.suppress(TradekeepError):

@@ -37,7 +37,7 @@ from ..migrate.origin import refusal_of
 from ..migrate.origin_directory import left_in
 from ..scan import Found, found_at, scan
 from .at_rest import bring_in_wal, rows_of, wal_pages
-from .blocks import BLOCK, PAGE, Digests, Touched, changed_pages, resized_blocks
+from .blocks import BLOCK, PAGE, Digests, Touched, changed_pages, joined, resized_blocks
 from .channel import Channel
 
 _ATTEMPTS = 4
@@ -294,7 +294,7 @@ class Shipping:
         descriptor = os.open(item.copy, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         touched = Touched(item.digests, descriptor, resized_blocks(before, item.size))
         try:
-            for offset, length in _joined(changed, item.size):
+            for offset, length in joined(changed, item.size):
                 self.channel.send_block(offset, os.pread(descriptor, length, offset))
                 self._totals.bytes += length
                 touched.changed(offset, length)
@@ -397,20 +397,3 @@ def _exactly(stream: BinaryIO, size: int) -> bytes:
             raise ChangedWhileReadError("became shorter while it was read")
         data += more
     return data
-
-
-def _joined(changed: list[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:
-    """Neighbours as one, up to a block; nothing beyond the end."""
-    start = end = -1
-    for offset, length in changed:
-        length = min(length, size - offset)
-        if length <= 0:
-            continue
-        if offset <= end and offset + length - start <= BLOCK:
-            end = max(end, offset + length)
-            continue
-        if end > start:
-            yield start, end - start
-        start, end = offset, offset + length
-    if end > start:
-        yield start, end - start

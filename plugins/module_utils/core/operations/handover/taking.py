@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import socket
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 from ...application import Application
 from ...errors import NeedsPersonError, TradekeepError
@@ -38,7 +36,7 @@ from ..exchange_run import Change, run_exchange
 from ..leftovers import sweep_state
 from ..migrate.migration_plan import make_plan
 from ..migrate.migration_record import MigrationRecord
-from ..migrate.migration_run import Run, done_lines, outcome_of, record_of, refused
+from ..migrate.migration_run import Run, done_lines, outcome_of, refused
 from ..migrate.preflight import Situation, preflight, working_directory
 from ..outcome import Outcome
 from ..restore import database_digest, note_restored
@@ -46,6 +44,7 @@ from ..restore_stage import replacements
 from ..safety import back_up_as_it_is, keep_given_up
 from ..scan import check_root
 from ..tree import mend_rights
+from .account import Account
 from .agreeing import Arrived, arrived_from, compare_holds, more_checks, what_to_start
 from .channel import number_of
 from .fences import abandon, raise_provisional, refuse_running
@@ -133,14 +132,13 @@ class _Taking:
         self._services = TargetServices(application, ports, identifier, unit_dir=unit_dir)
         self._record = MigrationRecord(application, self._moment, identifier)
         self._laps = Laps(ports.clock)
-        self._source_seconds: dict[str, float] = {}
+        self._account = Account(link, source, self._laps, identifier, self._moment)
         self._start: Snapshot = []
         self._missing: list[str] = []
         self._stopped_at = self._exchanging_since = 0.0
         self._starting_since: Optional[float] = None
         self._stands = False
         self._run: Optional[Run] = None
-        self._holds: dict[str, Any] = {}
         account, directory = account_for(application), working_directory(application)
         self._hooks = Hooks(
             application.profile.migrate.hooks,
@@ -179,7 +177,7 @@ class _Taking:
         if outcome is not None:
             return outcome
         mended = mend_rights(self._application, self._ports, lambda path: True)
-        return self._account([item.describe() for item in mended])
+        return self._completed([item.describe() for item in mended])
 
     def _take(self) -> Optional[Outcome]:
         """None when it is done, else what stands against it."""
@@ -312,13 +310,13 @@ class _Taking:
         self._laps.end("exchange", self._exchanging_since)
         with self._laps.timed("verification"):
             self._laying.know_rows(self._the_run())
-            self._holds = compare_holds(self._source.channel, self._receiving)
+            self._account.holds = compare_holds(self._source.channel, self._receiving)
             self._ports.step("verified")
         self._hook("before_start")
         with self._laps.timed("letting go"):
             self._note(ASKED)
             self._ports.step("ask to let go")
-            self._source_seconds = self._source.let_go()
+            self._account.source_seconds = self._source.let_go()
             self._ports.step("let go")
             self._note(GRANTED)
             # Whatever happens from here on, a recovery starts it here.
@@ -369,44 +367,15 @@ class _Taking:
         if error is not None and not self._stands:
             state = "needs_person" if isinstance(error, NeedsPersonError) else "undone"
             with contextlib.suppress(TradekeepError):
-                self._record.write(self._recorded(state, str(error)))
+                self._record.write(self._account.recorded(self._run, state, str(error)))
 
     # Keeping account
 
-    def _account(self, mended: list[str]) -> Outcome:
+    def _completed(self, mended: list[str]) -> Outcome:
         run = self._the_run()
-        record = self._recorded("migrated", None)
+        record = self._account.recorded(run, "migrated", None)
         record["record"] = str(self._record.write(record))
-        lines = [*done_lines(run), *mended, *self._lines()]
-        return outcome_of(run, record, changed=True, lines=lines)
-
-    def _recorded(self, state: str, error: Optional[str]) -> dict[str, Any]:
-        told: dict[str, Any] = {"state": state, "id": self._identifier, "at": self._moment.isoformat(), "error": error}
-        if self._run is not None:
-            told = record_of(self._run, state, error=error)
-            told["holds"] = self._holds or told["holds"]
-        told["handover"] = {
-            "from": self._link.name,
-            "source_host": self._source_host(),
-            "host": socket.gethostname(),
-            "seconds": dict(self._laps.seconds),
-            "source_seconds": dict(self._source_seconds),
-            "bytes": dict(self._laps.bytes),
-            "downtime": self._laps.seconds.get("downtime"),
-        }
-        return told
-
-    def _source_host(self) -> Optional[str]:
-        try:
-            return str(self._source.facts.get("host"))
-        except TradekeepError:
-            return None
-
-    def _lines(self) -> Iterator[str]:
-        rows = sum(sum(tables.values()) for tables in self._holds.get("databases", {}).values())
-        yield f"{self._holds.get('files')} files and {rows} rows are the same on both servers"
-        yield from self._laps.lines()
-        yield f"{self._link.name} is fenced; it is not to be started again without: tradekeep unfence"
+        return outcome_of(run, record, changed=True, lines=[*done_lines(run), *mended, *self._account.lines()])
 
     def _note(self, state: str) -> None:
         write_note(

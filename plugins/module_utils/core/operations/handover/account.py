@@ -1,0 +1,60 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""What a takeover tells of itself, in its record and to people."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Optional
+
+from ...errors import TradekeepError
+from ..migrate.migration_run import Run, record_of
+from .laps import Laps
+from .link import Link
+from .remote_end import RemoteEnd
+
+
+class Account:
+    """Of one takeover. holds: what both servers have agreed on. source_seconds: how long the source's parts took."""
+
+    def __init__(self, link: Link, source: RemoteEnd, laps: Laps, identifier: str, moment: datetime) -> None:
+        self._link = link
+        self._source = source
+        self._laps = laps
+        self._identifier = identifier
+        self._moment = moment
+        self.holds: dict[str, Any] = {}
+        self.source_seconds: dict[str, float] = {}
+
+    def recorded(self, run: Optional[Run], state: str, error: Optional[str]) -> dict[str, Any]:
+        """The record. run: None where it did not come to a plan."""
+        told: dict[str, Any] = {"state": state, "id": self._identifier, "at": self._moment.isoformat(), "error": error}
+        if run is not None:
+            told = record_of(run, state, error=error)
+            told["holds"] = self.holds or told["holds"]
+        told["handover"] = {
+            "from": self._link.name,
+            "source_host": self._source_host(),
+            "host": socket.gethostname(),
+            "seconds": dict(self._laps.seconds),
+            "source_seconds": dict(self.source_seconds),
+            "bytes": dict(self._laps.bytes),
+            "downtime": self._laps.seconds.get("downtime"),
+        }
+        return told
+
+    def lines(self) -> Iterator[str]:
+        """For people, when it is done."""
+        rows = sum(sum(tables.values()) for tables in self.holds.get("databases", {}).values())
+        yield f"{self.holds.get('files')} files and {rows} rows are the same on both servers"
+        yield from self._laps.lines()
+        yield f"{self._link.name} is fenced; it is not to be started again without: tradekeep unfence"
+
+    def _source_host(self) -> Optional[str]:
+        try:
+            return str(self._source.facts.get("host"))
+        except TradekeepError:
+            return None
