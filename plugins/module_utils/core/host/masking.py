@@ -63,7 +63,7 @@ class Masks:
                     os.rename(place, self._aside(unit))
                 os.symlink(_NOWHERE, place)
             masked.append(unit)
-        if (masked or gated) and settle:
+        if gated or (masked and settle):
             self.settle()
         return masked
 
