@@ -109,6 +109,7 @@ def migrate_rows(data: Path, rounds: int, fact: Any) -> list[Row]:
     mine, peer = sorted(ours)[len(ours) // 2], sorted(theirs)[len(theirs) // 2]
     told = record["handover"]
     print(f"  migration: {told['seconds']}, {told['bytes']}, {record['holds']['bytes']} bytes", flush=True)
+    print(f"  of it on the old server: {told['source_seconds']}", flush=True)
     share = told["bytes"]["final difference"] / record["holds"]["bytes"]
     what = f"migration of 1 GB between servers, {share:.1%} changed: downtime against stop, rsync, start ({peer:.2f} s)"
     return [fact(what, f"{mine:.2f} s, {mine / peer:.2f}x", f"<= {RATIO}x", mine <= RATIO * peer)]
