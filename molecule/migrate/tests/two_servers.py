@@ -176,8 +176,14 @@ def as_root(*words: str) -> subprocess.CompletedProcess[str]:
 def playbook(target: str, *arguments: str, status: int = 0, **variables: Any) -> str:
     """Run the playbook for one server as a person would."""
     words = ["ansible-playbook", "tradekeep.ops.migrate", f"--inventory={INVENTORY}", f"--limit={target}", *arguments]
+    plain = {name: value for name, value in os.environ.items() if name != "ANSIBLE_FORCE_COLOR"}
     done = subprocess.run(
-        [*words, "--extra-vars", json.dumps(variables)], capture_output=True, text=True, timeout=300, check=False
+        [*words, "--extra-vars", json.dumps(variables)],
+        env=plain,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr

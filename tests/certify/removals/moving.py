@@ -8,7 +8,7 @@ from __future__ import annotations
 from .removal import Removal
 
 HANDOVER = "operations/handover/"
-MOVE = "tests/unit/operations_handover/test_handover.py::test_"
+MOVE = "tests/faults/test_handover.py::test_"
 AGREEMENT = "tests/unit/operations_handover/test_agreement.py::test_"
 HOSTILE = "tests/unit/operations_handover/test_hostile_source.py::test_"
 KILLS = "tests/faults/test_handover_kills.py::test_"

@@ -14,8 +14,11 @@ from typing import Any
 
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import CommandError
-from fake_systemd import BOT, MachineRunner, start_bot, stop_bot
+from operations_handover.conftest import pair
+from operations_handover.fake_systemd import BOT, MachineRunner, start_bot, stop_bot
 from operations_handover.servers import LARGE, PREFERENCES, Pair, Server
+
+__all__ = ["pair"]
 
 
 def test_hazard_e1_a_bot_moves_while_it_trades(pair: Pair) -> None:
