@@ -17,14 +17,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from recover_side import TOP
+from recover_side import EXTRA_BYTES, TOP
 
 OLD, NEW = "benchfrom13", "benchto13"
 NAMESPACE, INTERFACE = f"tradekeep-{OLD}", "eth0"
 LINK = "1gbit"
 ROOT = "/opt/trading_system/user_data"
 RATIO = 0.15
-EXTRA_BYTES = 200_000_000
 Row = dict[str, Any]
 PROFILE = {
     "extends": "kalshi",

@@ -25,7 +25,7 @@ from ansible_side import ansible_rows
 from deploy_side import deploy_rows
 from measure import Run, Subject, interleaved, measure
 from migrate_side import migrate_rows
-from recover_side import drill_rows, recover_rows
+from recover_side import drill_rows, recover_rows, whole_gigabyte
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / ".cache" / "collections"))
@@ -223,7 +223,7 @@ def main() -> int:
             Installation(scratch, "drill", dataset.kalshi_tree(cache)), scratch, rounds, row
         ),
         "recover": lambda cache, scratch, _rounds: recover_rows(
-            Installation(scratch, "recover", dataset.kalshi_tree(cache)), scratch, fact
+            Installation(scratch, "recover", whole_gigabyte(dataset.kalshi_tree(cache), scratch)), scratch, fact
         ),
         "migrate": lambda cache, _scratch, rounds: migrate_rows(dataset.kalshi_tree(cache), rounds, fact),
     }

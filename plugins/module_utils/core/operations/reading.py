@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional
@@ -157,12 +157,15 @@ def compare_checksum(backup: Backup, actual: Optional[str]) -> None:
         )
 
 
-@contextmanager
-def home_of_key(key_file: Optional[str], passphrase_file: Optional[str], ports: Ports) -> Iterator[Optional[str]]:
+def home_of_key(
+    key_file: Optional[str], passphrase_file: Optional[str], ports: Ports
+) -> AbstractContextManager[Optional[str]]:
     """A gpg home with this secret key and nothing else, gone afterwards; None, for the account's own, without a key."""
-    if key_file is None:
-        yield None
-        return
+    return nullcontext() if key_file is None else _home_with_key(key_file, passphrase_file, ports)
+
+
+@contextmanager
+def _home_with_key(key_file: str, passphrase_file: Optional[str], ports: Ports) -> Iterator[str]:
     require_gpg(ports.runner)
     with temporary_home(ports.runner) as home:
         import_secret_key(key_file, home, ports.runner, passphrase_file)
