@@ -114,6 +114,14 @@ def unpack(host: Host, image: Path) -> None:
     (host.home / "unpacked").touch()
 
 
+def made(host: Host) -> float:
+    """When its root filesystem was complete, in seconds since the epoch; 0 before that."""
+    try:
+        return (host.home / "unpacked").stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
 def make_disk(host: Host) -> None:
     """A small disk of the host's own, for tests that fill it. All of it is usable: no blocks kept for root."""
     backing = host.home / "disk.img"

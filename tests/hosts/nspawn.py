@@ -21,6 +21,7 @@ import json
 import os
 import re
 import sys
+import time
 from typing import Any, Optional, Sequence
 
 import host as hosts
@@ -38,10 +39,11 @@ def image(options: argparse.Namespace) -> None:
 
 def up(options: argparse.Namespace) -> None:
     """Have the host running and ready."""
-    name = valid_name(options.name)
+    name, asked = valid_name(options.name), time.time()
     with locked(cache_dir() / "locks" / f"host-{name}"):
         known = hosts.load(name)
-        if known is not None and options.fresh:
+        # Made while this waited: fresh, and somebody may be at work on it. A run that was killed leaves such calls.
+        if known is not None and options.fresh and hosts.made(known) < asked:
             hosts.remove(known)
             known = None
         host = known or new_host(name, options)
