@@ -29,7 +29,7 @@ test-guards:  ## takes each guard against a loss out of the code: a test has to 
 test-torture:  ## every known way to lose data by a deploy, against tradekeep and against those who lose it
 	@$(RUN) torture
 
-test-action:  ## the GitHub action's own steps, against an sshd on this machine
+test-action:  ## the GitHub action's own steps, against a Debian host (root), else an sshd on this machine
 	@$(RUN) action
 
 test-plays:  ## roles and playbooks by ansible-playbook, on this machine, without root

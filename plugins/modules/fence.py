@@ -107,9 +107,7 @@ def run(module: Any, ports: Ports) -> Answer:
     application = configured_application(params)
     if params["state"] == "absent":
         return answer(
-            unfence(
-                application, ports, start=params["start"], migration=params["migration"], dry_run=module.check_mode
-            )
+            unfence(application, ports, start=params["start"], migration=params["migration"], dry_run=module.check_mode)
         )
     return answer(fence(application, ports, reason=params["reason"], by="ansible", dry_run=module.check_mode))
 

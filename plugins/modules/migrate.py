@@ -197,9 +197,7 @@ def run(module: Any, ports: Ports) -> Answer:
 def main() -> None:
     """Build the module and serve it."""
     one = [("source", "from_server")]
-    serve(
-        AnsibleModule(argument_spec=SPEC, mutually_exclusive=one, required_one_of=one, supports_check_mode=True), run
-    )
+    serve(AnsibleModule(argument_spec=SPEC, mutually_exclusive=one, required_one_of=one, supports_check_mode=True), run)
 
 
 if __name__ == "__main__":

@@ -46,9 +46,7 @@ class Run:
         found = [path for path in self.temp.rglob("*") if path.is_file()]
         names = [path.relative_to(self.temp).parts[0] for path in found]
         return [
-            path
-            for path, name in zip(found, names)
-            if name not in ours and not name.startswith("tradekeep-ansible-")
+            path for path, name in zip(found, names) if name not in ours and not name.startswith("tradekeep-ansible-")
         ]
 
 

@@ -3,7 +3,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 """The checkout as a collection, which Ansible and Python find by its path ``.../ansible_collections/tradekeep/ops``.
 
-    python3 tests/certify/checkout.py       # makes the link .cache/collections/... that ansible.cfg and the tests use
+python3 tests/certify/checkout.py       # makes the link .cache/collections/... that ansible.cfg and the tests use
 """
 
 from __future__ import annotations

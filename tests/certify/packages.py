@@ -4,7 +4,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 """Debian packages that the tests use: which are missing, and their installation as root.
 
-    sudo python3 tests/certify/packages.py
+sudo python3 tests/certify/packages.py
 """
 
 from __future__ import annotations

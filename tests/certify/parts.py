@@ -87,9 +87,7 @@ PARTS = (
     Part(
         "documentation",
         "lint",
-        (
-            ("antsibull-docs", "lint-collection-docs", "--plugin-docs", *REFERENCES, "."),
-        ),
+        (("antsibull-docs", "lint-collection-docs", "--plugin-docs", *REFERENCES, "."),),
         copy="files",
     ),
     Part("changelog", "lint", (("antsibull-changelog", "lint"),)),

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from operations_handover.servers import Pair
+from operations_bench import at_once
+from operations_handover.servers import Pair, Server
 
 # Until the source has let go (in words: its fence is for good) it runs again by itself; afterwards never.
 LET_GO = "serve granted#1"
+
+
+def steps_of(server: Server) -> list[str]:
+    """Each step once, in order."""
+    return list(dict.fromkeys((server.base / "steps").read_text().splitlines()))
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +31,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[str
     try:
         done = pair.take()
         assert done.returncode == 0, done.stderr + done.stdout
-        return tuple(
-            list(dict.fromkeys((server.base / "steps").read_text().splitlines())) for server in (pair.new, pair.old)
-        )  # type: ignore[return-value]
+        return steps_of(pair.new), steps_of(pair.old)
     finally:
         pair.end()
 
@@ -57,11 +60,6 @@ def after_kill(pair: Pair, *, let_go: bool) -> str:
     pair.check_never_two()
     pair.check_nothing_lost(pair.new)
     return outcome
-
-
-def at_once(function, cases):  # type: ignore[no-untyped-def]
-    with ThreadPoolExecutor(max_workers=3) as pool:
-        return list(pool.map(function, cases))
 
 
 def test_hazard_e2_the_new_server_killed_at_every_step(

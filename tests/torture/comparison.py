@@ -4,7 +4,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 """``make comparison``: plays every case against the known ways and tradekeep, writes docs/deploy-comparison.md.
 
-    comparison.py [CASE ...]       prints the rows of some cases and writes nothing
+comparison.py [CASE ...]       prints the rows of some cases and writes nothing
 """
 
 from __future__ import annotations

@@ -45,9 +45,7 @@ class Deployer(Protocol):
 # The known ways
 
 
-def shell(
-    world: World, script: str, *, trusting: bool = False, **variables: str
-) -> subprocess.CompletedProcess[str]:
+def shell(world: World, script: str, *, trusting: bool = False, **variables: str) -> subprocess.CompletedProcess[str]:
     """A script as a deploy job runs it: in the checkout."""
     known = {**environment(trusting=trusting), "TMP": str(world.temporary), **variables}
     command = ["bash", "-c", script]

@@ -50,7 +50,7 @@ def aside(tmp_path: Path) -> list[Path]:
 def test_what_may_not_be_started_yet_has_no_key(tmp_path: Path, aside: list[Path]) -> None:
     directory = tmp_path / "runtime"
     systemd = Systemd(directory)
-    gates = Gates(systemd, directory)  # type: ignore[arg-type]
+    gates = Gates(systemd, directory)  # type: ignore[arg-type]  # it answers what gates ask, and runs nothing else
     assert gates.put_up([BOT, TIMER], aside)
     key = directory / f"{BOT}.d/tradekeep-handover.open"
     assert (directory / BOT).read_bytes() == aside[0].read_bytes()

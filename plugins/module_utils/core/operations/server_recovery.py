@@ -25,7 +25,7 @@ from ..ports import Ports
 from ..storage.backup import iso, read_small
 from ..transaction.fence_file import fence_in_words, read_fence
 from .deploy.survey import missing_files
-from .drills.record import LARGEST_RECORD, drill_span, record_path, target_line, write_record
+from .drills.record import LARGEST_RECORD, drill_span, record_path, target_line, unused_path, write_record
 from .outcome import Outcome
 from .text import counted, table
 
@@ -106,7 +106,7 @@ def _record(application: Application, ports: Ports, recovery: Recovery, expect_s
         "version": VERSION,
         "application": application.name,
         "host": os.uname().nodename,
-        "record": str(_path(application, now)),
+        "record": str(unused_path(_directory(application), now)),
         "state": recovery.state,
         "archive": recovery.archive,
         "sha256": recovery.sha256,
@@ -200,16 +200,6 @@ def _age(created: str, now: datetime) -> Optional[int]:
 
 def _directory(application: Application) -> Path:
     return Path(application.application_state_dir) / "recoveries"
-
-
-def _path(application: Application, moment: datetime) -> Path:
-    stem = moment.astimezone(timezone.utc).strftime("%Y%m%d_%H%M%S")
-    path = _directory(application) / f"{stem}.json"
-    number = 1
-    while path.exists():
-        number += 1
-        path = path.with_name(f"{stem}-{number:03d}.json")
-    return path
 
 
 def _records(application: Application) -> Iterator[dict[str, Any]]:

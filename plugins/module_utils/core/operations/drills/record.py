@@ -40,8 +40,13 @@ def write_record(application: Application, record: Mapping[str, Any]) -> None:
 
 def record_path(application: Application, moment: datetime) -> Path:
     """A name that no record has yet."""
+    return unused_path(records_directory(application), moment)
+
+
+def unused_path(directory: Path, moment: datetime) -> Path:
+    """The name of a record of a moment, in a directory where that moment may have one already."""
     stem = moment.astimezone(timezone.utc).strftime("%Y%m%d_%H%M%S")
-    path = records_directory(application) / f"{stem}.json"
+    path = directory / f"{stem}.json"
     number = 1
     while path.exists():
         number += 1

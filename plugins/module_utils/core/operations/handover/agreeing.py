@@ -22,9 +22,9 @@ from ..migrate.origin import Held, SourceFacts
 from ..migrate.preflight import FAILED, NOT_APPLICABLE, OK, Check
 from ..restore_plan import Item
 from ..unit_files import SUPERVISOR
-from .channel import Block, Channel, ProtocolError, number_of, table_of, text_of
+from .channel import Channel, number_of, table_of, text_of
 from .link import running_of
-from .receiving import Receiving, error_of
+from .receiving import Receiving
 
 _CLOCKS_APART_SECONDS = 120.0
 
@@ -107,16 +107,12 @@ def more_checks(
 def compare_holds(channel: Channel, receiving: Receiving) -> dict[str, Any]:
     """What the source says that it holds, once it is certain that the same is here. Raises TradekeepError."""
     databases: dict[str, dict[str, Any]] = {}
-    while True:
-        message = channel.receive()
-        if isinstance(message, Block):
-            raise ProtocolError("sent bytes that nobody asked for", path="the other server")
-        if "error" in message:
-            raise error_of(message)
-        if "holds" in message:
-            break
+
+    def told(message: dict[str, Any]) -> None:
         databases[text_of(message, "database")] = table_of(message, "tables")
-    said, here = table_of(message, "holds"), receiving.contents()
+
+    last = channel.last_message("holds", told)
+    said, here = table_of(last, "holds"), receiving.contents()
     if (number_of(said, "files"), text_of(said, "digest", 64)) != (here["files"], here["digest"]):
         raise TradekeepError(
             "what has arrived is not what the source holds", path="the other server", hint="run again; see both disks"

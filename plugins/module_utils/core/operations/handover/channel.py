@@ -17,7 +17,7 @@ import struct
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, Callable, NamedTuple, Optional, Union
 
 from ...errors import TradekeepError
 from ...transaction.signals import shielded
@@ -40,6 +40,14 @@ class LinkLostError(TradekeepError):
 
 class ProtocolError(TradekeepError):
     """The other side says what nobody who keeps to the protocol would say."""
+
+
+def error_of(message: dict[str, Any]) -> TradekeepError:
+    """What the other side says went wrong, as ours."""
+    found = message.get("error")
+    found = found if isinstance(found, dict) else {}
+    text = {key: str(found[key])[:1000] if found.get(key) else None for key in ("message", "path", "hint")}
+    return TradekeepError(f"on the source: {text['message'] or 'failed'}", path=text["path"], hint=text["hint"])
 
 
 class Block(NamedTuple):
@@ -94,6 +102,21 @@ class Channel:
             message = _decoded(body)
             if message != _ALIVE:
                 return message
+
+    def message(self) -> dict[str, Any]:
+        """The next message, which must be no block. Raises as ``receive``, and what the other side failed with."""
+        message = self.receive()
+        if isinstance(message, Block):
+            raise ProtocolError("sent bytes that nobody asked for", path="the other server")
+        if "error" in message:
+            raise error_of(message)
+        return message
+
+    def last_message(self, key: str, each: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        """The message that has this key, once each of those before it was handed on."""
+        while key not in (message := self.message()):
+            each(message)
+        return message
 
     def close(self) -> None:
         """Say nothing any more; the descriptors belong to whoever gave them."""

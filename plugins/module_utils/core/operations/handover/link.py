@@ -15,9 +15,8 @@ from ...application import Application
 from ...errors import TradekeepError
 from ...ports import Ports
 from ...transaction.signals import shielded
-from .channel import SILENCE_SECONDS, VERSION, Block, Channel, LinkLostError, ProtocolError
+from .channel import SILENCE_SECONDS, VERSION, Channel, LinkLostError, ProtocolError
 from .note import installation_of
-from .receiving import error_of
 
 _SSH = (
     "ssh",
@@ -94,11 +93,7 @@ class Remote:
 
     def hear(self, answer: str) -> dict[str, Any]:
         """Wait for the answer to a request that was sent before."""
-        message = self.channel.receive()
-        if isinstance(message, Block):
-            raise ProtocolError("sent bytes that nobody asked for", path="the other server")
-        if "error" in message:
-            raise error_of(message)
+        message = self.channel.message()
         if answer not in message:
             raise ProtocolError(f"did not answer with {answer}", path="the other server")
         return message

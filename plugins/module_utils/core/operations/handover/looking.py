@@ -16,9 +16,8 @@ from ..outcome import Outcome
 from ..scan import check_root, scan
 from ..text import human_bytes
 from .agreeing import more_checks, what_to_start
-from .channel import Block, ProtocolError, number_of, text_of
+from .channel import number_of, text_of
 from .link import Link, connected_to
-from .receiving import error_of
 
 _SHOWN = 200
 
@@ -28,18 +27,14 @@ def look_ahead(application: Application, ports: Ports, link: Link) -> Outcome:
     check_root(application)
     refuse_pending(Path(application.application_state_dir))
     there: dict[str, int] = {}
+
+    def listed(message: dict[str, Any]) -> None:
+        there[text_of(message, "listed")] = number_of(message, "size")
+
     with connected_to(link, application, ports) as remote:
         facts = remote.facts
         remote.say({"do": "list"})
-        while True:
-            message = remote.channel.receive()
-            if isinstance(message, Block):
-                raise ProtocolError("sent bytes that nobody asked for", path="the other server")
-            if "error" in message:
-                raise error_of(message)
-            if "list" in message:
-                break
-            there[text_of(message, "listed")] = number_of(message, "size")
+        remote.channel.last_message("list", listed)
     start, missing = what_to_start(application, ports, facts)
     checks = list(more_checks(application, ports, facts, start, missing))
     here = {item.path: item.size for item in scan(application) if item.type in ("file", "symlink")}

@@ -30,7 +30,7 @@ from ..migrate.credentials import LARGEST, credential_problem
 from ..migrate.origin import Refused
 from ..scan import OWN_PREFIX, scan
 from .blocks import BLOCK, Digests, Touched, digests_of, resized_blocks
-from .channel import Block, Channel, ProtocolError, text_of
+from .channel import Block, Channel, ProtocolError, error_of, text_of
 from .shipping import summary_of
 
 ARRIVING = f"{OWN_PREFIX}-arriving"
@@ -347,11 +347,3 @@ def _size_at(path: str) -> int:
         return os.lstat(path).st_size
     except OSError:
         return 0
-
-
-def error_of(message: dict[str, Any]) -> TradekeepError:
-    """What the source says went wrong, as ours."""
-    found = message.get("error")
-    found = found if isinstance(found, dict) else {}
-    text = {key: str(found[key])[:1000] if found.get(key) else None for key in ("message", "path", "hint")}
-    return TradekeepError(f"on the source: {text['message'] or 'failed'}", path=text["path"], hint=text["hint"])

@@ -12,27 +12,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Optional
 
 from ...application import Application
 from ...archive.manifest import Entry, entry_line
-from ...archive.safety import storable_mode
 from ...errors import ChangedWhileReadError
-from ...host.ownership import name_of_gid, name_of_uid
 from ...kinds import kind_named
 from ...kinds.base import NO_FACTS, CaptureContext, ScratchCaptured
 from ...kinds.reading import may_change_unseen, open_regular
 from ...kinds.sqlite import copy_database
 from ...kinds.sqlite_source import sidecar
-from ...patterns import classifier
 from ...ports import Ports
 from ...signals import take_no_signals
+from ..migrate.entries import EntryMaker
 from ..migrate.origin import refusal_of
 from ..migrate.origin_directory import left_in
 from ..scan import Found, found_at, scan
@@ -99,8 +95,7 @@ class Shipping:
     def __post_init__(self) -> None:
         """Prepare."""
         self._context = CaptureContext(scratch=self.scratch, clock=self.ports.clock)
-        self._owner = lru_cache(maxsize=None)(name_of_uid)
-        self._group = lru_cache(maxsize=None)(name_of_gid)
+        self._entries = EntryMaker(self.application.profile)
         self._counter = ThreadPoolExecutor(max_workers=1, initializer=take_no_signals)
         self._totals = Totals()
 
@@ -201,7 +196,7 @@ class Shipping:
             if isinstance(captured, ScratchCaptured) and kind == "sqlite":
                 self._keep(item, captured.path)
                 item.tables = dict(captured.facts.get("tables", {}))
-            entry = self._entry(found, captured.status, captured.size, captured.facts)
+            entry = self._entries.entry(found, captured.status, captured.size, captured.facts)
             if item.copy is None:
                 with captured.open() as stream:
                     self._send(entry, item, stream, captured.size)
@@ -218,7 +213,7 @@ class Shipping:
         else:
             descriptor = open_regular(found.absolute)
             with os.fdopen(descriptor, "rb", buffering=0) as stream:
-                entry = self._entry(found, os.fstat(descriptor), found.size, NO_FACTS)
+                entry = self._entries.entry(found, os.fstat(descriptor), found.size, NO_FACTS)
                 self._send(entry, item, stream, found.size)
         again = found_at(self.application, found.path, found.absolute)
         if again is None or _identity(again) != identity:
@@ -233,7 +228,7 @@ class Shipping:
             copy, _rows = copy_database(live, self._context)
             self._keep(item, copy)
             self._count(found.path, item)
-            self._send_copy(self._entry(found, status, item.size, NO_FACTS), item)
+            self._send_copy(self._entries.entry(found, status, item.size, NO_FACTS), item)
             return
         changed = dict(self._patched(live, item.copy))
         if sidecars.wal is not None and sidecars.wal.st_size:
@@ -242,7 +237,7 @@ class Shipping:
             changed.update(dict.fromkeys(pages, PAGE))
         item.size = item.copy.stat().st_size
         self._count(found.path, item)
-        self._send_pages(self._entry(found, status, item.size, NO_FACTS), item, sorted(changed.items()))
+        self._send_pages(self._entries.entry(found, status, item.size, NO_FACTS), item, sorted(changed.items()))
 
     def _patched(self, live: Path, copy: Path) -> Iterator[tuple[int, int]]:
         """Make the copy what the file is; yields what was changed."""
@@ -317,7 +312,7 @@ class Shipping:
         known = self._known(found)
         if known is not None and known.target == target:
             return
-        entry = self._entry(found, os.lstat(found.absolute), 0, NO_FACTS)._replace(target=target)
+        entry = self._entries.entry(found, os.lstat(found.absolute), 0, NO_FACTS)._replace(target=target)
         self._shipped[found.path] = _Shipped(Digests(), target=target, type=found.type)
         self.channel.send({"entry": entry_line(entry)})
 
@@ -328,23 +323,6 @@ class Shipping:
             self.channel.send({"gone": path})
             if item.copy is not None:
                 item.copy.unlink(missing_ok=True)
-
-    def _entry(self, found: Found, status: os.stat_result, size: int, facts: Any) -> Entry:
-        lookup = classifier(self.application.profile)
-        known = lookup.directory(found.path) if found.type == "directory" else lookup.file(found.path)
-        mode = storable_mode(stat.S_IMODE(status.st_mode), found.type)
-        return Entry(
-            found.path,
-            found.type,
-            size,
-            mode if known is None else known.mode,
-            self._owner(status.st_uid),
-            self._group(status.st_gid),
-            status.st_mtime_ns,
-            kind=found.kind,
-            component=found.component,
-            facts=facts,
-        )
 
     def _tell_refused(self, path: str, why: str) -> None:
         if path not in self._told:

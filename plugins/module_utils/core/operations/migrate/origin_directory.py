@@ -9,18 +9,15 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Optional
+from typing import BinaryIO, Optional
 
 from ...application import Application
 from ...archive.manifest import MANIFEST_NAME, Entry, Header, parse_first_line
 from ...archive.members import LayoutOfForeign
-from ...archive.safety import storable_mode
 from ...errors import CaptureError, ChangedWhileReadError, CheckError, UnsafePathError, UsageError
 from ...host.files import os_errors, write_all
-from ...host.ownership import name_of_gid, name_of_uid
 from ...kinds import default_kind, kind_named
 from ...kinds.base import NO_FACTS, CaptureContext
 from ...kinds.sqlite import SIDECAR_SUFFIXES
@@ -30,6 +27,7 @@ from ...transaction.stage import Stage
 from ..restore_plan import Item, entry_facts
 from ..scan import OWN_PREFIX, Found, found_at, scan
 from .credentials import LARGEST, credential_problem
+from .entries import EntryMaker
 from .origin import Held, Refused, SourceFacts, nothing_of_profile, refusal_of, refuse_other_profile
 
 _ATTEMPTS = 4
@@ -102,8 +100,7 @@ class DirectoryOrigin:
         self._root = root
         self._ports = ports
         self._context = CaptureContext(scratch=scratch, clock=ports.clock)
-        self._owner = lru_cache(maxsize=None)(name_of_uid)
-        self._group = lru_cache(maxsize=None)(name_of_gid)
+        self._entries = EntryMaker(application.profile)
         self._credentials: dict[str, Optional[str]] = {}
         header = _header_in(root)
         if header is not None:
@@ -184,13 +181,13 @@ class DirectoryOrigin:
         if staged is not None and target is not None:
             os.makedirs(os.path.dirname(staged), mode=0o700, exist_ok=True)
             os.symlink(target, staged)
-        return self._entry(found, status, 0, NO_FACTS)._replace(target=target)
+        return self._entries.entry(found, status, 0, NO_FACTS)._replace(target=target)
 
     def _capture(self, found: Found, staged: Optional[str], *, copy_first: bool) -> Entry:
         context = replace(self._context, copy_first=copy_first)
         kind = kind_named(found.kind or "file")
         with kind.capture(Path(found.absolute), context, found.signature) as captured:
-            entry = self._entry(found, captured.status, captured.size, captured.facts)
+            entry = self._entries.entry(found, captured.status, captured.size, captured.facts)
             with captured.open() as stream:
                 digest, beginning = _copy(stream, captured.size, staged)
             captured.confirm()
@@ -199,24 +196,6 @@ class DirectoryOrigin:
         if classified is not None and classified.secret and captured.size <= LARGEST:
             self._credentials[found.path] = credential_problem(found.path, beginning)
         return entry._replace(sha256=digest)
-
-    def _entry(self, found: Found, status: os.stat_result, size: int, facts: Any) -> Entry:
-        lookup = classifier(self._there.profile)
-        known = lookup.directory(found.path) if found.type == "directory" else lookup.file(found.path)
-        mode = storable_mode(stat.S_IMODE(status.st_mode), found.type)
-        return Entry(
-            found.path,
-            found.type,
-            size,
-            # As it will be here: the source's own mode counts for nothing.
-            mode if known is None else known.mode,
-            self._owner(status.st_uid),
-            self._group(status.st_gid),
-            status.st_mtime_ns,
-            kind=found.kind,
-            component=found.component,
-            facts=facts,
-        )
 
 
 def _copy(stream: BinaryIO, size: int, staged: Optional[str]) -> tuple[str, bytes]:

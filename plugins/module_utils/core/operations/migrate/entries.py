@@ -1,0 +1,45 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""What a source holds, as entries of a manifest: with the rights that it will have where it arrives."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from ...application import Profile
+from ...archive.manifest import Entry
+from ...archive.safety import storable_mode
+from ...host.ownership import name_of_gid, name_of_uid
+from ...patterns import classifier
+from ..scan import Found
+
+
+class EntryMaker:
+    """Makes entries; each account's name is looked up once."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+        self._owner = lru_cache(maxsize=None)(name_of_uid)
+        self._group = lru_cache(maxsize=None)(name_of_gid)
+
+    def entry(self, found: Found, status: os.stat_result, size: int, facts: Mapping[str, Any]) -> Entry:
+        """The entry of one thing. The source's own mode counts for nothing where the profile knows one."""
+        lookup = classifier(self._profile)
+        known = lookup.directory(found.path) if found.type == "directory" else lookup.file(found.path)
+        return Entry(
+            found.path,
+            found.type,
+            size,
+            storable_mode(stat.S_IMODE(status.st_mode), found.type) if known is None else known.mode,
+            self._owner(status.st_uid),
+            self._group(status.st_gid),
+            status.st_mtime_ns,
+            kind=found.kind,
+            component=found.component,
+            facts=facts,
+        )
