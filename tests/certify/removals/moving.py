@@ -11,6 +11,7 @@ HANDOVER = "operations/handover/"
 MOVE = "tests/faults/test_handover.py::test_"
 AGREEMENT = "tests/unit/operations_handover/test_agreement.py::test_"
 HOSTILE = "tests/unit/operations_handover/test_hostile_source.py::test_"
+FULL = "tests/faults/test_handover_full_disk.py::test_"
 KILLS = "tests/faults/test_handover_kills.py::test_"
 
 MOVING = (
@@ -94,6 +95,30 @@ MOVING = (
         "self._source.give_back()",
         "pass",
         (MOVE + "hazard_e3_a_bot_that_does_not_start_is_given_back",),
+    ),
+    Removal(
+        "e2",
+        "what has arrived does not stay on a full disk",
+        HANDOVER + "taking.py",
+        "self._receiving.remove()  # to everybody",
+        "pass  # to everybody",
+        (FULL + "hazard_e2_the_new_server_full_in_the_middle_of_the_copy",),
+    ),
+    Removal(
+        "e3",
+        "what is given back is noted on a full disk too",
+        HANDOVER + "note.py",
+        "        if state == COMPLETE:\n            raise",
+        "        if state:\n            raise",
+        (FULL + "hazard_e3_a_bot_that_dies_of_the_full_disk_is_given_back",),
+    ),
+    Removal(
+        "e3",
+        "what has no note is given back",
+        HANDOVER + "taking.py",
+        'if note is not None and note.get("state") not in (ASKED, RETURNING):',
+        'if note is None or note.get("state") not in (ASKED, RETURNING):',
+        (FULL + "hazard_e3_a_bot_that_dies_of_the_full_disk_is_given_back",),
     ),
     Removal(
         "e4",

@@ -7,11 +7,14 @@
 
 ROLE is what the server does: serve, take, look, recover, watch, fence, unfence or units. Each server's systemd is a
 directory of units and a process for the bot: see ``fake_systemd.py``. JSON may hold ``step`` and ``signal``: at that
-step the process sends itself the signal.
+step the process sends itself the signal. ``fill_at`` and ``fill``: at that step another program fills the disk of the
+directory, and so they do once ``fill_after`` bytes have arrived. ``grow_at`` and ``grow``: at that step a file of that
+name comes to be.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -41,14 +44,23 @@ from fake_systemd import MachineRunner
 
 
 class Notes(NoProgress):
-    """Notes go to standard error."""
+    """Notes go to standard error. Counts what arrives."""
+
+    def __init__(self, wanted: dict[str, Any]) -> None:
+        self._wanted = wanted
+        self._left = int(wanted.get("fill_after", 0))
+
+    def advance(self, amount: int) -> None:
+        before, self._left = self._left, self._left - amount
+        if before > 0 >= self._left:
+            fill_disk(Path(self._wanted["fill"]), free=0)
 
     def note(self, text: str) -> None:
         print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 def ports_of(base: Path, wanted: dict[str, Any]) -> Ports:
-    return Ports(MachineRunner(base), SystemClock(), Notes(), stepper(base, wanted))
+    return Ports(MachineRunner(base), SystemClock(), Notes(wanted), stepper(base, wanted))
 
 
 def stepper(base: Path, wanted: dict[str, Any]) -> Callable[[str], None]:
@@ -61,10 +73,25 @@ def stepper(base: Path, wanted: dict[str, Any]) -> Callable[[str], None]:
             log.write(f"{name}#{seen[name]}\n")
         if wanted.get("touch_at") == f"{name}#{seen[name]}":
             Path(wanted["touch"]).write_text("{}")
+        if wanted.get("grow_at") == f"{name}#{seen[name]}":
+            Path(wanted["grow"]).write_bytes(os.urandom(300_000))
+        if wanted.get("fill_at") == f"{name}#{seen[name]}":
+            fill_disk(Path(wanted["fill"]), free=wanted.get("free", 0))
         if wanted.get("step") == f"{name}#{seen[name]}":
             os.kill(os.getpid(), wanted.get("signal", 9))
 
     return step
+
+
+def fill_disk(directory: Path, *, free: int) -> None:
+    """Leave so many bytes for everybody else."""
+    with (directory / "filler").open("wb", buffering=0) as stream:
+        for size in (1 << 16, 1 << 12, 1 << 10):
+            with contextlib.suppress(OSError):
+                while True:
+                    stream.write(bytes(size))
+        stream.truncate(max(0, stream.tell() - free))
+        os.fsync(stream.fileno())
 
 
 def application_of(base: Path) -> Any:

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Optional
 
-from ...errors import TradekeepError
-from ..migrate.migration_run import Run, record_of
+from ...errors import ExitStatus, TradekeepError
+from ..migrate.migration_record import MigrationRecord
+from ..migrate.migration_run import Run, done_lines, outcome_of, record_of
+from ..outcome import Outcome
 from .laps import Laps
 from .link import Link
 from .remote_end import RemoteEnd
@@ -45,6 +47,17 @@ class Account:
             "downtime": self._laps.seconds.get("downtime"),
         }
         return told
+
+    def completed(self, run: Run, kept: MigrationRecord, mended: Sequence[str]) -> Outcome:
+        """The outcome once it runs here; that the record cannot be written undoes nothing."""
+        record = self.recorded(run, "migrated", None)
+        lines, status = [*done_lines(run), *mended, *self.lines()], ExitStatus.DONE
+        try:
+            record["record"] = str(kept.write(record))
+        except TradekeepError as error:
+            record["record"] = None
+            lines, status = [*lines, f"the migration is complete, but: {error}"], ExitStatus.FINDINGS
+        return outcome_of(run, record, changed=True, lines=lines, status=status)
 
     def lines(self) -> Iterator[str]:
         """For people, when it is done."""

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ...application import Application
-from ...errors import NeedsPersonError
-from ...host.files import atomic_write, make_private_directory
+from ...errors import NeedsPersonError, SpaceError
+from ...host.files import atomic_write, fsync_directory, make_private_directory, os_errors
 
 BEGUN, ASKED, GRANTED, COMPLETE = "begun", "asked", "granted", "complete"
 RETURNING, UNDONE = "returning", "undone"
@@ -48,10 +48,23 @@ def write_note(state_dir: Path, note: dict[str, Any]) -> None:
 
 
 def mark(state_dir: Path, identifier: str, state: str) -> None:
-    """A handover has come so far."""
+    """A handover has come so far. Its way back is remembered on a full disk as well."""
     note = read_note(state_dir)
-    if note is not None and note.get("id") == identifier and note.get("state") != state:
+    if note is None or note.get("id") != identifier or note.get("state") == state:
+        return
+    try:
         write_note(state_dir, {**note, "state": state})
+    except SpaceError as error:
+        if state == COMPLETE:
+            raise NeedsPersonError(
+                f"the application runs here, but that could not be recorded: {error.message}",
+                path=error.path,
+                hint="make room, then run: tradekeep recover",
+            ) from error
+        # No note says the same to a recovery: that nothing may be started here.
+        with os_errors(state_dir):
+            (Path(state_dir) / NOTE_PATH).unlink()
+            fsync_directory(state_dir)
 
 
 def installation_of(application: Application) -> str:

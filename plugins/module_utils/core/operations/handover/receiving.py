@@ -237,8 +237,13 @@ class Receiving:
         )
 
     def _limit(self, entry: Entry) -> int:
-        if entry.size > space(str(self._application.root)).bytes_free + _size_at(self._arrived[entry.path].place):
-            raise SpaceError(f"{entry.size} bytes are said to come", path=entry.path, hint="free some space")
+        free = space(str(self._application.root)).bytes_free + _size_at(self._arrived[entry.path].place)
+        if entry.size > free:
+            raise SpaceError(
+                f"{entry.size} bytes are to come, {free} free",
+                path=f"{self._application.root}/{entry.path}",
+                hint="free some space on this server and run it again",
+            )
         return entry.size
 
     def _home(self, path: str) -> str:

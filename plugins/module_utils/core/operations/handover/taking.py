@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Optional
 
 from ...application import Application
-from ...errors import NeedsPersonError, TradekeepError
+from ...errors import NeedsPersonError, SpaceError, TradekeepError
+from ...faults import foreseen
 from ...host.health import HealthGate
 from ...host.masking import UNIT_DIR
 from ...host.mounts import device_roots
@@ -36,7 +37,7 @@ from ..exchange_run import Change, run_exchange
 from ..leftovers import sweep_state
 from ..migrate.migration_plan import make_plan
 from ..migrate.migration_record import MigrationRecord
-from ..migrate.migration_run import Run, done_lines, outcome_of, refused
+from ..migrate.migration_run import Run, refused
 from ..migrate.preflight import Situation, preflight, working_directory
 from ..outcome import Outcome
 from ..restore import database_digest, note_restored
@@ -177,7 +178,7 @@ class _Taking:
         if outcome is not None:
             return outcome
         mended = mend_rights(self._application, self._ports, lambda path: True)
-        return self._completed([item.describe() for item in mended])
+        return self._account.completed(self._the_run(), self._record, [item.describe() for item in mended])
 
     def _take(self) -> Optional[Outcome]:
         """None when it is done, else what stands against it."""
@@ -351,8 +352,9 @@ class _Taking:
 
     def _put_back(self) -> None:
         """The old data is back here and nothing runs. What the source may have let go of it gets back."""
-        note = read_note(self._state_dir) or {}
-        if note.get("state") not in (ASKED, RETURNING):
+        note = read_note(self._state_dir)
+        # Without a note: it went when the disk was full, on the way back.
+        if note is not None and note.get("state") not in (ASKED, RETURNING):
             return
         self._services.forbid()
         self._ports.step("give back")
@@ -363,6 +365,8 @@ class _Taking:
         if not self._stands and pending(self._state_dir) is None:
             with contextlib.suppress(TradekeepError):
                 self._source.release()
+            if error is not None and isinstance(foreseen(error), SpaceError):
+                self._receiving.remove()  # to everybody on this server the room is worth more than the next attempt
             abandon(self._application, self._ports, self._identifier, unit_dir=self._unit_dir)
         if error is not None and not self._stands:
             state = "needs_person" if isinstance(error, NeedsPersonError) else "undone"
@@ -370,12 +374,6 @@ class _Taking:
                 self._record.write(self._account.recorded(self._run, state, str(error)))
 
     # Keeping account
-
-    def _completed(self, mended: list[str]) -> Outcome:
-        run = self._the_run()
-        record = self._account.recorded(run, "migrated", None)
-        record["record"] = str(self._record.write(record))
-        return outcome_of(run, record, changed=True, lines=[*done_lines(run), *mended, *self._account.lines()])
 
     def _note(self, state: str) -> None:
         write_note(
