@@ -181,6 +181,29 @@ def test_hazard_e3_a_bot_that_does_not_start_is_given_back(pair: Pair) -> None:
     assert pair.take().returncode == 0
 
 
+def test_hazard_e3_nothing_can_be_started_while_the_old_data_is_put_back(pair: Pair) -> None:
+    """The guard was passed over for the start that failed; nothing may be started past it on half of the data."""
+    (pair.new.base / "refuses").touch()
+    with subprocess.Popen(
+        pair.new_command(step="take back#1", signal=int(signal.SIGSTOP)), stderr=subprocess.PIPE, text=True
+    ) as taking:
+        pair.wait(lambda: pair.steps(pair.new).endswith("take back#1\n"))
+        try:
+            (pair.new.base / "refuses").unlink()
+            with pytest.raises(CommandError, match="Assertion failed"):
+                MachineRunner(pair.new.base).run(["systemctl", "start", "--", BOT])
+            keys = list((pair.new.base / "runtime").rglob("*.open"))
+            guards = [path.parent.name for path in (pair.new.base / "runtime").rglob("*.conf")]
+        finally:
+            os.kill(taking.pid, signal.SIGCONT)
+        _out, said = taking.communicate(timeout=60)
+    assert taking.returncode == 3, said
+    assert keys == [] and "tradekeep-guard-kalshi.service.d" in guards
+    pair.wait(lambda: pair.alive == ["old"])
+    assert list((pair.new.base / "runtime").iterdir()) == []
+    pair.check_never_two()
+
+
 def test_hazard_e3_what_was_moved_can_be_given_back_by_hand(pair: Pair) -> None:
     done = pair.take()
     identifier = json.loads(done.stdout)["record"]["id"]

@@ -64,6 +64,14 @@ MOVING = (
         (MOVE + "hazard_e1_what_is_ready_to_start_cannot_be_started_yet",),
     ),
     Removal(
+        "e3",
+        "nothing can be started while the old data is put back",
+        HANDOVER + "starting.py",
+        "self._masks.close(self._masked())",
+        "pass",
+        (MOVE + "hazard_e3_nothing_can_be_started_while_the_old_data_is_put_back",),
+    ),
+    Removal(
         "e2",
         "somebody watches over the source's side",
         HANDOVER + "serving.py",

@@ -94,3 +94,33 @@ def test_settings_of_others_stay(tmp_path: Path, aside: list[Path]) -> None:
     assert gates.put_up([BOT], aside[:1])
     assert gates.take_down([BOT])
     assert files(directory) == [f"{BOT}.d/50-CPUQuota.conf"]
+
+
+GUARD = "guard.service"
+
+
+def test_a_guard_is_passed_over_while_the_gates_are_open_and_no_longer(tmp_path: Path, aside: list[Path]) -> None:
+    directory = tmp_path / "runtime"
+    gates = Gates(Systemd(directory), directory)  # type: ignore[arg-type]
+    assert gates.put_up([BOT, TIMER], aside, [GUARD])
+    keys = [directory / f"{unit}.d/tradekeep-handover.open" for unit in (BOT, TIMER)]
+    told = (directory / f"{GUARD}.d/tradekeep-handover.conf").read_text()
+    assert told == "[Unit]\n" + "".join(f"ConditionPathExists=!{key}\n" for key in keys)
+    assert not any(key.exists() for key in keys)
+    gates.open([BOT, TIMER])
+    assert all(key.exists() for key in keys)
+    gates.close([BOT, TIMER])
+    assert not any(key.exists() for key in keys)
+    # Whoever takes the gates down after a crash knows the units alone; another application's guard stays.
+    others = directory / "other.service.d/tradekeep-handover.conf"
+    others.parent.mkdir()
+    others.write_text("[Unit]\nConditionPathExists=!/run/other\n")
+    assert gates.take_down([BOT, TIMER])
+    assert files(directory) == ["other.service.d/tradekeep-handover.conf"]
+
+
+def test_a_guard_counts_where_there_are_no_gates(tmp_path: Path, aside: list[Path]) -> None:
+    directory = tmp_path / "runtime"
+    systemd = Systemd(directory, loads=False)
+    assert not Gates(systemd, directory).put_up([BOT], aside[:1], [GUARD])  # type: ignore[arg-type]
+    assert files(directory) == []

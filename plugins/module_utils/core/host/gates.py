@@ -6,6 +6,9 @@
 systemd sees that a mask is gone only after a reload, which takes its time. So beforehand a unit gets a copy that
 outranks its mask (see the load path in systemd.unit(5)) and can be started only while a key lies beside it, which
 systemd looks for at each start. Copy and key lie in /run: after a boot there is the mask alone.
+
+A guard that runs before such a unit can be passed over while the keys are there: whoever has opened the gates has seen
+himself that all is in order, and waits for the start. Without a key it is run as ever.
 """
 
 from __future__ import annotations
@@ -33,8 +36,11 @@ class Gates:
         self._directory = directory
         self._systemd = Systemd(runner, stop_timeout_seconds=60)
 
-    def put_up(self, units: Sequence[str], aside: Sequence[Path]) -> bool:
-        """Whether all of these masked units can be started by ``open``; else everything is as it was."""
+    def put_up(self, units: Sequence[str], aside: Sequence[Path], guards: Sequence[str] = ()) -> bool:
+        """Whether all of these masked units can be started by ``open``; else everything is as it was.
+
+        guards: units that are passed over for as long as the gates are open.
+        """
         found = [_content_of(unit, place) for unit, place in zip(units, aside)]
         contents = [content for content in found if content is not None]
         if not units or len(contents) < len(units) or self._runner.find("systemctl") is None:
@@ -47,6 +53,8 @@ class Gates:
                 # First: there is no instant in which the copy could be started without the key.
                 (beside / f"{_NAME}.conf").write_text(f"[Unit]\nAssertPathExists={self._key(unit)}\n", "ascii")
                 (self._directory / unit).write_bytes(content)
+        for guard in guards:
+            self._pass_over(guard, units)
         self._reload()
         if all(state.loaded for state in self._systemd.states(units).values()):
             return True
@@ -59,6 +67,12 @@ class Gates:
         for unit in units:
             with os_errors(self._key(unit)):
                 self._key(unit).touch()
+
+    def close(self, units: Sequence[str]) -> None:
+        """They may not be started any more, and guards count again."""
+        for unit in units:
+            with os_errors(self._key(unit)):
+                self._key(unit).unlink(missing_ok=True)
 
     def take_down(self, units: Sequence[str]) -> bool:
         """Without a reload. Returns whether there was any."""
@@ -73,7 +87,31 @@ class Gates:
                     path.unlink(missing_ok=True)
                 with contextlib.suppress(OSError):
                     self._beside(unit).rmdir()
-        return changed
+        return self._pass_nothing_over(units) or changed
+
+    def _pass_over(self, guard: str, units: Sequence[str]) -> None:
+        settings = self._beside(guard) / f"{_NAME}.conf"
+        with os_errors(settings):
+            settings.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            settings.write_text("[Unit]\n" + "".join(f"{self._unless_open(unit)}\n" for unit in units), "ascii")
+
+    def _pass_nothing_over(self, units: Sequence[str]) -> bool:
+        """Whatever guards these units is as it was; whether there was any."""
+        wanted = {self._unless_open(unit) for unit in units}
+        found = [
+            path
+            for path in self._directory.glob(f"*.d/{_NAME}.conf")
+            if not wanted.isdisjoint(path.read_text("ascii").splitlines())
+        ]
+        for path in found:
+            with os_errors(path):
+                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    path.parent.rmdir()
+        return bool(found)
+
+    def _unless_open(self, unit: str) -> str:
+        return f"ConditionPathExists=!{self._key(unit)}"
 
     def _reload(self) -> None:
         self._runner.run(["systemctl", "daemon-reload"], timeout_seconds=120)

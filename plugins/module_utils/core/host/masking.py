@@ -92,13 +92,20 @@ class Masks:
             self.settle()
         return unmasked
 
-    def gate(self, units: Sequence[str]) -> bool:
-        """Make ready that masked units can be started the moment that ``open`` says so. False where that cannot be."""
-        return self._gates.put_up(units, [self._aside(unit) for unit in units])
+    def gate(self, units: Sequence[str], guards: Sequence[str] = ()) -> bool:
+        """Make ready that masked units can be started the moment that ``open`` says so. False where that cannot be.
+
+        guards: units that are passed over from that moment on, until ``close``, ``mask`` or ``unmask``.
+        """
+        return self._gates.put_up(units, [self._aside(unit) for unit in units], guards)
 
     def open(self, units: Sequence[str]) -> None:
         """Let gated units be started. The masks on the disk stay until ``unmask``."""
         self._gates.open(units)
+
+    def close(self, units: Sequence[str]) -> None:
+        """Let gated units not be started any more. The masks on the disk are there."""
+        self._gates.close(units)
 
     def settle(self) -> None:
         """Make the names durable, and have systemd see them."""

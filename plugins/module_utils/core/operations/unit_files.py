@@ -113,6 +113,11 @@ def _drills_by_timer(application: Application) -> bool:
     return profile.drill.enabled and bool(profile.schedules) and not drill_is_locked_out(application)
 
 
+def guard_of(application: Application) -> str:
+    """The unit that makes the data whole before the services start."""
+    return f"tradekeep-guard-{application.name}.service"
+
+
 def guarded_units(application: Application) -> tuple[str, ...]:
     """The systemd units that must not start on data of an unfinished transaction.
 
@@ -147,7 +152,7 @@ def _recovery(application: Application) -> Iterable[tuple[str, str]]:
     journal = _condition(application, JOURNAL_PATH)
     if services:
         yield (
-            f"tradekeep-guard-{name}.service",
+            guard_of(application),
             _service(
                 application,
                 f"Data of {name} made whole before its services start",
@@ -169,7 +174,7 @@ def _recovery(application: Application) -> Iterable[tuple[str, str]]:
             f"Recovery of {name} after a crash",
             ["recover"],
             unit="".join(f"ConditionPathExists=|{path}\n" for path in conditions)
-            + (f"After=tradekeep-guard-{name}.service {' '.join(services)}\n" if services else ""),
+            + (f"After={guard_of(application)} {' '.join(services)}\n" if services else ""),
             service="TimeoutStartSec=12h\n",
             install="WantedBy=multi-user.target\n",
             # The masks of a migration that was cut off come off again.

@@ -13,6 +13,7 @@ from ...host.services import ServiceController, Snapshot
 from ...ports import Ports
 from ...transaction.fence_file import read_fence
 from ..fence import FenceWork
+from ..unit_files import guard_of
 from .note import GRANTED, RETURNING, mark, read_note
 
 
@@ -22,17 +23,23 @@ class TargetServices(ServiceController):
     def __init__(self, application: Application, ports: Ports, identifier: str, *, unit_dir: Path = UNIT_DIR) -> None:
         super().__init__(application.profile.services if application.system else (), ports.runner, ports.clock)
         self._state_dir = Path(application.application_state_dir)
+        self._guard = guard_of(application)
         self._identifier = identifier
         self._masks = FenceWork(application, ports, unit_dir).masks
         self._gated = False
 
     def prepare(self, start: Snapshot) -> None:
-        """While the source still runs: all that can be done before the start, but nothing can be started yet."""
+        """While the source still runs: all that can be done before the start, but nothing can be started yet.
+
+        The guard would look whether the data is whole: it is, when ``allow`` is called, and until ``stop``.
+        """
         self.make_ready(start)
-        self._gated = self._masks.gate(self._masked())
+        self._gated = self._masks.gate(self._masked(), [self._guard])
 
     def stop(self, snapshot: Snapshot) -> tuple[str, ...]:
-        """Note it first: from then on no recovery starts anything here."""
+        """Note it first: from then on no recovery starts anything here, and nobody passes the guard."""
+        if self._gated:
+            self._masks.close(self._masked())
         note = read_note(self._state_dir) or {}
         if note.get("state") == GRANTED:
             mark(self._state_dir, self._identifier, RETURNING)
