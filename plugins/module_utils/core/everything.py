@@ -79,6 +79,7 @@ from .host import (  # noqa: F401
     supervisor,
     systemd,
     transient,
+    watch,
     writers,
 )
 from .kinds import (  # noqa: F401
@@ -134,6 +135,7 @@ from .operations.deploy import (  # noqa: F401
     code_stage,
     dependencies,
     deploy,
+    following,
     git_view,
     hooks,
     ignore_lines,
@@ -146,6 +148,7 @@ from .operations.deploy import (  # noqa: F401
     releases,
     request,
     survey,
+    watched,
     working_copy,
 )
 from .operations.drills import checks as drill_checks  # noqa: F401
@@ -157,6 +160,7 @@ from .operations.handover import (  # noqa: F401
     at_rest,
     blocks,
     channel,
+    copies,
     fences,
     laps,
     laying,

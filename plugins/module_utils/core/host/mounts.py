@@ -10,6 +10,7 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 from ..errors import UnsafePathError
 from .files import AnyPath, open_directory, os_errors
@@ -63,16 +64,39 @@ def _device_root(top: str, point: str) -> DeviceRoot:
     )
 
 
+@dataclass(frozen=True)
+class Mount:
+    """A mount as it is now; mounted anew it has another number."""
+
+    number: str
+    point: str
+    filesystem: str
+
+
+def mounts_holding(path: AnyPath) -> tuple[Mount, ...]:
+    """The mount that a path lies on and all beneath the path; empty where the system does not tell."""
+    real = os.path.realpath(path)
+    on: Optional[Mount] = None
+    beneath: list[Mount] = []
+    for line in _mount_lines():
+        fields = line.split(" ")
+        found = Mount(fields[0], _unescape(fields[4]), line.partition(" - ")[2].split(" ")[0])
+        if found.point.startswith(real.rstrip("/") + "/"):
+            beneath.append(found)
+        # Of several mounts at one place the last is the one that is seen.
+        elif _holds(found.point, real) and (on is None or len(found.point) >= len(on.point)):
+            on = found
+    return (*(() if on is None else (on,)), *beneath)
+
+
 def filesystem_type(path: AnyPath) -> str:
     """The type of the filesystem that a path lies on, such as ``ext4``; empty where the system does not tell."""
     real = os.path.realpath(path)
-    nearest, found = "", ""
-    for line in _mount_lines():
-        point = _unescape(line.split(" ")[4])
-        # Of several mounts at one place the last is the one that is seen.
-        if (real + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(nearest):
-            nearest, found = point, line.partition(" - ")[2].split(" ")[0]
-    return found
+    return next((mount.filesystem for mount in mounts_holding(real) if _holds(mount.point, real)), "")
+
+
+def _holds(point: str, path: str) -> bool:
+    return (path + "/").startswith(point.rstrip("/") + "/")
 
 
 def _mount_points() -> list[str]:

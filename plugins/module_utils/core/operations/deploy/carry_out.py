@@ -42,6 +42,7 @@ from .look import Looker, Thing
 from .proof import Proof, Witness
 from .records import Deployed, DeployRecords
 from .survey import Survey
+from .watched import Watched
 
 _HISTORY = 50
 _PLACEHOLDERS = (".gitkeep", ".keep", ".gitignore")
@@ -163,10 +164,11 @@ class DeployRun:
         with _scratch(self._state_dir) as scratch:
             witness = Witness(self._application, self._code_paths(staged), CaptureContext(scratch, self._ports.clock))
             with self._timed("proof"):
-                watched = _Watched(witness)
-            self._run_exchange(stage, staged, replacements, watched)
+                watched = Watched(witness, self.carried.notes.append)
+            with contextlib.closing(watched):
+                self._run_exchange(stage, staged, replacements, watched)
 
-    def _run_exchange(self, stage: Stage, staged: Staged, replacements: list[Replacement], watched: _Watched) -> None:
+    def _run_exchange(self, stage: Stage, staged: Staged, replacements: list[Replacement], watched: Watched) -> None:
         start = self._what_to_start()
         services = self._services if staged.plan.changes or start is not None else _nothing_to_stop(self._ports)
 
@@ -219,7 +221,7 @@ class DeployRun:
             self.carried.notes.append(f"did not run before, and so was not started: {', '.join(idle)}")
         return None
 
-    def _confirm(self, start: Optional[Snapshot], watched: _Watched) -> None:
+    def _confirm(self, start: Optional[Snapshot], watched: Watched) -> None:
         if self._may_be_healthy():
             with self._timed("health"):
                 try:
@@ -227,7 +229,7 @@ class DeployRun:
                 finally:
                     self.carried.health = [result.as_dict() for result in self._gate.results]
         self._hook("after_start")
-        later = watched.after()
+        later = watched.later()
         if later.damaged:
             self.carried.proof = later
             raise TradekeepError(
@@ -348,24 +350,6 @@ class DeployRun:
             yield
         finally:
             self.carried.times[what] = round(self._ports.clock.monotonic() - begun, 3)
-
-
-class _Watched:
-    """The data around one exchange."""
-
-    def __init__(self, witness: Witness) -> None:
-        self._witness = witness
-        # While the bot runs: what will be compared should it go on writing.
-        self._facts = witness.facts()
-        self._samples = witness.samples(self._facts)
-
-    def before(self) -> None:
-        """With the services at rest, before anything is exchanged."""
-        self._facts = self._witness.facts()
-
-    def after(self) -> Proof:
-        """The proof as of now."""
-        return self._witness.compare(self._facts, self._witness.facts(), self._samples)
 
 
 def deploy_hooks(application: Application, account: Account, carried: Carried, ports: Ports) -> Hooks:

@@ -4,8 +4,8 @@
 """The proof that a deploy left the data alone: what it was before, against what it is after.
 
 Whoever changes a file changes its inode, size or times of change, so equal facts of inode(7) prove a file untouched
-without reading it; the cost does not grow with the data. Only where they differ is the content compared: the bot may
-have written, and a proof has to tell that from damage.
+without reading it. Only where they differ is the content compared: the bot may have written, and a proof has to tell
+that from damage.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import gzip
 import hashlib
 import lzma
 import os
+import stat
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from ...application import Application
 from ...deploy_settings import Layout
@@ -73,38 +74,81 @@ class Proof:
         }
 
 
+def _nothing(_path: str) -> None:
+    """For who wants to hear nothing meanwhile."""
+
+
 class Witness:
     """Looks at everything in and around the checkout that is not the deployed code."""
 
     def __init__(self, application: Application, code: Collection[str], context: CaptureContext) -> None:
         self._application = application
-        self._checkout = os.fspath(application.checkout)
+        self._checkout = f"{os.fspath(application.checkout)}/"
         self._root = os.fspath(application.root)
         self._code = frozenset(code)
         self._context = context
 
+    def tops(self) -> tuple[str, ...]:
+        """The directories beneath which all of it lies."""
+        checkout = self._checkout.rstrip("/")
+        in_place = self._application.profile.deploy.layout is Layout.IN_PLACE
+        paths = [path for component in self._application.profile.components for path in component.paths]
+        found = [f"{self._root}/{path}" for path in paths]
+        # Releases are code alone; what is written into one is looked for before it is removed.
+        return (checkout, *(top for top in found if not top.startswith(self._checkout))) if in_place else tuple(found)
+
     def facts(self) -> dict[str, Fact]:
         """The facts of every file that is not code, by absolute path."""
-        in_place = self._application.profile.deploy.layout is Layout.IN_PLACE
-        # Releases are code alone; what is written into one is looked for before it is removed.
-        found = dict(self._walk(self._checkout)) if in_place else {}
-        for component in self._application.profile.components:
-            for path in component.paths:
-                top = f"{self._root}/{path}"
-                if not in_place or not top.startswith(self._checkout + "/"):
-                    found.update(self._walk(top))
+        return {path: fact for top in self.tops() for path, fact in self.walk(top)}
+
+    def fact(self, path: str) -> Optional[Fact]:
+        """The facts of one file as of now; None where there is none."""
+        try:
+            status = os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return None if stat.S_ISDIR(status.st_mode) else _fact(status)
+
+    @staticmethod
+    def looks_into(name: str) -> bool:
+        """Whether a directory is neither git's nor of this program."""
+        return name != ".git" and not name.startswith(RESERVED_PREFIX)
+
+    def is_data(self, path: str) -> bool:
+        """Whether a file beneath one of the tops is neither code nor git's nor of this program."""
+        if not self.looks_into(os.path.basename(path)):
+            return False
+        return not (path.startswith(self._checkout) and path[len(self._checkout) :] in self._code)
+
+    def samples(self, facts: Mapping[str, Fact], meanwhile: Callable[[str], None] = _nothing) -> dict[str, Sample]:
+        """What has to be read to judge a file that the bot goes on writing: logs and databases.
+
+        meanwhile: called with the path of each, as reading can take long.
+        """
+        found: dict[str, Sample] = {}
+        for path in facts:
+            sample = self._sample(path)
+            if sample is not None:
+                found[path] = sample
+                meanwhile(path)
         return found
 
-    def samples(self, facts: Mapping[str, Fact]) -> dict[str, Sample]:
-        """What has to be read to judge a file that the bot goes on writing: logs and databases."""
-        return {path: sample for path in facts if (sample := self._sample(path)) is not None}
+    def compare(
+        self,
+        before: Mapping[str, Fact],
+        after: Mapping[str, Fact],
+        samples: Mapping[str, Sample],
+        sampled: Optional[Mapping[str, Fact]] = None,
+    ) -> Proof:
+        """The proof from the facts before and after, and the samples taken before.
 
-    def compare(self, before: Mapping[str, Fact], after: Mapping[str, Fact], samples: Mapping[str, Sample]) -> Proof:
-        """The proof from the facts before and after, and the samples taken before."""
+        sampled: the facts when the samples were taken, where that was earlier: the bot can have rotated since.
+        """
         proof = Proof()
-        changed = {path: fact for path, fact in after.items() if before.get(path) != fact}
+        earlier = before if sampled is None else sampled
+        changed = {path: fact for path, fact in after.items() if not before.get(path) == fact == earlier.get(path)}
         for path, fact in sorted(before.items()):
-            counts = proof.components.setdefault(self._component(path), {"files": 0, "untouched": 0, "written": 0})
+            counts = proof.components.setdefault(self.component(path), {"files": 0, "untouched": 0, "written": 0})
             counts["files"] += 1
             now = after.get(path)
             # Rows that are still in the WAL go with it, whatever the main file looks like.
@@ -114,8 +158,10 @@ class Witness:
                 counts["untouched"] += 1
                 continue
             counts["written"] += 1
-            problem = self._judge(path, fact, now, samples.get(path))
-            if problem is not None and not self._is_elsewhere(path, fact, samples.get(path), changed):
+            sample = samples.get(path)
+            problem = self._judge(path, fact, now, sample)
+            held = fact if sample is None else earlier.get(path, fact)
+            if problem is not None and not self._is_elsewhere(path, held, sample, changed):
                 proof.damaged.append(f"{path}: {problem}")
         return proof
 
@@ -182,23 +228,25 @@ class Witness:
             return None  # nothing is known of it beforehand, so nothing can be proved but its facts
         return None
 
-    def _component(self, path: str) -> str:
+    def component(self, path: str) -> str:
+        """The name of the component that a file belongs to."""
         if not path.startswith(self._root + "/"):
             return _OTHER
         classified = classify(self._application.profile, path[len(self._root) + 1 :])
         return _OTHER if classified is None else classified.component.name
 
-    def _walk(self, top: str) -> Iterator[tuple[str, Fact]]:
+    def walk(self, top: str, enter: Callable[[str], None] = _nothing) -> Iterator[tuple[str, Fact]]:
+        """The facts of the files beneath a directory. enter: called with each directory before it is looked into."""
+        enter(top)
         try:
             entries = sorted(os.scandir(top), key=lambda entry: entry.name)
         except (FileNotFoundError, NotADirectoryError):
             return
         for entry in entries:
-            if entry.name == ".git" or entry.name.startswith(RESERVED_PREFIX):
-                continue
             if entry.is_dir(follow_symlinks=False):
-                yield from self._walk(entry.path)
-            elif entry.path[len(self._checkout) + 1 :] not in self._code:
+                if self.looks_into(entry.name):
+                    yield from self.walk(entry.path, enter)
+            elif self.is_data(entry.path):
                 try:
                     yield entry.path, _fact(entry.stat(follow_symlinks=False))
                 except FileNotFoundError:
