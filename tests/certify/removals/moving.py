@@ -11,6 +11,7 @@ HANDOVER = "operations/handover/"
 MOVE = "tests/faults/test_handover.py::test_"
 AGREEMENT = "tests/unit/operations_handover/test_agreement.py::test_"
 HOSTILE = "tests/unit/operations_handover/test_hostile_source.py::test_"
+SERVICES = "tests/unit/host/test_host_services.py::test_"
 FULL = "tests/faults/test_handover_full_disk.py::test_"
 KILLS = "tests/faults/test_handover_kills.py::test_"
 
@@ -70,6 +71,14 @@ MOVING = (
         "self._masks.close(self._masked())",
         "pass",
         (MOVE + "hazard_e3_nothing_can_be_started_while_the_old_data_is_put_back",),
+    ),
+    Removal(
+        "e1",
+        "supervisor takes in what came later when it is to be started",
+        "host/supervisor.py",
+        'self._control("reread", timeout_seconds=60)',
+        'self._control("update", timeout_seconds=60)',
+        (SERVICES + "hazard_e1_programs_whose_file_came_later_run_only_once_they_are_started",),
     ),
     Removal(
         "e2",

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable
@@ -198,20 +200,34 @@ autostart=false
 """
 
 
-def test_a_real_supervisord(tmp_path: Path) -> None:
+@contextlib.contextmanager
+def supervisord(base: Path) -> Iterator[Callable[..., ServiceController]]:
+    """A real one, of which `bot` runs; called with names of programs, gives what controls them."""
     found = shutil.which("supervisord", path=f"{Path(sys.executable).parent}:/usr/bin:/usr/local/bin")
     if found is None:
         pytest.skip("supervisord is not installed (pip install supervisor)")
-    config = tmp_path / "s.conf"
-    config.write_text(CONFIG.format(base=tmp_path))
+    config = base / "s.conf"
+    config.write_text(CONFIG.format(base=base))
     runner = SubprocessRunner(search_path=f"{Path(found).parent}:/usr/bin:/bin")
-    wanted = Services(ServiceManager.SUPERVISOR, ("bot", "off"), supervisor_config=str(config), stay_up_seconds=1)
-    services = ServiceController([wanted], runner, SystemClock())
-    assert not services.is_active()
+
+    def controller(*programs: str) -> ServiceController:
+        wanted = Services(ServiceManager.SUPERVISOR, programs, supervisor_config=str(config), stay_up_seconds=1)
+        return ServiceController([wanted], runner, SystemClock())
+
+    assert not controller("bot", "off").is_active()
     daemon = subprocess.Popen([found, "-n", "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        while not services.is_active():
+        while not controller("bot", "off").is_active():
             SystemClock().sleep(0.2)
+        yield controller
+    finally:
+        daemon.terminate()
+        daemon.wait()
+
+
+def test_a_real_supervisord(tmp_path: Path) -> None:
+    with supervisord(tmp_path) as controller:
+        services = controller("bot", "off")
         snapshot = services.snapshot()
         assert snapshot[0]["running"] == ["bot"]
         services.stop(snapshot)
@@ -222,6 +238,21 @@ def test_a_real_supervisord(tmp_path: Path) -> None:
         (tmp_path / "broken").touch()
         with pytest.raises(ServiceError, match=r"bot: does not start.*fills\.db is malformed"):
             services.start(snapshot)
-    finally:
-        daemon.terminate()
-        daemon.wait()
+
+
+def test_hazard_e1_programs_whose_file_came_later_run_only_once_they_are_started(tmp_path: Path) -> None:
+    """As on a server that is recovered: its data is not there yet when its files are."""
+    with supervisord(tmp_path) as controller:
+        with (tmp_path / "s.conf").open("a") as config:
+            for name, automatic in (("late", "true"), ("later", "false")):
+                config.write(f"[program:{name}]\ncommand=/bin/sh -c 'touch {tmp_path}/{name}; exec sleep 1000'\n")
+                config.write(f"autostart={automatic}\n")
+        services = controller("late", "later")
+        installed = services.installed()
+        assert sorted(installed[0]["running"]) == ["late", "later"]
+        assert {"bot", "late", "later", "off"} == set(controller("all").installed()[0]["running"])
+        assert not services.is_active() and not (tmp_path / "late").exists()
+        services.start(installed)
+        services.wait_until_steady(installed)
+        assert (tmp_path / "late").exists() and (tmp_path / "later").exists()
+        assert controller("bot").is_active()

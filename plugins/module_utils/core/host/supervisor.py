@@ -14,6 +14,7 @@ from ..errors import CommandError, ServiceError
 from ..ports import Clock, Completed, Runner
 
 _STATUS_LINE = re.compile(r"^(\S+)\s+(STOPPED|STARTING|RUNNING|BACKOFF|STOPPING|EXITED|FATAL|UNKNOWN)\b\s*(.*)$")
+_AVAILABLE_LINE = re.compile(r"^(\S+)\s+avail\s+(?:auto|manual)\b")
 # What supervisorctl says when there is no supervisord: then it runs no program either.
 _NO_SUPERVISORD = ("no such file", "refused connection")
 _MEANT_TO_RUN = ("RUNNING", "STARTING")
@@ -41,8 +42,17 @@ class Supervisor:
         return [name for name in _expand(programs, states) if states[name][0] in _MEANT_TO_RUN]
 
     def installed(self, programs: Sequence[str]) -> list[str]:
-        """Full names of the programs that supervisord knows, in the order of stopping."""
-        return list(_expand(programs, self._states())) if self._installed() else []
+        """Full names of the programs that supervisord knows, or could know, in the order of stopping.
+
+        A program whose file came after supervisord was started is only taken in by ``start``: where it has
+        ``autostart``, supervisord starts it then, whether its data is there or not.
+        """
+        if not self._installed():
+            return []
+        states = self._states()
+        if any(not _expand([program], states) or program == "all" for program in programs):
+            states = {**states, **self._available()}
+        return _expand(programs, states)
 
     def stop(self, programs: Sequence[str]) -> None:
         """Stop programs and make sure of it; also those that are about to be started again."""
@@ -65,6 +75,8 @@ class Supervisor:
     def start(self, programs: Sequence[str]) -> None:
         """Start programs and wait until each is RUNNING; STARTING is not success."""
         states = self._states() if programs else {}
+        for group in dict.fromkeys(name.partition(":")[0] for name in programs if name not in states):
+            self._control("add", group, timeout_seconds=60)
         missing = [name for name in programs if states.get(name, ("", ""))[0] not in ("RUNNING", "STARTING")]
         # supervisorctl waits until a program has run for its startsecs; one that is STARTING after that has died since.
         arrived = self._start(missing) if missing else set()
@@ -111,6 +123,12 @@ class Supervisor:
         if not states and completed.status != 0 and not any(text in said for text in _NO_SUPERVISORD):
             raise ServiceError(f"supervisorctl status failed: {said}", path=self._config)
         return states
+
+    def _available(self) -> dict[str, tuple[str, str]]:
+        """Programs of its files that it has not taken in. Reading them again changes nothing that runs."""
+        self._control("reread", timeout_seconds=60)
+        lines = self._control("avail", timeout_seconds=60).stdout.splitlines()
+        return {match[1]: ("STOPPED", "") for match in map(_AVAILABLE_LINE.match, lines) if match}
 
     def _control(self, *arguments: str, timeout_seconds: float) -> Completed:
         config = [] if self._config is None else ["-c", self._config]
