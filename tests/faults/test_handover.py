@@ -210,9 +210,35 @@ def test_hazard_e3_what_was_moved_can_be_given_back_by_hand(pair: Pair) -> None:
     assert pair.new.run("fence").returncode == 0
     assert pair.old.run("unfence", migration="0" * 16).returncode == 0
     assert pair.alive == []
-    assert pair.old.run("unfence", migration=identifier).returncode == 0
+    given_back = pair.old.run("unfence", migration=identifier)
+    # Whoever names the migration has seen to the other server.
+    assert (given_back.returncode, given_back.stderr) == (0, "")
     assert pair.alive == ["old"]
     pair.check_never_two()
+
+
+def test_hazard_e2_a_new_server_that_dies_before_it_knows_is_given_up_by_hand(pair: Pair) -> None:
+    """The old one has let go, the new one has not noted it: nothing runs until a person says where."""
+    assert pair.take(step="let go#1").returncode == -9
+    assert pair.old.fence is not None and "provisional" not in pair.old.fence
+    assert pair.alive == []
+    # What systemd runs after a boot, on both.
+    assert pair.new.run("recover").returncode == 0
+    assert pair.old.run("recover").returncode == 0
+    assert pair.alive == [] and pair.new.fence is None
+    looked = pair.old.run("unfence", dry_run=True)
+    assert "cannot know whether it runs there" in looked.stderr and "first run there: tradekeep" in looked.stderr
+    assert pair.alive == []
+    done = pair.old.run("unfence")
+    assert done.returncode == 0 and "first run there: tradekeep" in done.stderr, done.stderr
+    assert pair.alive == ["old"] and pair.old.fence is None
+    # Nor does the new one begin of its own accord when it is back.
+    assert pair.new.run("recover").returncode == 0
+    assert pair.alive == ["old"]
+    pair.check_never_two()
+    assert pair.take().returncode == 0
+    pair.check_never_two()
+    pair.check_nothing_lost(pair.new)
 
 
 def test_hazard_e5_looking_ahead_writes_nothing_on_either(pair: Pair) -> None:

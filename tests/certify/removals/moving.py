@@ -115,6 +115,14 @@ MOVING = (
     ),
     Removal(
         "e2",
+        "who takes a fence of a migration down is told what to see to",
+        "operations/fence.py",
+        "if migration is None:\n        for text",
+        "if False:\n        for text",
+        (MOVE + "hazard_e2_a_new_server_that_dies_before_it_knows_is_given_up_by_hand",),
+    ),
+    Removal(
+        "e2",
         "what has arrived does not stay on a full disk",
         HANDOVER + "taking.py",
         "self._receiving.remove()  # to everybody",

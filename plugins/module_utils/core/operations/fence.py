@@ -64,7 +64,8 @@ def unfence(
 ) -> Outcome:
     """Take the fence down, and start what ran when it was put up. Without a fence there is nothing to do.
 
-    migration: only where the server is fenced for that migration to another one, of which nothing runs there.
+    migration: only where the server is fenced for that migration to another one, of which nothing runs there. Without
+    it, what runs there cannot be known here: it is said what to see to first.
     """
     state_dir = Path(application.application_state_dir)
     standing = read_fence(state_dir)
@@ -73,6 +74,9 @@ def unfence(
     if not _is_of(standing, migration):
         record = {"fenced": True, "started": []}
         return Outcome(changed=False, record=record, lines=(f"left alone: {fence_in_words(standing)}",))
+    if migration is None:
+        for text in _moved_away(application, standing):
+            ports.progress.note(text)
     if dry_run:
         return _unfenced(standing, start, dry_run=True)
     with _lock(application, ports, "unfence"):
@@ -85,6 +89,19 @@ def unfence(
 def _is_of(standing: dict[str, Any], migration: Optional[str]) -> bool:
     """Whether a fence may come down: anyone for a person; for the end of a migration the one that it has put up."""
     return migration is None or (standing.get("migration") or {}).get("id") == migration
+
+
+def _moved_away(application: Application, standing: dict[str, Any]) -> tuple[str, ...]:
+    """What to see to before this host's copy of the application is started."""
+    moved = standing.get("migration")
+    if not moved:
+        return ()
+    to, tool = one_line(moved.get("to")), f"tradekeep --app {application.name}"
+    return (
+        f"was moved to {to}; this host cannot know whether it runs there, and two live copies of one bot trade twice",
+        f"first run there: {tool} fence, or be sure that {to} is off and stays off",
+        f"what was traded there since is there alone; to bring it back as well, run here: {tool} migrate --from",
+    )
 
 
 @dataclass(frozen=True)
