@@ -28,6 +28,8 @@ _COMES_OR_GOES = _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE
 _UNMOUNT, _OVERFLOW, _IS_DIRECTORY = 0x2000, 0x4000, 0x40000000
 _ONLY_DIRECTORIES = 0x01000000
 _MAXIMUM = Path("/proc/sys/fs/inotify/max_user_watches")
+# What every kernel allows.
+_LEAST = 8192
 
 
 class Event(NamedTuple):
@@ -119,7 +121,7 @@ def _allowance() -> int:
     try:
         return int(_MAXIMUM.read_text(encoding="ascii")) // 2
     except (OSError, ValueError):
-        return 0
+        return _LEAST // 2
 
 
 def _failure(number: int, path: Optional[str] = None) -> TradekeepError:
