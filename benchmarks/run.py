@@ -12,6 +12,7 @@ Writes RESULTS.md; a part that was left out keeps its rows.
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import shutil
@@ -212,6 +213,8 @@ def main() -> int:
         raise SystemExit(f"missing: {', '.join(missing)}; install them with: apt-get install restic")
     cache = Path(os.environ.get("TRADEKEEP_CACHE") or Path.home() / ".cache" / "tradekeep-ops") / "bench"
     cache.mkdir(parents=True, exist_ok=True)
+    # The installed command brings its byte code along.
+    compileall.compile_dir(str(HERE.parent / "plugins" / "module_utils"), quiet=2)
     kept = HERE / "results.json"
     parts: dict[str, list[Row]] = json.loads(kept.read_text()) if kept.exists() else {}
     measured = {

@@ -14,6 +14,7 @@ KINDS = "tests/unit/kinds/test_kind_guards.py::test_hazard_"
 BACKUP = "tests/unit/operations/test_operation_backup.py::test_hazard_"
 GUARDS = "tests/unit/operations/test_operation_guards.py::test_hazard_"
 HAZARDS = "tests/unit/operations/test_operation_hazards.py::test_hazard_"
+SECOND = "tests/unit/operations/test_second_reader.py::test_hazard_"
 FORMAT = "tests/unit/archive/test_archive_format.py::test_hazard_"
 BAD_INPUT = "tests/faults/test_bad_input.py::test_hazard_"
 
@@ -501,6 +502,38 @@ CAPTURING = (
         "or not stat.S_ISREG(status.st_mode):",
         "or False:",
         (SMALL + "a9_nothing_but_a_regular_file_is_captured",),
+    ),
+    Removal(
+        "a6",
+        "what a second process has left is captured by the first",
+        "operations/second_reader.py",
+        "yield from Gatherer(frozenset()).gather(rest)",
+        "yield from ()",
+        (SECOND + "a6_nothing_is_missed_when_it_dies_while_it_works",),
+    ),
+    Removal(
+        "a6",
+        "what a second process could not capture at once is captured by the first",
+        "operations/second_reader.py",
+        "yield from self._look(share.directory, [os.fsdecode(names)])",
+        "pass",
+        (SECOND + "a6_what_has_changed_since_it_was_looked_at_is_captured_as_it_is",),
+    ),
+    Removal(
+        "a6",
+        "what a second process has captured of a directory that changed since is not taken",
+        "operations/second_reader.py",
+        "elif self._captured + 1 < share.number:",
+        "elif False:",
+        (SECOND + "a6_a_directory_that_changed_costs_only_its_own_shares",),
+    ),
+    Removal(
+        "a9",
+        "only plain small files are shared",
+        "operations/gather.py",
+        'found.kind in SHORT_WAYS and found.size <= SMALL and found.type == "file" and not found.required',
+        "True",
+        (SECOND + "a9_what_is_not_simple_is_captured_by_its_kind",),
     ),
     Removal(
         "c2",

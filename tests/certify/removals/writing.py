@@ -51,6 +51,14 @@ WRITING = (
     ),
     Removal(
         "b1",
+        "files that are recognized together are those that were captured",
+        "archive/tar_reader.py",
+        "if sha256(self._source.take(span.size)).digest() != span.sha256:",
+        "if len(self._source.take(span.size)) != span.size:",
+        (FOLLOWER + "b1_a_batch_that_is_not_what_was_captured_is_not_confirmed",),
+    ),
+    Removal(
+        "b1",
         "an archive is written under another name",
         "operations",
         "temporary = catalog.temporary(final_name)",

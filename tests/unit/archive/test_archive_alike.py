@@ -58,12 +58,12 @@ def in_batches(like, files, most):
     for path, (content, mtime_ns) in files.items():
         if len(batch.paths) == most or not batch.add(pattern, path, mtime_ns, content):
             if batch.paths:
-                writer.add_batch(batch)
+                writer.add_batch(batch.sealed())
             batch = Batch("state")
             if not batch.add(pattern, path, mtime_ns, content):
                 writer.add_content(like._replace(path=path, size=len(content), mtime_ns=mtime_ns), content)
     if batch.paths:
-        writer.add_batch(batch)
+        writer.add_batch(batch.sealed())
     totals = writer.finish()
     return stream.getvalue(), totals
 
@@ -107,7 +107,7 @@ def test_hazard_c2_a_batch_holds_no_name_that_leads_out(path):
     writer, batch = ArchiveWriter(io.BytesIO(), header()), Batch("state")
     batch.add(Pattern.of(Entry("", "file", owner="a", group="a")), path, MTIME, b"x")
     with pytest.raises(HostileArchiveError):
-        writer.add_batch(batch)
+        writer.add_batch(batch.sealed())
 
 
 def test_hazard_c2_a_batch_holds_no_name_twice():
@@ -115,7 +115,7 @@ def test_hazard_c2_a_batch_holds_no_name_twice():
     for _time in range(2):
         batch.add(Pattern.of(Entry("", "file", owner="a", group="a")), "a", MTIME, b"x")
     with pytest.raises(HostileArchiveError, match="twice"):
-        writer.add_batch(batch)
+        writer.add_batch(batch.sealed())
 
 
 PATHS = st.lists(st.sampled_from(["a", "b", "a/b", "a/c", "b/c/d", "a/b/c", "e"]), max_size=6)

@@ -19,11 +19,14 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive import 
     container,
     follower,
     manifest,
+    tar_headers,
 )
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive.alike import Batch, Pattern
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive.container import create_container
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive.manifest import Entry
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive.tar_writer import ArchiveWriter
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import ArchiveError
-from ansible_collections.tradekeep.ops.tests.unit.archive.samples import RUNNER, header, write_sample
+from ansible_collections.tradekeep.ops.tests.unit.archive.samples import MTIME, RUNNER, header, write_sample
 
 DIES = """
 import os, sys
@@ -57,7 +60,7 @@ def test_what_was_written_is_read_back(tmp_path, engine):
 def told_of(**changes):
     """What is told of the sample's manifest."""
     told = []
-    write_sample(ArchiveWriter(io.BytesIO(), header(**changes), told.append))
+    write_sample(ArchiveWriter(io.BytesIO(), header(**changes), lambda text, _span=None: told.append(text)))
     return b"".join(told)
 
 
@@ -86,6 +89,47 @@ def test_entries_are_compared_with_the_lines_that_were_told(tmp_path, monkeypatc
     with create_container(tmp_path / "a.tar.gz", runner=RUNNER, follow=True) as made:
         write_sample(ArchiveWriter(made.stream, header(), made.tell))
     assert made.followed is not None
+
+
+def write_batches(path, damage=lambda batch: batch, others=True):
+    """Small files in batches, between others, told as they are written."""
+    like = Pattern.of(Entry("", "file", mode=0o640, owner="trader", group="#0", kind="file", component="state"))
+    with create_container(path, runner=RUNNER, follow=True) as made:
+        writer = ArchiveWriter(made.stream, header(), made.tell)
+        for number in range(60):
+            batch = Batch("state")
+            for name in range(number % 4):
+                batch.add(like, f"state/{number}/{name}", MTIME + number, b"x" * number * 100)
+            if batch.paths:
+                writer.add_batch(damage(batch.sealed()))
+            if others and number % 3 == 0:
+                writer.add_content(
+                    Entry(f"state/{number}.log", "file", 4, 0o640, "trader", "#0", MTIME, kind="file"), b"line"
+                )
+        totals = writer.finish()
+    return made, totals
+
+
+def test_batches_between_other_files_are_read_back(tmp_path):
+    made, totals = write_batches(tmp_path / "a.tar.gz")
+    assert made.followed == (made.sha256, totals.manifest_sha256, totals.entries, totals.bytes)
+
+
+def test_batches_are_recognized_by_their_digest(tmp_path, monkeypatch):
+    def never(*_arguments):
+        os._exit(1)
+
+    monkeypatch.setattr(tar_headers.HeaderPattern, "read", never)
+    made, totals = write_batches(tmp_path / "a.tar.gz", others=False)
+    assert made.followed == (made.sha256, totals.manifest_sha256, totals.entries, totals.bytes)
+
+
+def test_hazard_b1_a_batch_that_is_not_what_was_captured_is_not_confirmed(tmp_path):
+    def damaged(batch):
+        return batch._replace(data=batch.data[:-1] + b"!") if "state/33/0" in batch.paths else batch
+
+    made, _totals = write_batches(tmp_path / "a.tar.gz", damaged)
+    assert made.followed is None
 
 
 def once(real, then):

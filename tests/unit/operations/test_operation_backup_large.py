@@ -104,7 +104,8 @@ def assembled(bench, monkeypatch, long_ago, copy_first=frozenset()):
     writer = ArchiveWriter(stream, Header("demo", "kalshi", "user_data", "2026-01-02T03:04:05Z"))
     context = CaptureContext(bench.base, bench.ports.clock)
     account = assemble(writer, scan(bench.application), context, bench.ports.progress, copy_first=copy_first)
-    return stream.getvalue(), writer.finish(), account
+    totals = writer.finish()
+    return stream.getvalue(), totals, account
 
 
 def test_the_short_way_makes_the_same_archive(bench, monkeypatch):

@@ -8,8 +8,9 @@ What comes out is byte for byte what ``ArchiveWriter`` writes of the same files 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha256
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from .manifest import MANIFEST_NAME, Entry, LinePattern
 from .safety import FILE, storable_mode
@@ -35,8 +36,23 @@ class Pattern:
         return cls(HeaderTemplate(entry.mode, owner, b"0"), LinePattern(entry))
 
 
-class Batch:
+class Sealed(NamedTuple):
     """Files of one component that follow one another in an archive, ready to be written."""
+
+    component: str
+    paths: Sequence[str]
+    text: bytes
+    """Their lines of the manifest."""
+    data: bytes
+    """Headers, contents and filling."""
+    sha256: bytes
+    """Of ``data``, from when it was captured."""
+    bytes: int
+    """Content alone."""
+
+
+class Batch:
+    """The same in the making."""
 
     def __init__(self, component: str) -> None:
         self.component = component
@@ -47,6 +63,12 @@ class Batch:
         """Content alone."""
         self.size = 0
         """All of ``parts``."""
+
+    def sealed(self) -> Sealed:
+        """Nothing more is added."""
+        data = b"".join(self.parts)
+        text = ",\n".join(self.lines).encode("ascii")
+        return Sealed(self.component, self.paths, text, data, sha256(data).digest(), self.bytes)
 
     def add(self, pattern: Pattern, path: str, mtime_ns: int, content: bytes) -> bool:
         """One more file; false, with nothing done, when a plain header has no room for what it is."""

@@ -20,6 +20,7 @@ from .manifest import MANIFEST_NAME, Entry, ManifestReader, line_head, parse_ent
 from .members import Member, NullSink, Sink
 from .safety import damaged
 from .tar_headers import NANOSECONDS
+from .telling import Span
 
 NO_CONTENT = bytes(32)
 _NO_CONTENT_HEX = NO_CONTENT.hex()
@@ -34,10 +35,16 @@ class Told:
     def __init__(self) -> None:
         self.reader = ManifestReader()
         self.lines: deque[bytes] = deque()
+        self.spans: deque[Span] = deque()
 
     def hear(self, text: bytes) -> None:
         """The next of it."""
         self.lines.extend(self.reader.lines(text))
+
+    def hear_of(self, span: Span, text: bytes) -> None:
+        """The next of it, of files that will be recognized together."""
+        self.lines.extend(self.reader.pass_over(text, span))
+        self.spans.append(span)
 
     def prove(self, chunks: Iterable[bytes]) -> ManifestReader:
         """The manifest itself, all of whose lines agree with the entries if it is what was told."""
@@ -63,6 +70,12 @@ class Comparison:
         self._told = None if self._parse_all else told
         self._agreed = 0
 
+    def expected_after(self, entries: int) -> Optional[Span]:
+        """The files that, as was told, follow so many entries."""
+        if self._told is None or not self._told.spans or self._told.spans[0].first != entries:
+            return None
+        return self._told.spans.popleft()
+
     def see(self, member: Member, content: bytes) -> None:
         """One more entry of the archive, with the digest of its content."""
         self._observed += content
@@ -74,7 +87,7 @@ class Comparison:
         """Compare every line with the entry at its place, and hand those that agree to the sink."""
         if self._told is not None:
             self._compare_told(self._told)
-            if not self._told.lines and self._agreed == len(self._observed):
+            if not self._told.lines and not self._told.spans and self._agreed == len(self._observed):
                 return self._told.prove(chunks)
         reader = ManifestReader()
         observed = bytes(self._observed)

@@ -23,6 +23,7 @@ from .encryption import decrypting, encrypting, is_encrypted
 from .follower import Followed, Follower
 from .streams import READ_CHUNK, ChunkReader, Chunks, FileStage, Observed, Prefetch, Stage, ThreadStage
 from .tar_reader import Readable
+from .telling import Span
 
 Observer = Callable[[Readable], object]
 
@@ -97,10 +98,10 @@ class ContainerWriter:
         self.observed = self._observed.result if self._observed else None
         self.followed = self._follower.finish() if self._follower else None
 
-    def tell(self, text: bytes) -> None:
+    def tell(self, text: bytes, span: Optional[Span] = None) -> None:
         """What the manifest is going to say, for the process that reads the archive back."""
         if self._follower is not None:
-            self._follower.told(text)
+            self._follower.told(text, span)
 
     def _observe(self, chunks: Chunks) -> object:
         observer = self._observer

@@ -13,21 +13,27 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from ..host.companion import Companion
+from ..host.companion import Companion, exactly
+from ..host.files import write_all
 from ..ports import Runner
 from .comparison import Told
 from .compression import decompressed, in_process_engine
 from .streams import READ_CHUNK, ChunkReader, Chunks
 from .tar_reader import read_archive
+from .telling import Span
 
 _NUMBER = 8
 _TEXT = 1 << 62
 """Added to the length of a text that follows."""
+_SPAN = struct.Struct("!4Q32s")
+"""Said before the text of a span; its length is the number then."""
+_WITH_SPAN = 1 << 61
 _END = b"\xff" * _NUMBER
 
 
@@ -44,15 +50,18 @@ class Follower:
     """The writer's side. Raises OSError where there can be no other process."""
 
     def __init__(self, path: Path, runner: Runner) -> None:
-        self._companion = Companion(lambda news: json.dumps(_read(path, runner, news)).encode("ascii"))
+        self._companion = Companion(lambda news, answer: _answer(answer, _read(path, runner, news)))
 
     def written(self, size: int) -> None:
         """The file has so many bytes now."""
         self._companion.tell(size.to_bytes(_NUMBER, "big"))
 
-    def told(self, text: bytes) -> None:
+    def told(self, text: bytes, span: Optional[Span] = None) -> None:
         """What comes next in the manifest, which is to be written."""
-        self._companion.tell((_TEXT + len(text)).to_bytes(_NUMBER, "big") + text)
+        if span is None:
+            self._companion.tell((_TEXT + len(text)).to_bytes(_NUMBER, "big") + text)
+        else:
+            self._companion.tell((_TEXT + _WITH_SPAN + len(text)).to_bytes(_NUMBER, "big") + _SPAN.pack(*span) + text)
 
     def finish(self) -> Optional[Followed]:
         """The file is whole. What was found in it; None when it has to be read in the ordinary way."""
@@ -65,6 +74,10 @@ class Follower:
     def abort(self) -> None:
         """Nobody wants to know any more; may be called twice."""
         self._companion.end()
+
+
+def _answer(descriptor: int, found: Followed) -> None:
+    write_all(descriptor, json.dumps(found).encode("ascii"))
 
 
 def _read(path: Path, runner: Runner, news: int) -> Followed:
@@ -95,23 +108,15 @@ def _growth(news: int, told: Told) -> Iterator[int]:
     """By how much the file has grown, until it is whole. Raises EOFError when the writer is gone before."""
     size = 0
     while True:
-        message = _exactly(news, _NUMBER)
+        message = exactly(news, _NUMBER)
         if message == _END:
             return
         number = int.from_bytes(message, "big")
-        if number >= _TEXT:
-            told.hear(_exactly(news, number - _TEXT))
+        if number >= _TEXT + _WITH_SPAN:
+            span = Span(*_SPAN.unpack(exactly(news, _SPAN.size)))
+            told.hear_of(span, exactly(news, number - _TEXT - _WITH_SPAN))
+        elif number >= _TEXT:
+            told.hear(exactly(news, number - _TEXT))
         else:
             yield number - size
             size = number
-
-
-def _exactly(news: int, size: int) -> bytes:
-    parts = []
-    while size:
-        part = os.read(news, size)
-        if not part:
-            raise EOFError
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)

@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from json.encoder import encode_basestring_ascii as quote
 from types import MappingProxyType
@@ -22,6 +22,7 @@ from typing import Any, Callable, NamedTuple, Optional
 from ..errors import ArchiveError
 from .compression import fast_compressor
 from .safety import DIRECTORY, FILE, SYMLINK, damaged
+from .telling import Span, Tell, tell_nobody
 
 MANIFEST_NAME = "MANIFEST.json"
 FORMAT = 1
@@ -170,7 +171,7 @@ class ManifestWriter:
     on the disk in the clear.
     """
 
-    def __init__(self, header: Header, tell: Callable[[bytes], None] = lambda _text: None) -> None:
+    def __init__(self, header: Header, tell: Tell = tell_nobody) -> None:
         self._tell = tell
         self._pack = fast_compressor(zlib.MAX_WBITS)
         self._packed: list[bytes] = []
@@ -191,11 +192,11 @@ class ManifestWriter:
         if len(self._pending) >= 512:
             self._flush()
 
-    def add_lines(self, lines: Sequence[str]) -> None:
-        """Lines of further entries, made by a ``LinePattern``."""
-        self._pending.append((",\n" if self._entries else "") + ",\n".join(lines))
-        self._entries += len(lines)
+    def add_lines(self, text: bytes, span: Span) -> None:
+        """Lines of further entries, made by a ``LinePattern`` each, and joined."""
         self._flush()
+        self._write((b",\n" if self._entries else b"") + text, span)
+        self._entries += span.entries
 
     def finish(self, content_bytes: int) -> str:
         """Write the totals; returns the digest of the whole text."""
@@ -229,10 +230,14 @@ class ManifestWriter:
         self._flush()
 
     def _flush(self) -> None:
-        text = "".join(self._pending).encode("ascii")
-        self._pending.clear()
+        if self._pending:
+            text = "".join(self._pending).encode("ascii")
+            self._pending.clear()
+            self._write(text)
+
+    def _write(self, text: bytes, span: Optional[Span] = None) -> None:
         self.size += len(text)
-        self._tell(text)
+        self._tell(text, span)
         self._digest.update(text)
         packed = self._pack.compress(text)
         if packed:
@@ -250,6 +255,7 @@ class ManifestReader:
         self._digest = hashlib.sha256()
         self._lines_digest = hashlib.sha256()
         self._rest = b""
+        self._passed = False
         self._state = self._first_line
         self.header: Optional[Header] = None
         self.entries = 0
@@ -267,6 +273,10 @@ class ManifestReader:
         self._rest = lines.pop()
         if len(self._rest) > LONGEST_LINE:
             raise damaged("manifest has a line without an end", path=MANIFEST_NAME)
+        if self._passed and lines:
+            # The end of the last line that was passed over.
+            self._passed = False
+            self._lines_digest.update(lines.pop(0) + b"\n")
         if self._state == self._entry_line and b"]," not in lines:
             yield from self._entries_alone(lines)
             return
@@ -286,6 +296,19 @@ class ManifestReader:
             line = line[:-1] if line[-1:] == b"," else line
             self.bytes += _size_in(line)
             yield line
+
+    def pass_over(self, chunk: bytes, span: Span) -> Iterator[bytes]:
+        """Whole lines, which are those of a span, and that nobody asks for; gives what was left of the text before."""
+        if self._rest:
+            # The end of the line before.
+            yield from self.lines(chunk[:2])
+            chunk = chunk[2:]
+        whole, newline, self._rest = chunk.rpartition(b"\n")
+        self._digest.update(chunk)
+        self._lines_digest.update(whole + newline)
+        self._passed = True
+        self.entries += span.entries
+        self.bytes += span.content
 
     def finish(self) -> None:
         """The text has ended; refuse one that is not whole."""

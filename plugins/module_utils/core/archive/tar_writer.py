@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from datetime import datetime
 from hashlib import sha256
-from typing import BinaryIO, Callable, Protocol
+from typing import BinaryIO, Protocol
 
 from ..errors import ArchiveError, ChangedWhileReadError
-from .alike import Batch
+from .alike import Sealed
 from .manifest import MANIFEST_NAME, Entry, Header, ManifestWriter, Totals
 from .safety import DIRECTORY, FILE, SYMLINK, Limits, Names, all_safe_relative, check_mode, safe_relative
 from .tar_headers import (
@@ -25,6 +25,7 @@ from .tar_headers import (
     padding,
     split_name,
 )
+from .telling import Span, Tell, tell_nobody
 
 CHUNK = 1 << 20
 RECORD = 10240
@@ -44,7 +45,7 @@ class ArchiveWriter:
     tell: gets the manifest's text as soon as it is known.
     """
 
-    def __init__(self, stream: Writable, header: Header, tell: Callable[[bytes], None] = lambda _text: None) -> None:
+    def __init__(self, stream: Writable, header: Header, tell: Tell = tell_nobody) -> None:
         self._stream = stream
         self._created = header.created
         self._manifest = ManifestWriter(header, tell)
@@ -97,15 +98,14 @@ class ArchiveWriter:
         self._content_bytes += len(content)
         self._manifest.add(entry, sha256(content).hexdigest())
 
-    def add_batch(self, batch: Batch) -> None:
+    def add_batch(self, batch: Sealed) -> None:
         """Small files, at least one, whose headers and lines are made already."""
         all_safe_relative(batch.paths)
+        first = self._names.count
         self._names.add_files(batch.paths)
-        self._pending += batch.parts
-        self._pending_bytes += batch.size
-        if self._pending_bytes >= CHUNK:
-            self._flush()
-        self._manifest.add_lines(batch.lines)
+        span = Span(first, len(batch.paths), batch.bytes, len(batch.data), batch.sha256)
+        self._manifest.add_lines(batch.text, span)
+        self._put(batch.data)
         self._content_bytes += batch.bytes
 
     def finish(self) -> Totals:

@@ -4,7 +4,7 @@
 """A second process of the engine's own, which works beside the first and writes nothing.
 
 It is a fork: what it hears comes through a pipe, and the end of that pipe is its own end, so that it never outlives the
-first. It answers once, when it has come to a good end.
+first. What it says comes through another.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Callable, NoReturn
 
 _ANSWER_BYTES = 4096
 _NEWS_BYTES = 1 << 20
-"""How far the first process can be ahead with its news before it waits; where the system allows so much."""
+"""How far either process can be ahead before it waits; where the system allows so much."""
 _SET_PIPE_SIZE = 1031
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-Work = Callable[[int], bytes]
-"""What the second process does: reads its news from a descriptor and returns its answer."""
+Work = Callable[[int, int], None]
+"""What the second process does: reads its news from one descriptor, and writes its answers to another."""
 
 
 class Companion:
@@ -33,8 +33,9 @@ class Companion:
         self._telling = threading.Lock()
         self._result, theirs = os.pipe()
         ours, self._news = os.pipe()
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(self._news, _SET_PIPE_SIZE, _NEWS_BYTES)
+        for pipe in (self._news, self._result):
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(pipe, _SET_PIPE_SIZE, _NEWS_BYTES)
         # A signal in the first moments would be answered by the first process's handlers, in the wrong one.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
@@ -57,8 +58,12 @@ class Companion:
             while left:
                 left = left[os.write(self._news, left) :]
 
+    def hear(self, size: int) -> bytes:
+        """Wait for so many bytes of what it says. Raises EOFError when it is gone."""
+        return exactly(self._result, size)
+
     def answer(self) -> bytes:
-        """Wait for its answer; empty when it did not come to a good end."""
+        """All that it says until its end; empty when it said nothing."""
         parts = []
         with contextlib.suppress(OSError):
             while part := os.read(self._result, _ANSWER_BYTES):
@@ -74,6 +79,21 @@ class Companion:
             os.close(self._result)
             os.kill(process, signal.SIGKILL)
             os.waitpid(process, 0)
+
+
+def exactly(descriptor: int, size: int) -> bytes:
+    """So many bytes from a pipe. Raises EOFError when it ends before."""
+    data = os.read(descriptor, size)
+    if len(data) == size:
+        return data
+    parts, left = [data], size - len(data)
+    while data and left:
+        data = os.read(descriptor, left)
+        parts.append(data)
+        left -= len(data)
+    if left:
+        raise EOFError
+    return b"".join(parts)
 
 
 def can_have_companion() -> bool:
@@ -92,7 +112,7 @@ def _live(work: Work, news: int, result: int) -> NoReturn:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         _close_all_but(news, result)
-        os.write(result, work(news))
+        work(news, result)
         status = 0
     finally:
         os._exit(status)

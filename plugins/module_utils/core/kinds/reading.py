@@ -25,6 +25,7 @@ SETTLED_SECONDS = 5.0
 
 # O_NONBLOCK: should a FIFO take the file's place this instant, opening it does not wait for a writer.
 FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 CLOCK_REALTIME_COARSE = 5
 _SPECIAL = {
     stat.S_IFIFO: "a FIFO",

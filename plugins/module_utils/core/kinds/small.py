@@ -28,21 +28,29 @@ def settled_before() -> int:
     return time.clock_gettime_ns(CLOCK_REALTIME_COARSE) - 2_000_000_000
 
 
-def read_small(path: FilePath, seen: Signature, settled: int) -> Optional[Read]:
+def read_small(path: FilePath, seen: Signature, settled: int, directory: Optional[int] = None) -> Optional[Read]:
     """The content of a file that is after the reading what was ``seen`` before it, and its status; else None."""
-    return _read(path, seen, settled, None)
+    return _read(path, seen, settled, directory, None)
 
 
-def read_small_document(path: FilePath, seen: Signature, settled: int) -> Optional[Read]:
+def read_small_document(
+    path: FilePath, seen: Signature, settled: int, directory: Optional[int] = None
+) -> Optional[Read]:
     """The same of an ordinary JSON document, when two reads agree."""
-    return _read(path, seen, settled, is_ordinary)
+    return _read(path, seen, settled, directory, is_ordinary)
 
 
-def _read(path: FilePath, seen: Signature, settled: int, is_sound: Optional[Callable[[bytes], bool]]) -> Optional[Read]:
+def _read(
+    path: FilePath,
+    seen: Signature,
+    settled: int,
+    directory: Optional[int],
+    is_sound: Optional[Callable[[bytes], bool]],
+) -> Optional[Read]:
     if seen.changed_ns >= settled:
         return None
     try:
-        descriptor = os.open(path, FLAGS)
+        descriptor = os.open(path, FLAGS, dir_fd=directory)
     except OSError:
         return None
     try:
@@ -61,9 +69,12 @@ def _read(path: FilePath, seen: Signature, settled: int, is_sound: Optional[Call
 
 
 class ShortWay(NamedTuple):
-    """How small files of one kind are read, and the facts that are true of all that are."""
+    """How small files of one kind are read, and the facts that are true of all that are.
 
-    read: Callable[[FilePath, Signature, int], Optional[Read]]
+    read: gets a path, from an open directory if need be, what was seen there, and ``settled_before()``.
+    """
+
+    read: Callable[[FilePath, Signature, int, Optional[int]], Optional[Read]]
     facts: Mapping[str, Any]
 
 

@@ -10,9 +10,9 @@ import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Union
 
-from ..archive.alike import Batch
+from ..archive.alike import Batch, Sealed
 from ..archive.manifest import MANIFEST_NAME, Entry
 from ..archive.safety import storable_mode
 from ..archive.tar_writer import ArchiveWriter
@@ -23,8 +23,8 @@ from ..kinds.base import NO_FACTS, CaptureContext, Captured
 from ..kinds.reading import signature_of, status_of
 from ..kinds.sqlite import SIDECAR_SUFFIXES
 from ..ports import Progress
-from .gather import Gatherer
-from .scan import Found
+from .gather import CaptureShare, Gatherer, refuse_share
+from .scan import Found, Share
 
 
 @dataclass
@@ -58,23 +58,25 @@ class Account:
 
 def assemble(
     writer: ArchiveWriter,
-    things: Iterable[Found],
+    things: Iterable[Union[Found, Share]],
     context: CaptureContext,
     progress: Progress,
     *,
+    capture: CaptureShare = refuse_share,
     copy_first: frozenset[str] = frozenset(),
     lenient: bool = False,
 ) -> Account:
     """Write every thing into the archive.
 
+    capture: captures what somebody else has looked at.
     copy_first: files to be copied before they are read, since they changed under an earlier attempt.
     lenient: a damaged database is kept as it is, byte for byte, instead of failing (for safety copies).
     Raises ChangedWhileReadError (with the path), CaptureError, CheckError.
     """
     account = Account()
     assembly = _Assembly(writer, context, account, copy_first, lenient)
-    for found in Gatherer(copy_first).gather(things):
-        if isinstance(found, Batch):
+    for found in Gatherer(copy_first).gather_with(things, capture):
+        if isinstance(found, (Batch, Sealed)):
             progress.advance(assembly.add_batch(found))
         elif found.path == MANIFEST_NAME:
             account.warnings.append(f"{found.path}: has the name of the archive's own manifest, left out")
@@ -107,10 +109,10 @@ class _Assembly:
         self._owner = lru_cache(maxsize=None)(name_of_uid)
         self._group = lru_cache(maxsize=None)(name_of_gid)
 
-    def add_batch(self, batch: Batch) -> int:
+    def add_batch(self, batch: Union[Batch, Sealed]) -> int:
         """Small files that are captured already; returns their size."""
         if batch.paths:
-            self._writer.add_batch(batch)
+            self._writer.add_batch(batch if isinstance(batch, Sealed) else batch.sealed())
             self._account.count(batch.component, len(batch.paths), batch.bytes)
         return batch.bytes
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Callable, Optional, Union
 
 from ..application import Application, CheckLevel
 from ..archive.container import create_container
@@ -32,10 +32,12 @@ from ..transaction.signals import shielded
 from ..version import VERSION
 from .assemble import Account, assemble
 from .backup_plan import BackupPlan, check_space, plan_backup, request_backup, survey
+from .gather import CaptureShare, refuse_share
 from .leftovers import sweep_state
 from .outcome import Outcome
 from .prove import observe, prove_sealed
-from .scan import Found, Listings, scan
+from .scan import Found, Listings, Share, looker, scan, shared_scan
+from .second_reader import SecondReader
 from .text import human_bytes, table
 
 ATTEMPTS = 4
@@ -77,14 +79,15 @@ def backup(
         wait_seconds=600.0,
         note=ports.progress.note,
     )
-    with _as_failure(), lock, many_objects():
-        listings = Listings()
+    with _as_failure(), lock, many_objects(), SecondReader(looker(application)) as second:
+        listings = Listings(sharing=second)
         plan = plan_backup(application, ports, tier=tier, name=name, encrypt=encrypt, output=output, listings=listings)
         made, account = make_backup(
             application,
             ports,
             plan,
-            scan_again=lambda: scan(application, listings=listings),
+            scan_again=lambda: shared_scan(application, listings),
+            capture=second.capture,
             allow_row_loss=allow_row_loss,
         )
     record = {
@@ -111,13 +114,15 @@ def make_backup(
     ports: Ports,
     plan: BackupPlan,
     *,
-    scan_again: Callable[[], Iterable[Found]],
+    scan_again: Callable[[], Iterable[Union[Found, Share]]],
+    capture: CaptureShare = refuse_share,
     allow_row_loss: bool = False,
     lenient: bool = False,
 ) -> tuple[Backup, Account]:
     """Capture, verify, publish. The caller holds the application's lock.
 
-    scan_again: gives the things to capture; called once for each attempt. Nothing is left behind on failure.
+    scan_again: gives the things to capture; called once for each attempt. capture: captures shares of them. Nothing is
+    left behind on failure.
     """
     make_private_directory(plan.directory)
     catalog = LocalCatalog(application, ports.clock, directory=plan.directory, note=ports.progress.note)
@@ -147,6 +152,7 @@ def make_backup(
                     moment,
                     scratch,
                     scan_again(),
+                    capture,
                     copy_first,
                     allow_row_loss,
                     lenient,
@@ -170,7 +176,8 @@ def _attempt(
     final_name: str,
     moment: datetime,
     scratch: Path,
-    things: Iterable[Found],
+    things: Iterable[Union[Found, Share]],
+    capture: CaptureShare,
     copy_first: frozenset[str],
     allow_row_loss: bool,
     lenient: bool,
@@ -205,7 +212,9 @@ def _attempt(
         follow=plan.bytes >= FOLLOWED_BYTES or plan.files >= FOLLOWED_FILES,
     ) as container:
         writer = ArchiveWriter(container.stream, header, container.tell)
-        account = assemble(writer, things, context, ports.progress, copy_first=copy_first, lenient=lenient)
+        account = assemble(
+            writer, things, context, ports.progress, capture=capture, copy_first=copy_first, lenient=lenient
+        )
         totals = writer.finish()
     ports.progress.finish()
     if not allow_row_loss and not lenient:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from ..application import Application, Encryption, Tier
 from ..errors import CaptureError, ConfigurationError, SpaceError
@@ -20,7 +20,7 @@ from ..ports import Ports
 from ..storage.local import Backup, LocalCatalog
 from ..storage.names import check_name
 from ..transaction.exchange import refuse_pending
-from .scan import Found, Listings, check_root, expected_paths, scan
+from .scan import Found, Listings, Share, check_root, expected_paths, scan, shared_scan
 from .text import human_bytes
 
 ASSUMED_RATIO = 0.5
@@ -79,7 +79,8 @@ def plan_backup(
     Raises ConfigurationError and CaptureError where the backup itself would.
     """
     request = request_backup(application, ports, tier, name, encrypt, output)
-    return survey(application, scan(application, listings=listings), request, list_paths=False)
+    things = scan(application) if listings is None else shared_scan(application, listings)
+    return survey(application, things, request, list_paths=False)
 
 
 def request_backup(
@@ -200,7 +201,9 @@ def restored_at(application: Application) -> Optional[datetime]:
         return None
 
 
-def survey(application: Application, things: Iterable[Found], plan: BackupPlan, list_paths: bool) -> BackupPlan:
+def survey(
+    application: Application, things: Iterable[Union[Found, Share]], plan: BackupPlan, list_paths: bool
+) -> BackupPlan:
     files = total = largest = 0
     components: dict[str, dict[str, int]] = {}
     paths: list[tuple[str, int, str]] = []
@@ -208,6 +211,12 @@ def survey(application: Application, things: Iterable[Found], plan: BackupPlan, 
     wanted = expected_paths(application)
     seen: set[str] = set()
     for found in things:
+        if isinstance(found, Share):
+            seen.update(filter(found.holds, held | wanted))
+            files += found.files
+            total += found.size
+            _count(components, found.component, found.files, found.size)
+            continue
         if found.type != "file":
             continue
         if found.path in held or found.path in wanted:
@@ -220,9 +229,7 @@ def survey(application: Application, things: Iterable[Found], plan: BackupPlan, 
         total += found.size
         if found.kind == "sqlite":
             largest = max(largest, found.size)
-        share = components.setdefault(found.component, {"files": 0, "bytes": 0})
-        share["files"] += 1
-        share["bytes"] += found.size
+        _count(components, found.component, 1, found.size)
         if list_paths:
             paths.append((found.path, found.size, found.kind or "file"))
     missing = tuple(sorted(path for path in wanted if path not in seen))
@@ -240,6 +247,12 @@ def survey(application: Application, things: Iterable[Found], plan: BackupPlan, 
         space_needed=int(total * ratio) + largest + (1 << 20),
         paths=tuple(paths),
     )
+
+
+def _count(components: dict[str, dict[str, int]], component: str, files: int, size: int) -> None:
+    share = components.setdefault(component, {"files": 0, "bytes": 0})
+    share["files"] += files
+    share["bytes"] += size
 
 
 def _refuse_lost(

@@ -1,0 +1,32 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""What the writer of an archive tells whoever reads it back meanwhile."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional, Protocol
+
+
+class Span(NamedTuple):
+    """Files that follow one another in an archive, to be recognized by one digest over all of their bytes."""
+
+    first: int
+    """How many entries come before them."""
+    entries: int
+    content: int
+    """Bytes of content alone."""
+    size: int
+    """All that they take in the archive, headers and filling included."""
+    sha256: bytes
+
+
+class Tell(Protocol):
+    """Hears the manifest's text as soon as it is known, and before the entries are written."""
+
+    def __call__(self, text: bytes, span: Optional[Span] = None) -> None:
+        """The next of it. span: what its lines are of."""
+
+
+def tell_nobody(text: bytes, span: Optional[Span] = None) -> None:
+    """Nobody reads the archive back while it is written."""
