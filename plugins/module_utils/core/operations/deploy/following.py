@@ -37,7 +37,8 @@ class Followed:
         self._touched: set[str] = set()
         self._moved: set[str] = set()
         self._places = self._look_at_places()
-        _refuse_shared(mount for _where, mounts in self._places.values() for mount in mounts)
+        for top, (_where, mounts) in self._places.items():
+            _refuse_shared(top, mounts)
         self._watch = Watch()
         try:
             for top in self._places:
@@ -143,7 +144,9 @@ def _identity(directory: str) -> _Identity:
     return status.st_dev, status.st_ino
 
 
-def _refuse_shared(mounts: Iterator[Mount]) -> None:
+def _refuse_shared(top: str, mounts: tuple[Mount, ...]) -> None:
+    if not mounts:
+        raise TradekeepError("on which filesystem the data lies is not known", path=top)
     for mount in mounts:
         if mount.filesystem not in _LOCAL:
             raise TradekeepError(f"the kernel does not tell all of {mount.filesystem}", path=mount.point)
