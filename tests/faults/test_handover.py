@@ -98,14 +98,39 @@ def test_hazard_e1_a_source_that_writes_on_does_not_let_go(pair: Pair) -> None:
     pair.check_never_two()
 
 
-def test_hazard_e1_a_source_that_could_be_started_again_does_not_let_go(pair: Pair) -> None:
-    """systemd there has not seen the masks."""
+def test_hazard_e1_a_source_whose_systemd_does_not_listen_is_not_stopped(pair: Pair) -> None:
+    """It would not see the masks, nor that the bot asks for a key."""
     (pair.old.base / "reload_fails_once").touch()
     done = pair.take()
     assert done.returncode == 3, done.stderr
-    assert "has not let go" in done.stderr
+    assert "on the source: failed with exit status 1" in done.stderr
+    assert "serve stop" not in pair.steps(pair.old)
     pair.wait(lambda: pair.alive == ["old"])
     assert pair.old.fence is None and not pair.old.masked and pair.new.fence is None
+    pair.check_never_two()
+
+
+def test_hazard_e1_a_source_that_is_to_let_go_cannot_be_started_again(pair: Pair) -> None:
+    """Its systemd has not seen the masks, and is not waited for."""
+    with subprocess.Popen(
+        pair.new_command(serve={"step": "serve granted#1", "signal": int(signal.SIGSTOP)}),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as taking:
+        pair.wait(lambda: pair.steps(pair.old).endswith("serve granted#1\n"))
+        try:
+            shown = MachineRunner(pair.old.base).run(["systemctl", "show", "--", BOT]).stdout
+            with pytest.raises(CommandError, match="Assertion failed"):
+                MachineRunner(pair.old.base).run(["systemctl", "start", "--", BOT])
+        finally:
+            pair.go_on("serve")
+        _out, said = taking.communicate(timeout=60)
+    assert taking.returncode == 0, said
+    assert "LoadState=loaded" in shown
+    assert pair.alive == ["new"] and pair.old.masked
+    # Then it has; and what asked for the key is gone.
+    pair.wait(lambda: list((pair.old.base / "runtime").rglob("*.conf")) == [])
+    assert "LoadState=masked" in MachineRunner(pair.old.base).run(["systemctl", "show", "--", BOT]).stdout
     pair.check_never_two()
 
 

@@ -46,7 +46,7 @@ def pairs(tmp_path: Path) -> Iterator[list[Pair]]:
 
 def after_kill(pair: Pair, *, let_go: bool) -> str:
     """What has become of it once everything has come to rest; and the next attempt."""
-    pair.wait(lambda: pair.old.fence is None or "provisional" not in pair.old.fence)
+    pair.wait(lambda: "provisional" not in (pair.old.fence or {}))
     pair.settle()
     if not let_go:
         pair.wait(lambda: pair.alive == ["old"])

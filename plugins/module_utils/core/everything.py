@@ -162,6 +162,7 @@ from .operations.handover import (  # noqa: F401
     channel,
     copies,
     fences,
+    holding,
     laps,
     laying,
     link,

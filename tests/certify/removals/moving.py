@@ -51,10 +51,29 @@ MOVING = (
     Removal(
         "e1",
         "a source lets go of nothing that systemd could start",
-        HANDOVER + "serving.py",
-        "masking.result()",
+        HANDOVER + "holding.py",
+        'self._work.masks.hold(fence["masked"])',
+        "True",
+        (MOVE + "hazard_e1_a_source_that_is_to_let_go_cannot_be_started_again",),
+    ),
+    Removal(
+        "e4",
+        "a database that was written since is compared again",
+        HANDOVER + "shipping.py",
+        "if item.copy_of == signature_of(status) else",
+        "if item.copy_of is not None else",
+        (
+            "tests/unit/operations_handover/test_copies.py::"
+            "test_hazard_e4_what_was_written_after_the_last_round_is_brought",
+        ),
+    ),
+    Removal(
+        "e4",
+        "a write through a mapping shows",
+        HANDOVER + "copies.py",
+        "os.fsync(source)",
         "pass",
-        (MOVE + "hazard_e1_a_source_that_could_be_started_again_does_not_let_go",),
+        ("tests/unit/operations_handover/test_copies.py::test_hazard_e4_what_is_written_through_a_mapping_shows_too",),
     ),
     Removal(
         "e1",

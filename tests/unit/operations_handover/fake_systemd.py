@@ -67,11 +67,13 @@ class MachineRunner(SubprocessRunner):
     def _reload(self) -> None:
         """What is masked on the disk counts from now on, and no longer what was."""
         (self._base / "seen").write_text(self._on_disk(BOT))
+        settings = (self._base / "runtime" / f"{BOT}.d").glob("*.conf")
+        (self._base / "settings").write_text("".join(path.read_text() for path in settings))
 
     def _asserted(self, unit: str) -> bool:
-        """Whether what the unit's settings say must exist does."""
-        settings = (self._base / "runtime" / f"{unit}.d").glob("*.conf")
-        lines = [line.partition("=") for path in settings for line in path.read_text().splitlines()]
+        """Whether what the unit's settings said must exist, when they were last read, does."""
+        seen = self._base / "settings"
+        lines = [line.partition("=") for line in (seen.read_text().splitlines() if seen.exists() else ())]
         return all(Path(value).exists() for key, _equals, value in lines if key == "AssertPathExists")
 
     def _load(self, unit: str) -> str:

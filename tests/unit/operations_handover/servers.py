@@ -68,8 +68,10 @@ class Server:
 
     @property
     def fence(self) -> dict[str, Any] | None:
-        path = self.state / "fenced.json"
-        return dict(json.loads(path.read_text())) if path.exists() else None
+        try:
+            return dict(json.loads((self.state / "fenced.json").read_text()))
+        except FileNotFoundError:  # also when it comes down this instant
+            return None
 
     @property
     def note(self) -> str | None:
@@ -139,6 +141,14 @@ class Pair:
         while not condition():
             assert time.monotonic() < until, self.told()
             time.sleep(0.02)
+
+    def go_on(self, role: str) -> None:
+        """Have what was stopped by a signal go on."""
+        for found in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (found / "cmdline").read_bytes().split(b"\0")
+                if role.encode() in words and str(self.old.base).encode() in words:
+                    os.kill(int(found.name), signal.SIGCONT)
 
     def told(self) -> str:
         """What there is to say when a wait was in vain."""

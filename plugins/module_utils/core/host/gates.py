@@ -1,11 +1,14 @@
 # SPDX-FileCopyrightText: tradekeep.ops contributors
 # SPDX-License-Identifier: BSD-2-Clause
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
-"""Masked units that can be started the moment they may.
+"""Masked units that can be started the moment they may, and units that run and cannot be started any more at once.
 
 systemd sees that a mask is gone only after a reload, which takes its time. So beforehand a unit gets a copy that
 outranks its mask (see the load path in systemd.unit(5)) and can be started only while a key lies beside it, which
 systemd looks for at each start. Copy and key lie in /run: after a boot there is the mask alone.
+
+A unit that runs gets such a key for as long as it may be started again: nothing else of it is changed, so that it
+stops as its own file says, and without the key systemd refuses it, whether it has seen a mask yet or not.
 
 A guard that runs before such a unit can be passed over while the keys are there: whoever has opened the gates has seen
 himself that all is in order, and waits for the start. Without a key it is run as ever.
@@ -51,7 +54,7 @@ class Gates:
             with os_errors(beside):
                 beside.mkdir(mode=0o755, parents=True, exist_ok=True)
                 # First: there is no instant in which the copy could be started without the key.
-                (beside / f"{_NAME}.conf").write_text(f"[Unit]\nAssertPathExists={self._key(unit)}\n", "ascii")
+                self._assert_key(unit)
                 (self._directory / unit).write_bytes(content)
         for guard in guards:
             self._pass_over(guard, units)
@@ -61,6 +64,19 @@ class Gates:
         self.take_down(units)
         self._reload()
         return False
+
+    def hold(self, units: Sequence[str]) -> bool:
+        """Whether these units, which may run and be started, can be kept from it by ``close``."""
+        if not units or self._runner.find("systemctl") is None:
+            return False
+        for unit in units:
+            with os_errors(self._beside(unit)):
+                self._beside(unit).mkdir(mode=0o755, parents=True, exist_ok=True)
+                # First: there is no instant in which systemd would look for a key that is not there yet.
+                self._key(unit).touch()
+                self._assert_key(unit)
+        self._reload()
+        return True
 
     def open(self, units: Sequence[str]) -> None:
         """They may be started from now on."""
@@ -88,6 +104,9 @@ class Gates:
                 with contextlib.suppress(OSError):
                     self._beside(unit).rmdir()
         return self._pass_nothing_over(units) or changed
+
+    def _assert_key(self, unit: str) -> None:
+        (self._beside(unit) / f"{_NAME}.conf").write_text(f"[Unit]\nAssertPathExists={self._key(unit)}\n", "ascii")
 
     def _pass_over(self, guard: str, units: Sequence[str]) -> None:
         settings = self._beside(guard) / f"{_NAME}.conf"

@@ -52,8 +52,35 @@ class Masks:
 
     def mask(self, units: Sequence[str], *, settle: bool = True) -> list[str]:
         """Returns those that were not masked already. settle: False leaves it to the caller to call ``settle``."""
-        masked = []
         gated = self._gates.take_down(units)
+        masked = self._put_on(units)
+        if gated or (masked and settle):
+            self.settle()
+        return masked
+
+    def mask_held(self, units: Sequence[str]) -> list[str]:
+        """The same for units that are held, which cannot be started any more as soon as this begins.
+
+        ``endure`` makes the names durable, ``settle_held`` has systemd see them.
+        """
+        self._gates.close(units)
+        return self._put_on(units)
+
+    def endure(self) -> None:
+        """Make the names durable."""
+        fsync_directory(self._directory)
+
+    def settle_held(self, units: Sequence[str]) -> None:
+        """Have systemd see the masks of units that are held."""
+        self.settle()
+        self._gates.take_down(units)
+
+    def hold(self, units: Sequence[str]) -> bool:
+        """Make ready that units can be kept from being started at once. False where that cannot be."""
+        return self._gates.hold(units)
+
+    def _put_on(self, units: Sequence[str]) -> list[str]:
+        masked = []
         for unit in units:
             if self.is_masked(unit):
                 continue
@@ -63,8 +90,6 @@ class Masks:
                     os.rename(place, self._aside(unit))
                 os.symlink(_NOWHERE, place)
             masked.append(unit)
-        if gated or (masked and settle):
-            self.settle()
         return masked
 
     def unmask(self, units: Sequence[str]) -> list[str]:

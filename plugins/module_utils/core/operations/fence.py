@@ -170,12 +170,15 @@ class FenceWork:
             write_fence(state_dir, found)
         return found, alive
 
-    def bring_down(self, fence: dict[str, Any], alive: Snapshot) -> list[str]:
-        """Stop what runs and mask it. Returns what was newly masked: then nothing counts before ``masks.settle``."""
+    def bring_down(self, fence: dict[str, Any], alive: Snapshot, *, held: bool = False) -> list[str]:
+        """Stop what runs and mask it. Returns what was newly masked: then nothing counts before ``masks.settle``.
+
+        held: by ``masks.hold``. Then it counts at once, and after a boot from ``masks.endure`` on.
+        """
         self._ports.step("stop")
         self.services.stop_at_once(alive)
         self._ports.step("mask")
-        return self.masks.mask(fence["masked"], settle=False)
+        return self.masks.mask_held(fence["masked"]) if held else self.masks.mask(fence["masked"], settle=False)
 
     def take_down(self, standing: dict[str, Any], snapshot: Snapshot) -> None:
         """Unmask what the fence masked, and start what the snapshot says."""

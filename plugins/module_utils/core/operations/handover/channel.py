@@ -22,7 +22,7 @@ from typing import Any, Callable, NamedTuple, Optional, Union
 from ...errors import TradekeepError
 from ...transaction.signals import shielded
 
-VERSION = 1
+VERSION = 2
 LONGEST_MESSAGE = 1 << 20
 LONGEST_BLOCK = 1 << 20
 SILENCE_SECONDS = 20.0

@@ -84,6 +84,13 @@ class Laying:
                 "differs on this host, and came last", path=against[0], hint="run again, with --force to replace it"
             )
 
+    def sync(self, done: Round) -> None:
+        """Make durable what a round has brought, as far as it is still here."""
+        for path in dict.fromkeys(done.changed):
+            entry = self._receiving.entry(path)
+            if entry is not None and entry.type == "file":
+                _sync_file(self._receiving.place_of(path))
+
     def know_rows(self, run: Run) -> None:
         """Wait until the rows of all that came last are counted, which goes on beside the exchange."""
         items = {item.path: item for item in run.plan.items}
@@ -163,10 +170,13 @@ def _sync(stage: Stage, late: Sequence[Item]) -> None:
         stage.sync()
         return
     for item in late:
-        place = stage.path_for(item.path)
-        with os_errors(place):
-            descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        _sync_file(stage.path_for(item.path))
+
+
+def _sync_file(place: str) -> None:
+    with os_errors(place):
+        descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -58,6 +58,14 @@ class Round:
     bytes: int = 0
     totals: dict[str, Any] = field(default_factory=dict)
 
+    def then(self, later: Round) -> Round:
+        """Both as one."""
+        changed, gone = (
+            list(dict.fromkeys([*mine, *theirs]))
+            for mine, theirs in ((self.changed, later.changed), (self.gone, later.gone))
+        )
+        return Round(changed, gone, self.bytes + later.bytes, later.totals)
+
 
 class Receiving:
     """All that has arrived in one handover."""

@@ -16,7 +16,6 @@ import re
 import socket
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Optional
 
@@ -28,7 +27,6 @@ from ...host.services import Snapshot
 from ...host.transient import background
 from ...host.writers import writers_in
 from ...ports import Ports
-from ...signals import take_no_signals
 from ...transaction.exchange import refuse_pending
 from ...transaction.fence_file import fence_in_words, read_fence
 from ...transaction.lock import application_lock
@@ -43,9 +41,10 @@ from ..text import human_bytes
 from .blocks import DIGEST, Digests, blocks_in
 from .channel import VERSION, Block, Channel, LinkLostError, ProtocolError, number_of, text_of
 from .fences import announce_provisional, granted_to, lower, make_permanent
+from .holding import Holding
 from .laps import Laps
 from .note import installation_of
-from .shipping import Shipping
+from .shipping import Shipping, Stand
 
 SCRATCH_PREFIX = ".tradekeep-handover-"
 IDENTIFIER = re.compile(r"[0-9a-f]{16}")
@@ -101,8 +100,7 @@ class _Session:
         self._locked = False
         self._fenced: Optional[tuple[dict[str, Any], Snapshot]] = None
         self._at_rest = False
-        self._helper = ThreadPoolExecutor(max_workers=1, initializer=take_no_signals)
-        self._masking: Optional[Future[None]] = None
+        self._holding = Holding(self._work, ports.progress)
         self._laps = Laps(ports.clock)
         self._sent: dict[str, Any] = {}
         self.state = FREE
@@ -130,8 +128,8 @@ class _Session:
         if self._shipping is not None:
             self._shipping.close()
         with contextlib.suppress(TradekeepError):
-            self._wait_for_masks()
-        self._helper.shutdown(wait=True)
+            self._holding.wait()
+        self._holding.close()
         if self.state == PROVISIONAL:
             self._ports.progress.note("the migration is off; what ran here is started again")
             lower(self._application, self._ports, start=None, unit_dir=self._unit_dir)
@@ -150,6 +148,7 @@ class _Session:
             "list": self._list,
             "round": self._round,
             "prepare": self._prepare,
+            "nearly": self._nearly,
             "stop": self._stop,
             "final": self._final,
             "holds": self._holds,
@@ -166,7 +165,9 @@ class _Session:
             self._channel.send(answer)
         self._channel.flush()
         if wanted == "grant":
-            self._record("handed over")  # the other side does not wait for it
+            # The other side does not wait for it.
+            self._holding.have_masks_seen()
+            self._record("handed over")
 
     def _greet(self, request: dict[str, Any]) -> None:
         if request.get("do") != "hello" or request.get("protocol") != VERSION:
@@ -245,7 +246,7 @@ class _Session:
 
     def _round(self, _request: dict[str, Any]) -> dict[str, Any]:
         self._ports.step("serve round")
-        totals = self._shipped().round(at_rest=False)
+        totals = self._shipped().round(Stand.AT_WORK)
         return {"round": totals.as_dict()}
 
     def _prepare(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -268,7 +269,13 @@ class _Session:
         self._work.prepare()
         self.state, self.changed = PROVISIONAL, True
         self._fenced = announce_provisional(self._application, self._work, identifier, self._other["host"])
+        self._holding.prepare(self._fenced[0])
         return {"prepared": True}
+
+    def _nearly(self, _request: dict[str, Any]) -> dict[str, Any]:
+        """The last round before the stop."""
+        self._ports.step("serve nearly")
+        return {"round": self._shipped().round(Stand.ALMOST).as_dict()}
 
     def _lock(self) -> None:
         if not self._locked:
@@ -289,9 +296,7 @@ class _Session:
         fence, ran = self._fenced
         self._ports.step("serve stop")
         with self._laps.timed("stop"):
-            if self._work.bring_down(fence, ran):
-                # Beside all that follows; nothing is let go of before systemd has seen the masks.
-                self._masking = self._helper.submit(self._work.masks.settle)
+            self._holding.bring_down(fence, ran)
         with self._laps.timed("writers"):
             self._refuse_writers()
         self._at_rest = True
@@ -310,7 +315,7 @@ class _Session:
         self._require_rest()
         self._ports.step("serve final")
         with self._laps.timed("final"):
-            totals = self._shipped().round(at_rest=True)
+            totals = self._shipped().round(Stand.AT_REST)
         self._sent = totals.as_dict()
         return {"round": totals.as_dict()}
 
@@ -326,7 +331,7 @@ class _Session:
         self._require_rest()
         self._ports.step("serve grant")
         with self._laps.timed("masks"):
-            self._wait_for_masks()
+            self._holding.wait()
         with self._laps.timed("grant"):
             self._let_go()
         self._ports.step("serve granted")
@@ -343,12 +348,6 @@ class _Session:
             )
         make_permanent(self._application, self._identifier, self._other["host"], self._other["installation"])
         self.state = GRANTED
-
-    def _wait_for_masks(self) -> None:
-        """Nothing can be started any more from here on. Raises TradekeepError."""
-        masking, self._masking = self._masking, None
-        if masking is not None:
-            masking.result()
 
     def _status(self, request: dict[str, Any]) -> dict[str, Any]:
         migration = granted_to(self._application)

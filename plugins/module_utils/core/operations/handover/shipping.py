@@ -4,17 +4,18 @@
 """The source's data on its way: round by round only what the other server does not have yet.
 
 While the application runs every file is captured by the rules of its kind. At rest files are read as they lie. Of each
-database a private copy stays here, so that after the stop it is compared page by page, which is cheaper than hashing;
-what a killed application left in its WAL is brought into that copy.
+database a private copy stays here. After the stop the file is compared with it page by page, which is cheaper than
+hashing, unless it was made equal to the file just before and nobody has written that since; then what a killed
+application left in its WAL is brought into that copy.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Optional
 
@@ -22,8 +23,8 @@ from ...application import Application
 from ...archive.manifest import Entry, entry_line
 from ...errors import ChangedWhileReadError
 from ...kinds import kind_named
-from ...kinds.base import NO_FACTS, CaptureContext, ScratchCaptured
-from ...kinds.reading import may_change_unseen, open_regular
+from ...kinds.base import NO_FACTS, CaptureContext, ScratchCaptured, Signature
+from ...kinds.reading import may_change_unseen, open_regular, signature_of
 from ...kinds.sqlite import copy_database
 from ...kinds.sqlite_source import sidecar
 from ...ports import Ports
@@ -33,13 +34,22 @@ from ..migrate.origin import refusal_of
 from ..migrate.origin_directory import left_in
 from ..scan import Found, found_at, scan
 from .at_rest import bring_in_wal, rows_of, wal_pages
-from .blocks import BLOCK, PAGE, Digests, Touched, changed_pages, joined, resized_blocks
+from .blocks import BLOCK, PAGE, Digests, Touched, joined, resized_blocks
 from .channel import Channel
+from .copies import bring_near, patch
 
 _ATTEMPTS = 4
 _MOST_LEFT = 1000
 
 Identity = tuple[Any, ...]
+
+
+class Stand(Enum):
+    """What a round may count on: the application works, works for the last moments, or has been stopped."""
+
+    AT_WORK = "at work"
+    ALMOST = "almost at rest"
+    AT_REST = "at rest"
 
 
 class _Sidecars(NamedTuple):
@@ -54,6 +64,8 @@ class _Shipped:
     digests: Digests
     identity: Optional[Identity] = None
     copy: Optional[Path] = None
+    copy_of: Optional[Signature] = None
+    """The database's own file to which the copy is equal, as far as that is certain."""
     tables: Optional[dict[str, int]] = None
     target: Optional[str] = None
     size: int = 0
@@ -107,7 +119,7 @@ class Shipping:
         """The other server has a file of that name already, from a run before or as live data."""
         self._has[path] = digests
 
-    def round(self, *, at_rest: bool) -> Totals:
+    def round(self, stand: Stand) -> Totals:
         """Send what has changed since the last round."""
         self._totals = Totals()
         seen: set[str] = set()
@@ -118,12 +130,12 @@ class Shipping:
             if why is not None:
                 self._tell_refused(found.path, why)
             elif found.type == "file":
-                self._file(found, at_rest)
+                self._file(found, stand)
             else:
                 self._bare(found, target)
         for path in [path for path in self._shipped if path not in seen]:
             self._gone(path)
-        if not at_rest:
+        if stand is Stand.AT_WORK:
             self._tell_left(seen)
         return self._totals
 
@@ -157,7 +169,7 @@ class Shipping:
     def _refused(self, found: Found) -> bool:
         return refusal_of(found.path, found.type, found.mode, None) is not None
 
-    def _file(self, found: Found, at_rest: bool) -> None:
+    def _file(self, found: Found, stand: Stand) -> None:
         known = self._known(found)
         if known is not None and known.identity is not None and known.identity == _identity(found):
             return
@@ -165,8 +177,10 @@ class Shipping:
         self._shipped[found.path] = item
         for attempt in range(_ATTEMPTS):
             try:
-                if at_rest:
+                if stand is Stand.AT_REST:
                     self._at_rest(found, item)
+                elif stand is Stand.ALMOST and item.copy is not None and found.kind == "sqlite" and found.size:
+                    self._almost_at_rest(found, item, item.copy)
                 else:
                     self._live(found, item)
                 return
@@ -175,7 +189,7 @@ class Shipping:
                 if again is None:
                     self._gone(found.path)
                     return
-                if at_rest and attempt == _ATTEMPTS - 1:
+                if stand is Stand.AT_REST and attempt == _ATTEMPTS - 1:
                     raise
                 found = again
         # It never held still; the last round, at rest, brings it.
@@ -206,6 +220,19 @@ class Shipping:
         # Of a log only the whole lines were taken.
         item.identity = identity if item.copy is not None or item.size == found.size else None
 
+    def _almost_at_rest(self, found: Found, item: _Shipped, copy: Path) -> None:
+        """Make the copy the file, once more if it was written while that was sent.
+
+        Nothing is complete without its WAL, so there is no identity yet; that comes after the stop.
+        """
+        item.identity = item.copy_of = None
+        for _reading in range(_ATTEMPTS):
+            changed, item.copy_of = bring_near(Path(found.absolute), copy, self._context)
+            item.size, status = copy.stat().st_size, os.lstat(found.absolute)
+            self._send_pages(self._entries.entry(found, status, item.size, NO_FACTS), item, sorted(changed.items()))
+            if item.copy_of == signature_of(os.lstat(found.absolute)):
+                return
+
     def _at_rest(self, found: Found, item: _Shipped) -> None:
         identity = _identity(found)
         if found.kind == "sqlite" and found.size:
@@ -230,7 +257,8 @@ class Shipping:
             self._count(found.path, item)
             self._send_copy(self._entries.entry(found, status, item.size, NO_FACTS), item)
             return
-        changed = dict(self._patched(live, item.copy))
+        changed = {} if item.copy_of == signature_of(status) else patch(live, item.copy)
+        item.copy_of = None
         if sidecars.wal is not None and sidecars.wal.st_size:
             pages = wal_pages(sidecar(live, "-wal"))
             bring_in_wal(sidecar(live, "-wal"), item.copy)
@@ -239,25 +267,11 @@ class Shipping:
         self._count(found.path, item)
         self._send_pages(self._entries.entry(found, status, item.size, NO_FACTS), item, sorted(changed.items()))
 
-    def _patched(self, live: Path, copy: Path) -> Iterator[tuple[int, int]]:
-        """Make the copy what the file is; yields what was changed."""
-        source = open_regular(live)
-        target = os.open(copy, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            size = os.fstat(source).st_size
-            os.ftruncate(target, size)
-            for offset, data in changed_pages(source, target, size):
-                os.pwrite(target, data, offset)
-                yield offset, len(data)
-        finally:
-            os.close(source)
-            os.close(target)
-
     def _keep(self, item: _Shipped, captured: Path) -> None:
         """A captured database stays here as the copy to compare with."""
         kept = item.copy or self.scratch / f"copy-{len(self._shipped)}-{captured.name}"
         os.rename(captured, kept)
-        item.copy, item.size = kept, kept.stat().st_size
+        item.copy, item.copy_of, item.size = kept, None, kept.stat().st_size
 
     def _count(self, path: str, item: _Shipped) -> None:
         """Rows are counted while the pages are on their way."""

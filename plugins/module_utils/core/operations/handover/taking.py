@@ -53,7 +53,7 @@ from .laps import Laps
 from .laying import Laying
 from .link import Link
 from .note import ASKED, BEGUN, COMPLETE, GRANTED, RETURNING, mark, read_note, write_note
-from .receiving import Receiving
+from .receiving import Receiving, Round
 from .remote_end import RemoteEnd
 from .starting import TargetServices
 
@@ -288,8 +288,19 @@ class _Taking:
             start=self._start,
         )
 
+    def _almost_at_rest(self) -> Round:
+        """What takes long to write or to compare, brought in the last moments; some of it is written on meanwhile."""
+        self._ports.step("nearly")
+        with self._laps.timed("last round"):
+            self._source.say({"do": "nearly"})
+            done = self._receiving.receive(self._source.channel, "round")
+            self._laying.sync(done)
+        self._laps.bytes["last round"] = done.bytes
+        return done
+
     def _at_rest(self, stage: Stage) -> list[Replacement]:
         run, receiving, source = self._the_run(), self._receiving, self._source
+        nearly = self._almost_at_rest()
         self._stopped_at = self._laps.begin()
         self._ports.step("ask to stop")
         with self._laps.timed("stop"):
@@ -302,7 +313,7 @@ class _Taking:
             done = receiving.receive(source.channel, "round")
             self._laps.bytes["final difference"] = done.bytes
         with self._laps.timed("settling"):
-            self._laying.settle(run, stage, done)
+            self._laying.settle(run, stage, nearly.then(done))
         self._exchanging_since = self._laps.begin()
         return replacements(self._application, run.plan.changes, stage, "")
 
