@@ -27,6 +27,7 @@ STEPS = (
     "fence#1",
     "stage#1",
     "prepare#1",
+    "nearly#1",
     "prepared#1",
     "ask to let go#1",
     "let go#1",
@@ -42,7 +43,7 @@ def small_pair(base: Path) -> Iterator[Pair]:
     outside = base / "outside"
     (outside / "runtime").mkdir(parents=True)
     with small_disk(base / "new", megabytes=16):
-        for name in ("seen", "bot.pid", "runtime", "steps"):
+        for name in ("seen", "settings", "bot.pid", "runtime", "steps"):
             (base / "new" / name).symlink_to(outside / name)
         pair = Pair(base)
         try:
@@ -98,7 +99,7 @@ def test_hazard_e2_the_new_server_full_in_the_middle_of_the_copy(tmp_path: Path)
 def test_hazard_e2_the_new_server_full_in_the_last_difference(tmp_path: Path) -> None:
     with small_pair(tmp_path) as pair:
         added = pair.old.root / "state" / "added.log"
-        said = filled(pair, grow=str(added), grow_at="staged#1", fill_at="final#1")
+        said = filled(pair, grow=str(added), grow_at="ask to stop#1", fill_at="final#1")
         assert "added.log" in said and "300000 bytes are to come" in said
         assert pair.lives() == ["old start", "old end", "old start"]
         room_made(pair)
