@@ -109,8 +109,8 @@ class HeaderTemplate:
     def pack(self, name: bytes, size: int, mtime: int) -> bytes:
         """One 512-byte block."""
         middle = b"%011o\0%011o\0" % (size, mtime)
-        checksum = self._sum + sum_of(name) + sum_of(middle)
-        return name.ljust(100, b"\0") + self._head + middle + b"%06o\0 " % checksum + self._tail
+        checksum = self._sum + sum_of(name + middle)
+        return b"".join((name.ljust(100, b"\0"), self._head, middle, b"%06o\0 " % checksum, self._tail))
 
 
 def pack_header(

@@ -51,8 +51,7 @@ def kind_named(name: str) -> Kind:
 def default_kind(filename: str) -> str:
     """The kind of a file for which the profile names none."""
     lowered = filename.lower()
-    _stem, dot, extension = lowered.rpartition(".")
-    if not dot or extension not in _EXTENSIONS:
+    if lowered[lowered.rfind(".") + 1 :] not in _EXTENSIONS:
         return "file"
     for suffixes, name in _BY_SUFFIX:
         if lowered.endswith(suffixes):

@@ -183,23 +183,17 @@ def found_at(application: Application, path: str, absolute: str) -> Optional[Fou
 
 
 def _found(lookup: Classifier, path: str, absolute: str, status: os.stat_result) -> Optional[Found]:
-    entry_type = "file" if stat.S_ISREG(status.st_mode) else _type_of(status.st_mode)
+    mode = status.st_mode
+    entry_type = "file" if stat.S_ISREG(mode) else _type_of(mode)
     classified = lookup.directory(path) if entry_type == "directory" else lookup.file(path)
     if classified is None:
         return None
     kind = None
     if entry_type == "file":
-        kind = classified.kind or default_kind(path.rpartition("/")[2])
-    return Found(
-        path,
-        absolute,
-        entry_type,
-        classified.component.name,
-        kind,
-        classified.required,
-        stat.S_IMODE(status.st_mode),
-        signature_of(status),
-    )
+        kind = classified.kind or default_kind(path[path.rfind("/") + 1 :])
+    component, required = classified.component.name, classified.required
+    seen = signature_of(status)
+    return Found(path, absolute, entry_type, component, kind, required, stat.S_IMODE(mode), seen)
 
 
 def expected_paths(application: Application) -> frozenset[str]:
