@@ -13,6 +13,7 @@ import stat
 import subprocess
 
 import pytest
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive import manifest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive.container import open_container
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive.extract import extract_to
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive.manifest import (
@@ -75,11 +76,11 @@ def test_gnu_tar_reads_our_archives(tmp_path, suffix):
         assert (out / path).read_bytes() == data, path
     assert os.readlink(out / "data/long link") == "l" * 200
     assert list((out / "data/nothing here").iterdir()) == []
-    manifest = json.loads((out / MANIFEST_NAME).read_text())
-    by_path = {entry["path"]: entry for entry in manifest["entries"]}
+    found = json.loads((out / MANIFEST_NAME).read_text())
+    by_path = {entry["path"]: entry for entry in found["entries"]}
     assert by_path["data/fills.db"]["sha256"] == hashlib.sha256(CONTENT["data/fills.db"]).hexdigest()
     assert by_path["data/fills.db"]["facts"] == {"tables": {"fills": 25}}
-    assert manifest["header"]["application"] == "demo"
+    assert found["header"]["application"] == "demo"
 
 
 def test_owner_names_and_modes_are_in_the_tar_headers(tmp_path):
@@ -196,9 +197,10 @@ def test_the_writer_refuses_setuid_and_duplicates():
         writer.add_directory(Entry("d", "directory"))
 
 
-def test_memory_stays_small_for_many_entries():
+def test_memory_stays_small_for_many_entries(monkeypatch):
     import tracemalloc
 
+    monkeypatch.setattr(manifest, "MOST_PLAIN_TEXT", 1 << 20)
     tracemalloc.start()
     writer = ManifestWriter(header())
     for number in range(20_000):
@@ -253,6 +255,16 @@ def test_manifests_come_back_whatever_is_in_them(wanted, step):
     reader.finish()
     assert found == wanted
     assert reader.sha256 == digest
+
+
+@given(st.lists(st.binary(max_size=200)), st.integers(0, 1000))
+def test_a_long_text_comes_back_whether_it_is_compressed_or_not(parts, most_plain):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(manifest, "MOST_PLAIN_TEXT", most_plain)
+        text = manifest.LongText()
+        for part in parts:
+            text.add(part)
+    assert b"".join(text.chunks()) == b"".join(parts)
 
 
 file_names = st.text(

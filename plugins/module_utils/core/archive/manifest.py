@@ -88,6 +88,10 @@ def encode_facts(facts: Mapping[str, Any]) -> str:
     return _encode(dict(facts))
 
 
+MOST_PLAIN_TEXT = 24 << 20
+"""Bytes of a manifest's text that are kept as they are."""
+
+
 def line_head(path: str, entry_type: str, size: int, mode: int, owner: str, group: str, mtime: int) -> str:
     """The beginning of an entry's line, which says what a tar header says too."""
     return (
@@ -164,17 +168,43 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+class LongText:
+    """A text in memory, whose older part is compressed when it becomes too long: about 80 bytes of it per entry."""
+
+    def __init__(self) -> None:
+        self._pack = fast_compressor(zlib.MAX_WBITS)
+        self._packed: Optional[list[bytes]] = None
+        self._plain: list[bytes] = []
+        self._plain_bytes = 0
+
+    def add(self, text: bytes) -> None:
+        """The next of it."""
+        self._plain.append(text)
+        self._plain_bytes += len(text)
+        if self._plain_bytes > MOST_PLAIN_TEXT:
+            self._packed = self._packed or []
+            self._packed.extend(filter(None, map(self._pack.compress, self._plain)))
+            self._plain.clear()
+            self._plain_bytes = 0
+
+    def chunks(self) -> Iterator[bytes]:
+        """All of it, once."""
+        if self._packed is not None:
+            unpack = zlib.decompressobj()
+            for packed in (*self._packed, self._pack.flush()):
+                yield unpack.decompress(packed)
+        yield from self._plain
+
+
 class ManifestWriter:
     """Gathers the manifest's text while the archive is written.
 
-    The text is kept compressed in memory, about 80 bytes per entry: an encrypted archive's list of names must not lie
-    on the disk in the clear.
+    The text is kept in memory: an encrypted archive's list of names must not lie on the disk in the clear.
     """
 
     def __init__(self, header: Header, tell: Tell = tell_nobody) -> None:
         self._tell = tell
-        self._pack = fast_compressor(zlib.MAX_WBITS)
-        self._packed: list[bytes] = []
+        self._text = LongText()
         self._pending: list[str] = []
         self._digest = hashlib.sha256()
         self._entries = 0
@@ -205,19 +235,11 @@ class ManifestWriter:
         self._append(
             f'"totals":{{"entries":{self._entries},"bytes":{content_bytes},"lines_sha256":"{lines_digest}"}}}}\n'
         )
-        self._packed.append(self._pack.flush())
         return self._digest.hexdigest()
 
     def chunks(self) -> Iterator[bytes]:
         """The finished text."""
-        unpack = zlib.decompressobj()
-        for packed in self._packed:
-            text = unpack.decompress(packed)
-            if text:
-                yield text
-        rest = unpack.flush()
-        if rest:
-            yield rest
+        return self._text.chunks()
 
     def _facts(self, facts: Mapping[str, Any]) -> str:
         """Thousands of entries share one object of facts; its text is made once."""
@@ -239,9 +261,7 @@ class ManifestWriter:
         self.size += len(text)
         self._tell(text, span)
         self._digest.update(text)
-        packed = self._pack.compress(text)
-        if packed:
-            self._packed.append(packed)
+        self._text.add(text)
 
 
 def _encode_in_order(value: Mapping[str, Any]) -> str:
