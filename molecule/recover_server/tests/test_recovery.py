@@ -16,6 +16,8 @@ from operator_desk import FILES, GUIDE, OUTPUTS, OperatorDesk, eventually
 DRILL = "tradekeep-drill-paper_bot"
 TIMERS = [*(f"tradekeep-backup-paper_bot-{tier}.timer" for tier in ("daily", "weekly")), f"{DRILL}.timer"]
 SHOWN = "paper_bot_20261121_201500_away.tar.gz.gpg"
+INTACT = "paper_bot_20261121_202315.tar.gz"
+RUNNING = ["paper_bot.service", "reporter"]
 CHECKPOINT = "import sqlite3,sys; sqlite3.connect(sys.argv[1]).execute('PRAGMA wal_checkpoint(TRUNCATE)')"
 NEW = "ansible-playbook tradekeep.ops.new -i inventories/mine/hosts.yml"
 
@@ -71,6 +73,23 @@ def test_data_is_corrupt(desk: OperatorDesk) -> None:
     assert eventually(desk.trading)
 
 
+def test_a_document_is_damaged(desk: OperatorDesk) -> None:
+    """The bot does not start with it; the newest backup has it as it is, the one before has it intact."""
+    desk.on_server("tradekeep backup")
+    intact = desk.on_server("tradekeep list").splitlines()[1].split()[0]
+    portfolio, rows = desk.on_server(f"cat {OUTPUTS}/portfolio.json"), desk.rows()
+    desk.on_server(f"head -c 6 {OUTPUTS}/portfolio.json > /root/half && cp /root/half {OUTPUTS}/portfolio.json")
+    desk.on_server("systemctl restart paper_bot.service")
+    assert eventually(lambda: "JSONDecodeError" in desk.on_server("journalctl --no-pager -u paper_bot.service"))
+    said = desk.follow(GUIDE, "A document is damaged", {INTACT: intact}, statuses=(0, 1))
+    named = [line for line in said["tradekeep verify all --deep"].splitlines() if "portfolio.json: " in line]
+    assert len(named) == 1 and not named[0].startswith(intact), named
+    assert desk.on_server(f"cat {OUTPUTS}/portfolio.json") == portfolio
+    # Nothing else went back in time.
+    assert desk.rows() >= rows
+    assert eventually(desk.trading)
+
+
 def test_the_gateway_fails(desk: OperatorDesk) -> None:
     desk.on_server("systemctl kill --signal=KILL gateway.service")
     desk.follow(GUIDE, "The gateway to the broker fails")
@@ -112,7 +131,10 @@ def test_hazard_e_the_server_is_gone_and_comes_back_with_its_data_before_its_bot
     (database,) = record["databases"]
     assert database["rows"] > 0
     assert desk.starts() == [database["rows"]]
-    assert (record["state"], record["running"], record["problems"]) == ("recovered", ["paper_bot.service"], [])
+    assert (record["state"], sorted(record["running"]), record["problems"]) == ("recovered", RUNNING, [])
+    # What supervisor runs too: not when its package came, nor its file, nor the code.
+    (reported,) = desk.reports()
+    assert reported > 0
     assert f"reconciled {database['rows']} fills" in desk.on_server(f"cat {record['migration']}")
     assert "not-a-real-key" in desk.on_server("cat /opt/paper_bot/.env")
     for unit in (*TIMERS, "paper_bot.service", "gateway.service"):
@@ -132,6 +154,9 @@ def test_hazard_e_each_quarter_on_a_spare_server_nothing_starts(desk: OperatorDe
     desk.fresh_server()
     desk.follow(GUIDE, "Each quarter, on a spare server", away(desk), statuses=(0, 3, 4))
     assert desk.starts() == []
+    assert "reporter" not in desk.on_server("supervisorctl status")
+    desk.on_server("systemctl disable supervisor")
+    assert desk.on_server("systemctl is-enabled supervisor || true").strip() == "disabled"
     # Its exit status tells the same, and would end the script.
     assert desk.on_server("systemctl is-enabled paper_bot.service || true").strip() == "disabled"
     assert desk.rows() > 0
