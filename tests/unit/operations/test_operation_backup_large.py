@@ -19,7 +19,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.kinds.base impo
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import backup as operation
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import gather, prove
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.assemble import assemble
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.scan import scan
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.scan import gathered_scan
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.verify import verify
 
 LONG_AGO = 1_700_000_000
@@ -103,7 +103,7 @@ def assembled(bench, monkeypatch, long_ago, copy_first=frozenset()):
     stream = io.BytesIO()
     writer = ArchiveWriter(stream, Header("demo", "kalshi", "user_data", "2026-01-02T03:04:05Z"))
     context = CaptureContext(bench.base, bench.ports.clock)
-    account = assemble(writer, scan(bench.application), context, bench.ports.progress, copy_first=copy_first)
+    account = assemble(writer, gathered_scan(bench.application), context, bench.ports.progress, copy_first=copy_first)
     totals = writer.finish()
     return stream.getvalue(), totals, account
 

@@ -17,19 +17,26 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive.manifes
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive.tar_writer import ArchiveWriter
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.kinds.base import CaptureContext
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import backup as operation
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import gather, scan, second_reader
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import (
+    found,
+    gather,
+    listings,
+    scan,
+    second_reader,
+)
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.assemble import assemble
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.backup_plan import request_backup, survey
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.second_reader import SecondReader
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.verify import verify
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.patterns import classifier
 
 COUNT = 60
 DIES = """
 import os
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.scan import Found
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.found import Found
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.second_reader import SecondReader
 directory = Found.of_directory("state", "/state")
-second = SecondReader(lambda _directory, names: [])
+second = SecondReader(None)
 print(second.give(directory, ["a", "b"]), flush=True)
 os.kill(os.getpid(), 9)
 """
@@ -38,9 +45,9 @@ os.kill(os.getpid(), 9)
 @pytest.fixture(autouse=True)
 def sharing(monkeypatch):
     """Shares of a few files, and files that count as left alone for long."""
-    monkeypatch.setattr(scan, "MINE", 4)
-    monkeypatch.setattr(scan, "SHARE", 6)
-    monkeypatch.setattr(scan, "may_change_unseen", lambda _changed: False)
+    monkeypatch.setattr(listings, "MINE", 4)
+    monkeypatch.setattr(listings, "SHARE", 6)
+    monkeypatch.setattr(listings, "may_change_unseen", lambda _changed: False)
     monkeypatch.setattr(gather, "settled_before", lambda: 1 << 62)
     for module in (container, second_reader):
         monkeypatch.setattr(module, "can_have_companion", lambda: True)
@@ -69,12 +76,12 @@ class Sharing:
     def shared(self, change=lambda _second: None):
         """The archive, after everything was looked at and then something was done."""
         application = self.bench.application
-        with SecondReader(scan.looker(application)) as second:
-            listings = scan.Listings(sharing=second)
-            self.looked = list(scan.shared_scan(application, listings))
-            self.shares = sum(isinstance(thing, scan.Share) for thing in self.looked)
+        with SecondReader(classifier(application.profile)) as second:
+            kept = listings.Listings(application, sharing=second)
+            self.looked = list(scan.shared_scan(application, kept))
+            self.shares = sum(isinstance(thing, found.Share) for thing in self.looked)
             change(second)
-            return self._archive(scan.shared_scan(application, listings), second.capture)
+            return self._archive(scan.shared_scan(application, kept), second.capture)
 
     def _archive(self, things, capture):
         stream = io.BytesIO()
@@ -229,7 +236,7 @@ def test_what_a_share_holds_is_not_missing(bench, orders):
         for things in (scan.scan(bench.application), both.looked)
     )
     assert shared == alone
-    share = next(thing for thing in both.looked if isinstance(thing, scan.Share))
+    share = next(thing for thing in both.looked if isinstance(thing, found.Share))
     assert share.holds("state/orders/005.txt")
     assert not share.holds("state/orders/001.json")
     assert not share.holds("state/005.txt")

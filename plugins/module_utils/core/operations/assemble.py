@@ -23,8 +23,8 @@ from ..kinds.base import NO_FACTS, CaptureContext, Captured
 from ..kinds.reading import signature_of, status_of
 from ..kinds.sqlite import SIDECAR_SUFFIXES
 from ..ports import Progress
+from .found import Found, Share, Thing
 from .gather import CaptureShare, Gatherer, refuse_share
-from .scan import Found, Share
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Account:
 
 def assemble(
     writer: ArchiveWriter,
-    things: Iterable[Union[Found, Share]],
+    things: Iterable[Union[Thing, Share]],
     context: CaptureContext,
     progress: Progress,
     *,
@@ -75,7 +75,7 @@ def assemble(
     """
     account = Account()
     assembly = _Assembly(writer, context, account, copy_first, lenient)
-    for found in Gatherer(copy_first).gather_with(things, capture):
+    for found in Gatherer(copy_first).gather(things, capture):
         if isinstance(found, (Batch, Sealed)):
             progress.advance(assembly.add_batch(found))
         elif found.path == MANIFEST_NAME:

@@ -24,6 +24,7 @@ from ..errors import CaptureError, ChangedWhileReadError, CheckError, ExitStatus
 from ..host.files import make_private_directory
 from ..host.memory import many_objects
 from ..kinds.base import CaptureContext
+from ..patterns import classifier
 from ..ports import Ports
 from ..storage.local import Backup, LocalCatalog
 from ..storage.names import backup_name
@@ -32,11 +33,13 @@ from ..transaction.signals import shielded
 from ..version import VERSION
 from .assemble import Account, assemble
 from .backup_plan import BackupPlan, check_space, plan_backup, request_backup, survey
+from .found import Share, Thing
 from .gather import CaptureShare, refuse_share
 from .leftovers import sweep_state
+from .listings import Listings
 from .outcome import Outcome
 from .prove import observe, prove_sealed
-from .scan import Found, Listings, Share, looker, scan, shared_scan
+from .scan import scan, shared_scan
 from .second_reader import SecondReader
 from .text import human_bytes, table
 
@@ -79,8 +82,8 @@ def backup(
         wait_seconds=600.0,
         note=ports.progress.note,
     )
-    with _as_failure(), lock, many_objects(), SecondReader(looker(application)) as second:
-        listings = Listings(sharing=second)
+    with _as_failure(), lock, many_objects(), SecondReader(classifier(application.profile)) as second:
+        listings = Listings(application, sharing=second)
         plan = plan_backup(application, ports, tier=tier, name=name, encrypt=encrypt, output=output, listings=listings)
         made, account = make_backup(
             application,
@@ -114,7 +117,7 @@ def make_backup(
     ports: Ports,
     plan: BackupPlan,
     *,
-    scan_again: Callable[[], Iterable[Union[Found, Share]]],
+    scan_again: Callable[[], Iterable[Union[Thing, Share]]],
     capture: CaptureShare = refuse_share,
     allow_row_loss: bool = False,
     lenient: bool = False,
@@ -176,7 +179,7 @@ def _attempt(
     final_name: str,
     moment: datetime,
     scratch: Path,
-    things: Iterable[Union[Found, Share]],
+    things: Iterable[Union[Thing, Share]],
     capture: CaptureShare,
     copy_first: frozenset[str],
     allow_row_loss: bool,

@@ -20,7 +20,9 @@ from ..ports import Ports
 from ..storage.local import Backup, LocalCatalog
 from ..storage.names import check_name
 from ..transaction.exchange import refuse_pending
-from .scan import Found, Listings, Share, check_root, expected_paths, scan, shared_scan
+from .found import Found, Share, Thing
+from .listings import Listings
+from .scan import check_root, expected_paths, scan, shared_scan
 from .text import human_bytes
 
 ASSUMED_RATIO = 0.5
@@ -202,24 +204,25 @@ def restored_at(application: Application) -> Optional[datetime]:
 
 
 def survey(
-    application: Application, things: Iterable[Union[Found, Share]], plan: BackupPlan, list_paths: bool
+    application: Application, things: Iterable[Union[Thing, Share]], plan: BackupPlan, list_paths: bool
 ) -> BackupPlan:
     files = total = largest = 0
     components: dict[str, dict[str, int]] = {}
     paths: list[tuple[str, int, str]] = []
     held = set(plan.previous.sidecar.get("databases", {})) if plan.previous else set()
     wanted = expected_paths(application)
+    looked_for = held | wanted
     seen: set[str] = set()
     for found in things:
-        if isinstance(found, Share):
-            seen.update(filter(found.holds, held | wanted))
+        if not isinstance(found, Found):
+            seen.update(filter(found.holds, looked_for))
             files += found.files
             total += found.size
             _count(components, found.component, found.files, found.size)
             continue
         if found.type != "file":
             continue
-        if found.path in held or found.path in wanted:
+        if found.path in looked_for:
             seen.add(found.path)
         if found.size == 0 and found.kind == "sqlite" and (found.required or found.path in held):
             raise CaptureError(

@@ -27,7 +27,8 @@ from ..transaction.exchange import Exchange
 from ..transaction.plan import Replacement
 from .backup import make_backup
 from .backup_plan import ASSUMED_RATIO, BackupPlan, choose_encryption
-from .scan import Found, found_at, scan
+from .found import Found, Thing
+from .scan import found_at, gathered_scan, scan
 from .text import human_bytes
 
 
@@ -49,7 +50,7 @@ def back_up_as_it_is(application: Application, ports: Ports, *, label: str, encr
     Raises ConfigurationError where it must be encrypted and nothing to encrypt with is configured.
     """
     choose_encryption(application, Tier.MANUAL, None)
-    return _made(application, ports, lambda: scan(application), label, encrypted)
+    return _made(application, ports, lambda: gathered_scan(application), label, encrypted)
 
 
 def make_safety_backup(
@@ -112,7 +113,7 @@ def _statuses(path: str) -> Iterator[os.stat_result]:
 
 
 def _made(
-    application: Application, ports: Ports, things: Callable[[], Iterator[Found]], label: str, encrypted: bool
+    application: Application, ports: Ports, things: Callable[[], Iterator[Thing]], label: str, encrypted: bool
 ) -> Backup:
     found = [item for item in things() if item.type == "file"]
     required = any(item.backup and item.require_encryption for item in application.profile.components)
@@ -122,9 +123,11 @@ def _made(
         name=label,
         encryption=encryption,
         directory=Path(application.backup_dir),
-        files=len(found),
+        files=sum(item.files for item in found),
         bytes=sum(item.size for item in found),
-        largest_database=max((item.size for item in found if item.kind == "sqlite"), default=0),
+        largest_database=max(
+            (item.size for item in found if isinstance(item, Found) and item.kind == "sqlite"), default=0
+        ),
         components={},
         missing=(),
         excluded=(),

@@ -18,8 +18,9 @@ from typing import Optional, Union
 from ..archive.alike import Batch, Sealed
 from ..host.companion import Companion, can_have_companion, exactly
 from ..host.files import write_all
-from .gather import Gatherer, may_be_short
-from .scan import Found, Look, Share
+from ..patterns import Classifier
+from .found import Found, Share, SmallFiles, look, look_together
+from .gather import Gatherer
 
 _REQUEST = struct.Struct("!cQ")
 _LOOK, _CAPTURE = b"L", b"C"
@@ -36,8 +37,8 @@ Captured = Iterator[Union[Batch, Sealed, Found]]
 class SecondReader:
     """The first process's side; a context manager. The other process is there once it has something to do."""
 
-    def __init__(self, look: Look) -> None:
-        self._look = look
+    def __init__(self, lookup: Classifier) -> None:
+        self._lookup = lookup
         self._companion: Optional[Companion] = None
         self._usable = True
         self._shares = 0
@@ -55,7 +56,7 @@ class SecondReader:
             return False
         try:
             if self._companion is None:
-                self._companion = Companion(lambda news, answer: _Side(self._look, news, answer).work())
+                self._companion = Companion(lambda news, answer: _Side(self._lookup, news, answer).work())
             self._ask(_LOOK, directory.path, directory.absolute, *names)
         except OSError:
             self._give_up()
@@ -85,8 +86,8 @@ class SecondReader:
                 yield item
         except EOFError:
             self._give_up()
-            rest = (found for found in self._look(share.directory, share.names) if found.path not in done)
-            yield from Gatherer(frozenset()).gather(rest)
+            rest = [name for name in share.names if f"{share.directory.path}/{name}" not in done]
+            yield from Gatherer().gather(look_together(self._lookup, share.directory, rest))
 
     def _capture(self, share: Share) -> Iterator[Union[Sealed, Found]]:
         companion = self._companion
@@ -106,7 +107,7 @@ class SecondReader:
             elif what == _SEALED:
                 yield Sealed(share.component, names.decode("ascii").split("\0"), text, data, digest, size)
             else:
-                yield from self._look(share.directory, [os.fsdecode(names)])
+                yield from look(self._lookup, share.directory, [os.fsdecode(names)])
 
     def _ask(self, what: bytes, *texts: str) -> None:
         message = b"\0".join(map(os.fsencode, texts))
@@ -123,11 +124,11 @@ class SecondReader:
 class _Side:
     """The second process's side. Raises EOFError when the first is gone."""
 
-    def __init__(self, look: Look, news: int, answer: int) -> None:
-        self._look = look
+    def __init__(self, lookup: Classifier, news: int, answer: int) -> None:
+        self._lookup = lookup
         self._news = news
         self._answer = answer
-        self._shares: list[list[Found]] = []
+        self._shares: list[SmallFiles] = []
 
     def work(self) -> None:
         """All of it."""
@@ -137,26 +138,26 @@ class _Side:
                 break
             self._look_at(*map(os.fsdecode, exactly(self._news, length).split(b"\0")))
         for share in self._shares:
-            for item in Gatherer(frozenset()).gather(share):
+            for item in Gatherer().gather([share]):
                 self._say(item)
             self._write(_ITEM.pack(_END, 0, 0, 0, 0, _NO_DIGEST))
 
     def _look_at(self, path: str, absolute: str, *names: str) -> None:
-        share = list(self._look(Found.of_directory(path, absolute), names))
-        component = share[0].component if share else ""
-        if not share or not all(found.component == component and may_be_short(found) for found in share):
+        things = look_together(self._lookup, Found.of_directory(path, absolute), names)
+        share = things[0] if len(things) == 1 else None
+        if not isinstance(share, SmallFiles):
             self._write(_LOOKED.pack(0, 0, 0))
             return
         self._shares.append(share)
-        name = os.fsencode(component)
-        self._write(_LOOKED.pack(len(share), sum(found.size for found in share), len(name)) + name)
+        component = os.fsencode(share.component)
+        self._write(_LOOKED.pack(share.files, share.size, len(component)) + component)
 
-    def _say(self, item: Union[Batch, Found]) -> None:
+    def _say(self, item: Union[Batch, Sealed, Found]) -> None:
         if isinstance(item, Found):
             name = os.fsencode(item.path.rpartition("/")[2])
             self._write(_ITEM.pack(_FOUND, 0, len(name), 0, 0, _NO_DIGEST) + name)
         elif item.paths:
-            sealed = item.sealed()
+            sealed = item if isinstance(item, Sealed) else item.sealed()
             paths = "\0".join(sealed.paths).encode("ascii")
             lengths = len(paths), len(sealed.text), len(sealed.data)
             self._write(_ITEM.pack(_SEALED, sealed.bytes, *lengths, sealed.sha256) + paths + sealed.text)

@@ -17,7 +17,7 @@ from ...storage.local import LocalCatalog
 from ...storage.names import DEPLOY_LABEL
 from ..backup import make_backup
 from ..backup_plan import ASSUMED_RATIO, BackupPlan, choose_encryption
-from ..scan import scan
+from ..scan import gathered_scan, scan
 
 
 def backup_first(application: Application, ports: Ports) -> Optional[Backup]:
@@ -44,7 +44,7 @@ def backup_first(application: Application, ports: Ports) -> Optional[Backup]:
         previous=None,
         space_needed=int(size * ASSUMED_RATIO) + largest + (1 << 20),
     )
-    made, _account = make_backup(covered, ports, plan, scan_again=lambda: scan(covered))
+    made, _account = make_backup(covered, ports, plan, scan_again=lambda: gathered_scan(covered))
     return made
 
 

@@ -1,0 +1,215 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""What is found in a directory: things one by one, and small files by the hundred. Read-only; opens no file."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple, Optional, Union
+
+from ..kinds import default_kind
+from ..kinds.base import Signature
+from ..kinds.reading import DIRECTORY_FLAGS, signature_of
+from ..kinds.small import SHORT_WAYS, SMALL
+from ..kinds.sqlite import SIDECAR_SUFFIXES
+from ..patterns import Classifier
+
+OWN_PREFIX = ".tradekeep"
+NOTHING_SEEN = Signature(0, 0, 0, 0, 0)
+
+
+class Found(NamedTuple):
+    """One thing in the tree. A tuple, because there can be hundreds of thousands."""
+
+    path: str
+    """Relative to the root."""
+    absolute: str
+    """Where its bytes are now; not under the root when a transaction keeps it aside."""
+    type: str
+    """``file``, ``directory``, ``symlink``, or ``special`` (socket, FIFO, device: never captured)."""
+    component: str
+    kind: Optional[str]
+    required: bool
+    mode: int
+    signature: Signature
+
+    @classmethod
+    def of_directory(cls, path: str, absolute: str) -> Found:
+        """A directory of which nothing else matters."""
+        return cls(path, absolute, "directory", "", None, False, 0, NOTHING_SEEN)
+
+    @classmethod
+    def of_file(cls, directory: Found, name: str, component: str, kind: str, seen: Signature) -> Found:
+        """A plain file whose rights were not kept; who captures it looks at them."""
+        path, absolute = f"{directory.path}/{name}", f"{directory.absolute}/{name}"
+        return cls(path, absolute, "file", component, kind, False, 0, seen)
+
+    @property
+    def files(self) -> int:
+        """One, or none."""
+        return 1 if self.type == "file" else 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of a file, nothing otherwise."""
+        return self.signature.size if self.type == "file" else 0
+
+
+class SmallFiles(NamedTuple):
+    """Small files of one component, side by side in one directory; four lists in step, because there can be so many."""
+
+    directory: Found
+    component: str
+    names: list[str]
+    kinds: list[str]
+    seen: list[Signature]
+    type: str = "file"
+
+    @property
+    def files(self) -> int:
+        """How many."""
+        return len(self.names)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of them."""
+        return sum(seen.size for seen in self.seen)
+
+    def holds(self, path: str) -> bool:
+        """Whether a path is one of theirs."""
+        return _is_one_of(path, self.directory, self.names)
+
+
+class Share(NamedTuple):
+    """The same, as somebody else has seen them."""
+
+    number: int
+    directory: Found
+    names: Sequence[str]
+    component: str
+    files: int
+    size: int
+    type: str = "file"
+
+    def holds(self, path: str) -> bool:
+        """Whether a path is one of theirs."""
+        return _is_one_of(path, self.directory, self.names)
+
+
+Thing = Union[Found, SmallFiles]
+
+
+def _is_one_of(path: str, directory: Found, names: Sequence[str]) -> bool:
+    parent, _slash, name = path.rpartition("/")
+    return parent == directory.path and name in names
+
+
+def found_of(lookup: Classifier, path: str, absolute: str, status: os.stat_result) -> Optional[Found]:
+    """What has this status; None when it is not part of any component."""
+    mode = status.st_mode
+    entry_type = "file" if stat.S_ISREG(mode) else _type_of(mode)
+    classified = lookup.directory(path) if entry_type == "directory" else lookup.file(path)
+    if classified is None:
+        return None
+    kind = None
+    if entry_type == "file":
+        kind = classified.kind or default_kind(path[path.rfind("/") + 1 :])
+    component, required = classified.component.name, classified.required
+    seen = signature_of(status)
+    return Found(path, absolute, entry_type, component, kind, required, stat.S_IMODE(mode), seen)
+
+
+def _type_of(mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return "directory"
+    if stat.S_ISLNK(mode):
+        return "symlink"
+    return "special"
+
+
+def names_in(directory: Found) -> list[str]:
+    """The names of what may be captured, in order."""
+    try:
+        names = sorted(os.listdir(directory.absolute))
+    except (FileNotFoundError, NotADirectoryError):
+        return []  # removed by the bot since it was listed
+    present = set(names)
+    return [
+        name
+        for name in names
+        if not name.startswith(OWN_PREFIX) and not (name.endswith(SIDECAR_SUFFIXES) and _is_sidecar(name, present))
+    ]
+
+
+def look(lookup: Classifier, directory: Found, names: Sequence[str]) -> list[Found]:
+    """Those of some things in a directory that are still there and part of a component."""
+    found: list[Found] = []
+    for name, status in _statuses(directory, names):
+        thing = found_of(lookup, f"{directory.path}/{name}", f"{directory.absolute}/{name}", status)
+        if thing is not None:
+            found.append(thing)
+    return found
+
+
+def look_together(lookup: Classifier, directory: Found, names: Sequence[str]) -> list[Thing]:
+    """The same, with small files gathered."""
+    things: list[Thing] = []
+    latest: Optional[SmallFiles] = None
+    prefix = f"{directory.path}/"
+    for name, status in _statuses(directory, names):
+        path = prefix + name
+        if status.st_size <= SMALL and stat.S_ISREG(status.st_mode):
+            classified = lookup.file(path)
+            if classified is None:
+                continue
+            kind = classified.kind or default_kind(name)
+            if kind in SHORT_WAYS and not classified.required:
+                if latest is None or latest.component != classified.component.name:
+                    latest = SmallFiles(directory, classified.component.name, [], [], [])
+                    things.append(latest)
+                latest.names.append(name)
+                latest.kinds.append(kind)
+                latest.seen.append(signature_of(status))
+                continue
+        thing = found_of(lookup, path, f"{directory.absolute}/{name}", status)
+        if thing is not None:
+            latest = None
+            things.append(thing)
+    return things
+
+
+def _statuses(directory: Found, names: Sequence[str]) -> Iterator[tuple[str, os.stat_result]]:
+    """Names that are still there. Looking up each whole path anew would take as long as all the rest."""
+    with opened(directory.absolute) as descriptor:
+        for name in names if descriptor is not None else ():
+            try:
+                yield name, os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+
+
+@contextmanager
+def opened(directory: str) -> Iterator[Optional[int]]:
+    """The open directory, for what lies in it; None when it is gone."""
+    try:
+        descriptor = os.open(directory, DIRECTORY_FLAGS)
+    except (FileNotFoundError, NotADirectoryError):
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _is_sidecar(name: str, siblings: set[str]) -> bool:
+    """SQLite's own companions are part of their database, never files of their own."""
+    for suffix in SIDECAR_SUFFIXES:
+        if name.endswith(suffix):
+            base = name[: -len(suffix)]
+            return base in siblings and default_kind(base) == "sqlite"
+    return False
