@@ -54,6 +54,28 @@ def sharing(monkeypatch):
 
 
 @pytest.fixture
+def forked(monkeypatch):
+    """The processes that were made by a fork."""
+    real, processes = os.fork, []
+
+    def fork():
+        process = real()
+        processes.append(process)
+        return process
+
+    monkeypatch.setattr(os, "fork", fork)
+    yield processes
+    assert processes
+
+
+def is_gone(process):
+    """Whether somebody has waited for the end of a process."""
+    with pytest.raises(ChildProcessError):
+        os.waitpid(process, os.WNOHANG)
+    return True
+
+
+@pytest.fixture
 def orders(bench):
     """A directory with many small files."""
     directory = bench.root / "state" / "orders"
@@ -92,27 +114,21 @@ class Sharing:
         return stream.getvalue(), totals, account
 
 
-def no_children():
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
-    return True
-
-
-def test_it_makes_the_same_archive(bench, orders):
+def test_it_makes_the_same_archive(bench, orders, forked):
     both = Sharing(bench)
     assert both.shared() == both.alone()
     assert both.shares == COUNT // 10
-    assert no_children()
+    assert all(map(is_gone, forked))
 
 
-def test_a_backup_of_many_small_files_is_proven_as_any_other(bench, orders, monkeypatch):
+def test_a_backup_of_many_small_files_is_proven_as_any_other(bench, orders, monkeypatch, forked):
     monkeypatch.setattr(operation, "FOLLOWED_FILES", 0)
     real, captured = SecondReader.capture, []
     monkeypatch.setattr(SecondReader, "capture", lambda self, share: captured.append(share) or real(self, share))
     made = operation.backup(bench.application, bench.ports).record["backup"]
     assert len(captured) == COUNT // 10
     assert verify(bench.application, bench.ports, reference=made["name"], deep=True).status == 0
-    assert no_children()
+    assert all(map(is_gone, forked))
 
 
 def test_hazard_a9_what_is_not_simple_is_captured_by_its_kind(bench, orders):
@@ -149,7 +165,7 @@ def test_hazard_a6_what_has_changed_since_it_was_looked_at_is_captured_as_it_is(
     assert b"rewritten, and longer" in archive[0]
 
 
-def test_hazard_a6_what_comes_and_goes_after_the_look_is_not_missed(bench, orders):
+def test_hazard_a6_what_comes_and_goes_after_the_look_is_not_missed(bench, orders, forked):
     def change(_second):
         (orders / "005.txt").unlink()
         (orders / "006.json").rename(orders / "006.moved")
@@ -160,7 +176,7 @@ def test_hazard_a6_what_comes_and_goes_after_the_look_is_not_missed(bench, order
     archive = both.shared(change)
     assert archive == both.alone()
     assert b"006.moved" in archive[0]
-    assert no_children()
+    assert all(map(is_gone, forked))
 
 
 def test_hazard_a6_a_directory_that_changed_costs_only_its_own_shares(bench, orders):
@@ -174,12 +190,12 @@ def test_hazard_a6_a_directory_that_changed_costs_only_its_own_shares(bench, ord
     assert archive == both.alone()
 
 
-def test_hazard_a6_nothing_is_missed_when_it_dies_after_it_has_looked(bench, orders):
+def test_hazard_a6_nothing_is_missed_when_it_dies_after_it_has_looked(bench, orders, forked):
     both = Sharing(bench)
     archive = both.shared(lambda second: os.kill(second._companion._process, signal.SIGKILL))
     assert both.shares
     assert archive == both.alone()
-    assert no_children()
+    assert all(map(is_gone, forked))
 
 
 @pytest.mark.parametrize("steps", [0, 1, 5, 7, 8])
@@ -217,14 +233,14 @@ def test_there_is_no_second_process_to_be_had(bench, orders, monkeypatch):
     assert both.shares == 0
 
 
-def test_a_backup_that_fails_leaves_nobody_behind(bench, orders):
+def test_a_backup_that_fails_leaves_nobody_behind(bench, orders, forked):
     def step(name):
         if name == "verify":
             raise OSError("enough")
 
     with pytest.raises(OSError, match="enough"):
         operation.backup(bench.application, bench.with_steps(step))
-    assert no_children()
+    assert all(map(is_gone, forked))
 
 
 def test_what_a_share_holds_is_not_missing(bench, orders):

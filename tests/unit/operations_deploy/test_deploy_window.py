@@ -196,7 +196,6 @@ def test_hazard_d15_what_a_bot_does_as_it_ends_and_as_it_starts_is_no_damage(bot
         ends(name)
         if name == "start":
             bot.write({LOG: bot.read(LOG) + "started again\n" * 100, STATE: '{"cash": 2}'})
-            (bot.live / "paper_trading_outputs/2026/11/day.jsonl").unlink()
             bot.write({"paper_trading_outputs/2026/11/day.jsonl": "{}\n{}\n"})
 
     record = bot.deploy(step=step).record
