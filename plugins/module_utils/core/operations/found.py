@@ -195,15 +195,19 @@ def _statuses(directory: Found, names: Sequence[str]) -> Iterator[tuple[str, os.
 @contextmanager
 def opened(directory: str) -> Iterator[Optional[int]]:
     """The open directory, for what lies in it; None when it is gone."""
-    try:
-        descriptor = os.open(directory, DIRECTORY_FLAGS)
-    except (FileNotFoundError, NotADirectoryError):
-        yield None
-        return
+    descriptor = _descriptor_of(directory)
     try:
         yield descriptor
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _descriptor_of(directory: str) -> Optional[int]:
+    try:
+        return os.open(directory, DIRECTORY_FLAGS)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _is_sidecar(name: str, siblings: set[str]) -> bool:
