@@ -112,7 +112,8 @@ def bot_of(base: Path) -> int:
         named = Path(f"/proc/{pid}/cmdline").read_bytes()
     except FileNotFoundError:
         return 0
-    return pid if fields[0] not in "ZX" and str(base).encode() in named else 0
+    # A program that the kernel is still putting in place has no arguments yet.
+    return pid if fields[0] not in "ZX" and (not named or str(base).encode() in named) else 0
 
 
 def start_bot(base: Path) -> None:
