@@ -110,6 +110,14 @@ def test_hazard_e1_a_source_whose_systemd_does_not_listen_is_not_stopped(pair: P
     pair.check_never_two()
 
 
+def shown_but_not_started(server: Server) -> str:
+    """What systemd shows of a bot that it refuses to start for want of a key."""
+    systemctl = MachineRunner(server.base)
+    with pytest.raises(CommandError, match="Assertion failed"):
+        systemctl.run(["systemctl", "start", "--", BOT])
+    return systemctl.run(["systemctl", "show", "--", BOT]).stdout
+
+
 def test_hazard_e1_a_source_that_is_to_let_go_cannot_be_started_again(pair: Pair) -> None:
     """Its systemd has not seen the masks, and is not waited for."""
     with subprocess.Popen(
@@ -119,9 +127,7 @@ def test_hazard_e1_a_source_that_is_to_let_go_cannot_be_started_again(pair: Pair
     ) as taking:
         pair.wait(lambda: pair.steps(pair.old).endswith("serve granted#1\n"))
         try:
-            shown = MachineRunner(pair.old.base).run(["systemctl", "show", "--", BOT]).stdout
-            with pytest.raises(CommandError, match="Assertion failed"):
-                MachineRunner(pair.old.base).run(["systemctl", "start", "--", BOT])
+            shown = shown_but_not_started(pair.old)
         finally:
             pair.go_on("serve")
         _out, said = taking.communicate(timeout=60)
@@ -161,9 +167,7 @@ def test_hazard_e1_what_is_ready_to_start_cannot_be_started_yet(pair: Pair) -> N
     ) as taking:
         pair.wait(lambda: pair.steps(pair.new).endswith("ask to let go#1\n"))
         try:
-            shown = MachineRunner(pair.new.base).run(["systemctl", "show", "--", BOT]).stdout
-            with pytest.raises(CommandError, match="Assertion failed"):
-                MachineRunner(pair.new.base).run(["systemctl", "start", "--", BOT])
+            shown = shown_but_not_started(pair.new)
             masked = pair.new.masked
         finally:
             os.kill(taking.pid, signal.SIGCONT)

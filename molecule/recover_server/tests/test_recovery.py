@@ -156,6 +156,7 @@ def test_hazard_e_each_quarter_on_a_spare_server_nothing_starts(desk: OperatorDe
     assert desk.starts() == []
     assert "reporter" not in desk.on_server("supervisorctl status")
     desk.on_server("systemctl disable supervisor")
+    # Its exit status tells the same, and would end the script.
     assert desk.on_server("systemctl is-enabled supervisor || true").strip() == "disabled"
     # Its exit status tells the same, and would end the script.
     assert desk.on_server("systemctl is-enabled paper_bot.service || true").strip() == "disabled"

@@ -35,6 +35,10 @@ class Systemd:
         return Completed(tuple(argv), 0, shown, "")
 
 
+def gates_of(systemd: Systemd, directory: Path) -> Gates:
+    return Gates(systemd, directory)  # type: ignore[arg-type]  # it answers what gates ask, and runs nothing else
+
+
 def files(top: Path) -> list[str]:
     return sorted(str(path.relative_to(top)) for path in top.rglob("*") if path.is_file())
 
@@ -50,7 +54,7 @@ def aside(tmp_path: Path) -> list[Path]:
 def test_what_may_not_be_started_yet_has_no_key(tmp_path: Path, aside: list[Path]) -> None:
     directory = tmp_path / "runtime"
     systemd = Systemd(directory)
-    gates = Gates(systemd, directory)  # type: ignore[arg-type]  # it answers what gates ask, and runs nothing else
+    gates = gates_of(systemd, directory)
     assert gates.put_up([BOT, TIMER], aside)
     key = directory / f"{BOT}.d/tradekeep-handover.open"
     assert (directory / BOT).read_bytes() == aside[0].read_bytes()
@@ -70,7 +74,7 @@ def test_what_may_not_be_started_yet_has_no_key(tmp_path: Path, aside: list[Path
 def test_a_copy_that_systemd_does_not_take_is_removed(tmp_path: Path, aside: list[Path]) -> None:
     directory = tmp_path / "runtime"
     systemd = Systemd(directory, loads=False)
-    assert not Gates(systemd, directory).put_up([BOT, TIMER], aside)  # type: ignore[arg-type]
+    assert not gates_of(systemd, directory).put_up([BOT, TIMER], aside)
     assert files(directory) == [] == systemd.seen[-1]
 
 
@@ -81,7 +85,7 @@ def test_another_name_of_a_unit_gets_no_copy(tmp_path: Path, aside: list[Path]) 
     aside[0].unlink()
     aside[0].symlink_to(aside[1])
     systemd = Systemd(directory)
-    assert not Gates(systemd, directory).put_up([BOT], aside[:1])  # type: ignore[arg-type]
+    assert not gates_of(systemd, directory).put_up([BOT], aside[:1])
     assert files(directory) == [] and systemd.seen == []
 
 
@@ -90,7 +94,7 @@ def test_settings_of_others_stay(tmp_path: Path, aside: list[Path]) -> None:
     others = directory / f"{BOT}.d/50-CPUQuota.conf"
     others.parent.mkdir(parents=True)
     others.write_text("[Service]\n")
-    gates = Gates(Systemd(directory), directory)  # type: ignore[arg-type]
+    gates = gates_of(Systemd(directory), directory)
     assert gates.put_up([BOT], aside[:1])
     assert gates.take_down([BOT])
     assert files(directory) == [f"{BOT}.d/50-CPUQuota.conf"]
@@ -101,7 +105,7 @@ GUARD = "guard.service"
 
 def test_a_guard_is_passed_over_while_the_gates_are_open_and_no_longer(tmp_path: Path, aside: list[Path]) -> None:
     directory = tmp_path / "runtime"
-    gates = Gates(Systemd(directory), directory)  # type: ignore[arg-type]
+    gates = gates_of(Systemd(directory), directory)
     assert gates.put_up([BOT, TIMER], aside, [GUARD])
     keys = [directory / f"{unit}.d/tradekeep-handover.open" for unit in (BOT, TIMER)]
     told = (directory / f"{GUARD}.d/tradekeep-handover.conf").read_text()
@@ -122,5 +126,5 @@ def test_a_guard_is_passed_over_while_the_gates_are_open_and_no_longer(tmp_path:
 def test_a_guard_counts_where_there_are_no_gates(tmp_path: Path, aside: list[Path]) -> None:
     directory = tmp_path / "runtime"
     systemd = Systemd(directory, loads=False)
-    assert not Gates(systemd, directory).put_up([BOT], aside[:1], [GUARD])  # type: ignore[arg-type]
+    assert not gates_of(systemd, directory).put_up([BOT], aside[:1], [GUARD])
     assert files(directory) == []
