@@ -185,6 +185,8 @@ CONFIG = """
 file={base}/s.sock
 [supervisord]
 logfile={base}/s.log
+# supervisord empties this directory of logs when it starts; by default it is one for all of them.
+childlogdir={base}
 pidfile={base}/s.pid
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
