@@ -171,6 +171,7 @@ SUPERVISOR = """
 file={base}/s.sock
 [supervisord]
 logfile={base}/s.log
+childlogdir={base}
 pidfile={base}/s.pid
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
