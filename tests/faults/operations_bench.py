@@ -85,8 +85,9 @@ def drive(
         tracer = [str(STRACE), "-f", "-qq", "-o", "/dev/null", "-e", f"inject={inject}"]
     if trace is not None:
         tracer = [str(STRACE), "-f", "--seccomp-bpf", "-qq", "-y", "-o", str(trace), "-e", "trace=" + ",".join(CALLS)]
+    # Unbuffered: where no write succeeds, what Python still had to write at its end would make the status 120.
     return subprocess.run(
-        [*tracer, sys.executable, "-B", "-S", str(driver), str(base), operation, json.dumps(wanted)],
+        [*tracer, sys.executable, "-B", "-u", "-S", str(driver), str(base), operation, json.dumps(wanted)],
         capture_output=True,
         text=True,
         timeout=60,
