@@ -10,6 +10,7 @@ from typing import Any, Callable, Optional
 
 from .core.errors import ExitStatus, TradekeepError
 from .core.faults import foreseen, unforeseen
+from .core.host.memory import keep_freed_memory
 from .core.host.runner import SubprocessRunner, SystemClock
 from .core.operations.outcome import Outcome
 from .core.ports import Ports
@@ -64,6 +65,7 @@ def answer(outcome: Outcome) -> Answer:
 
 def serve(module: Any, run: Callable[[Any, Ports], Answer]) -> None:
     """Run a module to its end: one answer, or one line that says what went wrong."""
+    keep_freed_memory()
     ports = Ports(runner=SubprocessRunner(), clock=SystemClock(), progress=WarningProgress(module.warn))
     try:
         with interruptible():

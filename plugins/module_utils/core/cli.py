@@ -21,6 +21,7 @@ from .command_line import build_parser
 from .commands import carry_out
 from .errors import ExitStatus, TradekeepError
 from .faults import foreseen, unforeseen
+from .host.memory import keep_freed_memory
 from .host.runner import SubprocessRunner, SystemClock
 from .operations.outcome import Outcome
 from .ports import Ports, Progress
@@ -37,6 +38,7 @@ def main(
     stderr: Optional[TextIO] = None,
 ) -> int:
     """Carry out one command line and return the exit status."""
+    keep_freed_memory()
     words = list(sys.argv[1:] if argv is None else argv)
     door = _Door(sys.stdout if stdout is None else stdout, sys.stderr if stderr is None else stderr)
     status = door.serve(words, config_dir)

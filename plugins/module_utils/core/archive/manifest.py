@@ -88,7 +88,7 @@ def encode_facts(facts: Mapping[str, Any]) -> str:
     return _encode(dict(facts))
 
 
-MOST_PLAIN_TEXT = 24 << 20
+MOST_PLAIN_TEXT = 32 << 20
 """Bytes of a manifest's text that are kept as they are."""
 
 
@@ -273,7 +273,6 @@ class ManifestReader:
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
-        self._lines_digest = hashlib.sha256()
         self._rest = b""
         self._passed = False
         self._state = self._first_line
@@ -288,7 +287,6 @@ class ManifestReader:
 
     def lines(self, chunk: bytes) -> Iterator[bytes]:
         """The lines of entries that are whole with this chunk, not parsed yet."""
-        self._digest.update(chunk)
         lines = (self._rest + chunk).split(b"\n")
         self._rest = lines.pop()
         if len(self._rest) > LONGEST_LINE:
@@ -296,7 +294,7 @@ class ManifestReader:
         if self._passed and lines:
             # The end of the last line that was passed over.
             self._passed = False
-            self._lines_digest.update(lines.pop(0) + b"\n")
+            self._digest.update(lines.pop(0) + b"\n")
         if self._state == self._entry_line and b"]," not in lines:
             yield from self._entries_alone(lines)
             return
@@ -310,7 +308,7 @@ class ManifestReader:
     def _entries_alone(self, lines: list[bytes]) -> Iterator[bytes]:
         """Nothing but lines of entries, hashed all at once."""
         if lines:
-            self._lines_digest.update(b"\n".join(lines) + b"\n")
+            self._digest.update(b"\n".join(lines) + b"\n")
         for line in lines:
             self.entries += 1
             line = line[:-1] if line[-1:] == b"," else line
@@ -324,8 +322,7 @@ class ManifestReader:
             yield from self.lines(chunk[:2])
             chunk = chunk[2:]
         whole, newline, self._rest = chunk.rpartition(b"\n")
-        self._digest.update(chunk)
-        self._lines_digest.update(whole + newline)
+        self._digest.update(whole + newline)
         self._passed = True
         self.entries += span.entries
         self.bytes += span.content
@@ -339,13 +336,13 @@ class ManifestReader:
     # What may come next; true for the line of an entry
 
     def _first_line(self, line: bytes) -> bool:
-        self._lines_digest.update(line + b"\n")
+        self._digest.update(line + b"\n")
         self.header = parse_first_line(line)
         self._state = self._entry_line
         return False
 
     def _entry_line(self, line: bytes) -> bool:
-        self._lines_digest.update(line + b"\n")
+        self._digest.update(line + b"\n")
         if line != b"],":
             return True
         self._state = self._last_line
@@ -354,11 +351,11 @@ class ManifestReader:
     def _last_line(self, line: bytes) -> bool:
         self._state = self._after_end
         expected = (
-            f'"totals":{{"entries":{self.entries},"bytes":{self.bytes},'
-            f'"lines_sha256":"{self._lines_digest.hexdigest()}"}}}}'
+            f'"totals":{{"entries":{self.entries},"bytes":{self.bytes},"lines_sha256":"{self._digest.hexdigest()}"}}}}'
         )
         if line != expected.encode("ascii"):
             raise damaged("manifest's own totals or digest are wrong", path=MANIFEST_NAME)
+        self._digest.update(line + b"\n")
         return False
 
     def _after_end(self, line: bytes) -> bool:

@@ -137,6 +137,9 @@ def names_in(directory: Found) -> list[str]:
         names = sorted(os.listdir(directory.absolute))
     except (FileNotFoundError, NotADirectoryError):
         return []  # removed by the bot since it was listed
+    together = "\0".join(names)
+    if OWN_PREFIX not in together and not any(suffix in together for suffix in SIDECAR_SUFFIXES):
+        return names
     present = set(names)
     return [
         name

@@ -110,7 +110,7 @@ class SecondReader:
                 yield from look(self._lookup, share.directory, [os.fsdecode(names)])
 
     def _ask(self, what: bytes, *texts: str) -> None:
-        message = b"\0".join(map(os.fsencode, texts))
+        message = os.fsencode("\0".join(texts))
         if self._companion is not None:
             self._companion.tell(_REQUEST.pack(what, len(message)) + message)
 
@@ -136,7 +136,7 @@ class _Side:
             what, length = _REQUEST.unpack(exactly(self._news, _REQUEST.size))
             if what == _CAPTURE:
                 break
-            self._look_at(*map(os.fsdecode, exactly(self._news, length).split(b"\0")))
+            self._look_at(*os.fsdecode(exactly(self._news, length)).split("\0"))
         for share in self._shares:
             for item in Gatherer().gather([share]):
                 self._say(item)
