@@ -51,7 +51,8 @@ PARTS = (
     Part(
         "molecule",
         "molecule",
-        (("tests/hosts/prepare",), ("molecule", "test", "--all")),
+        # Two scenarios at once. Without -v nothing would be shown of tests that pass, and they could not be counted.
+        (("tests/hosts/prepare",), ("molecule", "-v", "test", "--all", "--workers", "2")),
         root="test hosts are systemd-nspawn machines",
     ),
     Part("faults", "faults", (pytest("python", "tests/faults"),)),
