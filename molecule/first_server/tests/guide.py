@@ -66,6 +66,7 @@ class Desk:
             "PATH": f"{programs}:{os.environ['PATH']}",
             "ANSIBLE_COLLECTIONS_PATH": str(TOP / ".cache" / "collections"),
             "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_FORCE_COLOR": "0",
         }
         # Where packages come from; a real server knows that by itself.
         proxy = f'Acquire::http::Proxy "{repository}";'
