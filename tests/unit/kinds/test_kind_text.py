@@ -24,6 +24,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.kinds import (
     json_document,
     kind_named,
     plain_file,
+    reading,
 )
 
 QUICK = CheckLevel.QUICK
@@ -92,9 +93,9 @@ def test_hazard_a6_document_that_never_holds_still_is_refused(data, context, mon
     path.write_text("{")
     real, count = json_document.read_once, iter(range(10**6))
 
-    def torn(descriptor, *given):
+    def torn(descriptor, _before, *given):
         path.write_text("{" * next(count))
-        return real(descriptor, *given)
+        return real(descriptor, reading.signature(descriptor), *given)
 
     monkeypatch.setattr(json_document, "read_once", torn)
     with pytest.raises(CaptureError, match="keeps changing"):
