@@ -17,7 +17,7 @@ demo: link  ## build, back up, damage and restore a trading bot's data here, and
 test:  ## everything below except bench and comparison; installs what it needs, says what needs root
 	@$(RUN)
 
-test-unit:  ## the engine and the doors, on every Python from 3.9 to 3.13 found here
+test-unit:  ## the engine and the doors, on every Python from 3.9 to 3.13 found here; with gpg and the like on the newest
 	@$(RUN) unit
 
 test-faults:  ## kills, full disks, bit flips, hostile archives

@@ -106,7 +106,8 @@ def say(text: str) -> None:
 
 def chosen(names: list[str], found: dict[str, Path | None]) -> tuple[list[Part], list[Result]]:
     """The parts to run, and those that cannot."""
-    units = [unit(version, python) for version, python in found.items() if python is not None]
+    pythons = [(version, python) for version, python in found.items() if python is not None]
+    units = [unit(version, python, newest=(version, python) == pythons[-1]) for version, python in pythons]
     absent = [
         Result(f"unit-{version}", "NOT RUN", 0, left_out=(f"no Python {version} on PATH or under pyenv",))
         for version, python in found.items()

@@ -53,6 +53,7 @@ def test_every_hazard_has_guards_and_no_guard_is_named_twice() -> None:
     assert [name for name in files if not (hazards.TOP / name).is_file()] == []
 
 
+@pytest.mark.once
 def test_what_becomes_of_a_guard_that_is_taken_out(copy: Copy) -> None:
     engine = copy.top / "plugins/module_utils/core/engine.py"
     wanted = {

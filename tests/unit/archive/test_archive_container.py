@@ -388,6 +388,7 @@ def test_hazard_b1_a_missing_gpg_leaves_no_plaintext(tmp_path, keys):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.once
 def test_hazard_b8_the_recovery_key_is_proven(keys, passphrase_file, private_tmp):
     to_key = Encryption(recipients=(keys["public"],))
     prove_round_trip(to_key, runner=RUNNER, secret_key_file=keys["secret"])
@@ -410,6 +411,7 @@ def test_gpg_killed_while_writing_is_an_encryption_error(tmp_path, keys, private
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.once
 def test_hazard_b8_no_secret_is_an_argument(tmp_path, passphrase_file):
     seen = []
 

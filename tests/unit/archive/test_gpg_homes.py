@@ -72,6 +72,7 @@ def wait_until_gone(agent):
         time.sleep(0.02)
 
 
+@pytest.mark.once
 def test_homes_and_agents_of_killed_runs_go_with_the_next_one(private_tmp):
     killed, left, agent = holding_a_home(private_tmp)
     living, held, other = holding_a_home(private_tmp)
@@ -99,6 +100,7 @@ def test_only_our_own_leftovers_are_swept(tmp_path, private_tmp):
     os.unlink(link)
 
 
+@pytest.mark.once
 def test_a_long_temporary_directory_is_passed_by(tmp_path, passphrase_file, monkeypatch):
     long = tmp_path / ("d" * 100)
     long.mkdir()

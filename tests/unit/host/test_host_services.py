@@ -227,6 +227,7 @@ def supervisord(base: Path) -> Iterator[Callable[..., ServiceController]]:
         daemon.wait()
 
 
+@pytest.mark.once
 def test_a_real_supervisord(tmp_path: Path) -> None:
     with supervisord(tmp_path) as controller:
         services = controller("bot", "off")
@@ -242,6 +243,7 @@ def test_a_real_supervisord(tmp_path: Path) -> None:
             services.start(snapshot)
 
 
+@pytest.mark.once
 def test_hazard_e1_programs_whose_file_came_later_run_only_once_they_are_started(tmp_path: Path) -> None:
     """As on a server that is recovered: its data is not there yet when its files are."""
     with supervisord(tmp_path) as controller:

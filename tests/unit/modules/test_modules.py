@@ -479,6 +479,7 @@ def test_notes_of_the_engine_become_warnings(fake: Any, ended: Any) -> None:
 
 
 @pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg is not installed")
+@pytest.mark.once
 def test_hazard_b8_the_passphrase_is_proven_before_the_bad_day(
     call: Any, definition: dict[str, Any], tmp_path: Path, ports: Any
 ) -> None:

@@ -185,6 +185,7 @@ def secret_file(tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg is not installed")
+@pytest.mark.once
 def test_hazard_b1_a_component_that_must_be_encrypted_is(make_bench, tmp_path):
     bench = make_bench(passphrase_file=secret_file(tmp_path))
     bench.make_tree()
@@ -199,6 +200,7 @@ def test_hazard_b1_a_component_that_must_be_encrypted_is(make_bench, tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg is not installed")
+@pytest.mark.once
 def test_hazard_b1_no_key_is_left_in_the_temporary_directory(make_bench, tmp_path, monkeypatch):
     bench = make_bench(passphrase_file=secret_file(tmp_path))
     bench.make_tree()

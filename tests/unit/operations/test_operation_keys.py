@@ -46,6 +46,7 @@ def prepared(make_bench, **options):
     return bench
 
 
+@pytest.mark.once
 def test_hazard_b8_config_check_decrypts_a_sample(make_bench, tmp_path):
     """A gpg that seems to work: nothing but the decrypted bytes tells."""
     passphrase = tmp_path / "passphrase"

@@ -100,6 +100,7 @@ def make_wheel(directory: Path) -> None:
         wheel.writestr("tiny-1.0.dist-info/RECORD", "tiny.py,,\n")
 
 
+@pytest.mark.once
 def test_a_real_environment_is_built_offline_and_found_again(bench: Bench) -> None:
     pytest.importorskip("ensurepip", reason="needs ensurepip (python3-venv)")
     make_wheel(bench.stage / "wheels")

@@ -143,6 +143,7 @@ def test_a_key_that_others_can_read_is_noted(sealed, operator, tmp_path):
     assert any("can be read by others" in text for text in outcome.record["notes"])
 
 
+@pytest.mark.once
 def test_a_passphrase_opens_the_backup_and_a_wrong_one_does_not(make_bench, tmp_path, temporary):
     right, wrong = tmp_path / "right", tmp_path / "wrong"
     for path in (right, wrong):
@@ -168,6 +169,7 @@ def test_the_key_that_is_given_opens_an_archive_for_a_new_server_too(sealed, ope
     assert (new.root / FILLS).exists()
 
 
+@pytest.mark.once
 def test_a_key_that_is_locked_says_so(make_bench, place, temporary, tmp_path):
     locked = KeyPair(place, "locked")
     secret = tmp_path / "pass"

@@ -26,6 +26,7 @@ def keys_in_memory() -> set[str]:
     return {name for name in os.listdir("/dev/shm") if name.startswith("tradekeep-drill-")}
 
 
+@pytest.mark.once
 def test_one_table_for_all_hosts_and_a_failure_for_those_that_did_not_pass(tmp_path: Path) -> None:
     hosts = {}
     for name in ("good", "bad", "none"):

@@ -168,6 +168,7 @@ def test_a_name_cannot_forge_a_line(old: Any, new: Any) -> None:
 
 
 @pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg is not installed")
+@pytest.mark.once
 def test_an_encrypted_archive_needs_its_passphrase(make_server: Callable[..., Any], new: Any, tmp_path: Path) -> None:
     words = {"right": "correct horse\n", "wrong": "battery staple\n"}
     for name, content in words.items():
