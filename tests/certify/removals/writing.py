@@ -37,7 +37,7 @@ WRITING = (
         "b1",
         "the manifest on the disk is the one that was told ahead",
         "archive/comparison.py",
-        "if digest.hexdigest() != self.reader.sha256:",
+        'if not end == self._last == last_line(entries, content_bytes, digest.hexdigest()).encode("ascii"):',
         "if False:",
         (FOLLOWER + "b1_the_manifest_on_the_disk_must_be_the_one_that_was_told",),
     ),

@@ -14,9 +14,9 @@ import json
 from collections import deque
 from collections.abc import Iterable
 from hashlib import blake2b, sha256
-from typing import Callable, Optional
+from typing import Callable, NamedTuple, Optional
 
-from .manifest import MANIFEST_NAME, Entry, ManifestReader, line_head, parse_entry
+from .manifest import MANIFEST_NAME, Entry, Header, ManifestReader, last_line, line_head, parse_entry
 from .members import Member, NullSink, Sink
 from .safety import damaged
 from .tar_headers import NANOSECONDS
@@ -25,36 +25,51 @@ from .telling import Span
 NO_CONTENT = bytes(32)
 _NO_CONTENT_HEX = NO_CONTENT.hex()
 _SHA256 = b',"sha256":"'
+_ENTRY = b'{"path":'
 _MOST_ENDINGS = 1000
 _ENDING_FIELDS = frozenset(("sha256", "kind", "component", "facts"))
 
 
+class ManifestRead(NamedTuple):
+    """A manifest that was read to its end."""
+
+    header: Optional[Header]
+    """None when nobody asked for it."""
+    sha256: str
+
+
 class Told:
-    """A manifest's text ahead of its place at the end, so that entries can be compared as they are read."""
+    """What a manifest says, ahead of its place at the end, so that entries can be compared as they are read."""
 
     def __init__(self) -> None:
-        self.reader = ManifestReader()
         self.lines: deque[bytes] = deque()
+        """Of entries."""
         self.spans: deque[Span] = deque()
+        """In place of the lines of their entries."""
+        self._rest = b""
+        self._last = b""
 
     def hear(self, text: bytes) -> None:
         """The next of it."""
-        self.lines.extend(self.reader.lines(text))
+        *lines, self._rest = (self._rest + text).split(b"\n")
+        for line in lines:
+            if line.startswith(_ENTRY):
+                self.lines.append(line[:-1] if line[-1:] == b"," else line)
+            self._last = line + b"\n"
 
-    def hear_of(self, span: Span, text: bytes) -> None:
-        """The next of it, of files that will be recognized together."""
-        self.lines.extend(self.reader.pass_over(text, span))
-        self.spans.append(span)
-
-    def prove(self, chunks: Iterable[bytes]) -> ManifestReader:
-        """The manifest itself, all of whose lines agree with the entries if it is what was told."""
-        digest = sha256()
+    def prove(self, chunks: Iterable[bytes], entries: int, content_bytes: int) -> ManifestRead:
+        """The manifest itself: it ends as was told, with the totals of what was read and the digest of all before."""
+        length = len(self._last)
+        digest, end = sha256(), b""
         for chunk in chunks:
-            digest.update(chunk)
-        self.reader.finish()
-        if digest.hexdigest() != self.reader.sha256:
+            text = memoryview(end + chunk)
+            before = max(0, len(text) - length)
+            digest.update(text[:before])
+            end = bytes(text[before:])
+        if not end == self._last == last_line(entries, content_bytes, digest.hexdigest()).encode("ascii"):
             raise damaged("manifest is not the one that was told", path=MANIFEST_NAME)
-        return self.reader
+        digest.update(end)
+        return ManifestRead(None, digest.hexdigest())
 
 
 class Comparison:
@@ -83,12 +98,15 @@ class Comparison:
         if self._told is not None:
             self._compare_told(self._told)
 
-    def read_manifest(self, chunks: Iterable[bytes]) -> ManifestReader:
-        """Compare every line with the entry at its place, and hand those that agree to the sink."""
+    def read_manifest(self, chunks: Iterable[bytes], entries: int, content_bytes: int) -> ManifestRead:
+        """Compare every line with the entry at its place, and hand those that agree to the sink.
+
+        entries, content_bytes: what was read of the archive.
+        """
         if self._told is not None:
             self._compare_told(self._told)
             if not self._told.lines and not self._told.spans and self._agreed == len(self._observed):
-                return self._told.prove(chunks)
+                return self._told.prove(chunks, entries, content_bytes)
         reader = ManifestReader()
         observed = bytes(self._observed)
         self._observed.clear()
@@ -101,7 +119,7 @@ class Comparison:
         reader.finish()
         if at != len(observed):
             self._problem(f"archive holds {len(observed) // 48} entries, the manifest {at // 48}")
-        return reader
+        return ManifestRead(reader.header, reader.sha256 or "")
 
     def _compare_told(self, told: Told) -> None:
         """As many entries as were read, and told of, by now."""

@@ -98,10 +98,10 @@ class ContainerWriter:
         self.observed = self._observed.result if self._observed else None
         self.followed = self._follower.finish() if self._follower else None
 
-    def tell(self, text: bytes, span: Optional[Span] = None) -> None:
+    def tell(self, what: Union[bytes, Span]) -> None:
         """What the manifest is going to say, for the process that reads the archive back."""
         if self._follower is not None:
-            self._follower.told(text, span)
+            self._follower.told(what)
 
     def _observe(self, chunks: Chunks) -> object:
         observer = self._observer

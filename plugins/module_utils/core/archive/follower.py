@@ -17,7 +17,7 @@ import struct
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Union
 
 from ..host.companion import Companion, exactly
 from ..host.files import write_all
@@ -32,8 +32,8 @@ _NUMBER = 8
 _TEXT = 1 << 62
 """Added to the length of a text that follows."""
 _SPAN = struct.Struct("!4Q32s")
-"""Said before the text of a span; its length is the number then."""
-_WITH_SPAN = 1 << 61
+_A_SPAN = 1 << 61
+"""The number in front of one."""
 _END = b"\xff" * _NUMBER
 
 
@@ -56,12 +56,12 @@ class Follower:
         """The file has so many bytes now."""
         self._companion.tell(size.to_bytes(_NUMBER, "big"))
 
-    def told(self, text: bytes, span: Optional[Span] = None) -> None:
+    def told(self, what: Union[bytes, Span]) -> None:
         """What comes next in the manifest, which is to be written."""
-        if span is None:
-            self._companion.tell((_TEXT + len(text)).to_bytes(_NUMBER, "big") + text)
+        if isinstance(what, Span):
+            self._companion.tell(_A_SPAN.to_bytes(_NUMBER, "big") + _SPAN.pack(*what))
         else:
-            self._companion.tell((_TEXT + _WITH_SPAN + len(text)).to_bytes(_NUMBER, "big") + _SPAN.pack(*span) + text)
+            self._companion.tell((_TEXT + len(what)).to_bytes(_NUMBER, "big") + what)
 
     def finish(self) -> Optional[Followed]:
         """The file is whole. What was found in it; None when it has to be read in the ordinary way."""
@@ -112,11 +112,10 @@ def _growth(news: int, told: Told) -> Iterator[int]:
         if message == _END:
             return
         number = int.from_bytes(message, "big")
-        if number >= _TEXT + _WITH_SPAN:
-            span = Span(*_SPAN.unpack(exactly(news, _SPAN.size)))
-            told.hear_of(span, exactly(news, number - _TEXT - _WITH_SPAN))
-        elif number >= _TEXT:
+        if number >= _TEXT:
             told.hear(exactly(news, number - _TEXT))
+        elif number == _A_SPAN:
+            told.spans.append(Span(*_SPAN.unpack(exactly(news, _SPAN.size))))
         else:
             yield number - size
             size = number

@@ -92,6 +92,11 @@ MOST_PLAIN_TEXT = 32 << 20
 """Bytes of a manifest's text that are kept as they are."""
 
 
+def last_line(entries: int, content_bytes: int, lines_sha256: str) -> str:
+    """The end of the text; the digest is of all before."""
+    return f'"totals":{{"entries":{entries},"bytes":{content_bytes},"lines_sha256":"{lines_sha256}"}}}}\n'
+
+
 def line_head(path: str, entry_type: str, size: int, mode: int, owner: str, group: str, mtime: int) -> str:
     """The beginning of an entry's line, which says what a tar header says too."""
     return (
@@ -225,16 +230,14 @@ class ManifestWriter:
     def add_lines(self, text: bytes, span: Span) -> None:
         """Lines of further entries, made by a ``LinePattern`` each, and joined."""
         self._flush()
-        self._write((b",\n" if self._entries else b"") + text, span)
+        self._tell(span)
+        self._write((b",\n" if self._entries else b"") + text)
         self._entries += span.entries
 
     def finish(self, content_bytes: int) -> str:
         """Write the totals; returns the digest of the whole text."""
         self._append("\n],\n" if self._entries else "],\n")
-        lines_digest = self._digest.hexdigest()
-        self._append(
-            f'"totals":{{"entries":{self._entries},"bytes":{content_bytes},"lines_sha256":"{lines_digest}"}}}}\n'
-        )
+        self._append(last_line(self._entries, content_bytes, self._digest.hexdigest()))
         return self._digest.hexdigest()
 
     def chunks(self) -> Iterator[bytes]:
@@ -255,11 +258,11 @@ class ManifestWriter:
         if self._pending:
             text = "".join(self._pending).encode("ascii")
             self._pending.clear()
+            self._tell(text)
             self._write(text)
 
-    def _write(self, text: bytes, span: Optional[Span] = None) -> None:
+    def _write(self, text: bytes) -> None:
         self.size += len(text)
-        self._tell(text, span)
         self._digest.update(text)
         self._text.add(text)
 
@@ -274,7 +277,6 @@ class ManifestReader:
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
         self._rest = b""
-        self._passed = False
         self._state = self._first_line
         self.header: Optional[Header] = None
         self.entries = 0
@@ -291,10 +293,6 @@ class ManifestReader:
         self._rest = lines.pop()
         if len(self._rest) > LONGEST_LINE:
             raise damaged("manifest has a line without an end", path=MANIFEST_NAME)
-        if self._passed and lines:
-            # The end of the last line that was passed over.
-            self._passed = False
-            self._digest.update(lines.pop(0) + b"\n")
         if self._state == self._entry_line and b"]," not in lines:
             yield from self._entries_alone(lines)
             return
@@ -314,18 +312,6 @@ class ManifestReader:
             line = line[:-1] if line[-1:] == b"," else line
             self.bytes += _size_in(line)
             yield line
-
-    def pass_over(self, chunk: bytes, span: Span) -> Iterator[bytes]:
-        """Whole lines, which are those of a span, and that nobody asks for; gives what was left of the text before."""
-        if self._rest:
-            # The end of the line before.
-            yield from self.lines(chunk[:2])
-            chunk = chunk[2:]
-        whole, newline, self._rest = chunk.rpartition(b"\n")
-        self._digest.update(whole + newline)
-        self._passed = True
-        self.entries += span.entries
-        self.bytes += span.content
 
     def finish(self) -> None:
         """The text has ended; refuse one that is not whole."""
@@ -350,10 +336,7 @@ class ManifestReader:
 
     def _last_line(self, line: bytes) -> bool:
         self._state = self._after_end
-        expected = (
-            f'"totals":{{"entries":{self.entries},"bytes":{self.bytes},"lines_sha256":"{self._digest.hexdigest()}"}}}}'
-        )
-        if line != expected.encode("ascii"):
+        if line + b"\n" != last_line(self.entries, self.bytes, self._digest.hexdigest()).encode("ascii"):
             raise damaged("manifest's own totals or digest are wrong", path=MANIFEST_NAME)
         self._digest.update(line + b"\n")
         return False

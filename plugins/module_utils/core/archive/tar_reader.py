@@ -13,8 +13,8 @@ from hashlib import sha256
 from typing import Optional
 
 from ..errors import HostileArchiveError
-from .comparison import NO_CONTENT, Comparison, Told
-from .manifest import MANIFEST_NAME, Entry, ManifestReader
+from .comparison import NO_CONTENT, Comparison, ManifestRead, Told
+from .manifest import MANIFEST_NAME, Entry
 from .members import LayoutOfForeign, Member, NullSink, ReadReport, Sink
 from .safety import (
     DIRECTORY,
@@ -98,7 +98,7 @@ class _Reader:
         self._patterns: dict[bytes, HeaderPattern] = {}
         self._bytes = 0
         self._files = 0
-        self._manifest: Optional[ManifestReader] = None
+        self._manifest: Optional[ManifestRead] = None
         self._layout = LayoutOfForeign()
         self._problems: list[str] = []
         self._notes: list[str] = []
@@ -345,7 +345,8 @@ class _Reader:
     # The manifest and the end
 
     def _read_manifest(self, member: Member) -> None:
-        self._manifest = self._comparison.read_manifest(self._source.pieces(member.size))
+        pieces = self._source.pieces(member.size)
+        self._manifest = self._comparison.read_manifest(pieces, self._names.count, self._bytes)
         self._patterns.clear()
         self._source.take(-member.size % BLOCK)
 

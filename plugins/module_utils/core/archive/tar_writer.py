@@ -28,8 +28,6 @@ from .tar_headers import (
 from .telling import Span, Tell, tell_nobody
 
 CHUNK = 1 << 20
-LARGE = CHUNK // 8
-"""What is passed on at once, as it is; what is smaller is gathered."""
 RECORD = 10240
 _TYPEFLAGS = {FILE: b"0", DIRECTORY: b"5", SYMLINK: b"2"}
 
@@ -180,19 +178,12 @@ class ArchiveWriter:
         self._put(pack_header(parts[1], parts[0], mode, packed_owner, size, mtime, _TYPEFLAGS[entry_type], link))
 
     def _put(self, data: bytes) -> None:
-        if len(data) >= LARGE:
-            self._flush()
-            self._written += len(data)
-            self._stream.write(data)
-            return
         self._pending.append(data)
         self._pending_bytes += len(data)
         if self._pending_bytes >= CHUNK:
             self._flush()
 
     def _flush(self) -> None:
-        if not self._pending:
-            return
         data = b"".join(self._pending)
         self._pending.clear()
         self._written += len(data)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, Protocol
+from typing import Callable, NamedTuple, Union
 
 
 class Span(NamedTuple):
@@ -21,12 +21,9 @@ class Span(NamedTuple):
     sha256: bytes
 
 
-class Tell(Protocol):
-    """Hears the manifest's text as soon as it is known, and before the entries are written."""
-
-    def __call__(self, text: bytes, span: Optional[Span] = None) -> None:
-        """The next of it. span: what its lines are of."""
+Tell = Callable[[Union[bytes, Span]], None]
+"""Hears the manifest's text as soon as it is known, before the entries are written; a span in place of its lines."""
 
 
-def tell_nobody(text: bytes, span: Optional[Span] = None) -> None:
+def tell_nobody(_next: Union[bytes, Span]) -> None:
     """Nobody reads the archive back while it is written."""
