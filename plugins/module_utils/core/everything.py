@@ -75,6 +75,7 @@ from .host import (  # noqa: F401
     mounts,
     ownership,
     runner,
+    scheduling,
     services,
     supervisor,
     systemd,

@@ -23,6 +23,7 @@ from ..archive.tar_writer import ArchiveWriter
 from ..errors import CaptureError, ChangedWhileReadError, CheckError, ExitStatus, InterruptedBySignal
 from ..host.files import make_private_directory
 from ..host.memory import many_objects
+from ..host.scheduling import batch_work
 from ..kinds.base import CaptureContext
 from ..patterns import classifier
 from ..ports import Ports
@@ -82,7 +83,7 @@ def backup(
         wait_seconds=600.0,
         note=ports.progress.note,
     )
-    with _as_failure(), lock, many_objects(), SecondReader(classifier(application.profile)) as second:
+    with _as_failure(), lock, many_objects(), batch_work(), SecondReader(classifier(application.profile)) as second:
         listings = Listings(application, sharing=second)
         plan = plan_backup(application, ports, tier=tier, name=name, encrypt=encrypt, output=output, listings=listings)
         made, account = make_backup(
