@@ -155,9 +155,9 @@ def bulk_rows(cache: Path, scratch: Path, rounds: int) -> list[Row]:
 
 
 def small_rows(cache: Path, scratch: Path, rounds: int) -> list[Row]:
-    """100,000 files of about 300 bytes: as plain files, and as JSON documents, which are parsed and read twice."""
+    """100,000 files of about 300 bytes: plain files, and without a target JSON documents, which tar does not parse."""
     rows = []
-    for suffix, what in (("txt", "plain files"), ("json", "JSON documents")):
+    for suffix, what, target in (("txt", "plain files", 2.0), ("json", "JSON documents, parsed and read twice", None)):
         root = dataset.small_files(cache, suffix)
         ours = Installation(scratch, f"small-{suffix}", root)
         runs = interleaved(
@@ -168,7 +168,7 @@ def small_rows(cache: Path, scratch: Path, rounds: int) -> list[Row]:
             ],
             rounds,
         )
-        rows.append(row(f"backup of 100,000 {what}, isal", runs["ours"], runs["tar"], "GNU tar + gzip -1", 2.0))
+        rows.append(row(f"backup of 100,000 {what}, isal", runs["ours"], runs["tar"], "GNU tar + gzip -1", target))
         reading = measure(Subject("verify", ours.run("isal", "verify", "latest")))
         for whose, peak in (
             ("its", runs["ours"].own),
