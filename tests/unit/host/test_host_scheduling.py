@@ -8,6 +8,7 @@ import os
 import threading
 
 import pytest
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host import scheduling
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.scheduling import batch_work
 
 ORDINARY = os.sched_param(0)
@@ -62,5 +63,12 @@ def test_a_sandbox_that_forbids_it_does_not_matter(monkeypatch):
         raise PermissionError
 
     monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    with batch_work():
+        pass
+
+
+def test_nor_does_a_system_without_such_calls(monkeypatch):
+    monkeypatch.setattr(scheduling, "_POSSIBLE", False)
+    monkeypatch.delattr(os, "sched_setscheduler")
     with batch_work():
         pass

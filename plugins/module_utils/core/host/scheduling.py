@@ -9,6 +9,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_POSSIBLE = hasattr(os, "sched_setscheduler")
+"""musl has no such calls."""
+
 
 @contextmanager
 def batch_work() -> Iterator[None]:
@@ -16,7 +19,7 @@ def batch_work() -> Iterator[None]:
 
     That is SCHED_BATCH of sched(7), for what is started from here too. A policy that was chosen for the process stays.
     """
-    chosen = _change(os.SCHED_OTHER, os.SCHED_BATCH)
+    chosen = _POSSIBLE and _change(os.SCHED_OTHER, os.SCHED_BATCH)
     try:
         yield
     finally:
