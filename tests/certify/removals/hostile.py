@@ -284,7 +284,7 @@ HOSTILE = (
         "c2",
         "the manifest's own digest counts",
         "archive",
-        'if line != expected.encode("ascii"):',
+        'if line + b"\\n" != last_line(self.entries, self.bytes, self._digest.hexdigest()).encode("ascii"):',
         "if False:",
         (ATTACK + "_a_manifest_that_was_edited",),
     ),
