@@ -65,7 +65,8 @@ class Server:
 
     def fills(self) -> int:
         """How many fills are committed; asked as the bot, so that no sidecar of root's is left behind."""
-        return int(self.run(f"runuser -u trading_user -- sqlite3 -readonly {FILLS} 'SELECT count(*) FROM fills'"))
+        asked = f"sqlite3 -readonly -cmd '.timeout 20000' {FILLS} 'SELECT count(*) FROM fills'"
+        return int(self.run(f"runuser -u trading_user -- {asked}"))
 
     def bot_pid(self) -> str:
         """The process that trades; empty when there is none."""

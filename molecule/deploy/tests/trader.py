@@ -112,7 +112,7 @@ class Trader:
         """Fills that the witness knows and the log or the database does not."""
         witnessed = numbers(self.run("cat /srv/witness/fills"))
         logged = {json.loads(line)["fill"] for line in self.run(f"cat {OUTPUTS}/fills.jsonl").splitlines()}
-        query = f"sqlite3 -readonly {OUTPUTS}/fills.db 'SELECT id FROM fills'"
+        query = f"sqlite3 -readonly -cmd '.timeout 20000' {OUTPUTS}/fills.db 'SELECT id FROM fills'"
         committed = numbers(self.run(f"runuser -u trader -- {query}"))
         assert witnessed
         return {"log": sorted(witnessed - logged), "database": sorted(witnessed - committed)}
