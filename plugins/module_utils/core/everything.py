@@ -67,6 +67,7 @@ from .git import (  # noqa: F401
 from .host import (  # noqa: F401
     account,
     companion,
+    confinement,
     files,
     gates,
     health,
@@ -81,8 +82,10 @@ from .host import (  # noqa: F401
     systemd,
     transient,
     watch,
+    worker,
     writers,
 )
+from .host.filesystem import beneath, identity  # noqa: F401
 from .kinds import (  # noqa: F401
     appended,
     base,

@@ -73,6 +73,24 @@ def environment_of(account: Account) -> dict[str, str]:
     return {"HOME": account.home, "USER": account.name, "LOGNAME": account.name}
 
 
+def groups_of(account: Account) -> list[int]:
+    """The groups of an account: its own one and, where it has a name, those that list it. Never root's."""
+    if account.name.startswith("#"):
+        return [account.gid]
+    return sorted(set(os.getgrouplist(account.name, account.gid)))
+
+
+def become(account: Account) -> None:
+    """Turn this process into the account's for good: no way back, no capability, no program that gives one.
+
+    For a process that was forked for it. Does nothing for an account that is not root.
+    """
+    if os.geteuid() == 0 and not account.is_current:
+        os.setgroups(groups_of(account))
+        os.setresgid(account.gid, account.gid, account.gid)
+        os.setresuid(account.uid, account.uid, account.uid)
+
+
 def _first_group(uid: int) -> int:
     try:
         return pwd.getpwuid(uid).pw_gid

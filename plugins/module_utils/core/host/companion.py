@@ -14,7 +14,11 @@ import fcntl
 import os
 import signal
 import threading
-from typing import Callable, NoReturn
+from collections.abc import Sequence
+from typing import Callable, NoReturn, Optional
+
+from .account import Account
+from .confinement import confine, detach
 
 _ANSWER_BYTES = 4096
 _NEWS_BYTES = 1 << 20
@@ -27,9 +31,20 @@ Work = Callable[[int, int], None]
 
 
 class Companion:
-    """The first process's side. Raises OSError where there can be no second."""
+    """The first process's side. Raises OSError where there can be no second.
 
-    def __init__(self, work: Work) -> None:
+    account: whose rights the second process has, for good; None leaves it those of the first. memory_bytes: what it may
+    allocate. keep: descriptors of the first process that it goes on using; it has no others, and no terminal.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        *,
+        account: Optional[Account] = None,
+        memory_bytes: Optional[int] = None,
+        keep: Sequence[int] = (),
+    ) -> None:
         self._telling = threading.Lock()
         self._result, theirs = os.pipe()
         ours, self._news = os.pipe()
@@ -41,7 +56,7 @@ class Companion:
         try:
             self._process = os.fork()
             if self._process == 0:
-                _live(work, ours, theirs)
+                _live(work, ours, theirs, lambda: confine(account, memory_bytes), keep)
         except OSError:
             os.close(self._result)
             os.close(self._news)
@@ -53,10 +68,29 @@ class Companion:
 
     def tell(self, message: bytes) -> None:
         """Give it news, from any thread; whether it still lives shows in its answer."""
+        with contextlib.suppress(BrokenPipeError):
+            self.give(message)
+
+    def give(self, message: bytes) -> None:
+        """The same; raises BrokenPipeError when it is gone."""
         left = memoryview(message)
-        with self._telling, contextlib.suppress(BrokenPipeError):
+        with self._telling:
             while left:
+                if self._news < 0:
+                    raise BrokenPipeError
                 left = left[os.write(self._news, left) :]
+
+    def no_more_news(self) -> None:
+        """Its input has come to its end; may be called twice."""
+        with self._telling:
+            if self._news >= 0:
+                os.close(self._news)
+                self._news = -1
+
+    @property
+    def answers(self) -> int:
+        """The descriptor that its answers come from, to wait on."""
+        return self._result
 
     def hear(self, size: int) -> bytes:
         """Wait for so many bytes of what it says. Raises EOFError when it is gone."""
@@ -75,10 +109,11 @@ class Companion:
         """Nobody wants to know any more; may be called twice."""
         process, self._process = self._process, 0
         if process:
-            os.close(self._news)
-            os.close(self._result)
+            # First, so that no thread waits for it to take its news.
             os.kill(process, signal.SIGKILL)
             os.waitpid(process, 0)
+            self.no_more_news()
+            os.close(self._result)
 
 
 def exactly(descriptor: int, size: int) -> bytes:
@@ -104,14 +139,16 @@ def can_have_companion() -> bool:
         return False
 
 
-def _live(work: Work, news: int, result: int) -> NoReturn:
+def _live(work: Work, news: int, result: int, confined: Callable[[], None], keep: Sequence[int]) -> NoReturn:
     """The whole life of the second process; nothing of it ever gets back into the code that was forked."""
     status = 1
     try:
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        _close_all_but(news, result)
+        _close_all_but(news, result, *keep)
+        detach()
+        confined()
         work(news, result)
         status = 0
     finally:

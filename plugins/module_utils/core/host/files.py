@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Optional, Union
 
 from ..errors import SpaceError, TradekeepError, UnsafePathError
+from .filesystem.beneath import open_at, open_root
 from .ownership import apply_owner_mode
 
 AnyPath = Union[str, "os.PathLike[str]"]
-_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TEMPORARY_PREFIX = ".tradekeep-write-"
 
 
@@ -59,67 +59,50 @@ def components_of(relative: str) -> list[str]:
 
 
 def open_directory(path: AnyPath) -> int:
-    """A descriptor of a directory whose own last component is not a symlink."""
-    return _open_level(os.fspath(path), None, os.fspath(path))
+    """A descriptor of a directory that is reached through no symlink of anybody but root's (see ``open_root``)."""
+    with os_errors_but_absence(path):
+        return open_root(path)
 
 
 def open_directory_beneath(root: AnyPath, relative: str) -> int:
-    """A descriptor of a directory beneath root, opened level by level without following symlinks.
+    """A descriptor of a directory beneath root, reached without following symlinks.
 
     Raises UnsafePathError that names the symlink, FileNotFoundError when a level does not exist.
     """
-    parts = components_of(relative)
-    seen = os.fspath(root)
-    descriptor = open_directory(seen)
-    for part in parts:
-        seen = f"{seen}/{part}"
-        try:
-            deeper = _open_level(part, descriptor, seen)
-        finally:
-            os.close(descriptor)
-        descriptor = deeper
-    return descriptor
+    top = open_directory(root)
+    try:
+        with os_errors_but_absence(f"{os.fspath(root)}/{relative}"):
+            return open_at(top, relative, os.O_RDONLY | os.O_DIRECTORY, shown=os.fspath(root))
+    finally:
+        os.close(top)
 
 
 def open_file_beneath(root: AnyPath, relative: str) -> int:
     """A descriptor for reading a regular file beneath root, without following symlinks or waiting for a FIFO."""
-    parts = components_of(relative)
-    if not parts:
+    if not components_of(relative):
         raise UnsafePathError("is not a file", path=root)
     shown = f"{os.fspath(root)}/{relative}"
-    directory = open_directory_beneath(root, "/".join(parts[:-1]))
+    top = open_directory(root)
     try:
-        descriptor = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise _unsafe_or_failure(error, parts[-1], directory, shown) from error
+        with os_errors_but_absence(shown):
+            descriptor = open_at(top, relative, os.O_RDONLY | os.O_NONBLOCK, shown=os.fspath(root))
     finally:
-        os.close(directory)
+        os.close(top)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise UnsafePathError("is not a regular file", path=shown)
     return descriptor
 
 
-def _open_level(name: str, directory: Optional[int], shown: str) -> int:
+@contextlib.contextmanager
+def os_errors_but_absence(path: object) -> Iterator[None]:
+    """``os_errors``, but what does not exist stays FileNotFoundError, which callers take for an answer."""
     try:
-        return os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
+        yield
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise _unsafe_or_failure(error, name, directory, shown) from error
-
-
-def _unsafe_or_failure(error: OSError, name: str, directory: Optional[int], shown: str) -> TradekeepError:
-    with contextlib.suppress(OSError):
-        mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
-        if stat.S_ISLNK(mode):
-            target = os.readlink(name, dir_fd=directory)
-            return UnsafePathError(f"is a symlink to {target}", path=shown, hint="put the real directory or file there")
-        if error.errno == errno.ENOTDIR:
-            return UnsafePathError("is not a directory", path=shown)
-    return failure_of(error, shown)
+        raise failure_of(error, path) from error
 
 
 def write_all(descriptor: int, data: bytes) -> None:
