@@ -86,6 +86,7 @@ from .host import (  # noqa: F401
     writers,
 )
 from .host.filesystem import beneath, identity  # noqa: F401
+from .host.filesystem import scratch as host_scratch  # noqa: F401
 from .kinds import (  # noqa: F401
     appended,
     base,

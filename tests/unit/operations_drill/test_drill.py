@@ -24,6 +24,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     UsageError,
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.files import Space
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.filesystem import scratch as host_scratch
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.drills import checks, record, scratch
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.drills import drill as drill_module
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.drills.record import drill_log
@@ -431,13 +432,13 @@ def test_sigterm_leaves_nothing(bench, step):
 def test_a_signal_while_it_cleans_up_does_not_stop_that(bench, monkeypatch):
     bench.database().close()
     bench.backup()
-    remove = scratch.remove_tree
+    remove = host_scratch.empty
 
-    def interrupted(path):
+    def interrupted(descriptor):
         os.kill(os.getpid(), signal.SIGTERM)
-        return remove(path)
+        return remove(descriptor)
 
-    monkeypatch.setattr(scratch, "remove_tree", interrupted)
+    monkeypatch.setattr(host_scratch, "empty", interrupted)
     with pytest.raises(InterruptedBySignal), interruptible():
         bench.drill()
     assert bench.leftovers() == []

@@ -6,20 +6,18 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..application import Application, CheckLevel
 from ..errors import ExitStatus, TradekeepError, UnsafePathError, UsageError
-from ..host.files import components_of, make_private_directory
+from ..host.files import components_of
 from ..kinds import default_kind
 from ..kinds.sqlite_live import inspect_live, optimize
 from ..ports import Ports
 from ..transaction.lock import application_lock
+from .leftovers import reading_scratch
 from .outcome import Outcome
 from .scan import check_root, scan
 from .text import human_bytes, table
@@ -35,7 +33,7 @@ def check_databases(
 ) -> Outcome:
     """Check live databases without keeping their writers waiting: integrity, WAL, rows per table."""
     results = []
-    with _scratch(application) as scratch:
+    with reading_scratch(application, "check") as scratch:
         for path in _chosen(application, paths):
             ports.progress.note(f"checking {path}")
             results.append(_inspect(application, path, scratch, ports, level, foreign_keys))
@@ -91,17 +89,6 @@ def _chosen(application: Application, paths: Sequence[str]) -> list[str]:
             raise UsageError("not a database", path=root / relative, hint="give the path of a SQLite file")
         chosen.append(relative)
     return chosen
-
-
-@contextmanager
-def _scratch(application: Application) -> Iterator[Path]:
-    state_dir = Path(application.application_state_dir)
-    make_private_directory(state_dir)
-    path = Path(tempfile.mkdtemp(prefix=".tradekeep-check-", dir=state_dir))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _inspect(

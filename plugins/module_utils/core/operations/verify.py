@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -20,12 +18,12 @@ from ..archive.manifest import Entry
 from ..archive.members import Member, NullSink, ReadReport
 from ..archive.tar_reader import read_archive
 from ..errors import EncryptionError, ExitStatus, TradekeepError
-from ..host.files import make_private_directory
 from ..kinds import default_kind, kind_named
 from ..kinds.base import CheckReport
 from ..patterns import classify
 from ..ports import Ports, Progress
 from ..storage.local import Backup, LocalCatalog
+from .leftovers import reading_scratch
 from .outcome import Outcome
 from .reading import CountingSink, checksum, compare_checksum, passphrase_for
 from .text import table
@@ -163,18 +161,13 @@ def _shallow(backup: Backup, ports: Ports, passphrase_file: Optional[str]) -> Re
 def _deep(
     application: Application, backup: Backup, ports: Ports, passphrase_file: Optional[str], checked: _Checked
 ) -> ReadReport:
-    state_dir = Path(application.application_state_dir)
-    make_private_directory(state_dir)
-    scratch = Path(tempfile.mkdtemp(prefix=".tradekeep-verify-", dir=state_dir))
-    try:
+    with reading_scratch(application, "verify") as scratch:
         sink = _DeepSink(application, scratch, ports.progress)
         ports.progress.start("verifying deeply", backup.sidecar.get("bytes"))
         with open_container(backup.path, runner=ports.runner, passphrase_file=passphrase_file) as stream:
             report = read_archive(stream, sink)
         ports.progress.finish()
         compare_checksum(backup, stream.sha256)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     checked.problems.extend(sink.problems)
     checked.notes.extend(sink.notes)
     return report
