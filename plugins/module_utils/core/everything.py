@@ -44,6 +44,7 @@ from .archive import (  # noqa: F401
     follower,
     manifest,
     members,
+    reported,
     streams,
     tar_headers,
     tar_reader,
@@ -102,6 +103,7 @@ from .kinds import (  # noqa: F401
     sqlite_source,
 )
 from .operations import (  # noqa: F401
+    apart,
     assemble,
     configured,
     databases,

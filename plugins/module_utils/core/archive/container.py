@@ -145,8 +145,36 @@ def create_container(
     )
 
 
+class PlainStream:
+    """What is decompressed of the chunks of a container, by a thread that is a little ahead of its reader."""
+
+    def __init__(self, packed: Chunks, path: object, runner: Runner, engine: Optional[str] = None) -> None:
+        self._path = path
+        self._stream = Prefetch(_decompressed(packed, runner, engine))
+
+    def read(self, size: int, /) -> bytes:
+        """At most ``size`` bytes; nothing only at the end."""
+        try:
+            return self._stream.read(size)
+        except ArchiveError as error:
+            error.path = error.path or str(self._path)
+            raise
+
+    def close(self) -> None:
+        """Stop everything that still runs."""
+        self._stream.close()
+
+
+def _decompressed(packed: Chunks, runner: Runner, engine: Optional[str]) -> Chunks:
+    """In the thread that asks for the first of it, where an error is kept for the reader."""
+    yield from decompressed(packed, runner, engine)
+
+
 class ContainerReader:
-    """The plain tar stream of a container; ``sha256`` is the file's digest once it was read to its end."""
+    """The plain tar stream of a container; ``sha256`` is the file's digest once it was read to its end.
+
+    Where it was opened as packed, ``packed`` gives what a ``PlainStream`` in another process makes the same of.
+    """
 
     def __init__(self, descriptor: int, path: Path, runner: Runner, engine: Optional[str]) -> None:
         self._digest = hashlib.sha256()
@@ -157,28 +185,25 @@ class ContainerReader:
         self._engine = engine
         self.archive_bytes = os.fstat(descriptor).st_size
         self.encrypted = False
-        self._stream: Optional[Prefetch] = None
+        self._stream: Optional[PlainStream] = None
+        self.packed: Chunks = self._raw()
 
     def open(self, passphrase_file: Optional[str], gnupg_home: Optional[str], stack: contextlib.ExitStack) -> None:
-        """Start reading."""
-        chunks = self._raw()
+        """Have it decrypted where that is needed."""
         first = os.pread(self._descriptor, 64, 0)
         self.encrypted = is_encrypted(first)
         if self.encrypted:
-            chunks = stack.enter_context(
-                decrypting(chunks, first, self._runner, passphrase_file=passphrase_file, gnupg_home=gnupg_home)
+            self.packed = stack.enter_context(
+                decrypting(self.packed, first, self._runner, passphrase_file=passphrase_file, gnupg_home=gnupg_home)
             )
-        self._stream = Prefetch(self._decompressed(chunks))
+
+    def start(self) -> None:
+        """Have it decompressed, too."""
+        self._stream = PlainStream(self.packed, self._path, self._runner, self._engine)
 
     def read(self, size: int) -> bytes:
         """At most ``size`` bytes; nothing only at the end."""
-        if self._stream is None:
-            return b""
-        try:
-            return self._stream.read(size)
-        except ArchiveError as error:
-            error.path = error.path or str(self._path)
-            raise
+        return b"" if self._stream is None else self._stream.read(size)
 
     def close(self) -> None:
         """Stop everything that still runs."""
@@ -189,9 +214,6 @@ class ContainerReader:
     def sha256(self) -> Optional[str]:
         """Digest of the file, None until it was read to its end."""
         return self._digest.hexdigest() if self._complete else None
-
-    def _decompressed(self, chunks: Chunks) -> Chunks:
-        yield from decompressed(chunks, self._runner, self._engine)
 
     def _raw(self) -> Chunks:
         while True:
@@ -214,8 +236,12 @@ def open_container(
     passphrase_file: Optional[str] = None,
     gnupg_home: Optional[str] = None,
     engine: Optional[str] = None,
+    packed: bool = False,
 ) -> Iterator[ContainerReader]:
-    """The decrypted and decompressed stream of the file at ``path``; what it is shows in its first bytes."""
+    """The decrypted and decompressed stream of the file at ``path``; what it is shows in its first bytes.
+
+    packed: leave it compressed, for a process that has fewer rights (see ``ContainerReader.packed``).
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
@@ -227,5 +253,7 @@ def open_container(
         reader = ContainerReader(descriptor, Path(path), runner, engine)
         reader.open(passphrase_file, gnupg_home, stack)
         # The thread that reads must have ended before what it reads from is taken down.
-        stack.callback(reader.close)
+        if not packed:
+            reader.start()
+            stack.callback(reader.close)
         yield reader

@@ -18,8 +18,7 @@ from ..host.files import make_private_directory
 from ..host.filesystem.scratch import SHARED, scratch_directory, shared_place, sweep
 
 COMPARE_PREFIX = ".tradekeep-compare-"
-NOBODY = Account(name="#65534", uid=65534, gid=65534, home="/")
-"""In whose name data is read on a host that does not know the owner."""
+_NOBODY = 65534
 
 
 def reader_account(application: Application) -> Optional[Account]:
@@ -29,8 +28,13 @@ def reader_account(application: Application) -> Optional[Account]:
     try:
         owner = account_of(application.owner, application.group)
     except ConfigurationError:
-        return NOBODY
+        return nobody()
     return None if owner.is_current else owner
+
+
+def nobody() -> Optional[Account]:
+    """In whose name root reads what it knows no owner of; None for an engine that is not root."""
+    return Account(name="#65534", uid=_NOBODY, gid=_NOBODY, home="/") if os.geteuid() == 0 else None
 
 
 def scratch_base(application: Application) -> Path:
