@@ -18,7 +18,7 @@ from ..application import Encryption
 from ..errors import ArchiveError
 from ..host.companion import can_have_companion
 from ..ports import Runner
-from .compression import choose_engine, compressing, decompressed
+from .compression import choose_engine, compressing, decompressed, in_process_engine
 from .encryption import decrypting, encrypting, is_encrypted
 from .follower import Followed, Follower
 from .streams import READ_CHUNK, ChunkReader, Chunks, FileStage, Observed, Prefetch, Stage, ThreadStage
@@ -146,11 +146,17 @@ def create_container(
 
 
 class PlainStream:
-    """What is decompressed of the chunks of a container, by a thread that is a little ahead of its reader."""
+    """What is decompressed of the chunks of a container, by a thread that is a little ahead of its reader.
 
-    def __init__(self, packed: Chunks, path: object, runner: Runner, engine: Optional[str] = None) -> None:
+    threads: without them it is slower, and no program is asked where there is a library.
+    """
+
+    def __init__(
+        self, packed: Chunks, path: object, runner: Runner, engine: Optional[str] = None, *, threads: bool = True
+    ) -> None:
         self._path = path
-        self._stream = Prefetch(_decompressed(packed, runner, engine))
+        plain = _decompressed(packed, runner, engine if threads else in_process_engine())
+        self._stream = Prefetch(plain) if threads else ChunkReader(plain)
 
     def read(self, size: int, /) -> bytes:
         """At most ``size`` bytes; nothing only at the end."""

@@ -109,6 +109,14 @@ def report_from(said: Any) -> ReadReport:
         raise damaged("the process that reads the archive reports what is no report") from error
 
 
+def texts_from(said: Any) -> tuple[str, ...]:
+    """A list of texts that was sent."""
+    try:
+        return _texts(said)
+    except TypeError as error:
+        raise damaged("the process that reads the archive reports what is no list of texts") from error
+
+
 def _header(said: Any) -> Header:
     fields = dict(said)
     missing, excluded = _texts(fields.pop("missing")), _texts(fields.pop("excluded"))

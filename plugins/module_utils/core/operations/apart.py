@@ -98,8 +98,12 @@ def read_apart(
     seconds: float = PATIENCE,
     heard: Heard = refuse_frames,
     keep: Sequence[int] = (),
+    alone: bool = False,
 ) -> tuple[Any, Optional[str]]:
-    """The same with an archive that is opened packed; returns the digest of its file, too."""
+    """The same with an archive that is opened packed; returns the digest of its file, too.
+
+    alone: for work that forks processes of its own, so that it has no thread beside it.
+    """
     if not _can_work_apart(account):
         with ExitStack() as stack:
             container = _entered(opened, stack)
@@ -111,7 +115,7 @@ def read_apart(
         chunks = _chunks(InputStream(news))
         if account is None and os.geteuid() == 0:
             drop_capabilities()
-        return _unpacked(chunks, path, ports, lambda plain: work(outlet, plain))
+        return _unpacked(chunks, path, ports, lambda plain: work(outlet, plain), threads=not alone)
 
     with ExitStack() as stack:
         # The worker is there before there is any thread.
@@ -142,8 +146,10 @@ def _entered(opened: AbstractContextManager[ContainerReader], stack: ExitStack) 
         return stack.enter_context(opened)
 
 
-def _unpacked(chunks: Chunks, path: object, ports: Ports, work: Callable[[Readable], Any]) -> Any:
-    plain = PlainStream(chunks, path, ports.runner)
+def _unpacked(
+    chunks: Chunks, path: object, ports: Ports, work: Callable[[Readable], Any], *, threads: bool = True
+) -> Any:
+    plain = PlainStream(chunks, path, ports.runner, threads=threads)
     try:
         return work(plain)
     finally:
