@@ -66,7 +66,7 @@ def answer(outcome: Outcome) -> Answer:
 def serve(module: Any, run: Callable[[Any, Ports], Answer]) -> None:
     """Run a module to its end: one answer, or one line that says what went wrong."""
     keep_freed_memory()
-    ports = Ports(runner=SubprocessRunner(), clock=SystemClock(), progress=WarningProgress(module.warn))
+    ports = Ports(runner=SubprocessRunner(), clock=SystemClock(), progress=WarningProgress(module.warn), workers=True)
     try:
         with interruptible():
             changed, record, diff = run(module, ports)

@@ -75,7 +75,7 @@ class _Door:
     def _ports(self, arguments: argparse.Namespace) -> Ports:
         with_bar = is_terminal(self._stderr) and not arguments.no_progress and not arguments.json
         progress: Progress = Bar(self._stderr) if with_bar else NotesOnly(self._stderr)
-        return Ports(runner=SubprocessRunner(), clock=SystemClock(), progress=progress)
+        return Ports(runner=SubprocessRunner(), clock=SystemClock(), progress=progress, workers=True)
 
     def _answer(self, outcome: Outcome) -> ExitStatus:
         self.status = outcome.status

@@ -126,9 +126,11 @@ from .operations import (  # noqa: F401
     text,
     tree,
     tree_plan,
+    tree_reader,
     unit_files,
     units,
     verify,
+    write_archive,
 )
 from .operations.deploy import (  # noqa: F401
     attended,
