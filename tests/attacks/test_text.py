@@ -13,6 +13,8 @@ import io
 import json
 import os
 import re
+import subprocess
+import sys
 import tarfile
 import traceback
 from pathlib import Path
@@ -26,6 +28,9 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.outc
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.text import table
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.profile import resolve_application
 
+TOP = Path(__file__).resolve().parents[2]
+DRILL = TOP / "roles/drill/vars/main.yml"
+PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 BOT = 65534
 LONGEST_LINE = 2048
 FORGED = "tradekeep: forged, all is well"
@@ -227,3 +232,34 @@ def test_an_error_keeps_what_it_is_about(monkeypatch: pytest.MonkeyPatch) -> Non
     assert str(error) == "a\n\u202eb: is damaged (see\x1b)"
     assert error.as_dict()["path"] == "a\n\u202eb"
     assert answering(monkeypatch, error) == "tradekeep: a\\n\\u202eb: is damaged (see\\x1b)\n"
+
+
+@pytest.mark.once
+@pytest.mark.skipif(not PLAYBOOK.exists(), reason="ansible-playbook is not beside this Python")
+def test_the_table_of_drills_is_text_on_the_terminal_and_in_markdown(tmp_path: Path) -> None:
+    evil = "a | b\n| forged | kalshi | x | passed |\x1b[2J\x9b\u202e `c` <script> [d](https://x.example) **e** @f"
+    inventory = {"all": {"hosts": {"bot1": {"drill_result": {"failed": True, "msg": evil}}}}}
+    inventory["all"]["hosts"]["bot2"] = {"drill_result": {"record": {"verdict": "passed", "backup": {"name": evil}}}}
+    (tmp_path / "hosts.json").write_text(json.dumps(inventory))
+    document = {"content": "{{ __drill_document }}", "dest": str(tmp_path / "report.md")}
+    tasks = [{"debug": {"msg": "{{ __drill_table }}"}, "run_once": True}, {"copy": document, "run_once": True}]
+    play = {"hosts": "all", "connection": "local", "gather_facts": False, "vars_files": [str(DRILL)], "tasks": tasks}
+    (tmp_path / "play.yml").write_text(json.dumps([play]))
+    done = subprocess.run(
+        [PLAYBOOK, "play.yml", "-i", "hosts.json", "-e", f"ansible_python_interpreter={sys.executable}"],
+        cwd=tmp_path,
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1", "LC_ALL": "C.UTF-8"},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    judged(done.stdout)
+    rows = [line for line in done.stdout.splitlines() if line.lstrip(' "').startswith("| ")]
+    assert len(rows) == 3, "heads, and a row for each host"
+    assert all(row.count(" | ") == 7 for row in rows)
+    written = (tmp_path / "report.md").read_text(encoding="utf-8")
+    table = [line for line in judged(written) if line.startswith("|")]
+    assert len(table) == 4
+    assert all(row.count("|") == 9 for row in table)
+    assert not re.search(r"[`<>\[\]*@]", written)
