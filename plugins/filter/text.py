@@ -5,17 +5,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import Callable
 
-from ..module_utils.core.formatting import printable
-
-_ACTS_IN_MARKDOWN = re.compile(r"[^\w\s.,/=]|_")
-
-
-def markdown(text: object) -> str:
-    """The text as one line of Markdown that is neither markup, nor HTML, nor a mention, nor the end of a cell."""
-    return _ACTS_IN_MARKDOWN.sub(lambda sign: f"&#{ord(sign[0])};", printable(text))
+from ..module_utils.core.formatting import markdown, printable
 
 
 class FilterModule:
@@ -23,9 +15,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., str]]:
         """Filters by name."""
-        return {"printable": _printable, "markdown": markdown}
-
-
-def _printable(text: object) -> str:
-    """The text as one line without a character that acts; of too much of it the beginning and the end."""
-    return printable(text)
+        return {"printable": printable, "markdown": markdown}

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: tradekeep.ops contributors
 # SPDX-License-Identifier: BSD-2-Clause
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
-"""Makes text safe to show, once, where it leaves the engine: on a terminal, in the journal, in the answer of a module.
+"""Makes text safe to show, once, where it leaves the engine: terminal, journal, answers of modules, logs, Markdown.
 
 Names of files, messages of programs and texts of archives come from bots and strangers. Inside the engine they stay as
 they are. Shown, they must neither act on the terminal, nor begin a line of their own, nor be of any length.
@@ -23,6 +23,8 @@ VALUE_LIMIT = 32768
 _CUT = "…"
 # sd-daemon(3): a line of a unit that begins like this has the level of the journal that it names.
 _LEVEL = re.compile(r"(\s*)<(?=\d{1,3}>)")
+
+_ACTS_IN_MARKDOWN = re.compile(r"[^\w\s.,/=]|_")
 
 
 def printable(text: object, limit: int = LINE_LIMIT) -> str:
@@ -60,6 +62,11 @@ def output_line(text: object) -> str:
 def output_text(text: str) -> str:
     """The output of a program, for a file that a person reads: its lines and tabs stay, and nothing in them acts."""
     return "".join(character if character in "\n\t" else _escaped(character) for character in text)
+
+
+def markdown(text: object, limit: int = LINE_LIMIT) -> str:
+    """Text on one line of Markdown that is neither markup, nor HTML, nor a mention, nor the end of a table's cell."""
+    return _ACTS_IN_MARKDOWN.sub(lambda sign: f"&#{ord(sign[0])};", printable(text, limit))
 
 
 def traceback_lines(error: BaseException) -> Iterator[str]:
