@@ -86,6 +86,12 @@ def test_content_keeps_its_shape(change: object) -> None:
     assert shortened_values(["a\n" * 9], 9) == ["a\na\n…a\na\n"]
 
 
+def test_no_name_hides_another() -> None:
+    content = {"a\n": 1, r"a\n": 2, "b": 3}
+    assert printable_values(content) == {r"a\n": 1, r"a\n (2)": 2, "b": 3}
+    assert shortened_values({"x" * 99: 1, "x" * 98: 2}, 5) == {"xx…xx": 1, "xx…xx (2)": 2}
+
+
 def test_a_traceback_names_every_call_and_cause() -> None:
     def fails() -> None:
         try:

@@ -91,10 +91,22 @@ def _each_text(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return change(value)
     if isinstance(value, Mapping):
-        return {_each_text(key, change): _each_text(item, change) for key, item in value.items()}
+        found: dict[Any, Any] = {}
+        for key, item in value.items():
+            found[_unused(_each_text(key, change), found)] = _each_text(item, change)
+        return found
     if isinstance(value, (list, tuple)):
         return [_each_text(item, change) for item in value]
     return value
+
+
+def _unused(key: Any, found: Mapping[Any, Any]) -> Any:
+    """A key that is not taken: a name that is spelt like the escape of another must not hide it."""
+    number, wanted = 1, key
+    while key in found:
+        number += 1
+        key = f"{wanted} ({number})"
+    return key
 
 
 def _escaped(character: str) -> str:
