@@ -23,6 +23,7 @@ from . import (  # noqa: F401
     drill_settings,
     errors,
     faults,
+    formatting,
     migrate_schema,
     migrate_settings,
     patterns,
