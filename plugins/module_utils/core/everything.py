@@ -23,6 +23,7 @@ from . import (  # noqa: F401
     drill_settings,
     errors,
     faults,
+    formatting,
     migrate_schema,
     migrate_settings,
     patterns,
@@ -86,7 +87,7 @@ from .host import (  # noqa: F401
     worker,
     writers,
 )
-from .host.filesystem import beneath, identity  # noqa: F401
+from .host.filesystem import beneath, chown, identity  # noqa: F401
 from .host.filesystem import scratch as host_scratch  # noqa: F401
 from .kinds import (  # noqa: F401
     appended,
@@ -129,9 +130,11 @@ from .operations import (  # noqa: F401
     text,
     tree,
     tree_plan,
+    tree_reader,
     unit_files,
     units,
     verify,
+    write_archive,
 )
 from .operations.deploy import (  # noqa: F401
     attended,
@@ -206,6 +209,7 @@ from .transaction import (  # noqa: F401
     recovery,
     renames,
     stage,
+    stage_directory,
     stopped,
 )
 

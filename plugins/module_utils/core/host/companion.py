@@ -88,6 +88,11 @@ class Companion:
                 self._news = -1
 
     @property
+    def descriptors(self) -> tuple[int, ...]:
+        """Both ends that the first process holds."""
+        return tuple(descriptor for descriptor in (self._news, self._result) if descriptor >= 0)
+
+    @property
     def answers(self) -> int:
         """The descriptor that its answers come from, to wait on."""
         return self._result
@@ -111,7 +116,8 @@ class Companion:
         if process:
             # First, so that no thread waits for it to take its news.
             os.kill(process, signal.SIGKILL)
-            os.waitpid(process, 0)
+            with contextlib.suppress(ChildProcessError):  # of the process that has gone on in the first one's place
+                os.waitpid(process, 0)
             self.no_more_news()
             os.close(self._result)
 

@@ -16,6 +16,7 @@ import select
 import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Optional
 
 from .. import errors
@@ -32,6 +33,7 @@ LARGEST_RESULT = 256 << 20
 LARGEST_FRAME = 16 << 20
 MOST_NOTES = 200
 LONGEST_NOTE = 2000
+_LENGTH = struct.Struct("!Q")
 _FRAME = struct.Struct("!cQ")
 _RESULT, _ERROR, _NOTE, _START, _ADVANCE, _FINISH = b"R", b"E", b"N", b"S", b"A", b"F"
 _PROGRESS_BYTES = 1 << 20
@@ -80,6 +82,8 @@ class Outlet:
         write_all(self._descriptor, payload)
 
 
+Feed = Callable[[Callable[[bytes], None]], None]
+"""Gives a worker its input, through the function that it gets."""
 Work = Callable[[Outlet, int], Any]
 """What the worker does: gets its outlet and the descriptor of its input; returns what JSON can say."""
 
@@ -88,6 +92,7 @@ class Worker:
     """The waiting process's side; a context manager. Raises OSError where there can be no other process.
 
     account: whose rights the worker has; None leaves it those of the caller. seconds: how long it may be silent.
+    keep: descriptors that it goes on using. memory: whether its memory has a limit.
     """
 
     def __init__(
@@ -98,11 +103,15 @@ class Worker:
         progress: Progress,
         seconds: Optional[float] = None,
         keep: Sequence[int] = (),
+        memory: bool = True,
     ) -> None:
         self._progress = progress
         self._seconds = seconds
         self._companion = Companion(
-            lambda news, answer: _carry_out(work, news, answer), account=account, memory_bytes=MEMORY_BYTES, keep=keep
+            lambda news, answer: _carry_out(work, news, answer),
+            account=account,
+            memory_bytes=MEMORY_BYTES if memory else None,
+            keep=keep,
         )
         self.result: Any = None
 
@@ -141,11 +150,30 @@ class Worker:
             if not self._is_progress(kind, payload):
                 yield kind, payload
 
+    def ask(self, request: Any) -> None:
+        """Give a worker that serves requests (see ``serve_requests``) the next one; ``frames`` has the answer."""
+        text = json.dumps(request).encode("ascii")
+        self.give(_LENGTH.pack(len(text)) + text)
+
     def finish(self) -> Any:
         """Wait for the result of a worker that sends nothing else."""
         for _kind, _payload in self.frames():
             raise _unusable("sends what nobody asked for")
         return self.result
+
+    def finish_fed(self, feed: Feed) -> Any:
+        """The same, while a thread gives it its input; what that raises explains what the worker said of it."""
+        feeder = _Feeder(self, feed)
+        try:
+            return self.finish()
+        finally:
+            self.end()
+            feeder.join_and_raise()
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """Those that another process needs to go on with it in this one's place."""
+        return self._companion.descriptors
 
     def _receive(self) -> tuple[bytes, bytes]:
         try:
@@ -196,7 +224,7 @@ def run_worker(
     account: Optional[Account],
     progress: Progress,
     seconds: Optional[float] = None,
-    feed: Optional[Callable[[Callable[[bytes], None]], None]] = None,
+    feed: Optional[Feed] = None,
 ) -> Any:
     """Carry work out in a worker and return its result.
 
@@ -204,20 +232,13 @@ def run_worker(
     worker's own error came first.
     """
     with Worker(work, account=account, progress=progress, seconds=seconds) as worker:
-        if feed is None:
-            return worker.finish()
-        feeder = _Feeder(worker, feed)
-        try:
-            return worker.finish()
-        finally:
-            worker.end()
-            feeder.join_and_raise()
+        return worker.finish() if feed is None else worker.finish_fed(feed)
 
 
 class _Feeder(threading.Thread):
     """Gives a worker its input, while the main thread waits for what it says."""
 
-    def __init__(self, worker: Worker, feed: Callable[[Callable[[bytes], None]], None]) -> None:
+    def __init__(self, worker: Worker, feed: Feed) -> None:
         super().__init__(daemon=True)
         self._worker = worker
         self._feed = feed
@@ -273,6 +294,24 @@ def error_from(said: Any) -> TradekeepError:
     return kind(message, path=None if path is None else str(path), hint=None if hint is None else str(hint))
 
 
+def serve_requests(outlet: Outlet, news: int, answer: Callable[[Any], Any]) -> None:
+    """In a worker: answer each request, with a result or an error, until nobody asks any more."""
+    while True:
+        try:
+            request = json.loads(exactly(news, _LENGTH.unpack(exactly(news, _LENGTH.size))[0]))
+        except EOFError:
+            return
+        _answer(outlet, partial(answer, request))
+
+
+def _answer(outlet: Outlet, work: Callable[[], Any]) -> None:
+    try:
+        result = work()
+        outlet.send(_RESULT, json.dumps(result).encode("ascii"))
+    except BaseException as error:  # pylint: disable=broad-exception-caught # it is raised again in the other process
+        outlet.send(_ERROR, json.dumps(error_as(error)).encode("ascii"))
+
+
 def _foreseen(error: BaseException) -> Optional[TradekeepError]:
     from ..faults import foreseen
 
@@ -281,11 +320,7 @@ def _foreseen(error: BaseException) -> Optional[TradekeepError]:
 
 def _carry_out(work: Work, news: int, answer: int) -> None:
     outlet = Outlet(answer)
-    try:
-        result = work(outlet, news)
-        outlet.send(_RESULT, json.dumps(result).encode("ascii"))
-    except BaseException as error:  # pylint: disable=broad-exception-caught # it is raised again in the other process
-        outlet.send(_ERROR, json.dumps(error_as(error)).encode("ascii"))
+    _answer(outlet, lambda: work(outlet, news))
 
 
 def _decoded(payload: bytes) -> Any:
@@ -319,5 +354,6 @@ __all__ = [
     "error_from",
     "exactly",
     "run_worker",
+    "serve_requests",
     "worker_account",
 ]

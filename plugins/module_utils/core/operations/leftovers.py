@@ -15,6 +15,7 @@ from ..application import Application
 from ..errors import ConfigurationError
 from ..host.account import Account, account_of
 from ..host.files import make_private_directory
+from ..host.filesystem.identity import privileged, with_privileges
 from ..host.filesystem.scratch import SHARED, scratch_directory, shared_place, sweep
 
 COMPARE_PREFIX = ".tradekeep-compare-"
@@ -43,7 +44,8 @@ def scratch_base(application: Application) -> Path:
     account = reader_account(application)
     if account is not None:
         return shared_place(state, account)
-    make_private_directory(state)
+    with privileged():
+        make_private_directory(state)
     return state
 
 
@@ -55,6 +57,7 @@ def reading_scratch(application: Application, purpose: str) -> Iterator[Path]:
         yield place
 
 
+@with_privileges
 def sweep_state(application: Application) -> tuple[str, ...]:
     """Remove temporary files and directories whose process is gone; returns their names."""
     state = Path(application.application_state_dir)
