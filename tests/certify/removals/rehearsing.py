@@ -65,8 +65,8 @@ REHEARSING = (
     Removal(
         "b6",
         "the scratch place goes whatever happens",
-        DRILLS + "scratch.py",
-        "        try:\n            remove_tree(place)\n",
+        "host/filesystem/scratch.py",
+        "        try:\n            _remove(place, lock)\n",
         "        try:\n            str(place)\n",
         (DRILL + "sigterm_leaves_nothing",),
     ),
@@ -74,8 +74,8 @@ REHEARSING = (
         "b6",
         "what a killed drill left goes with the next one",
         DRILLS + "scratch.py",
-        "    sweep(base)\n",
-        "",
+        "        sweep(directory, purpose=_PURPOSE)\n",
+        "        str(directory)\n",
         (DRILL + "what_a_killed_drill_left_goes_with_the_next_one",),
     ),
     Removal(

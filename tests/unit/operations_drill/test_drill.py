@@ -264,9 +264,9 @@ def test_rows_that_vanished_from_the_live_data_are_found(bench, statement, word)
     bench.backup()
     connection.execute(statement)
     connection.commit()
+    connection.close()
     outcome = bench.drill()
     assert outcome.status is ExitStatus.FINDINGS and word in said(outcome)
-    connection.close()
 
 
 def test_a_missing_live_database_is_found(bench):
@@ -278,11 +278,10 @@ def test_a_missing_live_database_is_found(bench):
 
 def test_hazard_a1_a_backup_without_the_rows_of_the_wal_is_found(bench, tmp_path):
     """Nothing was written since, and yet the live data has more rows: they were not captured."""
-    connection = bench.database(rows=400)
-    bench.clock.ahead = timedelta(minutes=5)
-    bench.hand_made({FILLS: (database_bytes(tmp_path, rows=150), "sqlite", {"tables": {"fills": 150}})})
-    assert "nothing was written since the backup" in said(bench.drill())
-    connection.close()
+    with bench.bot(rows=400):
+        bench.clock.ahead = timedelta(minutes=5)
+        bench.hand_made({FILLS: (database_bytes(tmp_path, rows=150), "sqlite", {"tables": {"fills": 150}})})
+        assert "nothing was written since the backup" in said(bench.drill())
 
 
 def test_data_taken_back_in_time_is_not_compared(bench):

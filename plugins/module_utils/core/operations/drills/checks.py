@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 from ...application import Application, CheckLevel
 from ...archive.manifest import Entry
@@ -27,7 +27,9 @@ from ...kinds.base import CheckReport
 from ...kinds.sqlite import check_copy
 from ...kinds.sqlite_database import Deadline
 from ...patterns import classify
-from ...ports import Ports
+from ...ports import Ports, Progress
+from ..apart import Telling, patience, work_apart
+from ..leftovers import reader_account
 from .findings import Findings
 from .unpacking import Unpacked
 
@@ -39,11 +41,23 @@ _Checker = Callable[[Path], "Future[CheckReport]"]
 
 
 def check_unpacked(application: Application, unpacked: Unpacked, ports: Ports, findings: Findings) -> None:
-    """Judge every entry; the digests were compared while it was written."""
+    """Judge every entry, in the owner's name; the digests were compared while it was written."""
     findings.notes.extend(unpacked.report.notes)
     for path in sorted(unpacked.skipped_links):
         findings.note(f"{path}: a symlink that leads out of the data, left out as in a restore")
+
+    def check(telling: Telling) -> dict[str, Any]:
+        found = Findings()
+        _check_all(application, unpacked, telling, found)
+        return found.said()
+
     ports.progress.start("checking", unpacked.bytes)
+    account, seconds = reader_account(application), patience(unpacked.bytes)
+    findings.hear(work_apart(check, ports, account, seconds=seconds))
+    ports.progress.finish()
+
+
+def _check_all(application: Application, unpacked: Unpacked, progress: Progress, findings: Findings) -> None:
     with _database_checks() as begin:
         begun: list[tuple[Entry, Future[CheckReport]]] = []
         for entry in unpacked.entries:
@@ -57,13 +71,12 @@ def check_unpacked(application: Application, unpacked: Unpacked, ports: Ports, f
                 begun.append((entry, begin(where)))
             else:
                 _judge(entry, kind, _checked(kind, where), findings, unpacked.foreign)
-                ports.progress.advance(entry.size)
+                progress.advance(entry.size)
         for entry, check in begun:
             report = check.result()
             _judge(entry, "sqlite", report, findings, unpacked.foreign)
             _compare_rows(entry, report, findings)
-            ports.progress.advance(entry.size)
-    ports.progress.finish()
+            progress.advance(entry.size)
 
 
 class _UntilStopped(Deadline):
