@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,7 @@ MEMORY_BYTES = 2 << 30
 """Far beyond what any operation needs; a file that makes a parser ask for more is refused."""
 LARGEST_RESULT = 256 << 20
 LARGEST_FRAME = 16 << 20
+_GRACE_SECONDS = 5.0
 MOST_NOTES = 200
 LONGEST_NOTE = 2000
 _LENGTH = struct.Struct("!Q")
@@ -42,10 +44,12 @@ _PROGRESS_BYTES = 1 << 20
 class Outlet:
     """The worker's side: what it sends to the process that waits for it. Progress goes the same way."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, seconds: Optional[float] = None) -> None:
         self._descriptor = descriptor
+        self._seconds = seconds
         self._advanced = 0
         self._notes = 0
+        self._wind_up()
 
     def send(self, kind: bytes, payload: bytes) -> None:
         """One frame; kind is a lower-case letter of the caller's choice."""
@@ -80,6 +84,12 @@ class Outlet:
     def _write(self, kind: bytes, payload: bytes) -> None:
         write_all(self._descriptor, _FRAME.pack(kind, len(payload)))
         write_all(self._descriptor, payload)
+        self._wind_up()
+
+    def _wind_up(self) -> None:
+        """The kernel ends a process that has been silent for too long, whatever library it hangs in."""
+        if self._seconds is not None:
+            signal.setitimer(signal.ITIMER_REAL, self._seconds)
 
 
 Feed = Callable[[Callable[[bytes], None]], None]
@@ -108,7 +118,7 @@ class Worker:
         self._progress = progress
         self._seconds = seconds
         self._companion = Companion(
-            lambda news, answer: _carry_out(work, news, answer),
+            lambda news, answer: _carry_out(work, news, Outlet(answer, seconds)),
             account=account,
             memory_bytes=MEMORY_BYTES if memory else None,
             keep=keep,
@@ -182,6 +192,8 @@ class Worker:
                 raise _unusable("sends too much at once")
             return kind, self._exactly(length)
         except EOFError:
+            if self._companion.ended_by(signal.SIGALRM):
+                raise _too_slow(self._seconds or 0.0) from None
             raise TradekeepError(
                 "the process that reads the data ended early: killed, out of memory, or unable to read it",
                 hint="see the system's log (journalctl -k), then run it again",
@@ -196,12 +208,10 @@ class Worker:
         """Until there is something to read. A frame that has begun comes at once, unless its sender is stopped."""
         ready = select.poll()
         ready.register(self._companion.answers, select.POLLIN)
-        if not ready.poll(seconds * 1000):
+        # A little longer than its own alarm waits.
+        if not ready.poll((seconds + _GRACE_SECONDS) * 1000):
             self._companion.end()
-            raise TradekeepError(
-                f"reading the data made no progress for {seconds:g} s and was ended",
-                hint="find out which file takes so long, exclude it, or raise the limit",
-            )
+            raise _too_slow(seconds)
 
     def _is_progress(self, kind: bytes, payload: bytes) -> bool:
         if kind == _NOTE:
@@ -258,7 +268,7 @@ class _Feeder(threading.Thread):
 
     def join_and_raise(self) -> None:
         """The input's own fault explains what the worker said of it."""
-        self.join()
+        self.join(_GRACE_SECONDS)
         if isinstance(self._error, TradekeepError):
             raise self._error
 
@@ -266,6 +276,11 @@ class _Feeder(threading.Thread):
 def worker_account(account: Account) -> Optional[Account]:
     """The account to give a worker; None where the engine is that account already."""
     return None if account.is_current else account
+
+
+def needs_worker(account: Optional[Account], wanted: bool) -> bool:
+    """Whether to read in a worker: always with another account; else where it is wanted and a fork is safe."""
+    return account is not None or (wanted and can_have_worker())
 
 
 def can_have_worker() -> bool:
@@ -318,8 +333,7 @@ def _foreseen(error: BaseException) -> Optional[TradekeepError]:
     return foreseen(error)
 
 
-def _carry_out(work: Work, news: int, answer: int) -> None:
-    outlet = Outlet(answer)
+def _carry_out(work: Work, news: int, outlet: Outlet) -> None:
     _answer(outlet, lambda: work(outlet, news))
 
 
@@ -328,6 +342,13 @@ def _decoded(payload: bytes) -> Any:
         return json.loads(payload)
     except (ValueError, RecursionError):
         raise _unusable("says what is no JSON") from None
+
+
+def _too_slow(seconds: float) -> TradekeepError:
+    return TradekeepError(
+        f"reading the data made no progress for {seconds:g} s and was ended",
+        hint="find out which file takes so long, and exclude it",
+    )
 
 
 def _unusable(what: str) -> TradekeepError:
@@ -353,6 +374,7 @@ __all__ = [
     "error_as",
     "error_from",
     "exactly",
+    "needs_worker",
     "run_worker",
     "serve_requests",
     "worker_account",
