@@ -18,7 +18,7 @@ from ..archive.manifest import Entry
 from ..archive.members import Member, NullSink, ReadReport
 from ..archive.reported import report_as, report_from, texts_from
 from ..archive.tar_reader import Readable, read_archive
-from ..errors import EncryptionError, ExitStatus, TradekeepError
+from ..errors import EncryptionError, ExitStatus, InterruptedBySignal, TradekeepError
 from ..kinds import default_kind, kind_named
 from ..kinds.base import CheckReport
 from ..patterns import classify
@@ -83,6 +83,8 @@ def _verify_one(
             _entries(application, backup, ports, deep, passphrase_file, checked)
         if backup.sha256 is None:
             checked.notes.append("no .sha256 beside it, so damage of the file as a whole could not be ruled out")
+    except InterruptedBySignal:
+        raise  # that says nothing about the backup
     except TradekeepError as error:
         checked.problems.append(str(error))
     problems, notes, level, counts = checked.problems, checked.notes, checked.level, checked.counts
