@@ -61,7 +61,7 @@ class EntriesIn:
         """One batch."""
         try:
             said = json.loads(payload)
-            batch = [Entry(*fields[:11], fields[11] or NO_FACTS) for fields in said]
+            batch = [Entry._make((*fields[:11], fields[11] or NO_FACTS)) for fields in said]
             all_safe_relative([entry.path for entry in batch])
             for entry in batch:
                 self._take(entry)
@@ -124,7 +124,7 @@ def _header(said: Any) -> Header:
     name = _text(fields.pop("name"), optional=True)
     texts = {key: str(_text(value)) for key, value in fields.items()}
     return Header(
-        **texts,  # type: ignore[arg-type]
+        **texts,
         name=name,
         encrypted=encrypted,
         format=version,

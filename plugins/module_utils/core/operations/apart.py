@@ -124,13 +124,14 @@ def read_apart(
         )
         container = _entered(opened, stack)
         feeder = _Feeder(worker, container.packed)
+        stack.callback(feeder.stop)
+        feeder.start()
         try:
             for kind, payload in worker.frames():
                 heard(kind, payload)
         except InterruptedBySignal:
-            feeder.stop()
             raise
-        except Exception:
+        except TradekeepError:
             feeder.stop()
             # The input's own fault explains what the worker said of it.
             if isinstance(feeder.error, TradekeepError):
@@ -195,7 +196,6 @@ class _Feeder(Thread):
         self._worker = worker
         self._chunks = chunks
         self.error: Optional[BaseException] = None
-        self.start()
 
     def run(self) -> None:
         """Until there is no more, or nobody who wants it."""
@@ -212,9 +212,10 @@ class _Feeder(Thread):
             self._worker.close_input()
 
     def stop(self) -> None:
-        """Nobody wants the rest."""
+        """Nobody wants the rest; may be called twice."""
         self._worker.end()
-        self.join()
+        if self.ident is not None:
+            self.join()
 
     def finish(self) -> None:
         """The worker has read all."""
