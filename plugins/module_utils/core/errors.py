@@ -86,6 +86,10 @@ class ChangedWhileReadError(CaptureError):
     """A file changed while it was read; the caller may try again."""
 
 
+class TimeUpError(CaptureError):
+    """Work on one file took longer than it may and was ended; that says nothing about its content."""
+
+
 class CheckError(FindingsError):
     """Content is not what its kind says it must be."""
 

@@ -89,6 +89,7 @@ from .host.filesystem import beneath, identity  # noqa: F401
 from .kinds import (  # noqa: F401
     appended,
     base,
+    bounded,
     json_document,
     jsonl,
     log,

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Optional
 
 from .. import errors
-from ..errors import NeedsPersonError, TradekeepError
+from ..errors import NeedsPersonError, TimeUpError, TradekeepError
 from ..ports import Progress
 from ..signals import take_no_signals
 from .account import Account
@@ -129,7 +129,7 @@ class Worker:
     def frames(self) -> Iterator[tuple[bytes, bytes]]:
         """What it sends, until it has come to its end; then ``result`` is there.
 
-        Raises the error that the work raised, and TradekeepError where it dies or takes too long.
+        Raises the error that the work raised, TradekeepError where it dies, and TimeUpError where it takes too long.
         """
         while True:
             kind, payload = self._receive()
@@ -170,7 +170,7 @@ class Worker:
         ready.register(self._companion.answers, select.POLLIN)
         if not ready.poll(seconds * 1000):
             self._companion.end()
-            raise TradekeepError(
+            raise TimeUpError(
                 f"reading the data made no progress for {seconds:g} s and was ended",
                 hint="find out which file takes so long, exclude it, or raise the limit",
             )

@@ -77,10 +77,14 @@ def open_seen(path: FilePath) -> int:
         raise _cannot_read(path, error) from error
 
 
+def what_it_is(mode: int) -> str:
+    """In words, for what is no regular file."""
+    return _SPECIAL.get(stat.S_IFMT(mode), "of an unknown type")
+
+
 def _require_regular(path: FilePath, mode: int) -> None:
     if not stat.S_ISREG(mode):
-        what = _SPECIAL.get(stat.S_IFMT(mode), "of an unknown type")
-        raise CaptureError(f"is {what}, not a regular file", path=path)
+        raise CaptureError(f"is {what_it_is(mode)}, not a regular file", path=path)
 
 
 def _cannot_read(path: FilePath, error: OSError) -> CaptureError:
