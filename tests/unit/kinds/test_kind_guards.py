@@ -103,8 +103,8 @@ def test_hazard_a1_a_copy_that_takes_too_long_is_given_up(data, context, monkeyp
     real = sqlite_kind.connected
 
     @contextmanager
-    def slow(path, parameters, deadline):
-        with real(path, parameters, deadline) as connection:
+    def slow(path, parameters, deadline, **options):
+        with real(path, parameters, deadline, **options) as connection:
             clock.ahead += 1000 if parameters == "mode=rw" else 0
             yield connection
 

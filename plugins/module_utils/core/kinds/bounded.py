@@ -63,5 +63,5 @@ def bounded(work: Callable[[], Any], *, seconds: float, path: FilePath) -> Any:
 def time_up(path: FilePath, seconds: float) -> TimeUpError:
     """The error for work that took too long."""
     return TimeUpError(
-        f"took longer than {seconds:g} s", path=path, hint="find out what in its schema takes so long, or exclude it"
+        f"took longer than {seconds:.4g} s", path=path, hint="find out what in its schema takes so long, or exclude it"
     )

@@ -191,7 +191,7 @@ class DatabaseCheck:
         self._level = level
         self._foreign_keys = foreign_keys
         self._seconds = _patience.seconds_for(path) if seconds is None else seconds
-        self._begun = self._begin(level)
+        self._begun = self._begin(level, self._seconds)
 
     def result(self) -> CheckReport:
         """Wait for it. Raises TimeUpError when no more than a quick check was asked for, and took too long."""
@@ -210,15 +210,15 @@ class DatabaseCheck:
             told.append(f"the {level.value} check could not be finished and proves nothing: it {why}")
             self.end()
             if level is CheckLevel.FULL:
-                self._begun = self._begin(CheckLevel.QUICK)
+                self._begun = self._begin(CheckLevel.QUICK, self._seconds / 2)
         return CheckReport("sqlite", warnings=tuple(told))
 
     def end(self) -> None:
         """Nobody wants to know any more; may be called twice."""
         self._begun.end()
 
-    def _begin(self, level: CheckLevel) -> Bounded:
-        path, seconds, foreign_keys = self._path, self._seconds, self._foreign_keys
+    def _begin(self, level: CheckLevel, seconds: float) -> Bounded:
+        path, foreign_keys = self._path, self._foreign_keys
         # Constraints are computed too. Where they kept the full check from its end they are left out of the quick one.
         lenient = level is not self._level
         return Bounded(

@@ -225,6 +225,7 @@ def _attempt(
         check_rows(application, plan.previous, account)
     ports.step("verify")
     proof = prove_sealed(temporary, container, totals, plan.encryption, ports)
+    databases = account.told_databases()
     sidecar = {
         "format": 1,
         "application": application.name,
@@ -243,7 +244,7 @@ def _attempt(
         "files": account.files,
         "bytes": account.bytes,
         "components": account.components,
-        "databases": account.databases,
+        "databases": databases,
         "missing": list(plan.missing),
         "warnings": account.warnings,
         "check_level": level.value,
