@@ -80,6 +80,7 @@ from .host import (  # noqa: F401
     supervisor,
     systemd,
     transient,
+    trust,
     watch,
     writers,
 )
