@@ -331,12 +331,12 @@ def decrypting(
 def import_secret_key(key_file: str, home: str, runner: Runner, passphrase_file: Optional[str] = None) -> None:
     """Put the secret key of a file into ``home``. Raises EncryptionError when the file holds none."""
     hint = "give the file that gpg --export-secret-keys made"
+    require_trusted(key_file, what="the key file", error=EncryptionError)
     try:
         with open(key_file, "rb") as file:
             file.read(1)
     except OSError as error:
         raise EncryptionError(f"key file cannot be read: {error.strerror}", path=key_file, hint=hint) from error
-    require_trusted(key_file, what="the key file", error=EncryptionError)
     with passphrase_in(passphrase_file) if passphrase_file else contextlib.nullcontext() as secret:
         unlock = () if secret is None else ("--passphrase-fd", str(secret))
         try:

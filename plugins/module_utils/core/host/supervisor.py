@@ -138,12 +138,13 @@ class Supervisor:
         completed = self._control("status", timeout_seconds=60)
         matches = _lines_like(_STATUS_LINE, completed.stdout)
         states = {match[1]: (match[2], match[3][:_LONGEST_WORDS]) for match in matches}
-        said = (completed.stdout + completed.stderr).strip()[:_LONGEST_WORDS]
+        said = (completed.stdout + completed.stderr).strip()
         if not states and completed.status != 0 and not any(text in said for text in _NO_SUPERVISORD):
             raise self._unanswered(said)
         return states
 
     def _unanswered(self, said: str) -> ServiceError:
+        said = said.splitlines()[-1][:_LONGEST_WORDS] if said else "without a word"
         account = self._account()
         if account is None:
             return ServiceError(f"supervisorctl status failed: {said}", path=self._config)

@@ -106,10 +106,13 @@ def open_trusted(
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     else:
         descriptor = _open_checked(path, what, hint, error)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise error(f"{what} is not a regular file", path=os.fspath(path), hint=hint)
-    return descriptor
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    raise error(f"{what} is not a regular file", path=os.fspath(path), hint=hint)
 
 
 def read_trusted(
