@@ -14,8 +14,6 @@ import json
 import os
 import pwd
 import shutil
-import socket
-import stat
 import subprocess
 import sys
 import tempfile
@@ -41,6 +39,7 @@ NEEDS_SUPERVISOR = pytest.mark.skipif(
     importlib.util.find_spec("supervisor") is None or not Path("/usr/bin/python3").exists(),
     reason="needs supervisor (pip install supervisor) and /usr/bin/python3",
 )
+APART = ("unshare", "--mount", "--propagation", "private")
 INSIDE = """
 set -e
 mount -t tmpfs -o mode=0755 tmpfs /opt
@@ -55,6 +54,9 @@ import io, json, os, sys
 from {ENGINE} import cli
 answers = []
 for words in json.loads(sys.stdin.read()):
+    if words[0] == "exec":
+        exec(words[1])
+        continue
     if words[0] == "shell":
         done = os.system(words[1])
         answers.append([done, "", None])
@@ -86,6 +88,15 @@ supervisor.ctl_factory = pydoc:pipepager
 cmd = id -u >> {mark}
 """
 WITH_BOT = "setpriv --reuid trading_user --regid trading_user --clear-groups -- "
+# What a deploy that was cut off leaves behind.
+STOPPED = f"""
+from pathlib import Path
+from {ENGINE}.transaction.stopped import note_stop
+entry = dict(manager="supervisor", units=["all"], supervisor_config="/opt/trading_system/backend/supervisord.conf")
+entry.update(stay_up_seconds=1, stop_timeout_seconds=5, running=["bot"])
+Path("{{state}}").mkdir(parents=True)
+note_stop(Path("{{state}}"), operation="deploy", snapshot=[entry])
+"""
 START = WITH_BOT + "/opt/supervisor/supervisord -c /opt/trading_system/backend/supervisord.conf"
 STOP = "kill $(cat /opt/trading_system/backend/s.pid)"
 
@@ -137,9 +148,21 @@ class Server:
                 "chown -R trading_user:trading_user /opt/trading_system",
             ]
         script = "\n".join(filter(None, prepared))
+        driver = [sys.executable, "-B", "-c", DRIVER, str(self.config_dir)]
         done = subprocess.run(
-            ["unshare", "--mount", "--propagation", "private", "sh", "-c", INSIDE, "sh", str(self.base)]
-            + ["sh", "-c", f'set -e\n{script}\nexec "$@"', "sh", sys.executable, "-B", "-c", DRIVER, str(self.config_dir)],
+            [
+                *APART,
+                "sh",
+                "-c",
+                INSIDE,
+                "sh",
+                str(self.base),
+                "sh",
+                "-c",
+                f'set -e\n{script}\nexec "$@"',
+                "sh",
+                *driver,
+            ],
             input=json.dumps(commands),
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **self.environment},
             capture_output=True,
@@ -153,7 +176,8 @@ class Server:
     def _program(name: str, module: str) -> str:
         lines = ["#!/usr/bin/python3", "import sys", "sys.path.insert(0, '/opt/supervisor')"]
         lines += [f"from supervisor.{module} import main", "main()"]
-        return f'printf "%s\\n" {" ".join(map(_quoted, lines))} > /opt/supervisor/supervisor{name}\nchmod 755 /opt/supervisor/supervisor{name}'
+        file = f"/opt/supervisor/supervisor{name}"
+        return f'printf "%s\\n" {" ".join(map(_quoted, lines))} > {file}\nchmod 755 {file}'
 
     def who(self) -> set[str]:
         """The accounts that the bot's code ran as."""
@@ -191,16 +215,19 @@ def one_line(said: str) -> str:
 def test_a_plugin_of_the_bots_for_supervisorctl_never_runs_as_root(server: Server, command: list[str]) -> None:
     server.install()
     data = "mkdir -p /opt/trading_system/user_data/state; chown -R trading_user: /opt/trading_system"
-    change = "echo '{\"mode\": \"prod\"}' > /opt/trading_system/user_data/state/account_mode.json"
-    make = [["tree", "--fix"], ["backup"], ["shell", change]] if command[0] == "restore" else []
+    state = "/opt/trading_system/user_data/state/account_mode.json"
+    change = 'echo \'{"mode": "prod"}\' > ' + state
+    make = {
+        "restore": [["tree", "--fix"], ["backup"], ["shell", change]],
+        "recover": [["exec", STOPPED.format(state=server.base / "state/kalshi")]],
+    }.get(command[0], [])
     answers = server.run(
         *make, command, config=CONFIG + PLUGIN.format(mark=server.mark), before=f"{data}; chmod 755 /opt/trading_system"
     )
     assert server.who() <= {str(BOT)}, "code of the bot's ran as root"
     status, said, _answer = answers[-1]
-    if command[0] != "recover":
-        assert status == 3 and server.who() == {str(BOT)}, said
-        assert "supervisorctl status failed as trading_user" in one_line(said)
+    assert status == (4 if command[0] == "recover" else 3) and server.who() == {str(BOT)}, said
+    assert "supervisorctl status failed as trading_user" in one_line(said)
 
 
 @NEEDS_SUPERVISOR
@@ -337,9 +364,7 @@ def place_of_the_bots(server: Server) -> Path:
 
 
 @pytest.mark.parametrize("how", ["its file", "its directory", "a link in its directory"])
-def test_root_reads_no_configuration_that_the_bot_can_change(
-    server: Server, place_of_the_bots: Path, how: str
-) -> None:
+def test_root_reads_no_configuration_that_the_bot_can_change(server: Server, place_of_the_bots: Path, how: str) -> None:
     server.install()
     theirs = place_of_the_bots / "kalshi.json"
     ours = server.config_dir / "kalshi.json"
@@ -387,9 +412,7 @@ def test_a_drill_reads_no_key_that_the_bot_can_change(server: Server, place_of_t
     assert "as others can change it" in said
 
 
-def test_a_pipe_of_the_bots_instead_of_a_passphrase_does_not_hold_root(
-    server: Server, place_of_the_bots: Path
-) -> None:
+def test_a_pipe_of_the_bots_instead_of_a_passphrase_does_not_hold_root(server: Server, place_of_the_bots: Path) -> None:
     os.mkfifo(place_of_the_bots / "passphrase", 0o600)
     server.install(passphrase_file=str(place_of_the_bots / "passphrase"))
     status, said, _answer = server.run(
@@ -484,7 +507,8 @@ from {engine}.ports import NoProgress, Ports
 ports = Ports(SubprocessRunner(), SystemClock(), NoProgress())
 bot, base = account_of("nobody"), Path(sys.argv[1])
 say = ("sh", "-c", f"id -u >> {{base}}/marks/who; cat /etc/shadow >> {{base}}/marks/who 2>&1 || true")
-Hooks([Hook("before_stop", say)], application="a", directory=base, account=bot, logs=base / "l", ports=ports).run("before_stop")
+hooks = Hooks([Hook("before_stop", say)], application="a", directory=base, account=bot, logs=base / "l", ports=ports)
+hooks.run("before_stop")
 HealthGate([HealthCheck(command=say)], root=base, directory=base, account=bot, ports=ports).run()
 python = base / "bots/python"
 python.write_text(f"#!/bin/sh\\nid -u >> {{base}}/marks/who\\nexec /usr/bin/python3 \\"$@\\"\\n")

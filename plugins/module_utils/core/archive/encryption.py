@@ -3,8 +3,8 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 """Encryption by gpg: to public keys, so that the host cannot read its own backups, or with a passphrase from a file.
 
-Keys live in a private, temporary gpg home that is removed with its agent; no secret is ever an argument. Files with keys
-and passphrases are read by root only where nobody else can change them (``host/trust.py``), and so are places for homes.
+Keys live in a private, temporary gpg home that is removed with its agent; no secret is ever an argument. Root reads
+files with keys and passphrases only where nobody else can change them (``host/trust.py``), and makes homes only there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Optional
 
 from ..application import Encryption

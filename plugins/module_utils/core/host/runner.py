@@ -3,9 +3,9 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 """Programs and time, for real: the only file of the engine that starts processes.
 
-As root, only programs are started that nobody else can write (``trust.py``), and PATH holds no directory in which somebody
-else could put one: where a group with members may write to /usr/local/bin, what is there does not count. HOME is root's
-own, whatever the environment says: gpg, git and ssh take their configuration from there.
+As root, only programs are started that nobody else can write (``trust.py``), and PATH holds no directory in which
+somebody else could put one: where a group with members may write to /usr/local/bin, what is there does not count. HOME
+is root's own, whatever the environment says: gpg, git and ssh take their configuration from there.
 """
 
 from __future__ import annotations
@@ -194,8 +194,9 @@ class SubprocessRunner:
 
     def _found(self, program: str) -> Iterator[str]:
         """Every executable of that name, in the order of the search path."""
-        places = [program] if "/" in program else [f"{place}/{program}" for place in self._search_path.split(":") if place]
-        return (place for place in places if _is_executable(Path(place)))
+        places = self._search_path.split(":")
+        paths = [program] if "/" in program else [f"{place}/{program}" for place in places if place]
+        return (path for path in paths if _is_executable(Path(path)))
 
     def run(
         self,
@@ -349,7 +350,7 @@ class SubprocessRunner:
 
 
 def home_directory() -> str:
-    """The home of programs that run as the engine does. The environment of root may be somebody else's (``sudo -E``)."""
+    """The home of programs that run as the engine does: root's environment may be somebody else's (``sudo -E``)."""
     if os.geteuid() == 0:
         with contextlib.suppress(KeyError):
             return pwd.getpwuid(0).pw_dir or "/"

@@ -151,7 +151,7 @@ class Supervisor:
         return ServiceError(
             f"supervisorctl status failed as {account.name}, who can change this file: {said}",
             path=self._config,
-            hint=f"run supervisord as {account.name} (User= in its unit), or keep its configuration where root alone can write",
+            hint=f"run supervisord as {account.name} (User= in its unit), or keep this file where root alone can write",
         )
 
     def _available(self) -> dict[str, tuple[str, str]]:

@@ -7,11 +7,11 @@ A file is trusted when it and every directory above it, those that symlinks lead
 can be written to by nobody else. That is decided level by level from ``/`` on, relative to descriptors, so that what
 was checked is what is opened. As every level above is root's alone, nobody else can change the answer afterwards.
 
-- A directory with the sticky bit (``/tmp``) is passed through, to what is root's alone in it: others can add names there,
-  but not take one away. A file in it with a second name is not trusted: the name may be somebody else's.
-- Write permission of a group counts as that of others. The exceptions are the groups ``root`` and ``staff`` while they have
-  no member but root: ``/usr/local`` of older Debian systems is ``root:staff`` with mode 2775. Permissions of a POSIX ACL show
-  in the bits of the group; with an ACL there is no exception.
+- A directory with the sticky bit (``/tmp``) is passed through, to what is root's alone in it: others can add names
+  there, but not take one away. A file in it with a second name is not trusted: the name may be somebody else's.
+- Write permission of a group counts as that of others. The exceptions are the groups ``root`` and ``staff`` while they
+  have no member but root: ``/usr/local`` of older Debian systems is ``root:staff`` with mode 2775. Permissions of an ACL
+  show in the bits of the group; with an ACL there is no exception.
 - Whoever is not root has no more to lose than its own rights: then everything is trusted.
 """
 
