@@ -352,6 +352,28 @@ def test_temporary_files_of_root_do_not_go_where_the_bot_says(server: Server) ->
     assert server.mark.exists() and str(place) not in server.mark.read_text()
 
 
+def test_the_program_runs_no_code_of_a_home_of_the_bots(server: Server, tmp_path: Path) -> None:
+    """The interpreter carries out the lines of ``*.pth`` there before the program begins."""
+    if not Path("/usr/bin/python3").exists():
+        pytest.skip("needs /usr/bin/python3")
+    from ansible_collections.tradekeep.ops.plugins.module_utils.core.program import build_program
+
+    program = tmp_path / "tradekeep"
+    program.write_bytes(build_program())
+    program.chmod(0o755)
+    environment = {**os.environ, "HOME": str(tmp_path / "home"), "PYTHONPATH": str(tmp_path / "path")}
+    asked = ["/usr/bin/python3", "-c", "import site; print(site.getusersitepackages())"]
+    place = Path(subprocess.run(asked, env=environment, check=True, capture_output=True, text=True).stdout.strip())
+    evil = f"import os; os.system('id -u >> {server.mark}')\n"
+    place.mkdir(parents=True)
+    (place / "evil.pth").write_text(evil)
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path/sitecustomize.py").write_text(evil)
+    done = subprocess.run([program, "--version"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "tradekeep" in done.stdout, done.stderr
+    assert server.who() == set()
+
+
 # Files that root reads
 
 

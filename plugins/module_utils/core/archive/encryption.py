@@ -122,6 +122,8 @@ def _locked(home: str) -> Optional[int]:
 def _sweep_homes(runner: Runner) -> None:
     """Remove the homes of processes that are gone, and end the agents that still serve them."""
     for place in _places():
+        if untrusted_level(place, shared=True) is not None:
+            continue
         for home in glob.glob(f"{glob.escape(place)}/{_HOME_PREFIX}*"):
             lock = _locked(home)
             if lock is not None:

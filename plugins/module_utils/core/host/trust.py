@@ -10,8 +10,8 @@ was checked is what is opened. As every level above is root's alone, nobody else
 - A directory with the sticky bit (``/tmp``) is passed through, to what is root's alone in it: others can add names
   there, but not take one away. A file in it with a second name is not trusted: the name may be somebody else's.
 - Write permission of a group counts as that of others. The exceptions are the groups ``root`` and ``staff`` while they
-  have no member but root: ``/usr/local`` of older Debian systems is ``root:staff`` with mode 2775. Permissions of an ACL
-  show in the bits of the group; with an ACL there is no exception.
+  have no member but root: ``/usr/local`` of older Debian systems is ``root:staff`` with mode 2775. Permissions of
+  an ACL show in the bits of the group; with one there is no exception.
 - Whoever is not root has no more to lose than its own rights: then everything is trusted.
 """
 
