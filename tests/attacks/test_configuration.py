@@ -465,6 +465,17 @@ def test_the_known_hosts_of_a_migration_are_not_the_bots_to_choose(server: Serve
     assert status in (2, 3) and "root does not use the list of known hosts" in one_line(said)
 
 
+def test_a_place_of_roots_programs_that_the_bot_can_change_is_found(server: Server) -> None:
+    server.install()
+    (server.base / "bin").mkdir()
+    os.chown(server.base / "bin", BOT, BOT)
+    status, _said, answer = server.run(
+        ["tree", "--fix"], ["config", "check"], before="mkdir -p /opt/trading_system/user_data"
+    )[1]
+    problems = [text for text in answer["record"]["problems"] if "others can change" in text]
+    assert status == 1 and len(problems) == 1 and "directory of bin_dir" in problems[0]
+
+
 # All built-in profiles
 
 # Each place of a profile that names a file or a command, and what keeps it from being the bot's way to root.
