@@ -31,7 +31,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import No
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.profile import resolve_application
 
 FILLS = "databases/accounts/kalshi/demo/fills.db"
-PORTS = Ports(SubprocessRunner(), SystemClock(), NoProgress())
+PORTS = Ports(SubprocessRunner(), SystemClock(), NoProgress(), workers=True)
 BOT = Account(name="#61234", uid=61234, gid=61234, home="/")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be two accounts")
 
@@ -141,12 +141,8 @@ def test_a_killed_runs_gpg_home_goes_with_the_next_one(monkeypatch):
 
 
 @pytest.fixture
-def shared(tmp_path):
-    """pytest's directories are root's alone."""
-    for directory in (tmp_path, *tmp_path.parents):
-        if directory.stat().st_uid == 0 and not directory.stat().st_mode & 0o001:
-            directory.chmod(0o711)
-    return scratch.shared_place(tmp_path / "state", BOT)
+def shared(base):
+    return scratch.shared_place(base / "state", BOT)
 
 
 def as_the_bot(work) -> int:
@@ -177,14 +173,14 @@ def test_nobody_can_list_or_enter_what_another_account_has_there(shared):
 
 
 @as_root
-def test_a_directory_that_the_account_moved_in_is_not_emptied_with_roots_rights(shared, tmp_path):
+def test_a_directory_that_the_account_moved_in_is_not_emptied_with_roots_rights(shared, base):
     """Root's files in a directory of the bot's: the bot can move that directory, and cannot remove them."""
-    its_own = tmp_path / "its own"
+    its_own = base / "its own"
     (its_own / "roots").mkdir(parents=True)
     (its_own / "roots" / "treasure").write_text("treasure")
     os.chown(its_own, BOT.uid, BOT.gid)
     its_own.chmod(0o700)
-    tmp_path.chmod(0o777)
+    base.chmod(0o777)
     with scratch.scratch_directory(shared, "test", account=BOT) as place:
         assert as_the_bot(lambda: os.rename(its_own, place / "x")) == 0
     scratch.sweep(shared)
@@ -192,8 +188,8 @@ def test_a_directory_that_the_account_moved_in_is_not_emptied_with_roots_rights(
 
 
 @as_root
-def test_a_symlink_in_its_place_leads_nowhere(shared, tmp_path):
-    treasure = tmp_path / "treasure"
+def test_a_symlink_in_its_place_leads_nowhere(shared, base):
+    treasure = base / "treasure"
     treasure.mkdir(mode=0o755)
     (treasure / "x").write_text("x")
     with scratch.scratch_directory(shared, "test", account=BOT) as place:
@@ -248,8 +244,8 @@ def test_what_was_made_for_an_account_goes_without_rights_to_override_permission
 
 
 @as_root
-def test_a_place_that_the_owner_cannot_reach_is_named(tmp_path):
-    closed = tmp_path / "closed"
+def test_a_place_that_the_owner_cannot_reach_is_named(base):
+    closed = base / "closed"
     closed.mkdir(mode=0o700)
     with pytest.raises(TradekeepError, match="cannot be reached") as caught:
         scratch.shared_place(closed / "state", BOT)

@@ -43,7 +43,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.storage.local i
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be two accounts")
 FILLS = "databases/accounts/kalshi/demo/fills.db"
-PORTS = Ports(SubprocessRunner(), SystemClock(), NoProgress())
+PORTS = Ports(SubprocessRunner(), SystemClock(), NoProgress(), workers=True)
 OWNER, NOBODY = 61234, 65534
 
 
@@ -52,10 +52,6 @@ class Server:
 
     def __init__(self, base: Path) -> None:
         self.base = base
-        # pytest's directories are root's alone.
-        for directory in (base, *base.parents):
-            if directory.stat().st_uid == 0 and not directory.stat().st_mode & 0o001:
-                directory.chmod(directory.stat().st_mode & 0o7777 | 0o011)
         places = {name: str(base / name) for name in ("root", "backup_dir", "state_dir", "config_dir", "bin_dir")}
         made = resolve_application("kalshi", become=True, owner="nobody", group="nogroup", **places)
         profile = dataclasses.replace(made.profile, drill=Drill())
@@ -129,8 +125,8 @@ def _becomes_root() -> bool:
 
 
 @pytest.fixture
-def server(tmp_path):
-    return Server(tmp_path)
+def server(base):
+    return Server(base)
 
 
 def preceded_by(call, function):
@@ -335,11 +331,11 @@ def pickled(path):
     return pickle.loads(Path(path).read_bytes())
 
 
-def test_verify_and_drill_need_no_right_to_override_permissions(server, tmp_path):
+def test_verify_and_drill_need_no_right_to_override_permissions(server, base):
     """Root keeps CAP_SETUID and CAP_SETGID alone: what is the bot's is read, written and removed in its name."""
     import pickle
 
-    kept = tmp_path / "application"
+    kept = base / "application"
     kept.write_bytes(pickle.dumps(server.application))
     text = FEW_RIGHTS.format(paths=sys.path, here=str(Path(__file__).parent), pickle=str(kept))
     rights = "-all,+setuid,+setgid"

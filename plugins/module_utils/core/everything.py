@@ -83,6 +83,7 @@ from .host import (  # noqa: F401
     supervisor,
     systemd,
     transient,
+    trust,
     watch,
     worker,
     writers,
@@ -92,6 +93,7 @@ from .host.filesystem import scratch as host_scratch  # noqa: F401
 from .kinds import (  # noqa: F401
     appended,
     base,
+    bounded,
     json_document,
     jsonl,
     log,

@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, Optional
 
 from .. import errors
-from ..errors import NeedsPersonError, TradekeepError
+from ..errors import NeedsPersonError, TimeUpError, TradekeepError
 from ..ports import Progress
 from ..signals import take_no_signals
 from .account import Account
@@ -148,7 +148,7 @@ class Worker:
     def frames(self) -> Iterator[tuple[bytes, bytes]]:
         """What it sends, until it has come to its end; then ``result`` is there.
 
-        Raises the error that the work raised, and TradekeepError where it dies or takes too long.
+        Raises the error that the work raised, TradekeepError where it dies, and TimeUpError where it takes too long.
         """
         while True:
             kind, payload = self._receive()
@@ -214,6 +214,13 @@ class Worker:
             raise _too_slow(seconds)
 
     def _is_progress(self, kind: bytes, payload: bytes) -> bool:
+        """Whether a frame only tells how far it is; then that is shown."""
+        try:
+            return self._shown(kind, payload)
+        except (TypeError, ValueError):
+            raise _unusable("says what nobody understands") from None
+
+    def _shown(self, kind: bytes, payload: bytes) -> bool:
         if kind == _NOTE:
             self._progress.note(str(_decoded(payload))[:LONGEST_NOTE])
         elif kind == _START:
@@ -344,8 +351,8 @@ def _decoded(payload: bytes) -> Any:
         raise _unusable("says what is no JSON") from None
 
 
-def _too_slow(seconds: float) -> TradekeepError:
-    return TradekeepError(
+def _too_slow(seconds: float) -> TimeUpError:
+    return TimeUpError(
         f"reading the data made no progress for {seconds:g} s and was ended",
         hint="find out which file takes so long, and exclude it",
     )

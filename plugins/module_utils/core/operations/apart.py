@@ -30,7 +30,7 @@ from ..signals import take_no_signals
 
 PATIENCE = 900.0
 """Seconds that a worker may say nothing for."""
-_BYTES_A_SECOND = 1 << 20
+_BYTES_A_SECOND = 1 << 19
 """What a check has to get through at least: it says nothing before it is done with a file."""
 _THREADS_SECONDS = 5.0
 
@@ -74,7 +74,7 @@ def work_apart(
     keep: Sequence[int] = (),
 ) -> Any:
     """Carry work out in the account's name, and return its result."""
-    if not _can_work_apart(account):
+    if not _can_work_apart(account, ports):
         return work(_InPlace(ports.progress, heard))
     with Worker(
         lambda outlet, _news: work(outlet),
@@ -104,7 +104,7 @@ def read_apart(
 
     alone: for work that forks processes of its own, so that it has no thread beside it.
     """
-    if not _can_work_apart(account):
+    if not _can_work_apart(account, ports):
         with ExitStack() as stack:
             container = _entered(opened, stack)
             telling = _InPlace(ports.progress, heard)
@@ -162,8 +162,10 @@ def _chunks(stream: Readable) -> Chunks:
         yield data
 
 
-def _can_work_apart(account: Optional[Account]) -> bool:
+def _can_work_apart(account: Optional[Account], ports: Ports) -> bool:
     """Whether a process can be forked. For root there is no other way; a thread that is ending is waited for."""
+    if account is None and not ports.workers:
+        return False
     ends = time.monotonic() + _THREADS_SECONDS
     while not can_have_worker():
         if account is None or os.geteuid() != 0:

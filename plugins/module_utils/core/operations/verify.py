@@ -265,7 +265,7 @@ class _DeepSink(NullSink):
         told = [f"{entry.path}: {text}" for text in report.problems]
         (self.notes if known else self.problems).extend(told)
         self.notes.extend(f"{entry.path}: {text}" for text in report.warnings)
-        if entry.kind == "sqlite":
+        if entry.kind == "sqlite" and not report.unfinished:
             self.problems.extend(
                 f"{entry.path}: {key} differ from what the manifest says of the database"
                 for key in ("tables", "schema_sha256")
@@ -280,6 +280,8 @@ class _DeepSink(NullSink):
 def _checked(kind: str, copy: Path) -> CheckReport:
     try:
         return kind_named(kind).check(copy, level=CheckLevel.FULL)
+    except InterruptedBySignal:
+        raise
     except TradekeepError as error:
         return CheckReport(kind, problems=(error.message,))
 
