@@ -54,29 +54,6 @@ def name_of_gid(gid: int) -> str:
         return f"#{gid}"
 
 
-def uid_or(name: Optional[str], fallback: int) -> int:
-    """The account of that name on *this* host, else the fallback.
-
-    Numbers of another host mean nothing here, so ``#1234`` falls back too.
-    """
-    if not name or name.startswith("#"):
-        return fallback
-    try:
-        return pwd.getpwnam(name).pw_uid
-    except (KeyError, ValueError):
-        return fallback
-
-
-def gid_or(name: Optional[str], fallback: int) -> int:
-    """The group of that name on this host, else the fallback; see ``uid_or``."""
-    if not name or name.startswith("#"):
-        return fallback
-    try:
-        return grp.getgrnam(name).gr_gid
-    except (KeyError, ValueError):
-        return fallback
-
-
 def apply_owner_mode(
     descriptor: int, *, uid: Optional[int] = None, gid: Optional[int] = None, mode: Optional[int] = None
 ) -> bool:

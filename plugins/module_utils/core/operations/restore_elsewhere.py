@@ -22,6 +22,7 @@ from .reading import read_contents, unpack
 from .restore_plan import Selection
 from .restore_stage import check_restored
 from .rights import give_rights
+from .rights_plan import notes_of_refused_rights
 from .text import human_bytes
 
 
@@ -54,6 +55,8 @@ def restore_elsewhere(
             for path in Path(unpacked).iterdir() if entries else ():
                 path.rename(target / path.name)
             remove_tree(staging)
+        for note in notes_of_refused_rights(application, entries):
+            ports.progress.note(note)
     verb = "would restore" if dry_run else "restored"
     record = {
         "backup": backup.path.name,
