@@ -82,18 +82,22 @@ class Bench:
         )
 
 
-@pytest.fixture
-def base() -> Iterator[Path]:
-    # In memory where that can be: disks take long for thousands of levels.
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    place = Path(tempfile.mkdtemp(prefix="tradekeep-test-", dir=memory))
+def place_in(parent: str | None) -> Iterator[Path]:
+    place = Path(tempfile.mkdtemp(prefix="tradekeep-test-", dir=parent))
     yield place
     subprocess.run(["rm", "-rf", str(place)], check=True)
 
 
 @pytest.fixture
-def bench(base: Path) -> Bench:
-    return Bench(base)
+def base() -> Iterator[Path]:
+    """In memory where that can be: disks take long for thousands of levels."""
+    yield from place_in("/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    for place in place_in(None):
+        yield Bench(place)
 
 
 @pytest.mark.parametrize("levels", DEPTHS)
