@@ -10,6 +10,7 @@ from .deploying import DEPLOYING
 from .keeping import KEEPING
 from .moving import MOVING
 from .proving import PROVING
+from .reading import READING
 from .rehearsing import REHEARSING
 from .removal import Moved, Removal, changed
 from .repositories import REPOSITORIES
@@ -30,4 +31,5 @@ REMOVALS: tuple[Removal, ...] = (
     *PROVING,
     *MOVING,
     *SHOWING,
+    *READING,
 )

@@ -82,8 +82,8 @@ REHEARSING = (
         "b8",
         "a drill leaves the host's own keyring out",
         DRILLS + "unpacking.py",
-        "passphrase_file=keys.passphrase_file, gnupg_home=keys.home",
-        "passphrase_file=keys.passphrase_file, gnupg_home=keys.home if keys.given else None",
+        "gnupg_home=keys.home,",
+        "gnupg_home=keys.home if keys.given else None,",
         (KEYS + "without_a_key_the_drill_fails_even_where_the_host_has_it",),
     ),
     Removal(
