@@ -69,7 +69,7 @@ def work_apart(
     ports: Ports,
     account: Optional[Account],
     *,
-    seconds: float = PATIENCE,
+    seconds: Optional[float] = None,
     heard: Heard = refuse_frames,
     keep: Sequence[int] = (),
 ) -> Any:
@@ -80,7 +80,7 @@ def work_apart(
         lambda outlet, _news: work(outlet),
         account=account,
         progress=ports.progress,
-        seconds=seconds,
+        seconds=PATIENCE if seconds is None else seconds,
         keep=keep,
     ) as worker:
         for kind, payload in worker.frames():
@@ -95,7 +95,7 @@ def read_apart(
     ports: Ports,
     account: Optional[Account],
     *,
-    seconds: float = PATIENCE,
+    seconds: Optional[float] = None,
     heard: Heard = refuse_frames,
     keep: Sequence[int] = (),
     alone: bool = False,
@@ -104,6 +104,7 @@ def read_apart(
 
     alone: for work that forks processes of its own, so that it has no thread beside it.
     """
+    seconds = PATIENCE if seconds is None else seconds
     if not _can_work_apart(account, ports):
         with ExitStack() as stack:
             container = _entered(opened, stack)
