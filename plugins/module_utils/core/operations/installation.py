@@ -18,10 +18,13 @@ from ..configuration import parse_configuration, render_configuration
 from ..errors import CommandError, ConfigurationError, TradekeepError
 from ..host.files import atomic_write, failure_of, fsync_directory, make_private_directory
 from ..ports import Ports
-from ..program import DEFAULT_INTERPRETER, PROGRAM_NAME, build_program, compiler_source
+from ..program import DEFAULT_INTERPRETER, PROGRAM_NAME, PYTHON_OPTIONS, build_program, compiler_source
 from ..version import VERSION
 from .outcome import Outcome
 
+# Instead of isolated mode, which ignores PYTHONHASHSEED too: the runner's environment names no modules' directories,
+# and this passes over the current one.
+_COMPILE = "import sys; sys.path[:] = [place for place in sys.path if place]; exec(sys.argv.pop())"
 _PROBE = "import sqlite3, sys, zlib; sys.exit(sys.version_info < (3, 9))"
 
 
@@ -50,7 +53,7 @@ def install_program(
         return outcome
     _make_directory(path.parent)
     with _candidate(path, content) as candidate:
-        ports.runner.run((interpreter, str(candidate), "--version"), timeout_seconds=60)
+        ports.runner.run((interpreter, PYTHON_OPTIONS, str(candidate), "--version"), timeout_seconds=60)
     atomic_write(path, content, mode=0o755)
     return outcome
 
@@ -79,7 +82,7 @@ def install_configuration(application: Application, *, present: bool = True, dry
 
 def _check_interpreter(ports: Ports, interpreter: str) -> None:
     try:
-        status = ports.runner.run((interpreter, "-c", _PROBE), check=False, timeout_seconds=60).status
+        status = ports.runner.run((interpreter, PYTHON_OPTIONS, "-c", _PROBE), check=False, timeout_seconds=60).status
     except CommandError as error:
         raise ConfigurationError(
             f"the interpreter cannot be run: {error.message}", path=interpreter, hint="set runtime_interpreter"
@@ -94,7 +97,7 @@ def _check_interpreter(ports: Ports, interpreter: str) -> None:
 
 def _with_byte_code(ports: Ports, program: bytes, interpreter: str, path: Path) -> bytes:
     """The program as its interpreter makes it of the sources; the same bytes each time, written nowhere."""
-    argv = (interpreter, "-S", "-s", "-c", compiler_source(), str(path))
+    argv = (interpreter, "-S", "-s", "-c", _COMPILE, str(path), compiler_source())
     # The order of a set in compiled code follows the hashes of its members.
     pipe = ports.runner.pipe(argv, environment={"PYTHONHASHSEED": "0"})
     compiled = b""
