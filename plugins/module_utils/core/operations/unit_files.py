@@ -132,7 +132,7 @@ class _Sight:
             f"BindReadOnlyPaths={' '.join(_argument(path, optional=True) for path in dict.fromkeys(shown))}\n"
             f"BindReadOnlyPaths={' '.join(map(_argument, reads))}\n"
             f"BindPaths={' '.join(map(_argument, self.writes))}\n"
-            "InaccessiblePaths=-+/sys -+/dev/shm -+/dev/mqueue -+/dev/hugepages\n"
+            "InaccessiblePaths=-+/run/systemd/journal -+/sys -+/dev/shm -+/dev/mqueue -+/dev/hugepages\n"
             "PrivateIPC=yes\n"
         )
 
