@@ -95,7 +95,7 @@ def application(name: str, root: str, recipient: str) -> Application:
         "components": {"data": {"paths": ["documents"], "directory_mode": "0755", "file_mode": "0644"}},
         "root_mode": "0755",
         "drill": {"key_file": "/etc/tradekeep/recovery.asc"},
-        "schedules": [{"tier": "daily", "calendar": "02:00"}],
+        "schedules": [{"tier": "daily", "calendar": "02:00", "encrypt": True}],
         "retention": {"daily": 1},
     }
     made = resolve_application(profile, root=root, owner="trader", backup_dir=f"/opt/backups/{name}")
@@ -234,7 +234,7 @@ def test_the_program_does_its_work_in_the_units(server: Server) -> None:
     for unit in (UNITS[0], UNITS[0], *UNITS[1:]):
         server.run(f"systemctl start {unit} || {{ journalctl -u {unit} -n 50 -o cat >&2; exit 1; }}")
     listed = json.loads(server.run("tradekeep --config /etc/tradekeep/bot.json --json list"))["record"]["backups"]
-    assert [item["verified"]["level"] for item in listed] == ["deep"]
+    assert [item["verified_level"] for item in listed] == ["deep"]
     drills = json.loads(server.run("tradekeep --config /etc/tradekeep/bot.json --json drill --log"))["record"]["drills"]
     assert [item["verdict"] for item in drills] == ["passed"]
 

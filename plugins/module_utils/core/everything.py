@@ -123,6 +123,7 @@ from .operations import (  # noqa: F401
     text,
     tree,
     tree_plan,
+    unit_confinement,
     unit_files,
     units,
     verify,
