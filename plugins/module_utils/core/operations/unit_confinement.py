@@ -46,7 +46,7 @@ def _of_others(application: Application) -> Iterator[PurePosixPath]:
     for name in configured_names(str(application.config_dir)):
         # A configuration that cannot be read is for its own application to report.
         with contextlib.suppress(TradekeepError):
-            other = load_application(name, config_dir=str(application.config_dir))
+            other = load_application(app=name, config_dir=str(application.config_dir))
             if other.name != application.name:
                 yield from (other.backup_dir, other.application_state_dir)
 
