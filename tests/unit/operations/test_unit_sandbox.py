@@ -98,7 +98,11 @@ def test_a_job_sees_its_application_alone(variant: str) -> None:
 
 def test_systemd_would_take_the_right_to_become_the_owner_away_with_user_root() -> None:
     """Systemd 257 does, where the unit has a SystemCallFilter; see tests/attacks/test_sandbox.py."""
-    assert not [name for name, text in render_units(application()).items() if lines(text, "User")]
+    units = render_units(application())
+    assert not [name for name, text in units.items() if lines(text, "User")]
+    # What systemd sets for a unit with a User alone.
+    services = [text for name, text in units.items() if name.endswith(".service")]
+    assert all(lines(text, "Environment") == ["HOME=/root"] for text in services)
 
 
 def test_sockets_are_there_for_the_agent_of_gpg_alone() -> None:

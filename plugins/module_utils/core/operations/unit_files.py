@@ -57,7 +57,9 @@ SUPERVISOR = "supervisor.service"
 _MASKS = PurePosixPath("/etc/systemd/system")
 
 # No User=root, which is the default: with it systemd 257 takes CAP_SETUID away from a unit that has a SystemCallFilter.
+# Without it there is no HOME, in which gpg looks for the keyring.
 _HARDENED = """\
+Environment=HOME=/root
 NoNewPrivileges=yes
 CapabilityBoundingSet={capabilities}
 ProtectSystem=strict
