@@ -252,3 +252,80 @@ def test_a_directory_that_is_missing_is_said(server: Server) -> None:
     finally:
         server.run("mv /opt/backups/away /opt/backups/bot; systemctl reset-failed")
     assert "/opt/backups/bot" in said and "No such file" in said
+
+
+def hook(at: str, script: str) -> dict[str, Any]:
+    return {"at": at, "command": ["/bin/sh", "-c", script]}
+
+
+REACHES = """
+id -un
+sudo -n id -un
+sudo -n systemctl start bot-other.service
+sudo -n touch /srv/by-sudo
+touch ~/by-hook
+"""
+TRIES = """
+exec 2>&1
+for path in /etc/cron.d/taken /usr/bin/taken /boot/taken /opt/backups/other/taken /var/lib/tradekeep/other/taken; do
+    sudo -n touch $path && echo TAKEN $path
+done
+sudo -n cat /opt/backups/other/backup && echo TAKEN other
+sudo -n sh -c 'echo 1 > /proc/sys/kernel/panic' && echo TAKEN sysctl
+sudo -n mknod /tmp/taken b 254 0 && echo TAKEN device
+sudo -n mount -t tmpfs none /mnt && echo TAKEN mount
+ls /dev/kmsg /dev/net && echo TAKEN devices
+grep 'Max core file size *0 *0' /proc/self/limits || echo TAKEN core
+true
+"""
+
+
+def test_a_deploy_reaches_what_it_needs_and_not_the_others(server: Server) -> None:
+    """Its hooks are the bot's own programs, and may use sudo where root has allowed it: what they can spoil is bounded."""
+    profile = {
+        "name": "dep",
+        "home": "/opt/dep",
+        "components": {"data": {"paths": ["documents"]}},
+        "services": [{"manager": "systemd", "units": ["depbot.service"], "stay_up_seconds": 1}],
+        "deploy": {
+            "directory": "/opt/dep",
+            "repository": "file:///srv/dep.git",
+            "hooks": [hook("after_stop", REACHES), hook("before_start", TRIES)],
+        },
+    }
+    made = resolve_application(profile, root="/opt/dep/data", owner="trader", backup_dir="/opt/dep-backups")
+    server.put(str(made.config_file), render_configuration(made), 0o600)
+    server.put("/etc/systemd/system/depbot.service", "[Service]\nUser=trader\nExecStart=/bin/sleep 9999\n")
+    server.put("/etc/systemd/system/bot-other.service", "[Service]\nType=oneshot\nExecStart=/bin/touch /run/other\n")
+    server.put("/etc/sudoers.d/trader", "trader ALL=(ALL) NOPASSWD: ALL\n", 0o440)
+    server.run(
+        """
+        set -e
+        git init -q -b main /srv/work
+        cd /srv/work
+        git config user.email bot@example.org
+        git config user.name bot
+        echo data/ > .gitignore
+        echo 1 > bot.py
+        git add -A
+        git commit -qm one
+        git clone -q --bare /srv/work /srv/dep.git
+        echo 2 > bot.py
+        git commit -qam two
+        install -d -o trader -g trader /opt/dep
+        chown -R trader /srv/dep.git
+        runuser -u trader -- git clone -q /srv/dep.git /opt/dep
+        install -d -o trader -g trader /opt/dep/data /opt/dep/data/documents
+        runuser -u trader -- git -c safe.directory='*' -C /srv/dep.git fetch -q /srv/work main:main
+        systemctl daemon-reload
+        systemctl start depbot
+        """
+    )
+    said = server.run("tradekeep --app dep --json deploy main 2>&1; true")
+    told = server.run("cat /var/lib/tradekeep/dep/deploy/records/*/*.log")
+    assert server.run("cat /opt/dep/bot.py; systemctl is-active depbot").split() == ["2", "active"], said + told
+    assert "TAKEN" not in told
+    assert told.count("Read-only file system") >= 3
+    assert {"trader", "root"} <= set(told.split())
+    server.run("ls /srv/by-sudo /home/trader/by-hook /run/other")
+    assert server.run("cat /opt/backups/other/backup") == "secret\n"

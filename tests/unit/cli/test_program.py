@@ -152,7 +152,7 @@ def test_the_program_starts_with_its_interpreter_and_refuses_an_impossible_one()
 
 
 @pytest.mark.parametrize("variable", ["PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME"])
-def test_hazard_f_modules_come_from_nowhere_but_the_program_and_python(
+def test_modules_come_from_nowhere_but_the_program_and_python(
     tradekeep: Path, tmp_path: Path, variable: str
 ) -> None:
     """What a bot exports in its shell, or leaves where root happens to be, is not carried out as root."""
@@ -164,7 +164,7 @@ def test_hazard_f_modules_come_from_nowhere_but_the_program_and_python(
     assert (answer.returncode, answer.stdout) == (0, f"tradekeep {version.VERSION}\n"), answer.stderr
 
 
-def test_hazard_f_the_installation_carries_out_nothing_that_lies_in_the_current_directory(
+def test_the_installation_carries_out_nothing_that_lies_in_the_current_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("sqlite3", "struct", "marshal", "zipfile", "zlib"):
@@ -174,7 +174,7 @@ def test_hazard_f_the_installation_carries_out_nothing_that_lies_in_the_current_
     assert install(tmp_path / "bin").changed
 
 
-def test_a9_names_are_utf_8_whatever_the_locale_says(tradekeep: Path, tmp_path: Path) -> None:
+def test_names_are_utf_8_whatever_the_locale_says(tradekeep: Path, tmp_path: Path) -> None:
     subprocess.run(
         ["localedef", "-i", "de_DE", "-f", "ISO-8859-1", "--no-archive", tmp_path / "de_DE.ISO-8859-1"], check=False
     )
