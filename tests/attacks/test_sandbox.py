@@ -281,7 +281,7 @@ true
 
 
 def test_a_deploy_reaches_what_it_needs_and_not_the_others(server: Server) -> None:
-    """Its hooks are the bot's own programs, and may use sudo where root has allowed it: what they can spoil is bounded."""
+    """Its hooks are the bot's own programs, and may use sudo where root allows it: what they can spoil is bounded."""
     profile = {
         "name": "dep",
         "home": "/opt/dep",

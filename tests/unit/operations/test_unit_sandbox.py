@@ -105,7 +105,7 @@ def test_systemd_would_take_the_right_to_become_the_owner_away_with_user_root() 
     assert all(lines(text, "Environment") == ["HOME=/root"] for text in services)
 
 
-def test_sockets_are_there_for_the_agent_of_gpg_alone() -> None:
+def test_sockets_are_there_for_gpg_alone() -> None:
     def families(unit: str, **options: Any) -> list[str]:
         return lines(
             render_units(application(**options))[f"tradekeep-{unit}-kalshi.service"], "RestrictAddressFamilies"
@@ -113,7 +113,12 @@ def test_sockets_are_there_for_the_agent_of_gpg_alone() -> None:
 
     assert families("verify") == ["none"]
     assert families("verify", **VARIANTS["key file"]) == ["AF_UNIX"]
-    for variant, wanted in (("plain", "none"), ("key file", "none"), ("keyring", "none"), ("passphrase", "AF_UNIX")):
+    for variant, wanted in (
+        ("plain", "none"),
+        ("key file", "AF_UNIX"),
+        ("keyring", "AF_UNIX"),
+        ("passphrase", "AF_UNIX"),
+    ):
         units = render_units(application(**VARIANTS[variant]))
         assert lines(units["tradekeep-backup-kalshi-daily.service"], "RestrictAddressFamilies") == [wanted]
 

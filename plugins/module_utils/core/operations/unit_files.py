@@ -110,7 +110,8 @@ _SECRET_KEYS = ("private-keys-v1.d", "secring.gpg")
 class _Sight:
     """What a sandbox shows of the host beside ``_SYSTEM``; everything else is not there at all.
 
-    reads and writes must exist, or the unit fails; keys need not. gpg_agent: gpg talks to an agent through a socket.
+    reads and writes must exist, or the unit fails; keys need not. gpg_agent: there may be sockets, because gpg asks
+    for its agent even to import a public key, and fails where it cannot; and the agent says what a passphrase is worth.
     keyring: names of files in root's keyring that are shown. Of that directory gpg finds the rest empty, and may write
     to it what is gone afterwards: nobody plants an agent there that root would start.
     """
@@ -316,13 +317,11 @@ def _job(
 
 def _to_back_up(application: Application) -> _Sight:
     """The live data can be written to because reading a live WAL database writes its index; the owner alone does it."""
-    encryption = application.encryption
     return _Sight(
         writes=(application.root, application.backup_dir, application.application_state_dir),
         keys=_key_files(application),
         keyring=_PUBLIC_KEYS if _uses_keyring(application) else (),
-        # The agent knows how much work a passphrase is to be worth on this host.
-        gpg_agent=encryption.passphrase_file is not None,
+        gpg_agent=application.encryption.configured,
     )
 
 
