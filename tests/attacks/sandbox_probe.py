@@ -9,6 +9,7 @@ owner. Each answer is ``done`` or the reason why it could not be done.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -203,10 +204,12 @@ def end_a_child_of_the_owners() -> str:
     out, into = os.pipe()
     pid = os.fork()
     if pid == 0:
-        become_owner()
-        os.write(into, b"x")
-        time.sleep(60)
+        with contextlib.suppress(OSError):
+            become_owner()
+            os.write(into, b"x")
+            time.sleep(60)
         os._exit(0)
+    os.close(into)
     os.read(out, 1)
     os.kill(pid, 9)
     return str(os.waitpid(pid, 0)[1])

@@ -310,13 +310,12 @@ def test_a_deploy_reaches_what_it_needs_and_not_the_others(server: Server) -> No
         git add -A
         git commit -qm one
         git clone -q --bare /srv/work /srv/dep.git
+        git clone -q /srv/dep.git /opt/dep
         echo 2 > bot.py
         git commit -qam two
-        install -d -o trader -g trader /opt/dep
-        chown -R trader /srv/dep.git
-        runuser -u trader -- git clone -q /srv/dep.git /opt/dep
-        install -d -o trader -g trader /opt/dep/data /opt/dep/data/documents
-        runuser -u trader -- git -c safe.directory='*' -C /srv/dep.git fetch -q /srv/work main:main
+        git push -q /srv/dep.git main
+        mkdir -p /opt/dep/data/documents
+        chown -R trader:trader /srv/dep.git /opt/dep
         systemctl daemon-reload
         systemctl start depbot
         """

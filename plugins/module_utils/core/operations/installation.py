@@ -22,9 +22,6 @@ from ..program import DEFAULT_INTERPRETER, PROGRAM_NAME, PYTHON_OPTIONS, build_p
 from ..version import VERSION
 from .outcome import Outcome
 
-# Instead of isolated mode, which ignores PYTHONHASHSEED too: the runner's environment names no modules' directories,
-# and this passes over the current one.
-_COMPILE = "import sys; sys.path[:] = [place for place in sys.path if place]; exec(sys.argv.pop())"
 _PROBE = "import sqlite3, sys, zlib; sys.exit(sys.version_info < (3, 9))"
 
 
@@ -97,8 +94,9 @@ def _check_interpreter(ports: Ports, interpreter: str) -> None:
 
 def _with_byte_code(ports: Ports, program: bytes, interpreter: str, path: Path) -> bytes:
     """The program as its interpreter makes it of the sources; the same bytes each time, written nowhere."""
-    argv = (interpreter, "-S", "-s", "-c", _COMPILE, str(path), compiler_source())
-    # The order of a set in compiled code follows the hashes of its members.
+    argv = (interpreter, "-S", "-s", "-c", compiler_source(), str(path))
+    # The order of a set in compiled code follows the hashes of its members. Isolated mode would ignore the setting; the
+    # runner's environment names no modules either, and its directory is the root.
     pipe = ports.runner.pipe(argv, environment={"PYTHONHASHSEED": "0"})
     compiled = b""
     try:
