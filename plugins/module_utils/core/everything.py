@@ -130,6 +130,7 @@ from .operations import (  # noqa: F401
     tree,
     tree_plan,
     tree_reader,
+    unit_confinement,
     unit_files,
     units,
     verify,

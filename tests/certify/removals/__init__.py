@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from .capturing import CAPTURING
+from .confining import CONFINING
 from .deploying import DEPLOYING
 from .keeping import KEEPING
 from .moving import MOVING
@@ -30,4 +31,5 @@ REMOVALS: tuple[Removal, ...] = (
     *PROVING,
     *MOVING,
     *SHOWING,
+    *CONFINING,
 )

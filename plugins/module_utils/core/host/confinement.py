@@ -49,6 +49,12 @@ def confine(account: Optional[Account], memory_bytes: Optional[int]) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def hide_memory() -> None:
+    """Let no other process look into this one, or through it at the files that it sees (proc(5), ptrace(2))."""
+    with contextlib.suppress(OSError):
+        _prctl(_PR_SET_DUMPABLE, 0)
+
+
 def drop_capabilities() -> None:
     """Give up every capability of this process; root keeps the files that belong to root, and nothing else.
 
