@@ -86,10 +86,11 @@ class Laying:
 
     def sync(self, done: Round) -> None:
         """Make durable what a round has brought, as far as it is still here."""
-        for path in dict.fromkeys(done.changed):
+        for path in done.changed:
             entry = self._receiving.entry(path)
             if entry is not None and entry.type == "file":
-                _sync_file(self._receiving.place_of(path))
+                with os_errors(path):
+                    _sync_one(self._receiving.open(path))
 
     def know_rows(self, run: Run) -> None:
         """Wait until the rows of all that came last are counted, which goes on beside the exchange."""
@@ -170,13 +171,13 @@ def _sync(stage: Stage, late: Sequence[Item]) -> None:
         stage.sync()
         return
     for item in late:
-        _sync_file(stage.path_for(item.path))
+        place = stage.path_for(item.path)
+        with os_errors(place):
+            _sync_one(os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))
 
 
-def _sync_file(place: str) -> None:
-    with os_errors(place):
-        descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _sync_one(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

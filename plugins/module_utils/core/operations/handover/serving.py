@@ -22,6 +22,7 @@ from typing import Any, Optional
 from ...application import Application
 from ...errors import TradekeepError, UsageError
 from ...host.files import space
+from ...host.filesystem.identity import acting_as, privileged
 from ...host.masking import UNIT_DIR
 from ...host.services import Snapshot
 from ...host.transient import background
@@ -32,6 +33,7 @@ from ...transaction.fence_file import fence_in_words, read_fence
 from ...transaction.lock import application_lock
 from ...transaction.signals import shielded
 from ...version import VERSION as TOOL
+from ..deploy.survey import account_for
 from ..fence import FenceWork
 from ..leftovers import sweep_state
 from ..migrate.migration_record import MigrationRecord
@@ -39,7 +41,7 @@ from ..outcome import Outcome
 from ..scan import check_root, scan
 from ..text import human_bytes
 from .blocks import DIGEST, Digests, blocks_in
-from .channel import VERSION, Block, Channel, LinkLostError, ProtocolError, number_of, text_of
+from .channel import VERSION, Block, Channel, LinkLostError, ProtocolError, name_of, number_of, text_of
 from .fences import announce_provisional, granted_to, lower, make_permanent
 from .holding import Holding
 from .laps import Laps
@@ -61,8 +63,8 @@ def serve(
     unit_dir: Path = UNIT_DIR,
 ) -> Outcome:
     """Answer until the other side says goodbye or is gone. watcher: a command that recovers once we are no more."""
-    check_root(application)
-    with contextlib.ExitStack() as stack:
+    with acting_as(account_for(application)), contextlib.ExitStack() as stack:
+        check_root(application)
         session = _Session(application, ports, channel, stack, watcher, unit_dir)
         try:
             session.answer_all()
@@ -97,6 +99,7 @@ class _Session:
         self._shipping: Optional[Shipping] = None
         self._identifier = ""
         self._other: dict[str, str] = {}
+        self._sizes: dict[str, int] = {}
         self._locked = False
         self._fenced: Optional[tuple[dict[str, Any], Snapshot]] = None
         self._at_rest = False
@@ -176,7 +179,7 @@ class _Session:
                 path="the other server",
                 hint="install the same version on both",
             )
-        self._other = {key: text_of(request, key, 300) for key in ("host", "installation")}
+        self._other = {key: name_of(request, key) for key in ("host", "installation")}
         application = self._application
         if text_of(request, "profile", 300) != application.profile.name:
             raise UsageError(
@@ -189,8 +192,10 @@ class _Session:
         refuse_pending(self._state_dir)
         self._refuse_moved_elsewhere()
         found = [item for item in scan(application) if item.type == "file"]
+        self._sizes = {item.path: item.size for item in found}
         databases = sum(item.size for item in found if item.kind == "sqlite")
-        free = space(self._state_dir).bytes_free
+        with privileged():
+            free = space(self._state_dir).bytes_free
         if databases + (1 << 20) > free:
             raise TradekeepError(
                 f"{human_bytes(databases)} needed for copies of the databases, {human_bytes(free)} free",
@@ -229,13 +234,17 @@ class _Session:
 
     def _have(self, request: dict[str, Any]) -> dict[str, Any]:
         path, size = text_of(request, "path"), number_of(request, "size")
-        wanted, received = blocks_in(size) * DIGEST, bytearray()
-        while len(received) < wanted:
+        # What it has beyond the end of a file, or of one that is not here, is of no use and not kept.
+        useful = min(size, self._sizes.get(path, 0))
+        wanted, left, received = blocks_in(useful) * DIGEST, blocks_in(size) * DIGEST, bytearray()
+        while left > 0:
             message = self._channel.receive()
             if not isinstance(message, Block) or not message.data:
                 raise ProtocolError("sent no digests where some were due", path="the other server")
-            received += message.data
-        self._shipped().other_has(path, Digests(size, bytes(received[:wanted])))
+            received += message.data[: wanted - len(received)]
+            left -= len(message.data)
+        if received:
+            self._shipped().other_has(path, Digests(useful, bytes(received)))
         return {}
 
     def _list(self, _request: dict[str, Any]) -> dict[str, Any]:
