@@ -29,34 +29,27 @@ import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive.manifest import Entry, entry_line
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     ExitStatus,
-    HostileArchiveError,
-    SpaceError,
     TradekeepError,
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SystemClock
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.backup import backup
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover import (
     at_rest,
-    laying,
     receiving,
     shipping,
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.channel import (
     VERSION,
     Channel,
-    ProtocolError,
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.link import Link
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.receiving import ARRIVING
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.arrivals import ARRIVING
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.serving import serve
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.taking import take_over
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.migrate import origin_directory
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.migrate.migrate import migrate
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.outcome import Outcome
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import NoProgress, Ports
 from operations_handover.fake_systemd import MachineRunner
 from operations_handover.pair import command
-from operations_handover.servers import FILLS, LARGE, PREFERENCES, Pair, Server
+from operations_handover.servers import FILLS, LARGE, PREFERENCES, Server
 
 pytestmark = pytest.mark.root
 
@@ -200,9 +193,7 @@ def taken(new: Server, source: Server | Sequence[str], **options: Any) -> Outcom
     """Take over in this process, where the engine can be watched."""
     words = command(source.base, "serve") if isinstance(source, Server) else list(source)
     link = Link("old", command=tuple(words), silence_seconds=20)
-    return take_over(
-        new.application, ports_of(new), link, unit_dir=new.base / "units", patience_seconds=1.0, **options
-    )
+    return take_over(new.application, ports_of(new), link, unit_dir=new.base / "units", patience_seconds=1.0, **options)
 
 
 def failed(do: Callable[[], Outcome]) -> str:
@@ -488,9 +479,7 @@ def test_removing_arrivals_removes_nothing_elsewhere(old: Server, new: Server, v
 def test_a_directory_swapped_while_it_is_read_sends_nothing_of_roots(
     old: Server, secrets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at_the_worst_moment(
-        monkeypatch, shipping.Shipping, "_live", once(lambda: swapped(old.root / "state", secrets))
-    )
+    at_the_worst_moment(monkeypatch, shipping.Shipping, "_live", once(lambda: swapped(old.root / "state", secrets)))
     said, _line = answered(old, {"do": "round"})
     assert MARK not in said
 
@@ -498,12 +487,8 @@ def test_a_directory_swapped_while_it_is_read_sends_nothing_of_roots(
 def test_a_directory_swapped_after_the_stop_sends_nothing_of_roots(
     old: Server, secrets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at_the_worst_moment(
-        monkeypatch, shipping.Shipping, "_at_rest", once(lambda: swapped(old.root / "state", secrets))
-    )
-    said, line = answered(
-        old, {"do": "prepare", "id": "0" * 16}, {"do": "stop"}, {"do": "final"}, {"do": "holds"}
-    )
+    at_the_worst_moment(monkeypatch, shipping.Shipping, "_at_rest", once(lambda: swapped(old.root / "state", secrets)))
+    said, line = answered(old, {"do": "prepare", "id": "0" * 16}, {"do": "stop"}, {"do": "final"}, {"do": "holds"})
     assert MARK not in said
     assert line.count("\n") == 0
     assert old.fence is None, "what ran there is to run again"
@@ -530,9 +515,7 @@ def wal_of_root(secrets: Path, rows: int = 50) -> Path:
     return secrets / "kept-wal"
 
 
-def test_a_wal_that_is_a_link_is_not_followed(
-    old: Server, secrets: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wal_that_is_a_link_is_not_followed(old: Server, secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root copied what it leads to beside its copy of the database, and sent the pages."""
     wal = wal_of_root(secrets)
 
@@ -541,12 +524,8 @@ def test_a_wal_that_is_a_link_is_not_followed(
         place.unlink(missing_ok=True)
         os.symlink(wal, place)
 
-    at_the_worst_moment(
-        monkeypatch, shipping.Shipping, "_database_at_rest", once(lambda: as_bot(swap))
-    )
-    said, line = answered(
-        old, {"do": "round"}, {"do": "prepare", "id": "0" * 16}, {"do": "stop"}, {"do": "final"}
-    )
+    at_the_worst_moment(monkeypatch, shipping.Shipping, "_database_at_rest", once(lambda: as_bot(swap)))
+    said, line = answered(old, {"do": "round"}, {"do": "prepare", "id": "0" * 16}, {"do": "stop"}, {"do": "final"})
     assert MARK not in said
     assert line.count("\n") == 0
 
@@ -589,7 +568,7 @@ def test_a_target_cannot_fill_the_memory_with_digests(old: Server, request_of: d
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shipping.Shipping, "other_has", other_has)
-        said, line = answered(old, request_of, *[(0, bytes(1 << 16))] * 64)
+        _said, line = answered(old, request_of, *[(0, bytes(1 << 16))] * 64)
     assert sum(kept) <= 1 << 12
     assert line.count("\n") == 0 and len(line) < 500
 
@@ -598,7 +577,7 @@ def test_a_target_cannot_fill_the_memory_with_digests(old: Server, request_of: d
 def test_a_target_with_an_odd_name_is_refused(old: Server, key: str) -> None:
     """Its name is written into the fence, and shown to whoever looks."""
     hello = {"do": "hello", "protocol": VERSION, "profile": profile_name(old), **OTHER, key: "x\n\x1b[2Jok"}
-    said, line = answered(old, hello)
+    _said, line = answered(old, hello)
     assert "without a proper" in line and "\x1b" not in line
     assert old.fence is None
 
@@ -607,21 +586,19 @@ def test_a_target_with_an_odd_name_is_refused(old: Server, key: str) -> None:
 
 
 SAID = [
-    (dict(services=[{"manager": "systemd", "running": ["debug-shell.service"]}]), "debug-shell.service"),
-    (dict(migration=[1]), "proper migration"),
-    (dict(files=10**30), "proper files"),
-    (dict(now=float("nan")), "no message"),
-    (dict(now=1e999), "no message"),
-    (dict(host="x\n\x1b[2J"), "proper host"),
-    (dict(tool="x" * 500), "proper tool"),
-    (dict(profile=7), "proper profile"),
+    ({"services": [{"manager": "systemd", "running": ["debug-shell.service"]}]}, "debug-shell.service"),
+    ({"migration": [1]}, "proper migration"),
+    ({"files": 10**30}, "proper files"),
+    ({"now": float("nan")}, "no message"),
+    ({"now": 1e999}, "no message"),
+    ({"host": "x\n\x1b[2J"}, "proper host"),
+    ({"tool": "x" * 500}, "proper tool"),
+    ({"profile": 7}, "proper profile"),
 ]
 
 
 @pytest.mark.parametrize(("facts", "line"), SAID)
-def test_what_a_source_says_of_itself_is_judged(
-    base: Path, new: Server, facts: dict[str, Any], line: str
-) -> None:
+def test_what_a_source_says_of_itself_is_judged(base: Path, new: Server, facts: dict[str, Any], line: str) -> None:
     """A source that says that any unit of the system runs there would have it started here."""
     facts = {"profile": profile_name(new), **facts}
     messages = [entry(size=0), {"end": tree_of(b"")}, {"round": {}}]
@@ -661,9 +638,7 @@ def test_a_source_that_sends_more_files_than_there_is_room_for_is_stopped(
     monkeypatch.setattr(
         receiving, "space", lambda path: receiving.Space(original(path).bytes_free, 2000), raising=False
     )
-    messages = [
-        message for n in range(3000) for message in (entry(f"state/{n}", size=0), {"end": tree_of(b"")})
-    ]
+    messages = [message for n in range(3000) for message in (entry(f"state/{n}", size=0), {"end": tree_of(b"")})]
     found = failed(lambda: taken(new, hostile(base, *messages, {"round": {}}, profile=profile_name(new))))
     assert "inodes" in found
     assert list(new.root.glob(f"{ARRIVING}/state/*")) == []

@@ -21,16 +21,14 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     TradekeepError,
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SubprocessRunner, SystemClock
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.arrivals import ARRIVING
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.blocks import Digests
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.channel import (
     Channel,
     LinkLostError,
     ProtocolError,
 )
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.receiving import (
-    ARRIVING,
-    Receiving,
-)
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.receiving import Receiving
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import NoProgress, Ports
 from operations_handover.servers import Server
 

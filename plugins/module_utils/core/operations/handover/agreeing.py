@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...application import Application, ServiceManager
-from ...errors import TradekeepError, one_line
+from ...errors import TradekeepError
 from ...host.services import ServiceController, Snapshot
 from ...host.systemd import Systemd
 from ...ports import Ports
@@ -119,7 +119,7 @@ def compare_holds(channel: Channel, receiving: Receiving) -> dict[str, Any]:
     def told(message: dict[str, Any]) -> None:
         path = text_of(message, "database")
         if receiving.entry(path) is None:
-            raise ProtocolError("counts the rows of a database that it has not sent", path=one_line(path)[:300])
+            raise ProtocolError("counts the rows of a database that it has not sent", path=path)
         databases[path] = table_of(message, "tables")
 
     last = channel.last_message("holds", told)

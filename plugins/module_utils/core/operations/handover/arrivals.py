@@ -4,7 +4,7 @@
 """Where data arrives: a directory of the owner's at the top of each part of the tree, and files in it.
 
 The bot can prepare whatever it likes there, and swap it at any moment. All is done with the owner's rights, relative to
-the descriptor of the tree's top, through real directories alone; a file is one of the owner's with no second name, or it
+the descriptor of the tree's top, through real directories alone; a file is the owner's with no second name, or it
 is not used.
 """
 
@@ -77,18 +77,16 @@ class Arrivals:
 
     def size_of(self, place: str) -> int:
         """How large the file at a place is, 0 where there is none that can be used."""
-        with contextlib.suppress(OSError, TradekeepError):
-            with self._parent(place, make=False) as (directory, name):
-                status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-                return status.st_size if _is_ours(status) else 0
+        with contextlib.suppress(OSError, TradekeepError), self._parent(place, make=False) as (directory, name):
+            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            return status.st_size if _is_ours(status) else 0
         return 0
 
     def exists(self, place: str) -> bool:
         """Whether anything has that name."""
-        with contextlib.suppress(OSError, TradekeepError):
-            with self._parent(place, make=False) as (directory, name):
-                os.stat(name, dir_fd=directory, follow_symlinks=False)
-                return True
+        with contextlib.suppress(OSError, TradekeepError), self._parent(place, make=False) as (directory, name):
+            os.stat(name, dir_fd=directory, follow_symlinks=False)
+            return True
         return False
 
     def open(self, place: str) -> int:
@@ -244,4 +242,3 @@ def _disturbed(place: str) -> UnsafePathError:
         path=place,
         hint="stop what works in the data on this server, then run again",
     )
-

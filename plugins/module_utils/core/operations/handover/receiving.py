@@ -18,7 +18,7 @@ from typing import Any, Optional
 from ...application import Application
 from ...archive.manifest import NO_FACTS, Entry, parse_entry
 from ...archive.safety import Limits, Names, link_stays_inside, safe_relative
-from ...errors import HostileArchiveError, SpaceError, TradekeepError, UnsafePathError, one_line
+from ...errors import HostileArchiveError, SpaceError, TradekeepError, UnsafePathError
 from ...host.files import Space, os_errors, space, write_all
 from ...host.mounts import device_roots
 from ...kinds import default_kind
@@ -27,7 +27,7 @@ from ...ports import Ports
 from ..migrate.credentials import LARGEST, credential_problem
 from ..migrate.origin import Refused, refusal_of
 from ..scan import OWN_PREFIX, Found, scan
-from .arrivals import ARRIVING, DEEPEST, Arrivals
+from .arrivals import DEEPEST, Arrivals
 from .blocks import BLOCK, Digests, Touched, digests_of, resized_blocks
 from .channel import Block, Channel, ProtocolError, error_of, text_of
 from .shipping import summary_of
@@ -66,7 +66,9 @@ class Round:
 
     def then(self, later: Round) -> Round:
         """Both as one."""
-        return Round({**self.changed, **later.changed}, {**self.gone, **later.gone}, self.bytes + later.bytes, later.totals)
+        return Round(
+            {**self.changed, **later.changed}, {**self.gone, **later.gone}, self.bytes + later.bytes, later.totals
+        )
 
 
 class Receiving:
@@ -277,7 +279,7 @@ class Receiving:
         _require_texts(entry)
         safe_relative(entry.path)
         if entry.path.count("/") > DEEPEST:
-            raise HostileArchiveError("lies too deep", path=f"{entry.path[:200]}...")
+            raise HostileArchiveError("lies too deep", path=entry.path)
         if any(part.startswith(OWN_PREFIX) for part in entry.path.split("/")):
             raise HostileArchiveError("has a name that is tradekeep's own", path=entry.path)
         known = self._lookup.directory(entry.path) if entry.type == "directory" else self._lookup.file(entry.path)
@@ -287,7 +289,7 @@ class Receiving:
             raise HostileArchiveError("is a symlink that leads out of the data", path=entry.path)
         why = refusal_of(entry.path, "file", 0, None)
         if why is not None:
-            raise HostileArchiveError(f"has {why}", path=one_line(entry.path))
+            raise HostileArchiveError(f"has {why}", path=entry.path)
         if entry.size < 0 or (entry.type != "file" and entry.size):
             raise HostileArchiveError("has a size that cannot be", path=entry.path)
         if not 0 <= entry.mtime_ns < 1 << 62:
@@ -427,4 +429,4 @@ def _require_texts(entry: Entry) -> None:
             possible = False
         if not possible or not isinstance(text, str):
             what = "is a symlink to what is no name of a file" if text is entry.target else "is no name of a file"
-            raise HostileArchiveError(what, path=one_line(str(entry.path))[:200])
+            raise HostileArchiveError(what, path=str(entry.path))

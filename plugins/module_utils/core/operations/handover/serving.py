@@ -11,10 +11,8 @@ has let go, it starts nothing any more unless the other server, or a person, giv
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import socket
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Optional
@@ -46,9 +44,9 @@ from .fences import announce_provisional, granted_to, lower, make_permanent
 from .holding import Holding
 from .laps import Laps
 from .note import installation_of
-from .shipping import Shipping, Stand
+from .reader import Reader, reader_of
+from .shipping import Stand
 
-SCRATCH_PREFIX = ".tradekeep-handover-"
 IDENTIFIER = re.compile(r"[0-9a-f]{16}")
 _LOCK_SECONDS = 600.0
 FREE, PROVISIONAL, GRANTED = "free", "provisional", "granted"
@@ -96,7 +94,7 @@ class _Session:
         self._unit_dir = unit_dir
         self._state_dir = Path(application.application_state_dir)
         self._work = FenceWork(application, ports, unit_dir)
-        self._shipping: Optional[Shipping] = None
+        self._reader: Optional[Reader] = None
         self._identifier = ""
         self._other: dict[str, str] = {}
         self._sizes: dict[str, int] = {}
@@ -128,8 +126,6 @@ class _Session:
 
     def end(self) -> None:
         """Whatever has become of it: a source that has not let go runs again what it ran."""
-        if self._shipping is not None:
-            self._shipping.close()
         with contextlib.suppress(TradekeepError):
             self._holding.wait()
         self._holding.close()
@@ -255,8 +251,7 @@ class _Session:
 
     def _round(self, _request: dict[str, Any]) -> dict[str, Any]:
         self._ports.step("serve round")
-        totals = self._shipped().round(Stand.AT_WORK)
-        return {"round": totals.as_dict()}
+        return {"round": self._shipped().round(Stand.AT_WORK)}
 
     def _prepare(self, request: dict[str, Any]) -> dict[str, Any]:
         """Everything that can be done before the stop: the lock, somebody who watches over us, and the fence."""
@@ -284,7 +279,7 @@ class _Session:
     def _nearly(self, _request: dict[str, Any]) -> dict[str, Any]:
         """The last round before the stop."""
         self._ports.step("serve nearly")
-        return {"round": self._shipped().round(Stand.ALMOST).as_dict()}
+        return {"round": self._shipped().round(Stand.ALMOST)}
 
     def _lock(self) -> None:
         if not self._locked:
@@ -324,9 +319,8 @@ class _Session:
         self._require_rest()
         self._ports.step("serve final")
         with self._laps.timed("final"):
-            totals = self._shipped().round(Stand.AT_REST)
-        self._sent = totals.as_dict()
-        return {"round": totals.as_dict()}
+            self._sent = self._shipped().round(Stand.AT_REST)
+        return {"round": self._sent}
 
     def _holds(self, _request: dict[str, Any]) -> dict[str, Any]:
         self._require_rest()
@@ -387,13 +381,11 @@ class _Session:
         if self.state != PROVISIONAL or not self._at_rest:
             raise ProtocolError("asks for something before its time", path="the other server")
 
-    def _shipped(self) -> Shipping:
-        if self._shipping is None:
+    def _shipped(self) -> Reader:
+        if self._reader is None:
             sweep_state(self._application)
-            prefix = f"{SCRATCH_PREFIX}{os.getpid()}-"
-            scratch = self._stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix, dir=self._state_dir))
-            self._shipping = Shipping(self._application, self._ports, self._channel, Path(scratch))
-        return self._shipping
+            self._reader = self._stack.enter_context(reader_of(self._application, self._ports, self._channel))
+        return self._reader
 
     def _record(self, state: str) -> None:
         """For whoever asks on this server; that it cannot be written changes nothing."""
