@@ -63,7 +63,11 @@ def test_the_reader_is_the_owner_and_nothing_else(victim: Victim, monkeypatch) -
 
     def tell(self, found):
         status = Path("/proc/self/status").read_text()
-        lines = [line for line in status.splitlines() if line.split(":")[0] in ("Uid", "Gid", "Groups", "CapPrm", "NoNewPrivs")]
+        lines = [
+            line
+            for line in status.splitlines()
+            if line.split(":")[0] in ("Uid", "Gid", "Groups", "CapPrm", "NoNewPrivs")
+        ]
         names = {}
         for name, path in (("shadow", victim.secret / "shadow"), ("backups", victim.backups), ("state", victim.state)):
             try:

@@ -64,8 +64,8 @@ RESTORING = (
         "c1",
         "restored databases are checked before anything stops",
         "operations",
-        "check_restored(item.entry, Path(staged), ports)",
-        "str(item)",
+        "check_restored(entry, place, replace(ports, progress=progress))",
+        "str(entry)",
         (RESTORE + "hazard_c1_a_database_that_was_corrupt_in_an_old_archive_is_refused",),
     ),
     Removal(

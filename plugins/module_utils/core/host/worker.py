@@ -287,6 +287,11 @@ def worker_account(account: Account) -> Optional[Account]:
     return None if account.is_current else account
 
 
+def needs_worker(account: Optional[Account], wanted: bool) -> bool:
+    """Whether to read in a worker: always with another account; else where it is wanted and a fork is safe."""
+    return account is not None or (wanted and can_have_worker())
+
+
 def can_have_worker() -> bool:
     """Whether a worker can be forked now (see ``can_have_companion``)."""
     return can_have_companion()
@@ -380,6 +385,7 @@ __all__ = [
     "error_as",
     "error_from",
     "exactly",
+    "needs_worker",
     "run_worker",
     "serve_requests",
     "worker_account",

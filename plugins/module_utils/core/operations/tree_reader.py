@@ -24,7 +24,7 @@ from ..archive.tar_writer import ArchiveWriter
 from ..archive.telling import Span
 from ..errors import TradekeepError
 from ..host.account import Account, current_account, owner_of
-from ..host.worker import Outlet, Worker, can_have_worker, serve_requests, worker_account
+from ..host.worker import Outlet, Worker, needs_worker, serve_requests, worker_account
 from ..kinds.base import CaptureContext
 from ..ports import Ports, Progress
 from .assemble import Account as Summary
@@ -104,7 +104,7 @@ def tree_reader(
     """A reader for as long as the block lasts. request: what is wanted, and what the last backup held."""
     owner = owner_of(application)
     other = worker_account(owner)
-    if other is None and not (ports.workers and can_have_worker()):
+    if not needs_worker(other, ports.workers):
         with make_source() as source:
             yield _ReaderInPlace(application, ports, source, request)
         return
