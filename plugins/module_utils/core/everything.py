@@ -198,6 +198,7 @@ from .operations.migrate import (  # noqa: F401
     origin_archive,
     origin_directory,
     preflight,
+    source_rights,
 )
 from .profiles import crypto_bot, freqtrade, kalshi, paper_bot, trade_agent, v6  # noqa: F401
 from .storage import backup as storage_backup  # noqa: F401

@@ -20,7 +20,7 @@ from ...application import Application
 from ...errors import TradekeepError, UnsafePathError
 from ...host.account import owner_of
 from ...host.files import os_errors
-from ...host.worker import Outlet, Worker, can_have_worker, serve_requests, worker_account
+from ...host.worker import Outlet, Worker, needs_worker, serve_requests, worker_account
 from ...ports import Ports
 from ...signals import take_no_signals
 from ..restore_plan import digest
@@ -50,7 +50,7 @@ class Counting:
             return
         self._ready = True
         other = worker_account(owner_of(self._application))
-        apart = other is not None or (self._ports.workers and can_have_worker())
+        apart = needs_worker(other, self._ports.workers)
         for _number in range(_AT_ONCE):
             worker = None
             if apart:

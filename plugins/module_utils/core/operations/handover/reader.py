@@ -23,7 +23,7 @@ from ...application import Application
 from ...errors import TradekeepError
 from ...host.account import owner_of
 from ...host.filesystem.scratch import scratch_directory, shared_place
-from ...host.worker import Outlet, Worker, can_have_worker, serve_requests, worker_account
+from ...host.worker import Outlet, Worker, needs_worker, serve_requests, worker_account
 from ...ports import Ports
 from .blocks import Digests
 from .channel import LONGEST_BLOCK, LONGEST_MESSAGE, Channel
@@ -61,7 +61,7 @@ def reader_of(application: Application, ports: Ports, channel: Channel) -> Itera
     state_dir = Path(application.application_state_dir)
     parent = state_dir if other is None else shared_place(state_dir, other)
     with scratch_directory(parent, _PURPOSE, account=other) as scratch:
-        if other is None and not (ports.workers and can_have_worker()):
+        if not needs_worker(other, ports.workers):
             here = _Here(Shipping(application, ports, channel, scratch))
             try:
                 yield here

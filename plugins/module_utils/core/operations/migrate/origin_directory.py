@@ -29,6 +29,7 @@ from ..scan import OWN_PREFIX, Found, found_at, scan
 from .credentials import LARGEST, credential_problem
 from .entries import EntryMaker
 from .origin import Held, Refused, SourceFacts, nothing_of_profile, refusal_of, refuse_other_profile
+from .source_rights import SourceRights
 
 _ATTEMPTS = 4
 _CHUNK = 1 << 20
@@ -93,23 +94,31 @@ class DirectoryOrigin:
         root: Path,
         scratch: Path,
         facts: SourceFacts,
+        rights: SourceRights,
         left_out: Sequence[Refused] = (),
     ) -> None:
-        """facts: of the source as it was given. left_out: what did not get as far as this directory."""
+        """facts: of the source as it was given. left_out: what did not get as far as this directory.
+
+        rights: what it is read with, and whose the scratch directory is. What arrives here is written with those that
+        the caller has.
+        """
+        self._rights = rights
         self._there = replace(application, root=PurePosixPath(root))
         self._root = root
         self._ports = ports
         self._context = CaptureContext(scratch=scratch, clock=ports.clock)
         self._entries = EntryMaker(application.profile)
         self._credentials: dict[str, Optional[str]] = {}
-        header = _header_in(root)
+        with rights.acting():
+            header = _header_in(root)
         if header is not None:
             refuse_other_profile(application, header, facts.given)
             facts = replace(
                 facts, host=header.host, created=header.created, tool=header.tool, profile=header.profile, format=1
             )
         self.facts = facts
-        self.held = self._look(left_out)
+        with rights.acting():
+            self.held = self._look(left_out)
 
     def _look(self, left_out: Sequence[Refused]) -> Held:
         entries: list[Entry] = []
@@ -137,8 +146,7 @@ class DirectoryOrigin:
             if item.entry is None:
                 written.append(item)
                 continue
-            found = found_at(self._there, item.path, str(self._root / item.path))
-            entry = None if found is None else self._read(found, stage.path_for(item.path))
+            entry = self._bring(item.path, stage.path_for(item.path))
             if entry is None:
                 raise CaptureError(
                     "was removed from the source while it was migrated",
@@ -148,10 +156,29 @@ class DirectoryOrigin:
             written.append(replace(item, entry=entry, after=entry_facts(entry)))
         return written
 
-    def _read(self, found: Found, staged: Optional[str]) -> Optional[Entry]:
-        """One thing, hashed and, where a place for it is given, written there; None when it is gone."""
+    def _bring(self, path: str, staged: str) -> Optional[Entry]:
+        with self._rights.acting():
+            found = found_at(self._there, path, str(self._root / path))
+        if found is None:
+            return None
         if found.type != "file":
-            return self._bare(found, staged)
+            entry = self._bare(found)
+            if entry is not None and entry.target is not None:
+                with os_errors(staged):
+                    os.makedirs(os.path.dirname(staged), mode=0o700, exist_ok=True)
+                    os.symlink(entry.target, staged)
+            return entry
+        descriptor = _new_file(staged)
+        try:
+            with self._rights.acting():
+                return self._read(found, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _read(self, found: Found, staged: Optional[int]) -> Optional[Entry]:
+        """One thing, hashed and, where an open file for it is given, written there; None when it is gone."""
+        if found.type != "file":
+            return self._bare(found)
         for attempt in range(_ATTEMPTS):
             try:
                 return self._capture(found, staged, copy_first=attempt > 0)
@@ -172,18 +199,16 @@ class DirectoryOrigin:
                 ) from error
         raise CaptureError("changes too fast", path=found.absolute, hint="stop what writes there and run again")
 
-    def _bare(self, found: Found, staged: Optional[str]) -> Optional[Entry]:
+    def _bare(self, found: Found) -> Optional[Entry]:
         try:
-            status = os.lstat(found.absolute)
-            target = os.readlink(found.absolute) if found.type == "symlink" else None
+            with self._rights.acting():
+                status = os.lstat(found.absolute)
+                target = os.readlink(found.absolute) if found.type == "symlink" else None
         except (FileNotFoundError, NotADirectoryError):
             return None
-        if staged is not None and target is not None:
-            os.makedirs(os.path.dirname(staged), mode=0o700, exist_ok=True)
-            os.symlink(target, staged)
         return self._entries.entry(found, status, 0, NO_FACTS)._replace(target=target)
 
-    def _capture(self, found: Found, staged: Optional[str], *, copy_first: bool) -> Entry:
+    def _capture(self, found: Found, staged: Optional[int], *, copy_first: bool) -> Entry:
         context = replace(self._context, copy_first=copy_first)
         kind = kind_named(found.kind or "file")
         with kind.capture(Path(found.absolute), context, found.signature) as captured:
@@ -198,24 +223,22 @@ class DirectoryOrigin:
         return entry._replace(sha256=digest)
 
 
-def _copy(stream: BinaryIO, size: int, staged: Optional[str]) -> tuple[str, bytes]:
-    """The digest of so many bytes, and the beginning of them; written to a new file where one is given."""
+def _copy(stream: BinaryIO, size: int, staged: Optional[int]) -> tuple[str, bytes]:
+    """The digest of so many bytes, and the beginning of them; written to an open file, from its start, if given."""
     hasher, left, beginning = sha256(), size, b""
-    descriptor = -1 if staged is None else _new_file(staged)
-    try:
-        while left:
-            data = stream.read(min(left, _CHUNK))
-            if not data:
-                raise ChangedWhileReadError(f"file ended {left} bytes early while it was read")
-            hasher.update(data)
-            beginning = beginning or data[:LARGEST]
-            left -= len(data)
-            if descriptor >= 0:
-                with os_errors(staged):
-                    write_all(descriptor, data)
-    finally:
-        if descriptor >= 0:
-            os.close(descriptor)
+    if staged is not None:  # it may hold something of an attempt before
+        os.ftruncate(staged, 0)
+        os.lseek(staged, 0, os.SEEK_SET)
+    while left:
+        data = stream.read(min(left, _CHUNK))
+        if not data:
+            raise ChangedWhileReadError(f"file ended {left} bytes early while it was read")
+        hasher.update(data)
+        beginning = beginning or data[:LARGEST]
+        left -= len(data)
+        if staged is not None:
+            with os_errors():
+                write_all(staged, data)
     return hasher.hexdigest(), beginning
 
 
