@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import TradekeepError
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.filesystem import beneath
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.filesystem.identity import privileged
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import restore_plan, restore_stage
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.backup import backup
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.recover import recover
@@ -160,3 +161,29 @@ def test_a_symlink_of_roots_is_followed(victim: Victim) -> None:
         assert os.path.samestat(os.fstat(descriptor), victim.root.stat())
     finally:
         os.close(descriptor)
+
+
+@pytest.mark.parametrize("moment", ["exchanged", "start"])
+def test_what_an_earlier_version_left_half_done_is_brought_to_its_end(backed_up: Victim, moment: str) -> None:
+    """Its stages belonged to root."""
+    victim = backed_up
+
+    def step(name: str) -> None:
+        if name == moment:
+            for stage in stages(victim):
+                for directory in (stage / "new", stage / "kept", stage):
+                    with privileged():
+                        os.chown(directory, 0, 0)
+            os._exit(9)
+
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            restore(victim.application, victim.with_steps(step))
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    recovered = recover(victim.application, victim.ports)
+    assert recovered.record["data"] == ("old" if moment == "exchanged" else "new")
+    assert (victim.root / OWN).read_text() == f'{{"version": {2 if moment == "exchanged" else 1}}}'
+    assert pending(victim.state) is None
+    assert not stages(victim)

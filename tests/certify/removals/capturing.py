@@ -48,8 +48,8 @@ CAPTURING = (
         "a1",
         "a copy has a deadline",
         "kinds",
-        'if deadline.over:\n            raise CaptureError(f"took longer',
-        'if False:\n            raise CaptureError(f"took longer',
+        "if deadline.over:\n            raise time_up(",
+        "if False:\n            raise time_up(",
         (KINDS + "a1_a_copy_that_takes_too_long_is_given_up",),
     ),
     Removal(

@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, Optional
 
 from .. import errors
-from ..errors import NeedsPersonError, TradekeepError
+from ..errors import NeedsPersonError, TimeUpError, TradekeepError
 from ..ports import Progress
 from ..signals import take_no_signals
 from .account import Account
@@ -157,7 +157,7 @@ class Worker:
     def frames(self) -> Iterator[tuple[bytes, bytes]]:
         """What it sends, until it has come to its end; then ``result`` is there.
 
-        Raises the error that the work raised, and TradekeepError where it dies or takes too long.
+        Raises the error that the work raised, TradekeepError where it dies, and TimeUpError where it takes too long.
         """
         while True:
             kind, payload = self._receive()
@@ -355,8 +355,8 @@ def _decoded(payload: bytes) -> Any:
         raise _unusable("says what is no JSON") from None
 
 
-def _too_slow(seconds: float) -> TradekeepError:
-    return TradekeepError(
+def _too_slow(seconds: float) -> TimeUpError:
+    return TimeUpError(
         f"reading the data made no progress for {seconds:g} s and was ended",
         hint="find out which file takes so long, and exclude it",
     )

@@ -212,9 +212,13 @@ def _is_database(live: str, entry: Entry) -> bool:
 
 
 def _has_open_companions(live: str) -> bool:
-    """A database whose WAL or journal holds something is not what its main file alone says."""
+    """A database whose WAL or journal holds something, or is no file, is not what its main file alone says."""
     for suffix in SIDECAR_SUFFIXES:
-        if suffix != "-shm" and os.path.lexists(live + suffix) and os.path.getsize(live + suffix) > 0:
+        try:
+            status = os.lstat(live + suffix)
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISREG(status.st_mode) or (suffix != "-shm" and status.st_size > 0):
             return True
     return False
 

@@ -89,11 +89,11 @@ def check_restored(entry: Entry, staged: Path, ports: Ports) -> None:
     report = kind_named(kind).check(staged, level=CheckLevel.FULL)
     problems = list(report.problems)
     expected = entry.facts.get("tables")
-    if expected is not None and report.facts.get("tables") != expected:
+    if expected is not None and not report.unfinished and report.facts.get("tables") != expected:
         problems.append("rows per table differ from the manifest")
     if problems and kind == "sqlite":
         raise ArchiveError(problems[0], path=entry.path, hint="use another backup: tradekeep list")
-    for text in problems:
+    for text in (*problems, *(report.warnings if kind == "sqlite" else ())):
         ports.progress.note(f"{entry.path}: {text}")
 
 
