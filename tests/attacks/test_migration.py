@@ -33,29 +33,38 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     ExitStatus,
     TradekeepError,
 )
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.faults import foreseen
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.filesystem.identity import privileged
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SystemClock
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.backup import backup
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover import (
     at_rest,
     receiving,
     shipping,
 )
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.arrivals import ARRIVING
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.channel import (
     VERSION,
     Channel,
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.link import Link
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.arrivals import ARRIVING
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.serving import serve
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.taking import take_over
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.migrate import (
+    origin_archive,
+    origin_directory,
+)
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.migrate.migrate import migrate
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.outcome import Outcome
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import NoProgress, Ports
 from operations_handover.fake_systemd import MachineRunner
 from operations_handover.pair import command
-from operations_handover.servers import FILLS, LARGE, PREFERENCES, Server
+from operations_handover.servers import FILLS, LARGE, PREFERENCES, Pair, Server
 
 pytestmark = pytest.mark.root
 
 BOT = "nobody"
+NOBODY = pwd.getpwnam(BOT).pw_uid
 MARK = b"root alone may read this"
 OTHER = {"host": "other", "installation": "0" * 32}
 PLACE = "state/large.log"
@@ -95,6 +104,7 @@ def secrets(base: Path) -> Path:
     place.mkdir(mode=0o700)
     for name in ("large.log", "own.json", "fills.db"):
         (place / name).write_bytes(MARK * 1000)
+        (place / name).chmod(0o600)
     return place
 
 
@@ -203,9 +213,12 @@ def failed(do: Callable[[], Outcome]) -> str:
     """The one line that it ends with; anything but an error of the engine's is a traceback, and fails the test."""
     try:
         outcome = do()
-    except TradekeepError as error:
-        assert error.exit_status is ExitStatus.FAILED, error
-        return str(error)
+    except Exception as error:
+        known = foreseen(error)
+        if known is None:
+            raise
+        assert known.exit_status is ExitStatus.FAILED, error
+        return str(known)
     assert outcome.status is ExitStatus.FAILED
     return "\n".join(outcome.lines)
 
@@ -366,9 +379,10 @@ def test_a_fifo_among_the_arrivals_holds_nothing_up(old: Server, new: Server) ->
 def test_arrivals_whose_directory_is_swapped_while_they_come_go_nowhere(
     old: Server, new: Server, victim: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def swap(arrival: Any, _size: int) -> None:
+    (victim / "state").mkdir()
+
+    def swap(arrival: Any, *_rest: Any) -> None:
         if arrival.entry.path == LARGE and not (new.root / ARRIVING).is_symlink():
-            (victim / "state").mkdir(exist_ok=True)
             swapped(new.root / ARRIVING, victim)
 
     at_the_worst_moment(monkeypatch, receiving, "_Open", swap)
@@ -416,8 +430,7 @@ def test_live_data_that_is_swapped_is_not_read_as_root(
             yield found
 
     monkeypatch.setattr(receiving, "scan", scan)
-    with contextlib.suppress(TradekeepError):
-        taken(new, old, force=True)
+    failed(lambda: taken(new, old, force=True))
     assert leaked(new.root) == []
     assert MARK in (secrets / "large.log").read_bytes()
 
@@ -467,14 +480,15 @@ def test_removing_arrivals_removes_nothing_elsewhere(old: Server, new: Server, v
     original = receiving.Receiving.remove
 
     def remove(arriving: receiving.Receiving) -> None:
-        os.rename(new.root, new.base / "data.away")
-        os.symlink(victim, new.root)
+        with privileged():  # of a directory that the bot owns
+            os.chown(new.base, NOBODY, NOBODY)
+            os.rename(new.root, new.base / "data.away")
+            os.symlink(victim, new.root)
         original(arriving)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(receiving.Receiving, "remove", remove)
-        with contextlib.suppress(TradekeepError):
-            taken(new, old)
+        failed(lambda: taken(new, old))
     assert (victim / ARRIVING / "kept").exists()
 
 
@@ -634,7 +648,7 @@ def deep(levels: int) -> str:
     [
         (entry(deep(1500)), "lies too deep"),
         (entry("state/\ud800x"), "no name of a file"),
-        ({"entry": json.dumps({**json.loads(entry()["entry"]), "path": ["x"]})}, "no entry"),
+        ({"entry": json.dumps({**json.loads(entry()["entry"]), "path": ["x"]})}, "no name of a file"),
         ({"entry": json.dumps({**json.loads(entry("state/l", "symlink")["entry"]), "target": 7})}, "symlink"),
         (entry("state/link", "symlink", target="x" * 5000), "symlink"),
         (entry("state/x\x1b[2J"), "control characters"),
@@ -693,7 +707,6 @@ def copy_of_data(old: Server, place: Path, uid: int) -> Path:
     return place
 
 
-NOBODY = pwd.getpwnam(BOT).pw_uid
 
 
 def test_a_source_of_the_bots_that_is_swapped_is_not_read_as_root(
@@ -747,7 +760,7 @@ def test_an_archive_of_the_bots_that_is_swapped_is_not_read_as_root(
     (old.root / "state" / "kept.log").write_bytes(MARK)
     old.give_all()
     backup(old.application, ports_of(old))
-    kept = next(Path(old.application.backup_dir).glob("*.tar.gz"))
+    kept = next(Path(old.application.backup_dir).glob("user_data_*.tar.gz"))
     home = base / "home"
     home.mkdir(mode=0o755)
     place = home / "mine.tar.gz"
@@ -759,8 +772,6 @@ def test_an_archive_of_the_bots_that_is_swapped_is_not_read_as_root(
         place.unlink()
         os.symlink(kept, place)
 
-    from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.migrate import origin_archive
-
     at_the_worst_moment(monkeypatch, origin_archive, "_open_archive", once(lambda: as_bot(swap)))
     failed(lambda: moved_in(new, place))
     assert leaked(new.root) == []
@@ -771,7 +782,7 @@ def test_an_archive_of_the_bots_that_is_swapped_is_not_read_as_root(
 
 def test_an_archive_comes_to_an_owner_without_rights(old: Server, new: Server) -> None:
     backup(old.application, ports_of(old))
-    archive = next(Path(old.application.backup_dir).glob("*.tar.gz"))
+    archive = next(Path(old.application.backup_dir).glob("user_data_*.tar.gz"))
     done = moved_in(new, archive)
     assert done.record["state"] == "migrated", done.lines
     assert new.fills() == old.fills()

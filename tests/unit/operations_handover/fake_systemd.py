@@ -132,7 +132,9 @@ def start_bot(base: Path) -> None:
         f"import subprocess, sys; p = subprocess.Popen(sys.argv[2:], start_new_session=True{whose}); "
         "open(sys.argv[1], 'w').write(str(p.pid))"
     )
-    words = [sys.executable, "-B", "-S", str(PROGRAM), str(base)]
+    # The interpreter of the tests may be out of reach of another account.
+    interpreter = "/usr/bin/python3" if uid else sys.executable
+    words = [interpreter, "-B", "-S", str(PROGRAM), str(base)]
     # A grandchild: nobody has to reap it.
     subprocess.run([sys.executable, "-S", "-c", code, str(base / "bot.pid"), *words], check=True, **options)
 

@@ -19,6 +19,7 @@ from typing import IO, Any, Optional
 
 from ..errors import CommandError
 from ..ports import Completed, Said
+from .filesystem.identity import with_privileges
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STDOUT_LIMIT = 64 * 1024 * 1024
@@ -181,6 +182,7 @@ class SubprocessRunner:
         self._finish_timeout = finish_timeout_seconds
         self._detached: list[subprocess.Popen[bytes]] = []
 
+    @with_privileges
     def find(self, program: str) -> Optional[str]:
         """Absolute path of an executable, or None."""
         if "/" in program:
@@ -286,6 +288,7 @@ class SubprocessRunner:
         )
         return RunningPipe(process, tuple(argv), self._finish_timeout)
 
+    @with_privileges
     def _start(
         self,
         argv: Sequence[str],

@@ -190,7 +190,7 @@ class DirectoryOrigin:
                     raise
                 found = again
             except (CaptureError, CheckError) as error:
-                if not os.path.lexists(found.absolute):
+                if _is_gone(found.absolute):
                     return None
                 raise CaptureError(
                     f"cannot be migrated: {error.message}",
@@ -221,6 +221,17 @@ class DirectoryOrigin:
         if classified is not None and classified.secret and captured.size <= LARGEST:
             self._credentials[found.path] = credential_problem(found.path, beginning)
         return entry._replace(sha256=digest)
+
+
+def _is_gone(path: str) -> bool:
+    """Whether nothing has that name; what cannot be looked at may be there."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _copy(stream: BinaryIO, size: int, staged: Optional[int]) -> tuple[str, bytes]:
