@@ -13,6 +13,7 @@ from typing import Optional
 from ..errors import ConfigurationError, FindingsError
 from ..host.account import command_as, environment_of
 from ..host.files import os_errors
+from ..host.trust import read_trusted
 from ..ports import Completed
 from .process import Git, private_directory
 from .refs import Resolved
@@ -118,8 +119,8 @@ def _gpg(git: Git, home: Path, *argv: str) -> Completed:
 
 
 def _read(signers: Path) -> bytes:
-    with os_errors(signers), signers.open("rb") as file:
-        return file.read(_LIMIT)
+    with os_errors(signers):
+        return read_trusted(signers, what="the list of signers", limit=_LIMIT)
 
 
 def _is_keyring(content: bytes, path: Path) -> bool:

@@ -36,7 +36,7 @@ from ..restore_plan import Item
 from ..text import human_bytes
 from .credentials import LARGEST, credential_problem
 from .origin import Held, Origin, Refused, SourceFacts, nothing_of_profile, refusal_of, refuse_other_profile
-from .origin_directory import DirectoryOrigin, find_root, refuse_directory
+from .origin_directory import Apart, DirectoryOrigin, find_root, refuse_directory
 from .source_rights import SourceRights, rights_to_read
 
 _CHUNK = 1 << 20
@@ -65,8 +65,8 @@ def open_origin(
             root = find_root(application, given)
             refuse_directory(application, root)
         facts = SourceFacts(str(given), "directory", str(root), weaker_checks=True)
-        with _scratch(application, rights.account) as scratch:
-            yield DirectoryOrigin(application, ports, root, scratch, facts, rights)
+        with _scratch(application, rights.account) as scratch, _apart(application, rights) as apart:
+            yield DirectoryOrigin(application, ports, root, scratch, facts, rights, apart=apart)
         return
     secret = passphrase_for(application, passphrase_file)
     with contextlib.ExitStack() as stack:
@@ -74,6 +74,17 @@ def open_origin(
         place = given if rights.account is None else stack.enter_context(_copied(application, given, rights))
         home = stack.enter_context(_in_our_name(home_of_key(key_file, secret, ports)))
         yield _open_archive(application, ports, given, place, scratch, Secrets(secret, home))
+
+
+@contextlib.contextmanager
+def _apart(application: Application, rights: SourceRights) -> Iterator[Optional[Apart]]:
+    """Where the owner looks at databases that root alone can read; None where they are the reader's own."""
+    owner = worker_account(owner_of(application))
+    if rights.account is not None or owner is None:
+        yield None
+        return
+    with _scratch(application, owner) as scratch:
+        yield Apart(owner, scratch)
 
 
 def _is_archive(given: Path) -> bool:

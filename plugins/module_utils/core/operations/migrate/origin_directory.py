@@ -5,21 +5,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Optional
+from typing import Any, BinaryIO, Optional
 
 from ...application import Application
 from ...archive.manifest import MANIFEST_NAME, Entry, Header, parse_first_line
 from ...archive.members import LayoutOfForeign
 from ...errors import CaptureError, ChangedWhileReadError, CheckError, UnsafePathError, UsageError
+from ...host.account import Account
 from ...host.files import os_errors, write_all
+from ...host.filesystem.identity import acting_as
 from ...kinds import default_kind, kind_named
-from ...kinds.base import NO_FACTS, CaptureContext
+from ...kinds.base import NO_FACTS, CaptureContext, Captured, Signature
+from ...kinds.reading import open_regular, signature_of
 from ...kinds.sqlite import SIDECAR_SUFFIXES
 from ...patterns import Classifier, classifier
 from ...ports import Ports
@@ -96,12 +102,14 @@ class DirectoryOrigin:
         facts: SourceFacts,
         rights: SourceRights,
         left_out: Sequence[Refused] = (),
+        apart: Optional[Apart] = None,
     ) -> None:
         """facts: of the source as it was given. left_out: what did not get as far as this directory.
 
         rights: what it is read with, and whose the scratch directory is. What arrives here is written with those that
-        the caller has.
+        the caller has. apart: where databases are looked at by another account than the one that reads them.
         """
+        self._apart = apart
         self._rights = rights
         self._there = replace(application, root=PurePosixPath(root))
         self._root = root
@@ -210,17 +218,87 @@ class DirectoryOrigin:
 
     def _capture(self, found: Found, staged: Optional[int], *, copy_first: bool) -> Entry:
         context = replace(self._context, copy_first=copy_first)
-        kind = kind_named(found.kind or "file")
-        with kind.capture(Path(found.absolute), context, found.signature) as captured:
+        if found.kind == "sqlite" and self._apart is not None:
+            with self._apart.copy_of(Path(found.absolute)) as (copy, status), acting_as(self._apart.account):
+                captured = kind_named("sqlite").capture(copy, replace(context, scratch=self._apart.scratch))
+                entry, beginning = self._taken(found, captured, staged)
+            entry = entry._replace(**_rights_in(self._entries.entry(found, status, entry.size, NO_FACTS)))
+        else:
+            captured = kind_named(found.kind or "file").capture(Path(found.absolute), context, found.signature)
+            entry, beginning = self._taken(found, captured, staged)
+        self._ports.progress.advance(entry.size)
+        classified = classifier(self._there.profile).file(found.path)
+        if classified is not None and classified.secret and entry.size <= LARGEST:
+            self._credentials[found.path] = credential_problem(found.path, beginning)
+        return entry
+
+    def _taken(self, found: Found, captured: Captured, staged: Optional[int]) -> tuple[Entry, bytes]:
+        """The entry of what was captured, and the beginning of it."""
+        with captured:
             entry = self._entries.entry(found, captured.status, captured.size, captured.facts)
             with captured.open() as stream:
                 digest, beginning = _copy(stream, captured.size, staged)
             captured.confirm()
-        self._ports.progress.advance(captured.size)
-        classified = classifier(self._there.profile).file(found.path)
-        if classified is not None and classified.secret and captured.size <= LARGEST:
-            self._credentials[found.path] = credential_problem(found.path, beginning)
-        return entry._replace(sha256=digest)
+        return entry._replace(sha256=digest), beginning
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Where databases that root alone can read are looked at: as copies, by an account that has no other right.
+
+    scratch: a directory of that account's.
+    """
+
+    account: Account
+    scratch: Path
+
+    @contextmanager
+    def copy_of(self, database: Path) -> Iterator[tuple[Path, os.stat_result]]:
+        """A copy of a database that holds still, with what belongs to it; and the status of the database.
+
+        Raises ChangedWhileReadError for one that does not.
+        """
+        before = _signatures(database)
+        status = os.lstat(database)
+        copy = self.scratch / f"source-{secrets.token_hex(8)}.db"
+        try:
+            for suffix in ("", "-wal", "-journal"):
+                if suffix in before:
+                    self._copy(Path(f"{database}{suffix}"), Path(f"{copy}{suffix}"))
+            if _signatures(database) != before:
+                raise ChangedWhileReadError("changed while it was read", path=database)
+            yield copy, status
+        finally:
+            with acting_as(self.account):
+                for suffix in ("", *SIDECAR_SUFFIXES):
+                    Path(f"{copy}{suffix}").unlink(missing_ok=True)
+
+    def _copy(self, source: Path, place: Path) -> None:
+        read_from = open_regular(source)
+        try:
+            with acting_as(self.account):
+                target = _new_file(str(place))
+            try:
+                with os_errors(place):
+                    for offset in range(0, os.fstat(read_from).st_size, _CHUNK):
+                        write_all(target, os.pread(read_from, _CHUNK, offset))
+            finally:
+                os.close(target)
+        finally:
+            os.close(read_from)
+
+
+def _signatures(database: Path) -> dict[str, Signature]:
+    """Of a database, and of what belongs to it."""
+    found = {}
+    for suffix in ("", "-wal", "-journal"):
+        with contextlib.suppress(FileNotFoundError):
+            found[suffix] = signature_of(os.lstat(f"{database}{suffix}"))
+    return found
+
+
+def _rights_in(entry: Entry) -> dict[str, Any]:
+    return {"mode": entry.mode, "owner": entry.owner, "group": entry.group, "mtime_ns": entry.mtime_ns}
 
 
 def _is_gone(path: str) -> bool:
