@@ -753,6 +753,54 @@ def test_a_source_that_root_alone_can_reach_is_read_whole(base: Path, old: Serve
     assert of_root_in(new.root) == []
 
 
+@pytest.mark.parametrize("place", ["of the bot", "of root"])
+def test_databases_are_read_by_the_owner_alone(
+    base: Path, old: Server, new: Server, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """A database made to exploit SQLite meets a process that has nothing of root's, whoever can read the source."""
+    closed = base / "closed"
+    closed.mkdir(mode=0o700 if place == "of root" else 0o755)
+    source = copy_of_data(old, closed / "data", 0 if place == "of root" else NOBODY)
+    told = base / "told"
+    told.touch()
+    told.chmod(0o666)
+    original = sqlite3.connect
+
+    def connect(*arguments: Any, **options: Any) -> Any:
+        with told.open("a") as log:
+            log.write(f"{os.getresuid()} {os.getresgid()}\n")
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    assert moved_in(new, source).record["state"] == "migrated"
+    monkeypatch.undo()
+    assert set(told.read_text().splitlines()) == {f"{(NOBODY,) * 3} {(pwd.getpwnam(BOT).pw_gid,) * 3}"}
+    assert new.fills() == old.fills()
+
+
+def test_databases_are_read_by_the_owner_alone_on_both_servers(
+    old: Server, new: Server, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(new)
+    told = base / "told"
+    told.touch()
+    told.chmod(0o666)
+    original = sqlite3.connect
+
+    def connect(*arguments: Any, **options: Any) -> Any:
+        with told.open("a") as log:
+            log.write(f"{os.getresuid()}\n")
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    requests = [{"do": "round"}, {"do": "prepare", "id": "0" * 16}, {"do": "stop"}, {"do": "final"}, {"do": "holds"}]
+    said, line = answered(old, *requests)
+    assert line == "" and b'{"holds"' in said
+    assert taken(new, old, force=True).status is ExitStatus.DONE
+    monkeypatch.undo()
+    assert set(told.read_text().splitlines()) == {f"{(NOBODY,) * 3}"}
+
+
 def test_an_archive_of_the_bots_that_is_swapped_is_not_read_as_root(
     base: Path, old: Server, new: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
