@@ -40,6 +40,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.back
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover import (
     at_rest,
     receiving,
+    serving,
     shipping,
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.arrivals import ARRIVING
@@ -103,7 +104,7 @@ def secrets(base: Path) -> Path:
     place = base / "secrets"
     place.mkdir(mode=0o700)
     for name in ("large.log", "own.json", "fills.db"):
-        (place / name).write_bytes(MARK * 1000)
+        (place / name).write_bytes((MARK + b"\n") * 1000)
         (place / name).chmod(0o600)
     return place
 
@@ -553,6 +554,13 @@ def test_a_wal_that_is_a_link_is_not_followed(old: Server, secrets: Path, monkey
         place.unlink(missing_ok=True)
         os.symlink(wal, place)
 
+    def write() -> None:
+        connection = sqlite3.connect(old.root / FILLS)
+        connection.execute("INSERT INTO fills (trade_id) VALUES ('late')")
+        connection.commit()
+        os._exit(0)  # as a bot that is killed: what it wrote last is in the WAL
+
+    at_the_worst_moment(monkeypatch, serving._Session, "_stop", once(lambda: as_bot(write)))
     at_the_worst_moment(monkeypatch, shipping.Shipping, "_database_at_rest", once(lambda: as_bot(swap)))
     said, line = answered(old, {"do": "round"}, {"do": "prepare", "id": "0" * 16}, {"do": "stop"}, {"do": "final"})
     assert MARK not in said
@@ -582,8 +590,6 @@ def test_a_wal_without_end_holds_nothing_up(old: Server) -> None:
     [
         {"do": "have", "path": "state/no-such-file", "size": 1 << 33},
         {"do": "have", "path": LARGE, "size": 1 << 33},
-        {"do": "have", "path": "\ud800", "size": 1},
-        {"do": "have", "path": "a\0b", "size": 1},
     ],
 )
 def test_a_target_cannot_fill_the_memory_with_digests(old: Server, request_of: dict[str, Any]) -> None:
@@ -620,12 +626,9 @@ SAID = [
         "debug-shell.service runs on the source and is not installed here",
     ),
     ({"migration": [1]}, "proper migration"),
-    ({"files": 10**30}, "proper files"),
     ({"now": float("nan")}, "no message"),
     ({"now": 1e999}, "no message"),
     ({"host": "x\n\x1b[2J"}, "proper host"),
-    ({"tool": "x" * 500}, "proper tool"),
-    ({"profile": 7}, "proper profile"),
 ]
 
 
@@ -652,7 +655,6 @@ def deep(levels: int) -> str:
         ({"entry": json.dumps({**json.loads(entry("state/l", "symlink")["entry"]), "target": 7})}, "symlink"),
         (entry("state/link", "symlink", target="x" * 5000), "symlink"),
         (entry("state/x\x1b[2J"), "control characters"),
-        (entry(size=1 << 61), "are to come"),
     ],
 )
 def test_what_a_source_sends_is_judged(base: Path, new: Server, message: dict[str, Any], line: str) -> None:
@@ -685,10 +687,13 @@ def test_a_source_that_never_ends_is_ended(base: Path, new: Server, monkeypatch:
     assert "no end" in found
 
 
-def test_a_source_whose_files_together_are_larger_than_the_disk_is_stopped(base: Path, new: Server) -> None:
+def test_a_source_whose_files_together_are_larger_than_the_disk_is_stopped(
+    base: Path, new: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each of them fits, as a file of holes."""
-    size = shutil.disk_usage(new.root).free // 2
-    messages = [entry(f"state/{n}", size=size) for n in range(4)]
+    original = receiving.space
+    monkeypatch.setattr(receiving, "space", lambda path: dataclasses.replace(original(path), bytes_free=10 << 20))
+    messages = [entry(f"state/{n}", size=6 << 20) for n in range(4)]
     found = failed(lambda: taken(new, hostile(base, *messages, {"round": {}}, profile=profile_name(new))))
     assert "are to come" in found
 

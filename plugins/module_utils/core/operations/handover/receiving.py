@@ -310,9 +310,10 @@ class Receiving:
         root = str(self._application.root)
         free = space(root).bytes_free + self._arrivals.size_of(arrival.place)
         self._sizes += entry.size - before
-        if entry.size > free or (self._room is not None and self._sizes > self._room):
+        too_much = self._room is not None and self._sizes > self._room
+        if entry.size > free or too_much:
             raise SpaceError(
-                f"{max(entry.size, self._sizes)} bytes are to come, {free} free",
+                f"{self._sizes if too_much else entry.size} bytes are to come, {free} free",
                 path=f"{root}/{entry.path}",
                 hint="free some space on this server and run it again",
             )

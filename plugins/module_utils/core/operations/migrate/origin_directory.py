@@ -365,8 +365,11 @@ def left_in(application: Application, root: Path, seen: set[str]) -> Iterator[st
 
 
 def _left_in(lookup: Classifier, root: Path, directory: str, above: set[str], seen: set[str]) -> Iterator[str]:
-    with os.scandir(root / directory) as listing:
-        found = sorted(listing, key=lambda item: item.name)
+    try:
+        with os.scandir(root / directory) as listing:
+            found = sorted(listing, key=lambda item: item.name)
+    except PermissionError:
+        return  # nobody can say what is in there
     names = {item.name for item in found}
     for item in found:
         path = f"{directory}/{item.name}" if directory else item.name
