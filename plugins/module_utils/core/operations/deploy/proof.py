@@ -31,6 +31,7 @@ from ...kinds.sqlite import SIDECAR_SUFFIXES
 from ...kinds.sqlite_rows import live_rows
 from ...patterns import classify
 from ...vocabulary import RESERVED_PREFIX
+from ..found import lies_too_deep
 
 _APPENDED = ("jsonl", "log")
 _OPENERS: dict[str, Any] = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}
@@ -244,7 +245,7 @@ class Witness:
             return
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                if self.looks_into(entry.name):
+                if self.looks_into(entry.name) and not lies_too_deep(os.path.relpath(entry.path, self._root)):
                     yield from self.walk(entry.path, enter)
             elif self.is_data(entry.path):
                 try:
