@@ -167,17 +167,21 @@ from .operations.drills import record as drill_record  # noqa: F401
 from .operations.handover import account as handover_account  # noqa: F401
 from .operations.handover import (  # noqa: F401
     agreeing,
+    arrivals,
     at_rest,
     blocks,
     channel,
     copies,
+    counting,
     fences,
+    greeting,
     holding,
     laps,
     laying,
     link,
     looking,
     note,
+    reader,
     receiving,
     remote_end,
     served,
@@ -197,6 +201,7 @@ from .operations.migrate import (  # noqa: F401
     origin_archive,
     origin_directory,
     preflight,
+    source_rights,
 )
 from .profiles import crypto_bot, freqtrade, kalshi, paper_bot, trade_agent, v6  # noqa: F401
 from .storage import backup as storage_backup  # noqa: F401

@@ -19,6 +19,7 @@ from ..errors import CommandError, ServiceError
 from ..ports import Ports
 from .account import current_account, environment_of
 from .files import make_private_directory, os_errors, write_all
+from .filesystem.identity import with_privileges
 from .systemd import Systemd
 
 BOOTED = "/run/systemd/system"
@@ -184,6 +185,7 @@ class DetachedProcess:
         """Always."""
         return True
 
+    @with_privileges
     def start(self, argv: Sequence[str], *, description: str, environment: Optional[Mapping[str, str]] = None) -> None:
         """See Background."""
         make_private_directory(self._directory)
@@ -199,6 +201,7 @@ class DetachedProcess:
                 os.ftruncate(lock, 0)
                 write_all(lock, f"{pid}\n".encode())
 
+    @with_privileges
     def active(self) -> bool:
         """See Background."""
         if not self.pid_file.exists():

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any, Callable, Optional
 
 from ..errors import TimeUpError
+from ..host.filesystem.identity import acting_account
 from ..host.worker import Worker, can_have_worker
 from ..ports import NoProgress
 from .base import FilePath
@@ -33,7 +34,10 @@ class Bounded:
         if can_have_worker():
             with suppress(OSError):
                 self._worker = Worker(
-                    lambda _outlet, _news: work(), account=None, progress=NoProgress(), seconds=seconds + GRACE_SECONDS
+                    lambda _outlet, _news: work(),
+                    account=acting_account(),
+                    progress=NoProgress(),
+                    seconds=seconds + GRACE_SECONDS,
                 )
 
     def result(self) -> Any:

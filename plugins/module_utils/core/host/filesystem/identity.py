@@ -22,7 +22,7 @@ from functools import wraps
 from typing import Any, Optional, TypeVar, cast
 
 from ...errors import TradekeepError
-from ..account import Account, groups_of
+from ..account import Account, account_of_uid, groups_of
 
 _C = ctypes.CDLL(None, use_errno=True)
 _NOBODY_ASKED = 0xFFFFFFFF
@@ -82,6 +82,14 @@ def with_privileges(function: Function) -> Function:
 def acting_uid() -> int:
     """The account whose rights count for paths at present."""
     return int(_C.setfsuid(ctypes.c_uint32(_NOBODY_ASKED))) & _NOBODY_ASKED
+
+
+def acting_account() -> Optional[Account]:
+    """The account that this thread acts as, for a process that is to be nobody else; None where it is the real one."""
+    uid = acting_uid()
+    if os.geteuid() != 0 or uid == 0:
+        return None
+    return account_of_uid(uid, int(_C.setfsgid(ctypes.c_uint32(_NOBODY_ASKED))) & _NOBODY_ASKED)
 
 
 def _switch(uid: int, gid: int) -> tuple[int, int]:
