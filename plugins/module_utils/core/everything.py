@@ -45,6 +45,7 @@ from .archive import (  # noqa: F401
     follower,
     manifest,
     members,
+    reported,
     streams,
     tar_headers,
     tar_reader,
@@ -88,6 +89,7 @@ from .host import (  # noqa: F401
     writers,
 )
 from .host.filesystem import beneath, chown, identity  # noqa: F401
+from .host.filesystem import scratch as host_scratch  # noqa: F401
 from .kinds import (  # noqa: F401
     appended,
     base,
@@ -104,6 +106,7 @@ from .kinds import (  # noqa: F401
     sqlite_source,
 )
 from .operations import (  # noqa: F401
+    apart,
     assemble,
     configured,
     databases,

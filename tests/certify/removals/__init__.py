@@ -11,6 +11,7 @@ from .deploying import DEPLOYING
 from .keeping import KEEPING
 from .moving import MOVING
 from .proving import PROVING
+from .reading import READING
 from .rehearsing import REHEARSING
 from .removal import Moved, Removal, changed
 from .repositories import REPOSITORIES
@@ -32,4 +33,5 @@ REMOVALS: tuple[Removal, ...] = (
     *MOVING,
     *SHOWING,
     *CONFINING,
+    *READING,
 )

@@ -223,7 +223,7 @@ def _is_still(name: str, directory: int, status: os.stat_result) -> bool:
 
 
 def _remove(place: Path, lock: int) -> None:
-    with contextlib.suppress(OSError, TradekeepError):
+    with contextlib.suppress(OSError, UnsafePathError):
         directory = _open_parent(place.parent)
         try:
             _remove_directory(place.name, directory, lock)
