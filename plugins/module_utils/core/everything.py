@@ -85,7 +85,7 @@ from .host import (  # noqa: F401
     worker,
     writers,
 )
-from .host.filesystem import beneath, identity  # noqa: F401
+from .host.filesystem import beneath, chown, identity  # noqa: F401
 from .kinds import (  # noqa: F401
     appended,
     base,
@@ -203,6 +203,7 @@ from .transaction import (  # noqa: F401
     recovery,
     renames,
     stage,
+    stage_directory,
     stopped,
 )
 

@@ -17,6 +17,7 @@ from typing import Callable, Optional, Union
 from ..application import Encryption
 from ..errors import ArchiveError
 from ..host.companion import can_have_companion
+from ..host.filesystem.identity import privileged, with_privileges
 from ..ports import Runner
 from .compression import choose_engine, compressing, decompressed
 from .encryption import decrypting, encrypting, is_encrypted
@@ -62,6 +63,7 @@ class ContainerWriter:
         self.observed: object = None
         self.followed: Optional[Followed] = None
 
+    @with_privileges
     def __enter__(self) -> ContainerWriter:
         self._file = FileStage(self._path)
         chain: Stage = self._file
@@ -82,6 +84,7 @@ class ContainerWriter:
             raise
         return self
 
+    @with_privileges
     def __exit__(
         self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
@@ -216,16 +219,33 @@ def open_container(
     engine: Optional[str] = None,
 ) -> Iterator[ContainerReader]:
     """The decrypted and decompressed stream of the file at ``path``; what it is shows in its first bytes."""
+    stack = contextlib.ExitStack()
+    try:
+        yield _reader_of(Path(path), runner, passphrase_file, gnupg_home, engine, stack)
+    finally:
+        # What it needed to read, a gpg home for instance, is ours.
+        with privileged():
+            stack.close()
+
+
+@with_privileges
+def _reader_of(
+    path: Path,
+    runner: Runner,
+    passphrase_file: Optional[str],
+    gnupg_home: Optional[str],
+    engine: Optional[str],
+    stack: contextlib.ExitStack,
+) -> ContainerReader:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise ArchiveError(f"cannot be opened: {error.strerror}", path=path) from error
-    with contextlib.ExitStack() as stack:
-        stack.callback(os.close, descriptor)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ArchiveError("is no regular file", path=path)
-        reader = ContainerReader(descriptor, Path(path), runner, engine)
-        reader.open(passphrase_file, gnupg_home, stack)
-        # The thread that reads must have ended before what it reads from is taken down.
-        stack.callback(reader.close)
-        yield reader
+    stack.callback(os.close, descriptor)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise ArchiveError("is no regular file", path=path)
+    reader = ContainerReader(descriptor, path, runner, engine)
+    reader.open(passphrase_file, gnupg_home, stack)
+    # The thread that reads must have ended before what it reads from is taken down.
+    stack.callback(reader.close)
+    return reader

@@ -18,7 +18,7 @@ from typing import Optional, Union
 
 from ..errors import SpaceError, TradekeepError, UnsafePathError
 from .filesystem.beneath import open_at, open_root
-from .ownership import apply_owner_mode
+from .filesystem.chown import give_owner_mode
 
 AnyPath = Union[str, "os.PathLike[str]"]
 _TEMPORARY_PREFIX = ".tradekeep-write-"
@@ -117,22 +117,34 @@ def atomic_write(
 ) -> None:
     """Replace a file by a whole, synced one; owner and mode are right before it gets its name."""
     target = Path(path)
-    temporary = target.parent / f"{_TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
     with os_errors(target):
+        directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            try:
-                write_all(descriptor, data)
-                apply_owner_mode(descriptor, uid=uid, gid=gid, mode=mode)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            temporary.replace(target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-        fsync_directory(target.parent)
+            atomic_write_at(directory, target.name, data, mode=mode, uid=uid, gid=gid)
+        finally:
+            os.close(directory)
+
+
+def atomic_write_at(
+    directory: int, name: str, data: bytes, *, mode: int = 0o600, uid: Optional[int] = None, gid: Optional[int] = None
+) -> None:
+    """The same in an open directory. Raises OSError."""
+    temporary = f"{_TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        descriptor = os.open(temporary, flags, 0o600, dir_fd=directory)
+        try:
+            write_all(descriptor, data)
+            give_owner_mode(descriptor, uid=uid, gid=gid, mode=mode)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=directory)
+        raise
+    os.fsync(directory)
 
 
 def sweep_writes(directory: AnyPath) -> None:

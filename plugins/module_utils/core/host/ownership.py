@@ -95,6 +95,11 @@ def apply_owner_mode(
     return changed
 
 
+def place_of(descriptor: int) -> Optional[str]:
+    """What the system calls it now, for a message."""
+    return os.readlink(f"/proc/self/fd/{descriptor}") if os.path.isdir("/proc/self/fd") else None
+
+
 def apply_link_owner(name: str, *, directory: int, uid: int, gid: int) -> bool:
     """Give a symlink itself an owner and group. Returns whether anything changed."""
     present = os.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -110,7 +115,7 @@ def _change_owner(descriptor: int, uid: int, gid: int) -> None:
     except PermissionError:
         raise TradekeepError(
             f"cannot be given to {name_of_uid(uid)}:{name_of_gid(gid)} by {name_of_uid(os.geteuid())}",
-            path=os.readlink(f"/proc/self/fd/{descriptor}") if os.path.isdir("/proc/self/fd") else None,
+            path=place_of(descriptor),
             hint="run as root, or configure the account that runs as the owner",
         ) from None
 

@@ -9,7 +9,8 @@ import os
 
 from ..application import Application
 from ..archive.manifest import Entry
-from ..host.ownership import apply_link_owner, apply_owner_mode, gid_of, gid_or, uid_of, uid_or
+from ..host.filesystem.chown import give_owner_mode
+from ..host.ownership import gid_of, gid_or, uid_of, uid_or
 from ..patterns import classify, classify_directory
 
 
@@ -31,22 +32,11 @@ def give_rights(application: Application, entry: Entry, staged: str) -> None:
         else:
             uid, gid = uid_or(entry.owner, own_uid), gid_or(entry.group, own_gid)
     if entry.type == "symlink":
-        _own_link(staged, uid, gid)
-        return
+        return  # it belongs to whoever made it, and nobody's rights depend on it
     descriptor = os.open(staged, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         if entry.type == "file":
             os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
-        apply_owner_mode(descriptor, uid=uid if uid >= 0 else None, gid=gid if gid >= 0 else None, mode=mode)
+        give_owner_mode(descriptor, uid=uid if uid >= 0 else None, gid=gid if gid >= 0 else None, mode=mode)
     finally:
         os.close(descriptor)
-
-
-def _own_link(staged: str, uid: int, gid: int) -> None:
-    if uid < 0:
-        return
-    directory = os.open(os.path.dirname(staged), os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        apply_link_owner(os.path.basename(staged), directory=directory, uid=uid, gid=gid)
-    finally:
-        os.close(directory)

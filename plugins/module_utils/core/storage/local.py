@@ -32,6 +32,7 @@ from ..host.files import (
     process_lives,
     remove_tree,
 )
+from ..host.filesystem.identity import with_privileges
 from ..ports import Clock
 from .backup import Backup, is_archive_name, iso, read_backup
 from .names import (
@@ -85,6 +86,7 @@ class LocalCatalog:
 
     # Reading
 
+    @with_privileges
     def list(self) -> tuple[Backup, ...]:
         """Every backup of this application, newest first; doubtful ones have a ``problem``. Writes nothing."""
         recorded = self.records.read()["backups"]
@@ -100,6 +102,7 @@ class LocalCatalog:
                 found.append(backup)
         return tuple(sorted(found, key=lambda item: (item.moment, item.name), reverse=True))
 
+    @with_privileges
     def find(self, reference: str) -> Backup:
         """The backup that ``latest``, a file name, the name it was given, or a path stands for."""
         if reference == "latest":
@@ -114,6 +117,7 @@ class LocalCatalog:
                 return _only(matches, reference)
         raise UsageError("no such backup", path=reference, hint="run 'tradekeep list' to see what there is")
 
+    @with_privileges
     def unproven(self) -> tuple[Backup, ...]:
         """Good backups whose last verification lies before the moment at which the results of all were lost."""
         lost = self.records.lost
@@ -127,6 +131,7 @@ class LocalCatalog:
         """Where to write an archive before it has its name: unique, in the same directory, swept when we die."""
         return self.directory / f"{TEMPORARY_PREFIX}{final_name}.{os.getpid()}-{secrets.token_hex(4)}.part"
 
+    @with_privileges
     def publish(self, temporary: Path, final_name: str, sidecar: Mapping[str, Any]) -> Backup:
         """Give a verified archive its name, and return it; never replaces anything.
 
@@ -149,6 +154,7 @@ class LocalCatalog:
             self.refresh_latest()
         return self._at(published)
 
+    @with_privileges
     def settle(self, backup: Backup, level: str, when: datetime) -> tuple[str, ...]:
         """After publishing: record the verification, see to ``latest_backup``. Returns what could not be done.
 
@@ -161,6 +167,7 @@ class LocalCatalog:
             self.refresh_latest()
         return tuple(unfinished)
 
+    @with_privileges
     def record_verified(
         self, backup: Backup, level: str, when: datetime, ok: bool, problems: Sequence[str] = ()
     ) -> None:
@@ -180,15 +187,18 @@ class LocalCatalog:
             problems=list(problems)[:20],
         )
 
+    @with_privileges
     def record_drilled(self, backup: Backup, source: str, when: datetime, verdict: str) -> None:
         """Remember when a backup was last restored for practice, from where, and what came of it."""
         drill = {"sha256": backup.sha256, "at": iso(when), "source": source, "verdict": verdict}
         self.records.update(self._key(backup.path), drill=drill)
 
+    @with_privileges
     def release(self, backup: Backup) -> None:
         """Let retention decide about a named backup from now on."""
         self.records.update(self._key(backup.path), released=True)
 
+    @with_privileges
     def remove(self, backup: Backup) -> None:
         """Delete an archive and its sidecars; the archive first, so that half of one cannot pass for a backup."""
         with os_errors():
@@ -199,6 +209,7 @@ class LocalCatalog:
                     fsync_directory(backup.path.parent)
         self.records.forget(self._key(backup.path))
 
+    @with_privileges
     def refresh_latest(self) -> None:
         """Point ``latest_backup.<suffix>`` to the newest good backup, and remove links of other suffixes."""
         newest = next((item for item in self.list() if item.good and not item.is_safety), None)
@@ -213,6 +224,7 @@ class LocalCatalog:
                 if name != wanted and name.startswith(f"{LATEST_STEM}.tar.") and self._is_our_link(name):
                     (self.directory / name).unlink(missing_ok=True)
 
+    @with_privileges
     def sweep_leftovers(self) -> tuple[str, ...]:
         """Remove what killed processes left; returns the names. Only while holding the application's lock."""
         self.check_directory()
@@ -231,6 +243,7 @@ class LocalCatalog:
         self.refresh_latest()
         return tuple(removed)
 
+    @with_privileges
     def check_directory(self) -> None:
         """Create the directory (0700) or make sure that nobody else can plant or replace files in it."""
         path = self.directory

@@ -19,6 +19,7 @@ from typing import Any, Callable, Optional
 
 from ..errors import ConfigurationError
 from ..host.files import atomic_write, fsync_directory, make_private_directory, os_errors
+from ..host.filesystem.identity import with_privileges
 from .backup import iso, parse_iso, read_small
 
 VERSION = 1
@@ -47,6 +48,7 @@ class Records:
         self._noted = False
         self._damaged = False
 
+    @with_privileges
     def read(self) -> dict[str, Any]:
         """The content; empty when there is none or it is damaged. Raises ConfigurationError when it is newer."""
         self._damaged = False
@@ -107,6 +109,7 @@ class Records:
             )
         return {"version": VERSION, "backups": {}, "lost": iso(self._now())}
 
+    @with_privileges
     def _write(self, content: dict[str, Any]) -> None:
         make_private_directory(self.path.parent)
         if self._damaged:

@@ -22,11 +22,13 @@ from typing import Any, Callable, Optional
 
 from ..errors import NeedsPersonError, TradekeepError
 from ..host.files import fsync_directory, make_private_directory, os_errors, remove_tree
+from ..host.filesystem.identity import privileged, with_privileges
 from ..ports import Clock, no_fault_point
 from .journal import Journal, read_journal
 from .lock import held_by_another
 from .plan import Replacement, prepare, read_plan, write_plan
 from .renames import Directories, exchange_one, take_back
+from .stage_directory import remove_stage
 
 Step = Callable[[str], None]
 Snapshot = list[dict[str, Any]]
@@ -106,7 +108,8 @@ class Exchange:
         refuse_pending(state_dir)
         ordered = prepare(replacements)
         directory = Path(state_dir) / _DIRECTORY
-        make_private_directory(state_dir)
+        with privileged():
+            make_private_directory(state_dir)
         discard_unbegun(state_dir)
         step("prepare")
         begun = PendingTransaction(
@@ -120,14 +123,15 @@ class Exchange:
             details=dict(details or {}),
         )
         try:
-            make_private_directory(directory)
+            with privileged():
+                make_private_directory(directory)
             write_plan(directory / _PLAN, ordered)
             step("prepared")
             journal = Journal.create(directory / _JOURNAL)
             journal.append(_first_record(begun))
         except BaseException:
             # Nothing live was touched; what cannot be removed now is removed by the next run.
-            with contextlib.suppress(TradekeepError):
+            with contextlib.suppress(TradekeepError), privileged():
                 remove_tree(directory)
             raise
         return cls(directory, journal, begun, ordered)
@@ -141,7 +145,7 @@ class Exchange:
         directory = Path(state_dir) / _DIRECTORY
         plan = directory / _PLAN
         # After an undo the plan may be gone, and tells what was given up where it is not.
-        ended = found.state is State.COMMITTED or (found.state is State.UNDONE and not plan.exists())
+        ended = found.state is State.COMMITTED or (found.state is State.UNDONE and not _is_there(plan))
         replacements = () if ended else read_plan(plan, found.count)
         return cls(directory, Journal.open(directory / _JOURNAL), found, replacements)
 
@@ -163,7 +167,7 @@ class Exchange:
             with os_errors():
                 directories.sync()
         finally:
-            directories.forget()
+            directories.close()
         self._may_be_exchanged = True
         self._record(State.EXCHANGED, step)
 
@@ -186,7 +190,7 @@ class Exchange:
         except TradekeepError as error:
             raise self._needs_person(error) from error
         finally:
-            directories.forget()
+            directories.close()
         self._record_undone(step)
 
     def commit(self, step: Step = no_fault_point) -> tuple[str, ...]:
@@ -212,18 +216,19 @@ class Exchange:
         if self.state not in (State.COMMITTED, State.UNDONE):
             raise TradekeepError("is not at its end", path=self._directory)
         step("clean")
-        removed = tuple(stage for stage in self.pending.stages if remove_tree(stage))
+        removed = tuple(stage for stage in self.pending.stages if remove_stage(stage))
         step("forget")
         self._journal.close()
         # The journal goes first: with it gone there is no transaction, whatever else is left. No sync is needed,
         # because an ended transaction that comes back after a power loss is only cleaned again.
-        with os_errors(self._directory):
+        with privileged(), os_errors(self._directory):
             for name in (_JOURNAL, _PLAN):
                 with contextlib.suppress(FileNotFoundError):
                     (self._directory / name).unlink()
-        remove_tree(self._directory)
+            remove_tree(self._directory)
         return removed
 
+    @with_privileges
     def _open_directories(self) -> Directories:
         return Directories([stage.rpartition("/")[0] for stage in self.pending.stages])
 
@@ -251,7 +256,7 @@ class Exchange:
         try:
             self._record(State.UNDONE, step)
         except TradekeepError:
-            with os_errors(self._directory):
+            with privileged(), os_errors(self._directory):
                 (self._directory / _PLAN).unlink()
                 fsync_directory(self._directory)
             self.state = State.UNDONE
@@ -264,6 +269,7 @@ class Exchange:
         )
 
 
+@with_privileges
 def pending(state_dir: Path) -> Optional[PendingTransaction]:
     """The transaction that is begun and not at its end; reads only."""
     directory = Path(state_dir) / _DIRECTORY
@@ -288,7 +294,15 @@ def pending(state_dir: Path) -> Optional[PendingTransaction]:
 
 def discard_unbegun(state_dir: Path) -> bool:
     """Remove what is left of a transaction that never began; returns whether there was such a thing."""
-    return pending(state_dir) is None and remove_tree(Path(state_dir) / _DIRECTORY)
+    if pending(state_dir) is not None:
+        return False
+    with privileged():
+        return remove_tree(Path(state_dir) / _DIRECTORY)
+
+
+@with_privileges
+def _is_there(path: Path) -> bool:
+    return path.exists()
 
 
 def refuse_pending(state_dir: Path) -> None:

@@ -13,11 +13,13 @@ from typing import Any, Optional
 
 from ..errors import NeedsPersonError, TradekeepError
 from ..host.files import atomic_write, fsync_directory, make_private_directory, os_errors
+from ..host.filesystem.identity import with_privileges
 
 FENCE_PATH = "fenced.json"
 """Beneath the application's state directory; there as long as nothing of it may be started."""
 
 
+@with_privileges
 def write_fence(state_dir: Path, fence: Mapping[str, Any]) -> None:
     """Put the fence up, durably."""
     make_private_directory(state_dir)
@@ -25,6 +27,7 @@ def write_fence(state_dir: Path, fence: Mapping[str, Any]) -> None:
     atomic_write(Path(state_dir) / FENCE_PATH, text.encode("ascii"))
 
 
+@with_privileges
 def read_fence(state_dir: Path) -> Optional[dict[str, Any]]:
     """The fence, None where there is none. One that cannot be read is a fence all the same."""
     path = Path(state_dir) / FENCE_PATH
@@ -43,6 +46,7 @@ def read_fence(state_dir: Path) -> Optional[dict[str, Any]]:
     return fence
 
 
+@with_privileges
 def remove_fence(state_dir: Path) -> None:
     """Take the fence down."""
     path = Path(state_dir) / FENCE_PATH

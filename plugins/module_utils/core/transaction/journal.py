@@ -17,6 +17,7 @@ from typing import Any, Optional
 
 from ..errors import NeedsPersonError, TradekeepError
 from ..host.files import fsync_directory, os_errors
+from ..host.filesystem.identity import with_privileges
 
 RESERVED_BYTES = 8192
 
@@ -30,6 +31,7 @@ class Journal:
         self._end = end
 
     @classmethod
+    @with_privileges
     def create(cls, path: Path) -> Journal:
         """A new journal, with room reserved for its records."""
         with os_errors(path):
@@ -45,6 +47,7 @@ class Journal:
         return journal
 
     @classmethod
+    @with_privileges
     def open(cls, path: Path) -> Journal:
         """An existing journal; a record that was cut off by a crash is blanked."""
         with os_errors(path):
@@ -82,6 +85,7 @@ class Journal:
             data, offset = data[written:], offset + written
 
 
+@with_privileges
 def read_journal(path: Path) -> Optional[tuple[dict[str, Any], ...]]:
     """The records of a journal, without one that was cut off at the end; None when there is no journal."""
     try:

@@ -16,6 +16,7 @@ from typing import Any, Callable
 
 from ..errors import LockBusyError
 from ..host.files import make_private_directory, os_errors, write_all
+from ..host.filesystem.identity import privileged, with_privileges
 from ..ports import Clock
 
 _POLL_SECONDS = 0.5
@@ -36,9 +37,9 @@ def application_lock(
 
     While another run holds it, waits up to ``wait_seconds`` (saying once who holds it), then raises LockBusyError.
     """
-    make_private_directory(state_dir)
     path = Path(state_dir) / "lock"
-    with os_errors(path):
+    with privileged(), os_errors(path):
+        make_private_directory(state_dir)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         _acquire(descriptor, clock, wait_seconds, note, path)
@@ -55,6 +56,7 @@ def application_lock(
         os.close(descriptor)
 
 
+@with_privileges
 def held_by_another(state_dir: Path) -> bool:
     """Whether another process is at work on the application now; writes nothing."""
     path = Path(state_dir) / "lock"
@@ -70,6 +72,7 @@ def held_by_another(state_dir: Path) -> bool:
         os.close(descriptor)
 
 
+@with_privileges
 def lock_holder(state_dir: Path) -> str:
     """Who holds the lock, in words, as far as the lock file tells."""
     try:

@@ -15,6 +15,7 @@ from typing import Optional
 
 from ..errors import NeedsPersonError, TradekeepError, UnsafePathError
 from ..host.files import fsync_directory, os_errors, write_all
+from ..host.filesystem.identity import with_privileges
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ def _without_carried(replacements: Iterable[Replacement]) -> Iterator[Replacemen
         yield replacement
 
 
+@with_privileges
 def write_plan(path: Path, replacements: Sequence[Replacement]) -> None:
     """Write the plan durably, with one sync however long it is."""
     rows = ([r.live, r.staged, r.kept, int(r.had), r.companions] for r in replacements)
@@ -120,6 +122,7 @@ def write_plan(path: Path, replacements: Sequence[Replacement]) -> None:
         fsync_directory(path.parent)
 
 
+@with_privileges
 def read_plan(path: Path, count: int) -> tuple[Replacement, ...]:
     """The plan of a begun transaction; it was synced before the transaction began, so damage needs a person."""
     try:

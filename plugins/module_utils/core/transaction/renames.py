@@ -1,7 +1,11 @@
 # SPDX-FileCopyrightText: tradekeep.ops contributors
 # SPDX-License-Identifier: BSD-2-Clause
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
-"""The renames of an exchange and how each is taken back, whatever instant it was stopped at."""
+"""The renames of an exchange and how each is taken back, whatever instant it was stopped at.
+
+Several accounts can own the directories of one tree, so root renames; by descriptors alone, which are reached from the
+top of the tree without following symlinks. A name is only ever moved between a directory of the tree and its stage.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,9 @@ from collections.abc import Sequence
 from typing import Optional
 
 from ..errors import TradekeepError, UnsafePathError
-from ..host.files import open_directory_beneath
+from ..host.files import open_directory
+from ..host.filesystem.beneath import open_at
+from ..host.filesystem.identity import with_privileges
 from .plan import Replacement
 
 _OPEN_DIRECTORIES = 64
@@ -26,7 +32,8 @@ class Directories:
     """Open directories beneath the tops of the trees, reached without following symlinks; the last few stay open."""
 
     def __init__(self, tops: Sequence[str]) -> None:
-        self._tops = sorted(tops, key=len, reverse=True)
+        # Opened once: what the bot may put in their place later is not looked at.
+        self._tops = {top: open_directory(top) for top in sorted(tops, key=len, reverse=True)}
         self._open: OrderedDict[str, int] = OrderedDict()
         self._touched: set[str] = set()
 
@@ -44,16 +51,24 @@ class Directories:
         return descriptor, name
 
     def _open_beneath(self, parent: str) -> int:
-        for top in self._tops:
+        for top, descriptor in self._tops.items():
             if parent == top or parent.startswith(top + "/"):
-                return open_directory_beneath(top, parent[len(top) + 1 :])
+                return open_at(descriptor, parent[len(top) + 1 :], os.O_RDONLY | os.O_DIRECTORY, shown=top)
         raise TradekeepError("lies outside of the data of this transaction", path=parent)
 
     def forget(self) -> None:
-        """Close everything: descriptors of directories that were moved would lead astray."""
+        """Close what lies beneath the tops: descriptors of directories that were moved would lead astray."""
         while self._open:
             os.close(self._open.popitem()[1])
 
+    def close(self) -> None:
+        """Close everything."""
+        self.forget()
+        for descriptor in self._tops.values():
+            os.close(descriptor)
+        self._tops = {}
+
+    @with_privileges
     def sync(self) -> None:
         """Make all names that were changed durable."""
         self.forget()
@@ -69,6 +84,7 @@ class Directories:
         self._touched.clear()
 
 
+@with_privileges
 def exchange_one(item: Replacement, directories: Directories) -> None:
     """Put the staged in the place of the live and keep the old. A file is replaced without an instant of absence."""
     live = _mode(item.live, directories)
@@ -83,6 +99,7 @@ def exchange_one(item: Replacement, directories: Directories) -> None:
         _rename(item.staged, item.live, directories)
 
 
+@with_privileges
 def take_back(item: Replacement, directories: Directories) -> None:
     """Restore the old state of one path, from any instant of ``exchange_one`` or of itself."""
     if item.companions is not None and _is_exchanged(item, directories):

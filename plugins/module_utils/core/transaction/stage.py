@@ -25,11 +25,12 @@ from ..host.files import (
     make_private_directory,
     open_directory,
     os_errors,
-    remove_tree,
     sweep_writes,
 )
+from ..host.filesystem.identity import privileged, with_privileges
 from ..host.mounts import DeviceRoot, device_root_of
 from .exchange import pending
+from .stage_directory import make_stage, remove_stage
 
 STAGE_PREFIX = ".tradekeep-stage-"
 _REGISTRATION_PREFIX = "stage-"
@@ -49,11 +50,12 @@ class Stage:
     def create(cls, state_dir: Path, roots: Sequence[DeviceRoot]) -> Stage:
         """Register a stage for these parts of the tree (see ``device_roots``); its directories are made when needed."""
         identifier = secrets.token_hex(8)
-        make_private_directory(state_dir)
         registration = Path(state_dir) / f"{_REGISTRATION_PREFIX}{identifier}.json"
         stage = cls(registration, identifier, roots)
         paths = [stage._directory(root) for root in roots if root.is_directory]
-        atomic_write(registration, json.dumps(paths).encode("ascii"))
+        with privileged():
+            make_private_directory(state_dir)
+            atomic_write(registration, json.dumps(paths).encode("ascii"))
         return stage
 
     @property
@@ -87,7 +89,7 @@ class Stage:
     def remove(self) -> None:
         """Remove everything staged and kept."""
         for directory in self.directories:
-            remove_tree(directory)
+            remove_stage(directory)
         forget_registration(self._registration)
 
     def __enter__(self) -> Stage:
@@ -107,13 +109,12 @@ class Stage:
         if directory not in self._made:
             # Noted first: what fails half way is removed too.
             self._made.add(directory)
-            if not make_private_directory(directory):
+            if not make_stage(directory):
                 raise TradekeepError("exists already", path=directory)
-            make_private_directory(f"{directory}/new")
-            make_private_directory(f"{directory}/kept")
         return directory
 
 
+@with_privileges
 def abandoned_stages(state_dir: Path) -> dict[Path, tuple[str, ...]]:
     """Registrations and their stage directories, in use or not; whoever holds the lock knows that they are not."""
     found: dict[Path, tuple[str, ...]] = {}
@@ -129,12 +130,14 @@ def sweep_stages(state_dir: Path) -> tuple[str, ...]:
     removed: list[str] = []
     for registration, directories in abandoned_stages(state_dir).items():
         if not _claimed(Path(state_dir), directories):
-            removed.extend(directory for directory in directories if remove_tree(directory))
+            removed.extend(directory for directory in directories if remove_stage(directory))
             forget_registration(registration)
-    sweep_writes(state_dir)
+    with privileged():
+        sweep_writes(state_dir)
     return tuple(removed)
 
 
+@with_privileges
 def forget_registration(registration: Path) -> None:
     """The stage is gone."""
     with os_errors(registration), contextlib.suppress(FileNotFoundError):

@@ -12,12 +12,14 @@ from typing import Any, Optional
 
 from ..errors import NeedsPersonError
 from ..host.files import atomic_write, make_private_directory, os_errors
+from ..host.filesystem.identity import with_privileges
 from ..host.services import Snapshot
 
 STOPPED_PATH = "stopped.json"
 """Beneath the state directory; there while services are stopped that are to run again."""
 
 
+@with_privileges
 def note_stop(state_dir: Path, *, operation: str, snapshot: Snapshot) -> None:
     """Record durably what is about to be stopped. An earlier note stands: it knows what ran at the beginning."""
     make_private_directory(state_dir)
@@ -26,6 +28,7 @@ def note_stop(state_dir: Path, *, operation: str, snapshot: Snapshot) -> None:
         atomic_write(Path(state_dir) / STOPPED_PATH, text.encode("ascii"))
 
 
+@with_privileges
 def read_stop(state_dir: Path) -> Optional[Snapshot]:
     """What was stopped and never noted as started again."""
     path = Path(state_dir) / STOPPED_PATH
@@ -41,6 +44,7 @@ def read_stop(state_dir: Path) -> Optional[Snapshot]:
     return services
 
 
+@with_privileges
 def forget_stop(state_dir: Path) -> None:
     """The services run again."""
     path = Path(state_dir) / STOPPED_PATH

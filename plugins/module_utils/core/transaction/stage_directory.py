@@ -1,0 +1,83 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""One directory of a stage, in the tree and so in reach of the bot: made, and removed, as the owner of the tree."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from ..errors import TradekeepError, UnsafePathError
+from ..host.files import make_private_directory, os_errors, remove_tree
+from ..host.filesystem.beneath import open_at, open_root
+from ..host.filesystem.identity import acting_uid, privileged
+
+
+def make_stage(directory: str) -> bool:
+    """Create it with its two parts; returns False where the name is taken.
+
+    It belongs to the account that acts, also where that one may not write to the top of the tree itself.
+    """
+    try:
+        made = make_private_directory(directory)
+    except TradekeepError:
+        if acting_uid() == 0 or not _make_for(directory, acting_uid()):
+            raise
+        made = True
+    if made:
+        for part in ("new", "kept"):
+            make_private_directory(f"{directory}/{part}")
+    return made
+
+
+def _make_for(directory: str, uid: int) -> bool:
+    """Make a directory in one of root's for an account; False where the directory above is not root's."""
+    parent, name = os.path.split(directory)
+    with privileged(), os_errors(directory):
+        above = open_root(parent)
+        try:
+            status = os.fstat(above)
+            if status.st_uid != 0 or status.st_mode & 0o022:
+                return False
+            os.mkdir(name, 0o700, dir_fd=above)
+            made = open_at(above, name, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fchown(made, uid, -1)
+            finally:
+                os.close(made)
+        finally:
+            os.close(above)
+    return True
+
+
+def remove_stage(directory: str) -> bool:
+    """Remove it and all in it; returns whether there was one.
+
+    As the account that acts. What earlier versions left belongs to root, and root removes it: a directory of root's
+    that nobody else can write to, and that lies where nothing but a stage does.
+    """
+    try:
+        return remove_tree(directory)
+    except TradekeepError:
+        if acting_uid() == 0 or not _is_roots_own(directory):
+            raise
+    with privileged():
+        return remove_tree(directory)
+
+
+def _is_roots_own(directory: str) -> bool:
+    with privileged():
+        try:
+            descriptor = open_root(directory)
+        except (OSError, UnsafePathError):
+            return False
+        try:
+            status = os.fstat(descriptor)
+            return status.st_uid == 0 and stat.S_IMODE(status.st_mode) == 0o700 and _holds_parts(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _holds_parts(descriptor: int) -> bool:
+    return set(os.listdir(descriptor)) <= {"new", "kept"}
