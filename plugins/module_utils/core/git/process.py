@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +18,8 @@ from typing import Optional, Union
 from ..errors import CommandError, TradekeepError
 from ..host.account import Account, command_as, environment_of
 from ..host.files import os_errors, remove_tree, write_all
+from ..host.filesystem.given import give_directory
+from ..host.filesystem.identity import acting_as, privileged
 from ..ports import Completed, Pipe, Runner
 from .failures import failure_of
 from .urls import mask_url
@@ -218,7 +221,9 @@ class Git:
 @contextlib.contextmanager
 def _content(given: bytes) -> Iterator[int]:
     """A descriptor to read these bytes from; a file without a name, so that no thread must feed a pipe."""
-    with tempfile.TemporaryFile() as file:
+    with privileged():
+        file = tempfile.TemporaryFile()  # noqa: SIM115 (closed below, and not with root's rights)
+    with file:
         write_all(file.fileno(), given)
         os.lseek(file.fileno(), 0, os.SEEK_SET)
         yield file.fileno()
@@ -226,23 +231,22 @@ def _content(given: bytes) -> Iterator[int]:
 
 @contextlib.contextmanager
 def private_directory(account: Account, files: Optional[Mapping[str, bytes]] = None) -> Iterator[Path]:
-    """A temporary directory of the owner's, mode 0700, with some files in it; removed afterwards."""
-    directory = Path(tempfile.mkdtemp(prefix="tradekeep-git-"))
+    """A temporary directory of the owner's, mode 0700, with some files in it; removed afterwards.
+
+    Made, filled and removed by the owner, to whom root gives nothing that it could have exchanged.
+    """
+    directory = Path(tempfile.gettempdir(), f"tradekeep-git-{secrets.token_hex(8)}")
+    if not give_directory(directory, account):
+        raise TradekeepError("exists already", path=directory)
+    with acting_as(account), os_errors(directory):
+        for name, content in (files or {}).items():
+            descriptor = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            with open(descriptor, "wb") as file:
+                file.write(content)
     try:
-        with os_errors(directory):
-            for name, content in (files or {}).items():
-                descriptor = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                with open(descriptor, "wb") as file:
-                    file.write(content)
-                    _give(descriptor, account)
-            # Given away last: as long as it is ours, nobody can put a link under one of the names.
-            _give(directory, account)
         yield directory
     finally:
-        with contextlib.suppress(OSError, TradekeepError):
+        with contextlib.suppress(OSError, TradekeepError), acting_as(account):
             remove_tree(directory)
-
-
-def _give(what: Union[int, Path], account: Account) -> None:
-    if os.geteuid() == 0:
-        os.chown(what, account.uid, account.gid)
+        with contextlib.suppress(OSError), privileged():
+            directory.rmdir()  # where the one above it is root's

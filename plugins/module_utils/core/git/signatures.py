@@ -12,7 +12,8 @@ from typing import Optional
 
 from ..errors import ConfigurationError, FindingsError
 from ..host.account import command_as, environment_of
-from ..host.files import os_errors
+from ..host.files import open_file_beneath, os_errors
+from ..host.filesystem.identity import privileged
 from ..ports import Completed
 from .process import Git, private_directory
 from .refs import Resolved
@@ -118,7 +119,8 @@ def _gpg(git: Git, home: Path, *argv: str) -> Completed:
 
 
 def _read(signers: Path) -> bytes:
-    with os_errors(signers), signers.open("rb") as file:
+    # Somebody else's symlink in its place, or above it, would lead root elsewhere.
+    with os_errors(signers), privileged(), open(open_file_beneath(signers.parent, signers.name), "rb") as file:
         return file.read(_LIMIT)
 
 

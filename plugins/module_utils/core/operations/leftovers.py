@@ -12,11 +12,13 @@ from pathlib import Path
 
 from ..application import Application
 from ..host.files import os_errors, process_lives, remove_tree
+from ..host.filesystem.identity import with_privileges
 
 COMPARE_PREFIX = ".tradekeep-compare-"
 _OWNED = re.compile(r"\.tradekeep-[a-z]+-(\d+)-\w+")
 
 
+@with_privileges
 def sweep_state(application: Application) -> tuple[str, ...]:
     """Remove temporary files and directories whose process is gone; returns their names."""
     state = Path(application.application_state_dir)

@@ -45,8 +45,9 @@ def place_for(account: Account, parent: Path, purpose: str) -> Iterator[Path]:
     with privileged():
         path = Path(tempfile.mkdtemp(prefix=f".tradekeep-{purpose}-{os.getpid()}-", dir=parent))
     try:
-        with privileged(), os_errors(path):
-            _give(path, account, 0o700)
+        if not account.is_current:
+            with privileged(), os_errors(path):
+                _give(path, account, 0o700)
         yield path
     finally:
         with privileged():
@@ -68,26 +69,24 @@ def _make(target: Path, account: Account, mode: int, *, given: bool) -> bool:
     except FileExistsError:
         return False
     except PermissionError:
-        if os.geteuid() != 0:
+        if os.geteuid() != 0 or account.uid == 0:
             raise
     with privileged():
         try:
             target.mkdir(mode=0o700 if given else mode)
         except FileExistsError:
             return False
-        if given:
+        if given and not account.is_current:
             _give(target, account, mode)
     return True
 
 
 def _give(target: Path, account: Account, mode: int) -> None:
     """Of a directory that root has just made: nobody else may be able to exchange it."""
-    if os.geteuid() != 0:
-        return
     parent = open_directory(target.parent)
     try:
         facts = os.fstat(parent)
-        if facts.st_uid != 0 or (facts.st_mode & _OTHERS_WRITE and account.uid != 0):
+        if facts.st_uid != 0 or facts.st_mode & _OTHERS_WRITE:
             raise UnsafePathError(
                 f"cannot be made for {account.name}: others can change the directory above it",
                 path=target,

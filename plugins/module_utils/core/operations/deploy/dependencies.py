@@ -22,7 +22,8 @@ from typing import Any, Optional
 from ...deploy_settings import Dependencies
 from ...errors import CommandError, TradekeepError
 from ...host.account import Account, command_as, environment_of
-from ...host.files import atomic_write, open_directory_beneath, os_errors
+from ...host.files import atomic_write, open_directory_beneath, os_errors, os_errors_but_absence
+from ...host.filesystem.identity import privileged
 from ...host.ownership import apply_owner_mode
 from ...ports import Ports, Said
 from .lock_file import digest_of
@@ -127,7 +128,8 @@ class Environments:
         """Remove the environments whose keys are not to be kept, except the one in use. Returns the removed keys."""
         kept = {*keep, os.path.basename(os.path.realpath(self.link))}
         try:
-            names = sorted(os.listdir(self.directory))
+            with os_errors_but_absence(self.directory):
+                names = sorted(os.listdir(self.directory))
         except FileNotFoundError:
             return ()
         removed = [name for name in names if _KEY.fullmatch(name) and name not in kept]
@@ -148,7 +150,7 @@ class Environments:
 
     def _is_complete(self, directory: Path) -> bool:
         """Whether the marker is there and the interpreter still works: an upgrade of the system may have removed it."""
-        if directory.is_symlink() or not (directory / MARKER).exists():
+        if os.path.islink(directory) or not os.path.exists(directory / MARKER):
             return False
         return self._run([str(directory / "bin/python"), "-I", "-c", ""], directory="/", seconds=60).status == 0
 
@@ -186,7 +188,8 @@ class Environments:
             if installed.status != 0:
                 raise _failure("pip install", installed, log)
         finally:
-            atomic_write(log, output.encode("utf-8", "surrogateescape"), mode=0o600)
+            with privileged():
+                atomic_write(log, output.encode("utf-8", "surrogateescape"), mode=0o600)
 
     def _remove(self, directory: Path) -> None:
         # The marker goes first: what is half removed must not look complete.
