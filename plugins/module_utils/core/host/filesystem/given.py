@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Union
@@ -40,14 +40,14 @@ def give_directory(path: AnyPath, account: Account, *, mode: int = 0o700) -> boo
 
 @contextlib.contextmanager
 def place_for(account: Account, parent: Path, purpose: str) -> Iterator[Path]:
-    """An empty private directory of an account's in one of ours, removed afterwards; ``sweep_state`` finds it by its
-    name when the process was killed."""
-    with privileged():
-        path = Path(tempfile.mkdtemp(prefix=f".tradekeep-{purpose}-{os.getpid()}-", dir=parent))
+    """An empty private directory of an account's in one of ours, removed afterwards.
+
+    ``sweep_state`` finds it by its name when the process was killed.
+    """
+    path = parent / f".tradekeep-{purpose}-{os.getpid()}-{secrets.token_hex(4)}"
+    with os_errors(path), privileged():
+        _make_as_root(path, account, 0o700, given=True)
     try:
-        if not account.is_current:
-            with privileged(), os_errors(path):
-                _give(path, account, 0o700)
         yield path
     finally:
         with privileged():
@@ -72,33 +72,37 @@ def _make(target: Path, account: Account, mode: int, *, given: bool) -> bool:
         if os.geteuid() != 0 or account.uid == 0:
             raise
     with privileged():
-        try:
-            target.mkdir(mode=0o700 if given else mode)
-        except FileExistsError:
-            return False
-        if given and not account.is_current:
-            _give(target, account, mode)
-    return True
+        return _make_as_root(target, account, mode, given=given)
 
 
-def _give(target: Path, account: Account, mode: int) -> None:
-    """Of a directory that root has just made: nobody else may be able to exchange it."""
+def _make_as_root(target: Path, account: Account, mode: int, *, given: bool) -> bool:
+    given = given and not account.is_current
     parent = open_directory(target.parent)
     try:
-        facts = os.fstat(parent)
-        if facts.st_uid != 0 or facts.st_mode & _OTHERS_WRITE:
-            raise UnsafePathError(
-                f"cannot be made for {account.name}: others can change the directory above it",
-                path=target,
-                hint=f"make it yourself: install -d -o {account.name} {target}",
-            )
+        if given:
+            _refuse_meddlers(parent, target, account)
+        try:
+            os.mkdir(target.name, mode, dir_fd=parent)
+        except FileExistsError:
+            return False
         descriptor = os.open(target.name, DIRECTORY_FLAGS, dir_fd=parent)
         try:
-            os.fchown(descriptor, account.uid, account.gid)
+            if given:
+                os.fchown(descriptor, account.uid, account.gid)
             os.fchmod(descriptor, mode)
         finally:
             os.close(descriptor)
     finally:
         os.close(parent)
+    return True
 
 
+def _refuse_meddlers(parent: int, target: Path, account: Account) -> None:
+    """Nobody but root may be able to exchange the new directory before it is given away."""
+    facts = os.fstat(parent)
+    if facts.st_uid != 0 or facts.st_mode & _OTHERS_WRITE:
+        raise UnsafePathError(
+            f"cannot be made for {account.name}: others can change the directory above it",
+            path=target,
+            hint=f"make it yourself: install -d -o {account.name} {target}",
+        )
