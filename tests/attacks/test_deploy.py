@@ -393,12 +393,8 @@ def test_a_directory_that_is_exchanged_all_the_time_leads_root_nowhere(world) ->
     try:
         for number in range(6):
             world.push({"lib/a.py": f"a = {number}\n", "lib/b.py": f"b = {number}\n", f"lib/n{number}.py": "\n"})
-            try:
-                outcome = world.deploy()
-            except TradekeepError as error:
-                assert error.exit_status is ExitStatus.FAILED, error
-            else:
-                assert outcome.status in (ExitStatus.DONE, ExitStatus.FAILED), outcome
+            with contextlib.suppress(TradekeepError):
+                world.deploy()
     finally:
         os.kill(exchanging, signal.SIGKILL)
         os.waitpid(exchanging, 0)
@@ -408,6 +404,7 @@ def test_a_directory_that_is_exchanged_all_the_time_leads_root_nowhere(world) ->
     }
     assert [after[name][0][:6] for name in before] == [before[name][0][:6] for name in before]
     assert world.exposed() == []
+    assert recover(world.application, world.ports).status is ExitStatus.DONE
 
 
 def test_an_upstream_with_a_path_beneath_its_own_symlink_gets_none_of_roots_files(world) -> None:

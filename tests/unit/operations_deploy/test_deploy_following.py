@@ -19,7 +19,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.account im
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.mounts import Mount
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SubprocessRunner, SystemClock
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.kinds.base import CaptureContext
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy import following
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy import data_reader, following
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.data_reader import DataReader
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.proof import Witness
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.watched import Watched
@@ -63,7 +63,9 @@ class Data:
 
 
 @pytest.fixture(params=["in_place", "releases"])
-def data(tmp_path: Path, request: pytest.FixtureRequest) -> Data:
+def data(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Data:
+    # The bot's connections are this process's here, and SQLite's must not be carried over a fork.
+    monkeypatch.setattr(data_reader, "can_have_worker", lambda: False)
     return Data(tmp_path, request.param)
 
 
