@@ -41,6 +41,7 @@ from ansible.errors import AnsibleFilterError
 
 from ..module_utils.core.configuration import application_as_dict
 from ..module_utils.core.errors import TradekeepError
+from ..module_utils.core.formatting import output_line
 from ..module_utils.definition import defined_application
 
 
@@ -49,7 +50,7 @@ def application(definition: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return application_as_dict(defined_application(definition))
     except TradekeepError as error:
-        raise AnsibleFilterError(str(error)) from error
+        raise AnsibleFilterError(output_line(error)) from error
 
 
 class FilterModule:

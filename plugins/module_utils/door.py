@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import traceback
 from typing import Any, Callable, Optional
 
 from .core.errors import ExitStatus, TradekeepError
 from .core.faults import foreseen, unforeseen
+from .core.formatting import LINE_LIMIT, output_line, printable_values, shortened, traceback_lines
 from .core.host.memory import keep_freed_memory
 from .core.host.runner import SubprocessRunner, SystemClock
 from .core.operations.outcome import Outcome
@@ -37,14 +37,14 @@ def _summary(lines: tuple[str, ...]) -> str:
     if not lines:
         return "the operation found problems"
     more = f"; and {len(lines) - _SHOWN} more lines in the record" if len(lines) > _SHOWN else ""
-    return "; ".join(line.strip() for line in lines[:_SHOWN]) + more
+    return "; ".join(shortened(line.strip(), LINE_LIMIT // _SHOWN) for line in lines[:_SHOWN]) + more
 
 
 class WarningProgress:
     """Progress of a module: nothing can be shown, and what is worth noting becomes a warning."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
-        self.note = warn
+        self._warn = warn
 
     def start(self, label: str, total: Optional[int] = None, unit: str = "bytes") -> None:
         """Nothing."""
@@ -54,6 +54,10 @@ class WarningProgress:
 
     def finish(self) -> None:
         """Nothing."""
+
+    def note(self, text: str) -> None:
+        """A warning."""
+        self._warn(output_line(text))
 
 
 def answer(outcome: Outcome) -> Answer:
@@ -66,7 +70,7 @@ def answer(outcome: Outcome) -> Answer:
 def serve(module: Any, run: Callable[[Any, Ports], Answer]) -> None:
     """Run a module to its end: one answer, or one line that says what went wrong."""
     keep_freed_memory()
-    ports = Ports(runner=SubprocessRunner(), clock=SystemClock(), progress=WarningProgress(module.warn))
+    ports = Ports(runner=SubprocessRunner(), clock=SystemClock(), progress=WarningProgress(module.warn), workers=True)
     try:
         with interruptible():
             changed, record, diff = run(module, ports)
@@ -76,19 +80,30 @@ def serve(module: Any, run: Callable[[Any, Ports], Answer]) -> None:
         known = foreseen(error)
         if known is None:
             # Ansible shows the traceback; the status says that a person must look.
-            _fail(module, unforeseen(error), changed=False, record={}, exception=traceback.format_exc())
+            _fail(module, unforeseen(error), changed=False, record={}, exception="\n".join(traceback_lines(error)))
         else:
             _fail(module, known, changed=False, record={})
     else:
-        module.exit_json(changed=changed, record=record, exit_status=int(ExitStatus.DONE), diff=diff)
+        module.exit_json(
+            changed=changed, record=printable_values(record), exit_status=int(ExitStatus.DONE), diff=_shown_diff(diff)
+        )
+
+
+def _shown_diff(diff: dict[str, Any]) -> dict[str, Any]:
+    """Facts like those of a record; texts line by line, as Ansible compares them."""
+    return {
+        key: "\n".join(map(printable_values, value.split("\n"))) if isinstance(value, str) else printable_values(value)
+        for key, value in diff.items()
+    }
 
 
 def _fail(module: Any, error: TradekeepError, *, changed: bool, record: dict[str, Any], **more: str) -> None:
     module.fail_json(
-        msg=str(error),
+        # Ansible shows all of it on the terminal of whoever runs the play.
+        msg=output_line(error),
         changed=changed,
-        record=record,
-        error=error.as_dict(),
+        record=printable_values(record),
+        error=printable_values(error.as_dict(), LINE_LIMIT),
         exit_status=int(error.exit_status),
         **more,
     )

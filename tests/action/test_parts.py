@@ -134,7 +134,7 @@ def test_an_answer_that_failed_is_never_a_success() -> None:
 
 
 def test_the_summary_is_text_whatever_the_names_are() -> None:
-    evil = "</code></details><script>x</script> | `a` **b** [c](d) ![e](f) \n# g @octocat ~~h~~"
+    evil = "</code></details><script>x</script> | `a` **b** [c](d) ![e](f) \n# g @octocat ~~h~~\x1b[2J\x9b\u202e\u2028"
     answers = {
         evil: {
             "failed": True,
@@ -156,6 +156,7 @@ def test_the_summary_is_text_whatever_the_names_are() -> None:
     assert text.count("</details>") == 1
     assert not any(sign in text for sign in ("](", "**b", "`", "~~", "@"))
     assert not any(line.startswith("# g") for line in text.splitlines())
+    assert text.replace("\n", "").isprintable()
     table = [line for line in text.splitlines() if line.startswith("| ")]
     assert table[1].count("|") == 7
 
@@ -174,6 +175,40 @@ def test_a_value_cannot_set_another_output(tmp_path: Path, monkeypatch: pytest.M
     delimiter = lines[0].removeprefix("one<<")
     assert lines[-1] == delimiter
     assert delimiter not in lines[1:-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("::error::forged", r"\x3a:error::forged"),
+        ("  ::add-mask::x", r"  \x3a:add-mask::x"),
+        ("a ##[error]forged", r"a \x23#[error]forged"),
+        (
+            "a\n::set-output name=result::deployed\r\x1b[2J\u202e",
+            r"a\n::set-output name=result::deployed\r\x1b[2J\u202e",
+        ),
+        ("std::string, a::b, # [x], ##", "std::string, a::b, # [x], ##"),
+    ],
+)
+def test_a_line_of_the_log_is_no_command(text: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    common.say(text)
+    assert capsys.readouterr().out == shown + "\n"
+
+
+def test_an_annotation_is_one_line_with_an_end(capsys: pytest.CaptureFixture[str]) -> None:
+    common.annotate("error", "inventory: 100 % wrong\n::error::forged\x1b[2J" + "x" * 400_000)
+    said = capsys.readouterr().out
+    assert said.startswith(r"::error title=tradekeep::inventory: 100 %25 wrong\n::error::forged\x1b[2J")
+    assert said.count("\n") == 1
+    assert len(said) < 2100
+
+
+def test_the_runner_listens_again_after_an_unfinished_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with common.Untrusted():
+        print("a host's last words, without an end", end="")
+    lines = capsys.readouterr().out.splitlines()
+    token = lines[0].removeprefix("::stop-commands::")
+    assert lines[-1] == f"::{token}::"
 
 
 def test_hosts_are_read_from_ansibles_listing() -> None:

@@ -8,8 +8,10 @@ Inputs arrive as environment variables ``INPUT_*``; nothing of them is ever part
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import re
 import secrets
 import sys
 from dataclasses import dataclass
@@ -20,6 +22,22 @@ ACTION = Path(__file__).resolve().parent
 # The collection of the same commit as this action.
 COLLECTION = ACTION.parents[2]
 MODES = ("plan", "update", "new", "rollback")
+
+
+def _formatting() -> Any:
+    """What the collection itself makes text safe with; its other modules have no place on the import path here."""
+    file = COLLECTION / "plugins" / "module_utils" / "core" / "formatting.py"
+    spec = importlib.util.spec_from_file_location("tradekeep_formatting", file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+formatting = _formatting()
+# The runner takes a command at the beginning of a line, and those of the old form anywhere in it.
+_COMMAND = re.compile(r"\A(\s*):(?=:)|#(?=#\[)")
 
 
 class Refused(Exception):
@@ -92,14 +110,20 @@ def output(name: str, value: object) -> None:
 
 
 def say(text: str) -> None:
-    """One line of the job's log."""
-    print(text, flush=True)
+    """One line of the job's log; nothing in it is a command to the runner."""
+    print(
+        _COMMAND.sub(lambda sign: f"{sign[1] or ''}\\x{ord(sign[0][-1]):02x}", formatting.printable(text)), flush=True
+    )
+
+
+def command(text: str) -> None:
+    """A command to the runner."""
+    print(f"::{text}", flush=True)
 
 
 def annotate(level: str, message: str) -> None:
-    """An error, warning or notice on the job's page."""
-    escaped = message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    say(f"::{level} title=tradekeep::{escaped}")
+    """An error, warning or notice on the job's page: one line, with an end."""
+    command(f"{level} title=tradekeep::{formatting.printable(message).replace('%', '%25')}")
 
 
 class Untrusted:
@@ -107,10 +131,12 @@ class Untrusted:
 
     def __enter__(self) -> None:
         self._token = secrets.token_hex(16)
-        say(f"::stop-commands::{self._token}")
+        command(f"stop-commands::{self._token}")
 
     def __exit__(self, *_: object) -> None:
-        say(f"::{self._token}::")
+        # On a line of its own, also where a host has left one unfinished.
+        print(flush=True)
+        command(f"{self._token}::")
 
 
 def step(work: Callable[[], int]) -> None:

@@ -14,7 +14,7 @@ import secrets
 from pathlib import Path
 from typing import Any, Iterator
 
-from common import Places, output, places, required, say, step
+from common import Places, formatting, output, places, required, say, step
 
 # The worst first: what one host answers for the whole run.
 STATES = (
@@ -48,7 +48,8 @@ def main() -> int:
     text = summary(mode, answers)
     with Path(required("GITHUB_STEP_SUMMARY")).open("a", encoding="utf-8") as file:
         file.write(text)
-    say("\n".join(f"{name}: {value}" for name, value in outputs(answers).items()))
+    for name, value in outputs(answers).items():
+        say(f"{name}: {value}")
     return 0
 
 
@@ -174,8 +175,8 @@ def _list(title: str, items: list[Any] | None) -> Iterator[str]:
 
 def _text(value: object) -> str:
     """Text that is neither Markdown, nor HTML, nor a mention, nor the end of a cell."""
-    printable = "".join(sign if sign.isprintable() else " " for sign in str(value)[:SHOWN_TEXT])
-    return re.sub(r"[^\w\s.,/=]|_", lambda sign: f"&#{ord(sign[0])};", printable)
+    shown: str = formatting.markdown(value, SHOWN_TEXT)
+    return shown
 
 
 def _code(value: object) -> str:

@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any, Optional, TextIO
 
@@ -21,6 +20,7 @@ from .command_line import build_parser
 from .commands import carry_out
 from .errors import ExitStatus, TradekeepError
 from .faults import foreseen, unforeseen
+from .formatting import LINE_LIMIT, output_line, shortened_values, traceback_lines
 from .host.memory import keep_freed_memory
 from .host.runner import SubprocessRunner, SystemClock
 from .operations.outcome import Outcome
@@ -75,36 +75,38 @@ class _Door:
     def _ports(self, arguments: argparse.Namespace) -> Ports:
         with_bar = is_terminal(self._stderr) and not arguments.no_progress and not arguments.json
         progress: Progress = Bar(self._stderr) if with_bar else NotesOnly(self._stderr)
-        return Ports(runner=SubprocessRunner(), clock=SystemClock(), progress=progress)
+        return Ports(runner=SubprocessRunner(), clock=SystemClock(), progress=progress, workers=True)
 
     def _answer(self, outcome: Outcome) -> ExitStatus:
         self.status = outcome.status
         width = columns(self._stderr)
         for line in outcome.lines if width is None or outcome.fitted is None else outcome.fitted(width):
-            self._tell(line + "\n")
+            self._tell(line)
         self._print_object({"changed": outcome.changed, "record": outcome.record})
         return outcome.status
 
     def _failed(self, error: TradekeepError) -> ExitStatus:
         self.status = error.exit_status
-        self._tell(f"tradekeep: {error}\n")
-        self._print_object({"changed": False, "error": error.as_dict()})
+        self._tell(f"tradekeep: {error}")
+        self._print_object({"changed": False, "error": shortened_values(error.as_dict(), LINE_LIMIT)})
         return error.exit_status
 
     def _unforeseen(self, error: Exception) -> ExitStatus:
         # The traceback is the only trace there is of it.
-        self._tell("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+        for line in traceback_lines(error):
+            self._tell(line)
         return self._failed(unforeseen(error))
 
     def _print_object(self, content: dict[str, Any]) -> None:
         if not self._json:
             return
-        answer = {"command": self._command, "exit_status": int(self.status), **content}
+        answer = {"command": self._command, "exit_status": int(self.status), **shortened_values(content)}
         # ASCII only: a file's name may hold bytes that no encoding can print.
         self._write(self._stdout, json.dumps(answer, ensure_ascii=True, sort_keys=True) + "\n")
 
-    def _tell(self, text: str) -> None:
-        self._write(self._stderr, text)
+    def _tell(self, line: str) -> None:
+        """One line for people. The only place where results and errors are made safe to show."""
+        self._write(self._stderr, output_line(line) + "\n")
 
     def _write(self, stream: TextIO, text: str) -> None:
         """What was done has been done, and has the status that it has, whether or not anybody can be told."""

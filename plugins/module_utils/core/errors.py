@@ -23,11 +23,6 @@ class ExitStatus(IntEnum):
     NEEDS_PERSON = 4
 
 
-def one_line(text: object) -> str:
-    """Escape control characters, so that a hostile name cannot forge a second line or move the cursor."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
-
-
 class TradekeepError(Exception):
     """The operation failed and the data is as it was.
 
@@ -44,9 +39,10 @@ class TradekeepError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        where = "" if self.path is None else f"{one_line(self.path)}: "
-        way_out = "" if self.hint is None else f" ({one_line(self.hint)})"
-        return f"{where}{one_line(self.message)}{way_out}"
+        """All of it, with names as they are: whoever shows it to people makes it printable (``formatting``)."""
+        where = "" if self.path is None else f"{self.path}: "
+        way_out = "" if self.hint is None else f" ({self.hint})"
+        return f"{where}{self.message}{way_out}"
 
     def as_dict(self) -> dict[str, object]:
         """The error as ``--json`` and module results show it."""

@@ -23,6 +23,7 @@ from . import (  # noqa: F401
     drill_settings,
     errors,
     faults,
+    formatting,
     migrate_schema,
     migrate_settings,
     patterns,
@@ -126,9 +127,11 @@ from .operations import (  # noqa: F401
     text,
     tree,
     tree_plan,
+    tree_reader,
     unit_files,
     units,
     verify,
+    write_archive,
 )
 from .operations.deploy import (  # noqa: F401
     attended,

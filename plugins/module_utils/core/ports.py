@@ -160,3 +160,6 @@ class Ports:
     clock: Clock
     progress: Progress
     step: Callable[[str], None] = no_fault_point
+    workers: bool = False
+    """Whether data is read in processes of their own also where the engine is the owner already. Not where the
+    calling process has databases open itself: SQLite does not carry a connection across a fork."""

@@ -11,11 +11,12 @@ import shutil
 import time
 from typing import Optional, TextIO
 
-from .errors import one_line
+from .formatting import output_line, printable
 from .operations.text import human_bytes
 
 _REDRAW_SECONDS = 0.1
 _BAR = 24
+_LONGEST_LABEL = 100
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -62,7 +63,7 @@ class NotesOnly:
 
     def note(self, text: str) -> None:
         """One line."""
-        _show(self._stream, f"tradekeep: {one_line(text)}\n")
+        _show(self._stream, output_line(f"tradekeep: {text}") + "\n")
 
 
 class Bar:
@@ -79,7 +80,7 @@ class Bar:
 
     def start(self, label: str, total: Optional[int] = None, unit: str = "bytes") -> None:
         """A new phase on the same line."""
-        self._label, self._total, self._unit, self._done = one_line(label), total, unit, 0
+        self._label, self._total, self._unit, self._done = printable(label, _LONGEST_LABEL), total, unit, 0
         self._draw()
 
     def advance(self, amount: int) -> None:
@@ -95,7 +96,7 @@ class Bar:
     def note(self, text: str) -> None:
         """A line above the bar."""
         self._clear()
-        _show(self._stream, f"tradekeep: {one_line(text)}\n")
+        _show(self._stream, output_line(f"tradekeep: {text}") + "\n")
 
     def _draw(self) -> None:
         text = f"{self._label} {self._amount()}"

@@ -17,7 +17,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import A
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.kinds import json_document
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.kinds.base import CaptureContext
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import backup as operation
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import gather, prove
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import gather, prove, write_archive
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.assemble import assemble
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.scan import gathered_scan
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.verify import verify
@@ -28,7 +28,7 @@ LONG_AGO = 1_700_000_000
 @pytest.fixture
 def large(monkeypatch):
     """Any backup counts as a large one."""
-    monkeypatch.setattr(operation, "FOLLOWED_FILES", 0)
+    monkeypatch.setattr(write_archive, "FOLLOWED_FILES", 0)
     monkeypatch.setattr(container, "can_have_companion", lambda: True)
 
 
@@ -87,7 +87,7 @@ def test_hazard_b1_a_large_archive_with_another_manifest_gets_no_name(bench, lar
 def between(monkeypatch, change):
     """Do something after everything was listed, before anything is captured."""
     real = operation.check_space
-    monkeypatch.setattr(operation, "check_space", lambda plan: (real(plan), change()))
+    monkeypatch.setattr(operation, "check_space", lambda plan, scratch: (real(plan, scratch), change()))
 
 
 def settle(directory):

@@ -100,7 +100,7 @@ def test_hazard_c3_owners_go_by_name_and_never_fall_to_root(bench, tmp_path, mon
     here = {"there": 5001}
     monkeypatch.setattr("pwd.getpwnam", lambda name: type("Account", (), {"pw_uid": here[name]}))
     monkeypatch.setattr("grp.getgrnam", lambda name: type("Group", (), {"gr_gid": here[name]}))
-    monkeypatch.setattr(rights, "apply_owner_mode", lambda _, *, uid, gid, mode: given.append((uid, gid)))
+    monkeypatch.setattr(rights, "give_owner_mode", lambda _, *, uid, gid, mode: given.append((uid, gid)))
     application = dataclasses.replace(bench.application, system=True)
     rights.give_rights(application, Entry(path, "file", mode=0o600, owner=owner, group=owner), str(staged))
     assert given == [expected]

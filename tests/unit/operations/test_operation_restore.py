@@ -358,7 +358,7 @@ def test_what_was_given_up_stays_aside_until_it_can_be_backed_up(bench, monkeypa
 
     with monkeypatch.context() as patch:
         patch.setattr(restore_module, "ServiceController", Dying(bench, [], [1]))
-        patch.setattr(safety, "make_backup", full)
+        patch.setattr(safety, "back_up", full)
         with pytest.raises(NeedsPersonError, match=r"does not stay up.*disk is full") as caught:
             restore(bench.application, bench.ports)
     assert "tradekeep recover" in caught.value.hint

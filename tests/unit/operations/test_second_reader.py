@@ -23,6 +23,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations impo
     listings,
     scan,
     second_reader,
+    write_archive,
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.assemble import assemble
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.backup_plan import request_backup, survey
@@ -122,7 +123,7 @@ def test_it_makes_the_same_archive(bench, orders, forked):
 
 
 def test_a_backup_of_many_small_files_is_proven_as_any_other(bench, orders, monkeypatch, forked):
-    monkeypatch.setattr(operation, "FOLLOWED_FILES", 0)
+    monkeypatch.setattr(write_archive, "FOLLOWED_FILES", 0)
     real, captured = SecondReader.capture, []
     monkeypatch.setattr(SecondReader, "capture", lambda self, share: captured.append(share) or real(self, share))
     made = operation.backup(bench.application, bench.ports).record["backup"]

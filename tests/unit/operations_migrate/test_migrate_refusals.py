@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import ExitStatus, TradekeepError
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.formatting import output_line
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.migrate import (
     origin_directory,
     preflight,
@@ -162,9 +163,11 @@ def test_setuid_files_links_out_and_hostile_names_never_arrive(old: Any, new: An
 def test_a_name_cannot_forge_a_line(old: Any, new: Any) -> None:
     old.write("preferences/a\nagainst it: nothing", "x")
     old.write("notes\n\x1b[2J", "x")
-    for line in new.migrate(old.root, dry_run=True).lines:
-        assert line.isprintable()
-    assert "against it: nothing" not in new.migrate(old.root, dry_run=True).lines
+    lines = new.migrate(old.root, dry_run=True).lines
+    assert any("\nagainst it: nothing" in line for line in lines), "escaped where it is shown, and not before"
+    shown = "\n".join(map(output_line, lines)).split("\n")
+    assert "against it: nothing" not in [line.strip() for line in shown]
+    assert all(line.isprintable() for line in shown)
 
 
 @pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg is not installed")

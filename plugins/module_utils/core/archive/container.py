@@ -10,15 +10,18 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Callable, Optional, Union
 
 from ..application import Encryption
 from ..errors import ArchiveError
+from ..host.account import Account
 from ..host.companion import can_have_companion
 from ..host.filesystem.identity import privileged, with_privileges
-from ..ports import Runner
+from ..host.worker import Outlet, Worker
+from ..ports import NoProgress, Runner
 from .compression import choose_engine, compressing, decompressed
 from .encryption import decrypting, encrypting, is_encrypted
 from .follower import Followed, Follower
@@ -26,7 +29,28 @@ from .streams import READ_CHUNK, ChunkReader, Chunks, FileStage, Observed, Prefe
 from .tar_reader import Readable
 from .telling import Span
 
-Observer = Callable[[Readable], object]
+Observer = Callable[[Readable], Followed]
+
+
+@dataclass(frozen=True)
+class Readers:
+    """Who reads an archive back while it is written: processes of an account that has nothing to do with the file.
+
+    account: None leaves them the rights of who writes. observe: whether the observer is one of them as well. forked:
+    called when they are there, before anything else is.
+    """
+
+    account: Optional[Account] = None
+    observe: bool = False
+    forked: Callable[[], None] = lambda: None
+
+
+READ_BY_WRITER = Readers()
+
+
+def _chunks_of(descriptor: int) -> Chunks:
+    while chunk := os.read(descriptor, READ_CHUNK):
+        yield chunk
 
 
 class ContainerWriter:
@@ -47,7 +71,10 @@ class ContainerWriter:
         observer: Optional[Observer],
         engine: Optional[str],
         follow: bool,
+        readers: Readers,
     ) -> None:
+        self._readers = readers
+        self._observing: Optional[Worker] = None
         self._path = path
         self._runner = runner
         self._follow = follow
@@ -56,11 +83,12 @@ class ContainerWriter:
         self._observer = observer
         self._resources = contextlib.ExitStack()
         self._observed: Optional[Observed] = None
+        self._verdict: Optional[Followed] = None
         self.compressor = choose_engine(compression, runner, engine)
         self.encrypted = encryption is not None and encryption.configured
         self.sha256 = ""
         self.size = 0
-        self.observed: object = None
+        self.observed: Optional[Followed] = None
         self.followed: Optional[Followed] = None
 
     @with_privileges
@@ -68,11 +96,8 @@ class ContainerWriter:
         self._file = FileStage(self._path)
         chain: Stage = self._file
         try:
-            if self._follow and not self.encrypted and self.compressor != "zstd" and can_have_companion():
-                # Before there is any thread.
-                with contextlib.suppress(OSError):
-                    self._follower = Follower(self._path, self._runner)
-                    self._file.on_written = self._follower.written
+            self._fork_readers()
+            self._readers.forked()
             chain = ThreadStage(chain)
             if self._encryption is not None and self.encrypted:
                 chain = self._resources.enter_context(encrypting(self._encryption, chain, self._runner))
@@ -83,6 +108,23 @@ class ContainerWriter:
             self._give_up(chain)
             raise
         return self
+
+    def _fork_readers(self) -> None:
+        """Before there is any thread."""
+        if not can_have_companion():
+            return
+        account = self._readers.account
+        if self._follow and not self.encrypted and self.compressor != "zstd":
+            with contextlib.suppress(OSError):
+                self._follower = Follower(self._path, self._runner, account)
+                self._file.on_written = self._follower.written
+        observer, runner = self._observer, self._runner
+        if observer is not None and self._readers.observe:
+
+            def observe(_outlet: Outlet, news: int) -> Followed:
+                return observer(ChunkReader(decompressed(_chunks_of(news), runner)))
+
+            self._observing = Worker(observe, account=account, progress=NoProgress())
 
     @with_privileges
     def __exit__(
@@ -97,9 +139,16 @@ class ContainerWriter:
             self._give_up(self.stream)
             raise
         self._resources.close()
+        if self._observing is not None:
+            self._observing.end()
         self.sha256, self.size = self._file.sha256, self._file.size
-        self.observed = self._observed.result if self._observed else None
+        self.observed = self._verdict
         self.followed = self._follower.finish() if self._follower else None
+
+    @property
+    def told(self) -> bool:
+        """Whether anybody wants to hear what the manifest is going to say."""
+        return self._follower is not None
 
     def tell(self, what: Union[bytes, Span]) -> None:
         """What the manifest is going to say, for the process that reads the archive back."""
@@ -108,12 +157,22 @@ class ContainerWriter:
 
     def _observe(self, chunks: Chunks) -> object:
         observer = self._observer
-        return observer(ChunkReader(decompressed(chunks, self._runner))) if observer else None
+        if self._observing is not None:
+            with contextlib.suppress(BrokenPipeError):  # then it says why
+                for chunk in chunks:
+                    self._observing.give(chunk)
+            self._observing.close_input()
+            self._verdict = Followed(*self._observing.finish())
+        elif observer is not None:
+            self._verdict = observer(ChunkReader(decompressed(chunks, self._runner)))
+        return self._verdict
 
     def _give_up(self, chain: Stage) -> None:
         with contextlib.suppress(Exception):
             chain.abort()
         self._resources.close()
+        if self._observing is not None:
+            self._observing.end()
         if self._follower is not None:
             self._follower.abort()
         with contextlib.suppress(OSError):
@@ -129,13 +188,14 @@ def create_container(
     observer: Optional[Observer] = None,
     engine: Optional[str] = None,
     follow: bool = False,
+    readers: Readers = READ_BY_WRITER,
 ) -> ContainerWriter:
     """A new file at ``path`` (which must not exist), mode 0600, for one archive; use it in a ``with`` block.
 
-    observer: gets the archive's plain tar stream while it is written, in a thread of its own, and may refuse it by
+    observer: gets the archive's plain tar stream while it is written, in a process of its own, and may refuse it by
     raising; so that what is encrypted to a public key can be verified without the private one. engine: which gzip,
     instead of the fastest at hand. follow: have another process read the file back while it is written (see
-    ``follower``), where that is possible; worth its start for large archives.
+    ``follower``), where that is possible; worth its start for large archives. readers: whose processes these are.
     """
     return ContainerWriter(
         Path(path),
@@ -145,6 +205,7 @@ def create_container(
         observer=observer,
         engine=engine,
         follow=follow,
+        readers=readers,
     )
 
 

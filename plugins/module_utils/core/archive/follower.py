@@ -19,6 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
+from ..host.account import Account
 from ..host.companion import Companion, exactly
 from ..host.files import write_all
 from ..ports import Runner
@@ -47,10 +48,22 @@ class Followed(NamedTuple):
 
 
 class Follower:
-    """The writer's side. Raises OSError where there can be no other process."""
+    """The writer's side. Raises OSError where there can be no other process.
 
-    def __init__(self, path: Path, runner: Runner) -> None:
-        self._companion = Companion(lambda news, answer: _answer(answer, _read(path, runner, news)))
+    account: whose rights the other process has; None leaves it those of the writer.
+    """
+
+    def __init__(self, path: Path, runner: Runner, account: Optional[Account] = None) -> None:
+        # Opened here: the account that reads it cannot reach it by its name.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            self._companion = Companion(
+                lambda news, answer: _answer(answer, _read(descriptor, runner, news)),
+                account=account,
+                keep=(descriptor,),
+            )
+        finally:
+            os.close(descriptor)
 
     def written(self, size: int) -> None:
         """The file has so many bytes now."""
@@ -80,25 +93,21 @@ def _answer(descriptor: int, found: Followed) -> None:
     write_all(descriptor, json.dumps(found).encode("ascii"))
 
 
-def _read(path: Path, runner: Runner, news: int) -> Followed:
+def _read(descriptor: int, runner: Runner, news: int) -> Followed:
     digest = sha256()
     told = Told()
 
     def chunks() -> Chunks:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            left = 0
-            for grown in _growth(news, told):
-                left += grown
-                while left:
-                    data = os.read(descriptor, min(left, READ_CHUNK))
-                    if not data:
-                        raise EOFError
-                    left -= len(data)
-                    digest.update(data)
-                    yield data
-        finally:
-            os.close(descriptor)
+        left = 0
+        for grown in _growth(news, told):
+            left += grown
+            while left:
+                data = os.read(descriptor, min(left, READ_CHUNK))
+                if not data:
+                    raise EOFError
+                left -= len(data)
+                digest.update(data)
+                yield data
 
     report = read_archive(ChunkReader(decompressed(chunks(), runner, in_process_engine())), told=told)
     return Followed(digest.hexdigest(), report.manifest_sha256 or "", report.entries, report.bytes)

@@ -10,9 +10,25 @@ import os
 import pwd
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Protocol
 
 from .ownership import gid_of, name_of_uid, uid_of
+
+
+class HasOwner(Protocol):
+    """What an application says of its owner."""
+
+    @property
+    def system(self) -> bool:
+        """Whether owners are managed at all."""
+
+    @property
+    def owner(self) -> str:
+        """The account's name."""
+
+    @property
+    def group(self) -> str:
+        """The group's name."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +68,11 @@ def account_of(owner: str, group: str = "") -> Account:
     return Account(
         name=name_of_uid(uid), uid=uid, gid=gid_of(group) if group else _first_group(uid), home=_home_of(uid)
     )
+
+
+def owner_of(application: HasOwner) -> Account:
+    """The account that an application's data belongs to; whoever runs the engine where owners are not managed."""
+    return account_of(application.owner, application.group) if application.system else current_account()
 
 
 def command_as(account: Account, argv: Sequence[str], *, directory: Optional[str] = None) -> list[str]:

@@ -14,6 +14,7 @@ import fcntl
 import os
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from typing import Callable, NoReturn, Optional
 
@@ -24,6 +25,7 @@ _ANSWER_BYTES = 4096
 _NEWS_BYTES = 1 << 20
 """How far either process can be ahead before it waits; where the system allows so much."""
 _SET_PIPE_SIZE = 1031
+_BRIEF_WAITS, _BRIEF_SECONDS = 100, 0.02
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 Work = Callable[[int, int], None]
@@ -83,9 +85,14 @@ class Companion:
     def no_more_news(self) -> None:
         """Its input has come to its end; may be called twice."""
         with self._telling:
-            if self._news >= 0:
-                os.close(self._news)
-                self._news = -1
+            news, self._news = self._news, -1
+        if news >= 0:
+            os.close(news)
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """Both ends that the first process holds."""
+        return tuple(descriptor for descriptor in (self._news, self._result) if descriptor >= 0)
 
     @property
     def answers(self) -> int:
@@ -105,15 +112,53 @@ class Companion:
         self.end()
         return b"".join(parts)
 
+    def ended_by(self, number: int) -> bool:
+        """Whether it was ended by this signal; it has said its last word."""
+        process, self._process = self._process, 0
+        if not process:
+            return False
+        self.no_more_news()
+        os.close(self._result)
+        _killed(process)
+        try:
+            status = os.waitpid(process, 0)[1]
+        except ChildProcessError:
+            return False
+        return os.WIFSIGNALED(status) and os.WTERMSIG(status) == number
+
     def end(self) -> None:
         """Nobody wants to know any more; may be called twice."""
         process, self._process = self._process, 0
-        if process:
-            # First, so that no thread waits for it to take its news.
-            os.kill(process, signal.SIGKILL)
-            os.waitpid(process, 0)
-            self.no_more_news()
-            os.close(self._result)
+        if not process:
+            return
+        # First, so that no thread waits for it to take its news.
+        killed = _killed(process)
+        self.no_more_news()
+        os.close(self._result)
+        with contextlib.suppress(ChildProcessError):  # of the process that has gone on in the first one's place
+            if killed:
+                os.waitpid(process, 0)
+            else:
+                _wait_briefly(process)
+
+
+def _killed(process: int) -> bool:
+    """Kill it; False where it has another account and this process gave up the right to.
+
+    Then it ends because nobody listens any more, by its own alarm, or with this process.
+    """
+    try:
+        os.kill(process, signal.SIGKILL)
+    except PermissionError:
+        return False
+    return True
+
+
+def _wait_briefly(process: int) -> None:
+    for _attempt in range(_BRIEF_WAITS):
+        if os.waitpid(process, os.WNOHANG)[0]:
+            return
+        time.sleep(_BRIEF_SECONDS)
 
 
 def exactly(descriptor: int, size: int) -> bytes:

@@ -13,9 +13,11 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Optional
 
 from .. import errors
@@ -30,8 +32,10 @@ MEMORY_BYTES = 2 << 30
 """Far beyond what any operation needs; a file that makes a parser ask for more is refused."""
 LARGEST_RESULT = 256 << 20
 LARGEST_FRAME = 16 << 20
+_GRACE_SECONDS = 5.0
 MOST_NOTES = 200
 LONGEST_NOTE = 2000
+_LENGTH = struct.Struct("!Q")
 _FRAME = struct.Struct("!cQ")
 _RESULT, _ERROR, _NOTE, _START, _ADVANCE, _FINISH = b"R", b"E", b"N", b"S", b"A", b"F"
 _PROGRESS_BYTES = 1 << 20
@@ -40,10 +44,12 @@ _PROGRESS_BYTES = 1 << 20
 class Outlet:
     """The worker's side: what it sends to the process that waits for it. Progress goes the same way."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, seconds: Optional[float] = None) -> None:
         self._descriptor = descriptor
+        self._seconds = seconds
         self._advanced = 0
         self._notes = 0
+        self._wind_up()
 
     def send(self, kind: bytes, payload: bytes) -> None:
         """One frame; kind is a lower-case letter of the caller's choice."""
@@ -78,8 +84,16 @@ class Outlet:
     def _write(self, kind: bytes, payload: bytes) -> None:
         write_all(self._descriptor, _FRAME.pack(kind, len(payload)))
         write_all(self._descriptor, payload)
+        self._wind_up()
+
+    def _wind_up(self) -> None:
+        """The kernel ends a process that has been silent for too long, whatever library it hangs in."""
+        if self._seconds is not None:
+            signal.setitimer(signal.ITIMER_REAL, self._seconds)
 
 
+Feed = Callable[[Callable[[bytes], None]], None]
+"""Gives a worker its input, through the function that it gets."""
 Work = Callable[[Outlet, int], Any]
 """What the worker does: gets its outlet and the descriptor of its input; returns what JSON can say."""
 
@@ -88,6 +102,7 @@ class Worker:
     """The waiting process's side; a context manager. Raises OSError where there can be no other process.
 
     account: whose rights the worker has; None leaves it those of the caller. seconds: how long it may be silent.
+    keep: descriptors that it goes on using. memory: whether its memory has a limit.
     """
 
     def __init__(
@@ -98,11 +113,15 @@ class Worker:
         progress: Progress,
         seconds: Optional[float] = None,
         keep: Sequence[int] = (),
+        memory: bool = True,
     ) -> None:
         self._progress = progress
         self._seconds = seconds
         self._companion = Companion(
-            lambda news, answer: _carry_out(work, news, answer), account=account, memory_bytes=MEMORY_BYTES, keep=keep
+            lambda news, answer: _carry_out(work, news, Outlet(answer, seconds)),
+            account=account,
+            memory_bytes=MEMORY_BYTES if memory else None,
+            keep=keep,
         )
         self.result: Any = None
 
@@ -141,11 +160,30 @@ class Worker:
             if not self._is_progress(kind, payload):
                 yield kind, payload
 
+    def ask(self, request: Any) -> None:
+        """Give a worker that serves requests (see ``serve_requests``) the next one; ``frames`` has the answer."""
+        text = json.dumps(request).encode("ascii")
+        self.give(_LENGTH.pack(len(text)) + text)
+
     def finish(self) -> Any:
         """Wait for the result of a worker that sends nothing else."""
         for _kind, _payload in self.frames():
             raise _unusable("sends what nobody asked for")
         return self.result
+
+    def finish_fed(self, feed: Feed) -> Any:
+        """The same, while a thread gives it its input; what that raises explains what the worker said of it."""
+        feeder = _Feeder(self, feed)
+        try:
+            return self.finish()
+        finally:
+            self.end()
+            feeder.join_and_raise()
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """Those that another process needs to go on with it in this one's place."""
+        return self._companion.descriptors
 
     def _receive(self) -> tuple[bytes, bytes]:
         try:
@@ -154,6 +192,8 @@ class Worker:
                 raise _unusable("sends too much at once")
             return kind, self._exactly(length)
         except EOFError:
+            if self._companion.ended_by(signal.SIGALRM):
+                raise _too_slow(self._seconds or 0.0) from None
             raise TradekeepError(
                 "the process that reads the data ended early: killed, out of memory, or unable to read it",
                 hint="see the system's log (journalctl -k), then run it again",
@@ -168,12 +208,10 @@ class Worker:
         """Until there is something to read. A frame that has begun comes at once, unless its sender is stopped."""
         ready = select.poll()
         ready.register(self._companion.answers, select.POLLIN)
-        if not ready.poll(seconds * 1000):
+        # A little longer than its own alarm waits.
+        if not ready.poll((seconds + _GRACE_SECONDS) * 1000):
             self._companion.end()
-            raise TradekeepError(
-                f"reading the data made no progress for {seconds:g} s and was ended",
-                hint="find out which file takes so long, exclude it, or raise the limit",
-            )
+            raise _too_slow(seconds)
 
     def _is_progress(self, kind: bytes, payload: bytes) -> bool:
         if kind == _NOTE:
@@ -196,7 +234,7 @@ def run_worker(
     account: Optional[Account],
     progress: Progress,
     seconds: Optional[float] = None,
-    feed: Optional[Callable[[Callable[[bytes], None]], None]] = None,
+    feed: Optional[Feed] = None,
 ) -> Any:
     """Carry work out in a worker and return its result.
 
@@ -204,20 +242,13 @@ def run_worker(
     worker's own error came first.
     """
     with Worker(work, account=account, progress=progress, seconds=seconds) as worker:
-        if feed is None:
-            return worker.finish()
-        feeder = _Feeder(worker, feed)
-        try:
-            return worker.finish()
-        finally:
-            worker.end()
-            feeder.join_and_raise()
+        return worker.finish() if feed is None else worker.finish_fed(feed)
 
 
 class _Feeder(threading.Thread):
     """Gives a worker its input, while the main thread waits for what it says."""
 
-    def __init__(self, worker: Worker, feed: Callable[[Callable[[bytes], None]], None]) -> None:
+    def __init__(self, worker: Worker, feed: Feed) -> None:
         super().__init__(daemon=True)
         self._worker = worker
         self._feed = feed
@@ -237,7 +268,7 @@ class _Feeder(threading.Thread):
 
     def join_and_raise(self) -> None:
         """The input's own fault explains what the worker said of it."""
-        self.join()
+        self.join(_GRACE_SECONDS)
         if isinstance(self._error, TradekeepError):
             raise self._error
 
@@ -273,19 +304,32 @@ def error_from(said: Any) -> TradekeepError:
     return kind(message, path=None if path is None else str(path), hint=None if hint is None else str(hint))
 
 
+def serve_requests(outlet: Outlet, news: int, answer: Callable[[Any], Any]) -> None:
+    """In a worker: answer each request, with a result or an error, until nobody asks any more."""
+    while True:
+        try:
+            request = json.loads(exactly(news, _LENGTH.unpack(exactly(news, _LENGTH.size))[0]))
+        except EOFError:
+            return
+        _answer(outlet, partial(answer, request))
+
+
+def _answer(outlet: Outlet, work: Callable[[], Any]) -> None:
+    try:
+        result = work()
+        outlet.send(_RESULT, json.dumps(result).encode("ascii"))
+    except BaseException as error:  # pylint: disable=broad-exception-caught # it is raised again in the other process
+        outlet.send(_ERROR, json.dumps(error_as(error)).encode("ascii"))
+
+
 def _foreseen(error: BaseException) -> Optional[TradekeepError]:
     from ..faults import foreseen
 
     return foreseen(error)
 
 
-def _carry_out(work: Work, news: int, answer: int) -> None:
-    outlet = Outlet(answer)
-    try:
-        result = work(outlet, news)
-        outlet.send(_RESULT, json.dumps(result).encode("ascii"))
-    except BaseException as error:  # pylint: disable=broad-exception-caught # it is raised again in the other process
-        outlet.send(_ERROR, json.dumps(error_as(error)).encode("ascii"))
+def _carry_out(work: Work, news: int, outlet: Outlet) -> None:
+    _answer(outlet, lambda: work(outlet, news))
 
 
 def _decoded(payload: bytes) -> Any:
@@ -293,6 +337,13 @@ def _decoded(payload: bytes) -> Any:
         return json.loads(payload)
     except (ValueError, RecursionError):
         raise _unusable("says what is no JSON") from None
+
+
+def _too_slow(seconds: float) -> TradekeepError:
+    return TradekeepError(
+        f"reading the data made no progress for {seconds:g} s and was ended",
+        hint="find out which file takes so long, and exclude it",
+    )
 
 
 def _unusable(what: str) -> TradekeepError:
@@ -319,5 +370,6 @@ __all__ = [
     "error_from",
     "exactly",
     "run_worker",
+    "serve_requests",
     "worker_account",
 ]

@@ -7,50 +7,39 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import socket
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from datetime import datetime
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Optional, Union
 
-from ..application import Application, CheckLevel
-from ..archive.container import create_container
-from ..archive.manifest import Header
-from ..archive.tar_writer import ArchiveWriter
+from ..application import Application
 from ..errors import CaptureError, ChangedWhileReadError, CheckError, ExitStatus, InterruptedBySignal
 from ..host.files import make_private_directory
+from ..host.filesystem.identity import privileged
 from ..host.memory import many_objects
 from ..host.scheduling import batch_work
-from ..kinds.base import CaptureContext
 from ..patterns import classifier
 from ..ports import Ports
 from ..storage.local import Backup, LocalCatalog
-from ..storage.names import backup_name
 from ..transaction.lock import application_lock
 from ..transaction.signals import shielded
-from ..version import VERSION
-from .assemble import Account, assemble
-from .backup_plan import BackupPlan, check_space, plan_backup, request_backup, survey
+from .assemble import Account as Summary
+from .backup_plan import ASSUMED_RATIO, BackupPlan, check_space, request_backup
 from .found import Share, Thing
-from .gather import CaptureShare, refuse_share
 from .leftovers import sweep_state
 from .listings import Listings
 from .outcome import Outcome
-from .prove import observe, prove_sealed
 from .scan import scan, shared_scan
 from .second_reader import SecondReader
 from .text import human_bytes, table
+from .tree_reader import Source, TreeReader, tree_reader
+from .write_archive import Job, Written, scratch_of, write_archive
 
+Things = Callable[[], Iterable[Union[Thing, Share]]]
+"""What is to be captured; called for each pass, in the process that reads it."""
 ATTEMPTS = 4
 """How often an archive is begun again because a large file changed under the reader."""
-READ_ATTEMPTS = 20
-"""How often a document that is torn while it is read is tried again."""
-LENIENT_ATTEMPTS = 2
-FOLLOWED_BYTES, FOLLOWED_FILES = 64 << 20, 5000
-"""From here on it pays to have a second process read the archive back while it is written."""
 SMALL_TABLE_ROWS = 20
 """Tables this small may lose any share of their rows without it meaning anything."""
 
@@ -73,7 +62,8 @@ def backup(
     """
     request = request_backup(application, ports, tier, name, encrypt, output)
     if dry_run:
-        plan = survey(application, scan(application), request, list_paths=True)
+        with tree_reader(application, ports, lambda: nullcontext(Source(lambda: scan(application))), request) as reader:
+            plan = reader.survey(list_paths=True)
         check_space(plan)
         return Outcome(changed=True, record={"backup": None, "plan": plan.as_dict()}, lines=_plan_lines(plan))
     lock = application_lock(
@@ -83,24 +73,27 @@ def backup(
         wait_seconds=600.0,
         note=ports.progress.note,
     )
-    with _as_failure(), lock, many_objects(), batch_work(), SecondReader(classifier(application.profile)) as second:
-        listings = Listings(application, sharing=second)
-        plan = plan_backup(application, ports, tier=tier, name=name, encrypt=encrypt, output=output, listings=listings)
-        made, account = make_backup(
-            application,
-            ports,
-            plan,
-            scan_again=lambda: shared_scan(application, listings),
-            capture=second.capture,
-            allow_row_loss=allow_row_loss,
-        )
+    with _as_failure(), lock, many_objects(), batch_work():
+        # Anew, as what ran before may have made a backup.
+        request = request_backup(application, ports, tier, name, encrypt, output)
+        with tree_reader(application, ports, lambda: _live_data(application), request) as reader:
+            plan = reader.survey()
+            made, summary = make_backup(application, ports, plan, reader, allow_row_loss=allow_row_loss)
     record = {
         "backup": made.as_dict(),
-        "warnings": account.warnings + account.unfinished,
+        "warnings": summary.warnings + summary.unfinished,
         "missing": list(plan.missing),
     }
-    status = ExitStatus.FINDINGS if account.unfinished else ExitStatus.DONE
-    return Outcome(changed=True, record=record, lines=_made_lines(made, account, plan), status=status)
+    status = ExitStatus.FINDINGS if summary.unfinished else ExitStatus.DONE
+    return Outcome(changed=True, record=record, lines=_made_lines(made, summary, plan), status=status)
+
+
+@contextmanager
+def _live_data(application: Application) -> Iterator[Source]:
+    """The tree with a second process to look at a share of it; small files are remembered between the two passes."""
+    with SecondReader(classifier(application.profile)) as second:
+        listings = Listings(application, sharing=second)
+        yield Source(lambda: shared_scan(application, listings), second.capture)
 
 
 @contextmanager
@@ -113,161 +106,103 @@ def _as_failure() -> Iterator[None]:
         raise CaptureError(error.message, path=error.path, hint=hint) from error
 
 
+def back_up(
+    application: Application, ports: Ports, request: BackupPlan, things: Things, *, lenient: bool = False
+) -> Backup:
+    """A verified backup of what an operation names, beside its own work. The caller holds the application's lock.
+
+    request: how it is to be made; what there is to capture is found here. lenient: keep damaged databases byte for byte
+    instead of failing (for safety backups).
+    """
+    with tree_reader(application, ports, lambda: nullcontext(Source(things)), request) as reader:
+        plan = reader.measure()
+        if not lenient:
+            plan = replace(plan, space_needed=int(plan.bytes * ASSUMED_RATIO) + plan.largest_database + (1 << 20))
+        return make_backup(application, ports, plan, reader, lenient=lenient)[0]
+
+
 def make_backup(
     application: Application,
     ports: Ports,
     plan: BackupPlan,
+    reader: TreeReader,
     *,
-    scan_again: Callable[[], Iterable[Union[Thing, Share]]],
-    capture: CaptureShare = refuse_share,
     allow_row_loss: bool = False,
     lenient: bool = False,
-) -> tuple[Backup, Account]:
-    """Capture, verify, publish. The caller holds the application's lock.
-
-    scan_again: gives the things to capture; called once for each attempt. capture: captures shares of them. Nothing is
-    left behind on failure.
-    """
-    make_private_directory(plan.directory)
+) -> tuple[Backup, Summary]:
+    """Capture, verify, publish. The caller holds the application's lock. Nothing is left behind on failure."""
+    with privileged():
+        make_private_directory(plan.directory)
     catalog = LocalCatalog(application, ports.clock, directory=plan.directory, note=ports.progress.note)
     catalog.sweep_leftovers()
     sweep_state(application)
-    check_space(plan)
-    moment = ports.clock.now()
-    final_name = backup_name(
-        application.profile.archive_prefix,
-        moment,
-        plan.name,
-        application.profile.compression,
-        plan.encryption.configured,
-    )
+    job = Job(application, ports, plan, reader, ports.clock.now(), lenient)
     copy_first: frozenset[str] = frozenset()
-    with _scratch(plan.directory) as scratch:
+    with scratch_of(job) as scratch:
+        check_space(plan, None if scratch.parent == plan.directory else scratch.parent)
         for attempt in range(ATTEMPTS):
-            temporary = catalog.temporary(final_name)
+            temporary = catalog.temporary(job.final_name)
             try:
-                return _attempt(
-                    application,
-                    ports,
-                    plan,
-                    catalog,
-                    temporary,
-                    final_name,
-                    moment,
-                    scratch,
-                    scan_again(),
-                    capture,
-                    copy_first,
-                    allow_row_loss,
-                    lenient,
-                )
+                written = write_archive(job, temporary, scratch, copy_first)
+                if not allow_row_loss and not lenient:
+                    check_rows(application, plan.previous, written.summary)
+                return _publish(job, catalog, temporary, written)
             except ChangedWhileReadError as error:
                 if attempt == ATTEMPTS - 1 or error.path is None:
                     raise
-                copy_first |= {_relative(application, error.path)}
+                copy_first |= {_relative(application, str(error.path))}
                 ports.progress.note(f"{error.path} changed while it was read; starting again with a copy of it")
             finally:
-                temporary.unlink(missing_ok=True)
+                with privileged():
+                    temporary.unlink(missing_ok=True)
     raise CaptureError("the data changes too fast", path=application.root, hint="try again at a quieter moment")
 
 
-def _attempt(
-    application: Application,
-    ports: Ports,
-    plan: BackupPlan,
-    catalog: LocalCatalog,
-    temporary: Path,
-    final_name: str,
-    moment: datetime,
-    scratch: Path,
-    things: Iterable[Union[Thing, Share]],
-    capture: CaptureShare,
-    copy_first: frozenset[str],
-    allow_row_loss: bool,
-    lenient: bool,
-) -> tuple[Backup, Account]:
-    profile = application.profile
-    level = CheckLevel.FULL if plan.tier in profile.full_check_tiers else profile.check_level
-    header = Header(
-        application=application.name,
-        profile=profile.name,
-        prefix=profile.archive_prefix,
-        created=moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        tier=plan.tier.value,
-        name=plan.name,
-        tool=f"tradekeep {VERSION}",
-        host=socket.gethostname(),
-        root=str(application.root),
-        compression=profile.compression,
-        encrypted=plan.encryption.configured,
-        check_level=level.value,
-        missing=plan.missing,
-        excluded=plan.excluded,
-    )
-    context = CaptureContext(scratch, ports.clock, level, attempts=LENIENT_ATTEMPTS if lenient else READ_ATTEMPTS)
-    ports.progress.start("capturing", plan.bytes)
-    started = ports.clock.monotonic()
-    with create_container(
-        temporary,
-        compression=profile.compression,
-        encryption=plan.encryption,
-        runner=ports.runner,
-        observer=observe if plan.encryption.recipients else None,
-        follow=plan.bytes >= FOLLOWED_BYTES or plan.files >= FOLLOWED_FILES,
-    ) as container:
-        writer = ArchiveWriter(container.stream, header, container.tell)
-        account = assemble(
-            writer, things, context, ports.progress, capture=capture, copy_first=copy_first, lenient=lenient
-        )
-        totals = writer.finish()
-    ports.progress.finish()
-    if not allow_row_loss and not lenient:
-        check_rows(application, plan.previous, account)
-    ports.step("verify")
-    proof = prove_sealed(temporary, container, totals, plan.encryption, ports)
+def _publish(job: Job, catalog: LocalCatalog, temporary: Path, written: Written) -> tuple[Backup, Summary]:
+    application, ports, plan, summary = job.application, job.ports, job.plan, written.summary
     sidecar = {
         "format": 1,
         "application": application.name,
-        "profile": profile.name,
-        "created": header.created,
-        "tier": header.tier,
+        "profile": application.profile.name,
+        "created": job.header.created,
+        "tier": job.header.tier,
         "name": plan.name,
-        "host": header.host,
-        "tool": header.tool,
-        "encrypted": header.encrypted,
-        "compression": profile.compression,
-        "compressor": container.compressor,
-        "size": container.size,
-        "sha256": container.sha256,
-        "manifest_sha256": totals.manifest_sha256,
-        "files": account.files,
-        "bytes": account.bytes,
-        "components": account.components,
-        "databases": account.databases,
+        "host": job.header.host,
+        "tool": job.header.tool,
+        "encrypted": job.header.encrypted,
+        "compression": job.header.compression,
+        "compressor": written.compressor,
+        "size": written.size,
+        "sha256": written.sha256,
+        "manifest_sha256": written.totals.manifest_sha256,
+        "files": summary.files,
+        "bytes": summary.bytes,
+        "components": summary.components,
+        "databases": summary.databases,
         "missing": list(plan.missing),
-        "warnings": account.warnings,
-        "check_level": level.value,
-        "verified": proof,
-        "seconds": round(ports.clock.monotonic() - started, 3),
+        "warnings": summary.warnings,
+        "check_level": job.header.check_level,
+        "verified": written.proof,
+        "seconds": written.seconds,
     }
     ports.step("publish")
     made: Optional[Backup] = None
     with contextlib.suppress(InterruptedBySignal), shielded():
         # Once it has its name the backup is made: nothing that happens then can say that it was not.
-        made = catalog.publish(temporary, final_name, sidecar)
-        account.unfinished += catalog.settle(made, proof["level"], ports.clock.now())
+        made = catalog.publish(temporary, job.final_name, sidecar)
+        summary.unfinished += catalog.settle(made, written.proof["level"], ports.clock.now())
     if made is None:
         raise InterruptedBySignal("stopped by a signal; what had been begun was undone")
-    return catalog.find(str(made.path)), account
+    return catalog.find(str(made.path)), summary
 
 
-def check_rows(application: Application, previous: Optional[Backup], account: Account) -> None:
+def check_rows(application: Application, previous: Optional[Backup], summary: Summary) -> None:
     """Raises CaptureError when a table lost more than the allowed share of its rows since the last backup."""
     if previous is None:
         return
     limit = application.profile.maximum_row_loss_percent
     for path, facts in previous.sidecar.get("databases", {}).items():
-        now = account.databases.get(path, {}).get("tables", {})
+        now = summary.databases.get(path, {}).get("tables", {})
         for table_name, rows_before in facts.get("tables", {}).items():
             rows_now = now.get(table_name, 0)
             if rows_before >= SMALL_TABLE_ROWS and rows_now < rows_before * (1 - limit / 100):
@@ -276,16 +211,6 @@ def check_rows(application: Application, previous: Optional[Backup], account: Ac
                     path=Path(application.root) / path,
                     hint="find out why; if it is right, back up once with --allow-row-loss",
                 )
-
-
-@contextmanager
-def _scratch(directory: Path) -> Iterator[Path]:
-    """A private directory for copies of databases, on the disk whose space was checked."""
-    path = Path(tempfile.mkdtemp(prefix=f".tradekeep-scratch-{os.getpid()}-", dir=directory))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _relative(application: Application, path: str) -> str:
@@ -306,12 +231,12 @@ def _plan_lines(plan: BackupPlan) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _made_lines(made: Backup, account: Account, plan: BackupPlan) -> tuple[str, ...]:
-    lines = [f"warning: {text}" for text in account.warnings + account.unfinished]
+def _made_lines(made: Backup, summary: Summary, plan: BackupPlan) -> tuple[str, ...]:
+    lines = [f"warning: {text}" for text in summary.warnings + summary.unfinished]
     lines += [f"not there yet: {path}" for path in plan.missing]
     proof = made.sidecar.get("verified", {})
     lines.append(
-        f"{made.path}: {account.files} files, {human_bytes(account.bytes)} in {human_bytes(made.size)}, "
+        f"{made.path}: {summary.files} files, {human_bytes(summary.bytes)} in {human_bytes(made.size)}, "
         f"verified ({proof.get('level')}), {made.sidecar.get('seconds', 0):.1f} s"
     )
     return tuple(lines)

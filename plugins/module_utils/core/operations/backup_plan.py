@@ -21,12 +21,14 @@ from ..storage.local import Backup, LocalCatalog
 from ..storage.names import check_name
 from ..transaction.exchange import refuse_pending
 from .found import Found, Share, Thing
-from .listings import Listings
-from .scan import check_root, expected_paths, scan, shared_scan
+from .scan import check_root, expected_paths
 from .text import human_bytes
 
 ASSUMED_RATIO = 0.5
 """Archive bytes per data byte before there is an earlier backup to learn from (the seeds' own figure is 0.2)."""
+
+
+_FOUND_BY_SURVEY = ("files", "bytes", "largest_database", "components", "space_needed")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,45 @@ class BackupPlan:
     paths: tuple[tuple[str, int, str], ...] = field(default=(), repr=False)
     """Path, size and kind of each file; only filled for showing."""
 
+    @classmethod
+    def of_label(cls, label: str, encryption: Encryption, directory: Path) -> BackupPlan:
+        """A request for a backup that an operation makes beside its own work, whatever there is."""
+        return cls(
+            tier=Tier.MANUAL,
+            name=label,
+            encryption=encryption,
+            directory=directory,
+            files=0,
+            bytes=0,
+            largest_database=0,
+            components={},
+            missing=(),
+            excluded=(),
+            previous=None,
+            space_needed=0,
+        )
+
+    def as_completion(self) -> dict[str, Any]:
+        """What was found in the tree, as JSON."""
+        facts = {name: getattr(self, name) for name in _FOUND_BY_SURVEY}
+        return {**facts, "missing": list(self.missing), "paths": [list(item) for item in self.paths]}
+
+    def completed_by(self, found: Any) -> BackupPlan:
+        """This plan with what another process found in the tree."""
+        try:
+            return replace(
+                self,
+                files=int(found["files"]),
+                bytes=int(found["bytes"]),
+                largest_database=int(found["largest_database"]),
+                space_needed=int(found["space_needed"]),
+                components={str(name): dict(share) for name, share in found["components"].items()},
+                missing=tuple(str(path) for path in found["missing"]),
+                paths=tuple((str(path), int(size), str(kind)) for path, size, kind in found["paths"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CaptureError(f"the process that looks at the data gives no account of it: {error}") from None
+
     def as_dict(self) -> dict[str, Any]:
         """The plan as ``--json`` shows it."""
         return {
@@ -63,26 +104,6 @@ class BackupPlan:
             "space_needed": self.space_needed,
             "entries": [{"path": path, "bytes": size, "kind": kind} for path, size, kind in self.paths],
         }
-
-
-def plan_backup(
-    application: Application,
-    ports: Ports,
-    *,
-    tier: str = "manual",
-    name: Optional[str] = None,
-    encrypt: Optional[bool] = None,
-    output: Optional[str] = None,
-    listings: Optional[Listings] = None,
-) -> BackupPlan:
-    """Everything that can be known without opening a file. Writes nothing.
-
-    listings: where to keep what was listed, for the backup itself.
-    Raises ConfigurationError and CaptureError where the backup itself would.
-    """
-    request = request_backup(application, ports, tier, name, encrypt, output)
-    things = scan(application) if listings is None else shared_scan(application, listings)
-    return survey(application, things, request, list_paths=False)
 
 
 def request_backup(
@@ -136,8 +157,18 @@ def choose_encryption(application: Application, tier: Tier, wanted: Optional[boo
     return application.encryption
 
 
-def check_space(plan: BackupPlan) -> None:
-    """Raises SpaceError unless the archive and the largest scratch copy fit."""
+def check_space(plan: BackupPlan, scratch: Optional[Path] = None) -> None:
+    """Raises SpaceError unless the archive and the largest scratch copy fit.
+
+    scratch: the directory for such copies where it is not the archive's own.
+    """
+    if scratch is not None and space(scratch).bytes_free < plan.largest_database:
+        raise SpaceError(
+            f"{human_bytes(plan.largest_database)} needed for a copy of the largest database, "
+            f"{human_bytes(space(scratch).bytes_free)} free",
+            path=scratch,
+            hint="free some space there, or set tradekeep_state_dir to a larger disk",
+        )
     free = space(plan.directory)
     if free.bytes_free < plan.space_needed:
         raise SpaceError(
@@ -201,6 +232,17 @@ def restored_at(application: Application) -> Optional[datetime]:
         return datetime.fromisoformat(json.loads(restored.read_text(encoding="utf-8"))["at"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def measure(things: Iterable[Union[Thing, Share]], plan: BackupPlan) -> BackupPlan:
+    """The plan with how much there is to capture, for a backup that has to be made of whatever there is."""
+    files = total = largest = 0
+    for found in things:
+        files += found.files
+        total += found.size
+        if isinstance(found, Found) and found.kind == "sqlite":
+            largest = max(largest, found.size)
+    return replace(plan, files=files, bytes=total, largest_database=largest)
 
 
 def survey(

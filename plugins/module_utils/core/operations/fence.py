@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..application import Application, ServiceManager, Services
-from ..errors import ExitStatus, one_line
+from ..errors import ExitStatus
 from ..host.masking import UNIT_DIR, Masks
 from ..host.services import ServiceController, Snapshot
 from ..host.writers import writers_in
@@ -96,7 +96,7 @@ def _moved_away(application: Application, standing: dict[str, Any]) -> tuple[str
     moved = standing.get("migration")
     if not moved:
         return ()
-    to, tool = one_line(moved.get("to")), f"tradekeep --app {application.name}"
+    to, tool = moved.get("to"), f"tradekeep --app {application.name}"
     return (
         f"was moved to {to}; this host cannot know whether it runs there, and two live copies of one bot trade twice",
         f"first run there: {tool} fence, or be sure that {to} is off and stays off",
@@ -300,7 +300,6 @@ def _fenced(application: Application, found: dict[str, Any], *, changed: bool, s
     lines += [f"note: {text}" for text in notes]
     lines += [f"still alive: {text}" for text in writers]
     lines.append(fence_in_words(found) + "; backups go on; tradekeep unfence takes it down")
-    lines = [one_line(line) for line in lines]  # names of files are the bot's
     return Outcome(
         changed=changed,
         record=record,

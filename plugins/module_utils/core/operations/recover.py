@@ -10,6 +10,8 @@ from typing import Optional
 
 from ..application import Application
 from ..errors import LockBusyError
+from ..host.account import owner_of
+from ..host.filesystem.identity import acting_as, with_privileges
 from ..host.masking import UNIT_DIR
 from ..ports import Ports
 from ..storage.local import LocalCatalog
@@ -45,12 +47,17 @@ def recover(
 
     wait_seconds: for another run to end.
     """
+    with acting_as(owner_of(application)):
+        return _recover(application, ports, dry_run=dry_run, wait_seconds=wait_seconds, unit_dir=unit_dir)
+
+
+def _recover(application: Application, ports: Ports, *, dry_run: bool, wait_seconds: float, unit_dir: Path) -> Outcome:
     state_dir = Path(application.application_state_dir)
     if dry_run:
         plan = plan_recovery(state_dir)
         lines = tuple(f"would {action}" for action in plan) or ("nothing to recover",)
         return Outcome(changed=bool(plan), record={"data": None, "actions": list(plan), "transaction": {}}, lines=lines)
-    if not state_dir.is_dir():
+    if not _is_directory(state_dir):
         return Outcome(
             changed=False, record={"data": "untouched", "actions": [], "transaction": {}}, lines=("nothing to recover",)
         )
@@ -72,7 +79,7 @@ def recover(
             may_start=not note_fence(application, ports),
         )
         of_handover.append(settle_target(application, ports, unit_dir=unit_dir))
-        if Path(application.backup_dir).is_dir():
+        if _is_directory(Path(application.backup_dir)):
             swept += LocalCatalog(application, ports.clock).sweep_leftovers()
     actions = [*filter(None, of_handover), *recovery.actions, *(f"removed {name}" for name in swept)]
     return Outcome(
@@ -87,6 +94,16 @@ def make_whole_at_boot(application: Application, ports: Ports) -> Outcome:
 
     A restore that is at work is let finish. It may itself be what starts the services, once the data is whole.
     """
+    with acting_as(owner_of(application)):
+        return _make_whole_at_boot(application, ports)
+
+
+@with_privileges
+def _is_directory(path: Path) -> bool:
+    return path.is_dir()
+
+
+def _make_whole_at_boot(application: Application, ports: Ports) -> Outcome:
     state_dir = Path(application.application_state_dir)
     deadline = ports.clock.monotonic() + _BOOT_WAIT_SECONDS
     recovery = Recovery("untouched")

@@ -25,7 +25,9 @@ from ..errors import (
     SpaceError,
     UsageError,
 )
-from ..host.files import atomic_write, make_private_directory, space
+from ..host.account import owner_of
+from ..host.files import atomic_write, space
+from ..host.filesystem.identity import acting_as, privileged
 from ..host.mounts import device_roots
 from ..host.services import ServiceController, Snapshot
 from ..kinds import kind_named
@@ -90,8 +92,15 @@ def restore(
     secret = passphrase_for(application, passphrase_file)
     if to is not None:
         return restore_elsewhere(application, ports, backup, selection, Path(to), secret, dry_run)
-    if dry_run:
-        return _planned(_prepare(application, ports, backup, selection, secret))
+    with acting_as(owner_of(application)):
+        if dry_run:
+            return _planned(_prepare(application, ports, backup, selection, secret))
+        return _restore_locked(application, ports, backup, selection, secret)
+
+
+def _restore_locked(
+    application: Application, ports: Ports, backup: Backup, selection: Selection, secret: Optional[str]
+) -> Outcome:
     with application_lock(
         Path(application.application_state_dir),
         operation="restore",
@@ -225,7 +234,6 @@ def _restore_live(run: _Run) -> Outcome:
         )
     application, ports = run.application, run.ports
     state_dir = Path(application.application_state_dir)
-    make_private_directory(state_dir)
     started = ports.clock.monotonic()
     with Stage.create(state_dir, device_roots(application.root)) as stage:
         _fill(run, stage, run.changes)
@@ -301,4 +309,7 @@ def _settle(run: _Run, stage: Stage) -> None:
 def note_restored(application: Application, ports: Ports, backup: str) -> None:
     """Remember that the data went back in time, so that the next backup does not take that for a loss."""
     record = {"at": ports.clock.now().isoformat(), "backup": backup}
-    atomic_write(Path(application.application_state_dir) / "restored.json", (json.dumps(record) + "\n").encode("utf-8"))
+    with privileged():
+        atomic_write(
+            Path(application.application_state_dir) / "restored.json", (json.dumps(record) + "\n").encode("utf-8")
+        )

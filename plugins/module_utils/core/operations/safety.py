@@ -25,7 +25,7 @@ from ..storage.backup import Backup
 from ..storage.names import GIVEN_UP_LABEL, SAFETY_LABEL
 from ..transaction.exchange import Exchange
 from ..transaction.plan import Replacement
-from .backup import make_backup
+from .backup import back_up
 from .backup_plan import ASSUMED_RATIO, BackupPlan, choose_encryption
 from .found import Found, Thing
 from .scan import found_at, gathered_scan, scan
@@ -115,27 +115,10 @@ def _statuses(path: str) -> Iterator[os.stat_result]:
 def _made(
     application: Application, ports: Ports, things: Callable[[], Iterator[Thing]], label: str, encrypted: bool
 ) -> Backup:
-    found = [item for item in things() if item.type == "file"]
     required = any(item.backup and item.require_encryption for item in application.profile.components)
     encryption = application.encryption if encrypted or required else Encryption()
-    plan = BackupPlan(
-        tier=Tier.MANUAL,
-        name=label,
-        encryption=encryption,
-        directory=Path(application.backup_dir),
-        files=sum(item.files for item in found),
-        bytes=sum(item.size for item in found),
-        largest_database=max(
-            (item.size for item in found if isinstance(item, Found) and item.kind == "sqlite"), default=0
-        ),
-        components={},
-        missing=(),
-        excluded=(),
-        previous=None,
-        space_needed=0,
-    )
-    made, _account = make_backup(application, ports, plan, scan_again=things, lenient=True)
-    return made
+    request = BackupPlan.of_label(label, encryption, Path(application.backup_dir))
+    return back_up(application, ports, request, things, lenient=True)
 
 
 def state_before(application: Application, kept: tuple[Replacement, ...]) -> Iterator[Found]:

@@ -8,6 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Optional
 
+from ..formatting import printable
+
+_WIDEST_CELL = 300
+
 
 def human_bytes(count: float) -> str:
     """A size with a binary prefix, as ``ls -h`` shows it: ``1.5 MiB``."""
@@ -49,12 +53,12 @@ def table(
     width: Optional[int] = None,
     giving_way: Sequence[tuple[int, int]] = (),
 ) -> list[str]:
-    """Columns as wide as their widest cell, two spaces between them.
+    """Columns as wide as their widest cell as it is shown, two spaces between them.
 
     width: how wide lines may be, None for as wide as they get. giving_way: the columns that are shortened where that
     is not enough, the first to give way first, and how narrow each may get.
     """
-    cells = [["".join(c if c.isprintable() else "?" for c in cell) for cell in row] for row in [heads, *rows]]
+    cells = [[printable(cell, _WIDEST_CELL) for cell in row] for row in [heads, *rows]]
     widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
     excess = 0 if width is None else sum(widths) + 2 * (len(widths) - 1) - width
     for column, least in giving_way:

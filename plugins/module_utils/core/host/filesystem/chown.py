@@ -17,7 +17,7 @@ from .identity import acting_uid, privileged
 def give_owner_mode(
     descriptor: int, *, uid: Optional[int] = None, gid: Optional[int] = None, mode: Optional[int] = None
 ) -> bool:
-    """Set owner, group and mode of what this thread has made itself, as the account that it acts as: root gives it away.
+    """Set owner, group and mode of what this thread has made as the account that it acts as: root gives it away.
 
     None leaves as is. Returns whether anything changed.
 

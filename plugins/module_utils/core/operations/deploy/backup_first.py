@@ -15,8 +15,8 @@ from ...ports import Ports
 from ...storage.backup import Backup
 from ...storage.local import LocalCatalog
 from ...storage.names import DEPLOY_LABEL
-from ..backup import make_backup
-from ..backup_plan import ASSUMED_RATIO, BackupPlan, choose_encryption
+from ..backup import back_up
+from ..backup_plan import BackupPlan, choose_encryption
 from ..scan import gathered_scan, scan
 
 
@@ -25,27 +25,11 @@ def backup_first(application: Application, ports: Ports) -> Optional[Backup]:
     covered = _covered(application)
     if covered is None or not Path(application.root).is_dir():
         return None
-    found = [item for item in scan(covered) if item.type == "file"]
-    if not found:
+    if not any(item.type == "file" for item in scan(covered)):
         return None
-    size = sum(item.size for item in found)
-    largest = max((item.size for item in found if item.kind == "sqlite"), default=0)
-    plan = BackupPlan(
-        tier=Tier.MANUAL,
-        name=DEPLOY_LABEL,
-        encryption=choose_encryption(covered, Tier.MANUAL, None),
-        directory=Path(application.backup_dir),
-        files=len(found),
-        bytes=size,
-        largest_database=largest,
-        components={},
-        missing=(),
-        excluded=(),
-        previous=None,
-        space_needed=int(size * ASSUMED_RATIO) + largest + (1 << 20),
-    )
-    made, _account = make_backup(covered, ports, plan, scan_again=lambda: gathered_scan(covered))
-    return made
+    encryption = choose_encryption(covered, Tier.MANUAL, None)
+    request = BackupPlan.of_label(DEPLOY_LABEL, encryption, Path(application.backup_dir))
+    return back_up(covered, ports, request, lambda: gathered_scan(covered))
 
 
 def forget_old_backups(application: Application, ports: Ports, keep: int) -> None:

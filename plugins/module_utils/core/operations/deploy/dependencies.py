@@ -21,6 +21,7 @@ from typing import Any, Optional
 
 from ...deploy_settings import Dependencies
 from ...errors import CommandError, TradekeepError
+from ...formatting import output_text
 from ...host.account import Account, command_as, environment_of
 from ...host.files import atomic_write, open_directory_beneath, os_errors, os_errors_but_absence
 from ...host.filesystem.identity import privileged
@@ -189,7 +190,7 @@ class Environments:
                 raise _failure("pip install", installed, log)
         finally:
             with privileged():
-                atomic_write(log, output.encode("utf-8", "surrogateescape"), mode=0o600)
+                atomic_write(log, output_text(output).encode("utf-8"), mode=0o600)
 
     def _remove(self, directory: Path) -> None:
         # The marker goes first: what is half removed must not look complete.

@@ -13,6 +13,7 @@ from typing import Any, Optional
 
 from ...deploy_settings import HOOK_STEPS, Hook
 from ...errors import CommandError
+from ...formatting import output_text
 from ...host.account import Account, command_as, environment_of
 from ...host.files import atomic_write, make_private_directory
 from ...host.filesystem.identity import with_privileges
@@ -112,7 +113,7 @@ class Hooks:
     def _keep(self, hook: Hook, said: Said) -> Path:
         make_private_directory(self._logs)
         log = self._logs / f"hook-{len(self.results) + 1}-{hook.at}.log"
-        atomic_write(log, said.output.encode("utf-8", "surrogateescape"), mode=0o600)
+        atomic_write(log, output_text(said.output).encode("utf-8"), mode=0o600)
         return log
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Optional
 
 from ...application import Application
-from ...errors import ExitStatus, one_line
+from ...errors import ExitStatus
 from ...host.services import ServiceController
 from ...ports import Ports
 from ..outcome import Outcome
@@ -111,8 +111,7 @@ def outcome_of(
     return Outcome(
         changed=changed,
         record=record,
-        # The names are those of a stranger: none may forge a line or move the cursor.
-        lines=tuple(one_line(line) for line in lines),
+        lines=tuple(lines),
         before={item.path: item.before or "absent" for item in run.plan.changes},
         after={item.path: item.after or "absent" for item in run.plan.changes},
         status=status,

@@ -1,0 +1,112 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""A bot that is taken over and wants a file of root's in its own backup."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from pathlib import Path
+
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import assemble, write_archive
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.backup import backup
+
+from .conftest import BOT, FILLS, SECRET, Victim, as_bot, needs_root, swap
+
+pytestmark = needs_root
+
+
+def contents(path: str) -> bytes:
+    with tarfile.open(path) as archive:
+        return b"".join(archive.extractfile(item).read() for item in archive if item.isfile())
+
+
+def test_an_ordinary_backup_is_made(victim: Victim) -> None:
+    made = backup(victim.application, victim.ports).record["backup"]
+    assert made["good"]
+    assert FILLS in tarfile.open(made["path"]).getnames()
+    assert os.stat(made["path"]).st_uid == 0
+    assert list((victim.state / "scratch").iterdir()) == []
+
+
+def test_a_directory_that_is_swapped_while_it_is_read_shows_nothing_of_roots(victim: Victim, monkeypatch) -> None:
+    preferences = victim.root / "preferences"
+    as_bot(lambda: (preferences / "shadow").write_text("{}"))
+    attack, real = swap(preferences, victim.secret), assemble._Assembly._capture
+    swapped = victim.base / "swapped"
+
+    def capture(self, found, context):
+        if found.path == "preferences/shadow" and not swapped.exists():
+            # In the reader, which is the bot's account itself.
+            preferences.rename(preferences.with_name("gone"))
+            preferences.symlink_to(victim.secret)
+        return real(self, found, context)
+
+    monkeypatch.setattr(assemble._Assembly, "_capture", capture)
+    monkeypatch.setattr("ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.found.SHORT_WAYS", {})
+    del attack
+    try:
+        made = backup(victim.application, victim.ports).record["backup"]
+    except Exception as error:
+        assert "permission denied" in str(error) or "may not be read" in str(error)
+    else:
+        assert SECRET not in contents(made["path"])
+    assert victim.is_untouched()
+
+
+def test_the_reader_is_the_owner_and_nothing_else(victim: Victim, monkeypatch) -> None:
+    told = victim.base / "told"
+    told.mkdir()
+    told.chmod(0o777)
+    real = assemble._Assembly.add_bare
+
+    def tell(self, found):
+        status = Path("/proc/self/status").read_text()
+        lines = [line for line in status.splitlines() if line.split(":")[0] in ("Uid", "Gid", "Groups", "CapPrm", "NoNewPrivs")]
+        names = {}
+        for name, path in (("shadow", victim.secret / "shadow"), ("backups", victim.backups), ("state", victim.state)):
+            try:
+                os.listdir(path) if path.is_dir() else path.read_bytes()
+                names[name] = "read"
+            except PermissionError:
+                names[name] = "refused"
+        (told / "reader").write_text("\n".join([*lines, str(names), str(sorted(os.listdir("/proc/self/fd")))]))
+        return real(self, found)
+
+    monkeypatch.setattr(assemble._Assembly, "add_bare", tell)
+    backup(victim.application, victim.ports)
+    said = (told / "reader").read_text()
+    assert f"Uid:\t{BOT}\t{BOT}\t{BOT}\t{BOT}" in said
+    assert f"Gid:\t{BOT}\t{BOT}\t{BOT}\t{BOT}" in said
+    assert f"Groups:\t{BOT} " in said
+    assert "CapPrm:\t0000000000000000" in said
+    assert "NoNewPrivs:\t1" in said
+    assert said.count("refused") == 3
+
+
+def test_the_writer_has_no_capability(victim: Victim, monkeypatch) -> None:
+    told, real = victim.base / "writer", write_archive._Sink.write
+
+    def tell(self, data):
+        told.write_text(Path("/proc/self/status").read_text())
+        return real(self, data)
+
+    monkeypatch.setattr(write_archive._Sink, "write", tell)
+    backup(victim.application, victim.ports)
+    said = told.read_text()
+    assert "CapPrm:\t0000000000000000" in said
+    assert "CapEff:\t0000000000000000" in said
+    assert "NoNewPrivs:\t1" in said
+
+
+def test_what_the_owner_cannot_read_is_named_and_fails(victim: Victim) -> None:
+    stranger = victim.root / "preferences" / "of_root.json"
+    stranger.write_text("{}")
+    stranger.chmod(0o600)
+    try:
+        backup(victim.application, victim.ports)
+    except Exception as error:
+        assert "of_root.json" in str(error)
+    else:
+        raise AssertionError("a file that cannot be read went by unsaid")
