@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,9 +16,9 @@ from typing import Optional, Union
 
 from ..errors import CommandError, TradekeepError
 from ..host.account import Account, command_as, environment_of
-from ..host.files import os_errors, remove_tree, write_all
-from ..host.filesystem.given import give_directory
+from ..host.files import os_errors, write_all
 from ..host.filesystem.identity import acting_as, privileged
+from ..host.filesystem.scratch import scratch_directory
 from ..ports import Completed, Pipe, Runner
 from .failures import failure_of
 from .urls import mask_url
@@ -235,18 +234,10 @@ def private_directory(account: Account, files: Optional[Mapping[str, bytes]] = N
 
     Made, filled and removed by the owner, to whom root gives nothing that it could have exchanged.
     """
-    directory = Path(tempfile.gettempdir(), f"tradekeep-git-{secrets.token_hex(8)}")
-    if not give_directory(directory, account):
-        raise TradekeepError("exists already", path=directory)
-    with acting_as(account), os_errors(directory):
-        for name, content in (files or {}).items():
-            descriptor = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            with open(descriptor, "wb") as file:
-                file.write(content)
-    try:
+    with scratch_directory(tempfile.gettempdir(), "git", account=account) as directory:
+        with acting_as(account), os_errors(directory):
+            for name, content in (files or {}).items():
+                descriptor = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+                with open(descriptor, "wb") as file:
+                    file.write(content)
         yield directory
-    finally:
-        with contextlib.suppress(OSError, TradekeepError), acting_as(account):
-            remove_tree(directory)
-        with contextlib.suppress(OSError), privileged():
-            directory.rmdir()  # where the one above it is root's

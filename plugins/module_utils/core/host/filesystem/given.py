@@ -9,11 +9,7 @@ change: elsewhere the name could lead to another directory by the time that it i
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Union
 
@@ -36,22 +32,6 @@ def give_directory(path: AnyPath, account: Account, *, mode: int = 0o700) -> boo
     with os_errors(target):
         _make_parents(target.parent, account)
         return _make(target, account, mode, given=True)
-
-
-@contextlib.contextmanager
-def place_for(account: Account, parent: Path, purpose: str) -> Iterator[Path]:
-    """An empty private directory of an account's in one of ours, removed afterwards.
-
-    ``sweep_state`` finds it by its name when the process was killed.
-    """
-    path = parent / f".tradekeep-{purpose}-{os.getpid()}-{secrets.token_hex(4)}"
-    with os_errors(path), privileged():
-        _make_as_root(path, account, 0o700, given=True)
-    try:
-        yield path
-    finally:
-        with privileged():
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _make_parents(directory: Path, account: Account) -> None:

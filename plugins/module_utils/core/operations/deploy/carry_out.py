@@ -21,8 +21,9 @@ from ...git.mirror import Mirror
 from ...git.rescue import rescue
 from ...host.account import Account
 from ...host.files import atomic_write, make_private_directory, open_file_beneath, os_errors
-from ...host.filesystem.given import give_directory, place_for
+from ...host.filesystem.given import give_directory
 from ...host.filesystem.identity import privileged, with_privileges
+from ...host.filesystem.scratch import scratch_directory
 from ...host.health import HealthGate
 from ...host.mounts import device_roots
 from ...host.services import ServiceController, Snapshot
@@ -338,7 +339,7 @@ class DeployRun:
 
     def _place(self, purpose: str) -> contextlib.AbstractContextManager[Path]:
         """An empty directory of the owner's, on a disk and not in memory."""
-        return place_for(self._survey.account, self._mirror.directory.parent, purpose)
+        return scratch_directory(self._mirror.directory.parent, purpose, account=self._survey.account)
 
     def _hook(self, step: str) -> None:
         try:
