@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from .acting import ACTING
 from .capturing import CAPTURING
 from .deploying import DEPLOYING
 from .keeping import KEEPING
@@ -29,5 +30,6 @@ REMOVALS: tuple[Removal, ...] = (
     *DEPLOYING,
     *PROVING,
     *MOVING,
+    *ACTING,
     *SHOWING,
 )
