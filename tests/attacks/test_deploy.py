@@ -563,6 +563,39 @@ def test_a_checkout_of_an_account_is_deployed_and_rolled_back(world, backup: str
     assert all(path.stat().st_mode & 0o077 == 0 for path in (world.base / "backup_dir").rglob("*"))
 
 
+def test_a_deploy_of_an_account_has_all_that_it_needs(world) -> None:
+    """Hooks and their logs, health, a database, work that only the checkout has, and a plan before."""
+    world.settings["hooks"] = [
+        {"at": at, "command": ["id", "-u"]} for at in ("before_fetch", "after_stop", "after_commit")
+    ]
+    world.settings["health"] = [{"command": ["test", "-w", "logs/bot.log"]}]
+
+    def work() -> None:
+        with contextlib.closing(sqlite3.connect(world.live / "paper_trading_outputs/fills.db")) as database:
+            database.execute("pragma journal_mode=wal")
+            database.execute("create table fills(id)")
+            database.execute("insert into fills values (1)")
+            database.commit()
+        (world.live / "bot.py").write_text("print('edited')\n", encoding="utf-8")
+
+    world.bot.does(work)
+    os.mkdir(world.live / "roots", mode=0o700)
+    world.git("commit", "--quiet", "--allow-empty", "--message", "only here", at=world.live)
+    world.push({"bot.py": "print(2)\n", "link": "target\n"})
+    planned = deploy(world.application, world.ports, DeployRequest(ref="main"), dry_run=True)
+    assert planned.record["state"] == "planned", planned.lines
+    outcome = world.deploy()
+    assert outcome.status is ExitStatus.DONE, outcome.lines
+    record = outcome.record
+    assert [hook["last_line"] for hook in record["hooks"]] == [str(world.bot.uid)] * 3
+    assert all(Path(hook["log"]).stat().st_uid == 0 for hook in record["hooks"])
+    assert record["proof"]["verdict"] == "preserved"
+    assert "edited" in Path(record["rescued"]["differences"]).read_text(encoding="utf-8")
+    assert record["quarantined"] == ["bot.py"]
+    assert any(f"{world.live}/roots: not to be read by {OWNER}" in note for note in record["notes"])
+    assert world.git("status", "--porcelain", at=world.live) == ""
+
+
 @pytest.mark.parametrize("backup", ["none", "critical"])
 def test_releases_of_an_account_are_deployed_and_rolled_back(released, backup: str) -> None:
     released.settings["backup_first"] = backup

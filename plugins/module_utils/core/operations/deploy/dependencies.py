@@ -24,8 +24,8 @@ from ...errors import CommandError, TradekeepError
 from ...formatting import output_text
 from ...host.account import Account, command_as, environment_of
 from ...host.files import atomic_write, open_directory_beneath, os_errors, os_errors_but_absence
+from ...host.filesystem.given import give_directory
 from ...host.filesystem.identity import privileged
-from ...host.ownership import apply_owner_mode
 from ...ports import Ports, Said
 from .lock_file import digest_of
 
@@ -157,19 +157,9 @@ class Environments:
 
     def _make_directory(self) -> None:
         checkout = os.path.realpath(self._checkout)
-        with os_errors(self.directory):
-            created = False
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(os.path.join(checkout, ENVIRONMENTS), 0o755)
-                created = True
-            descriptor = open_directory_beneath(checkout, ENVIRONMENTS)
-            try:
-                if created:
-                    root = os.geteuid() == 0
-                    uid, gid = (self._account.uid, self._account.gid) if root else (None, None)
-                    apply_owner_mode(descriptor, uid=uid, gid=gid, mode=0o755)
-            finally:
-                os.close(descriptor)
+        if not give_directory(Path(checkout, ENVIRONMENTS), self._account, mode=0o755):
+            with os_errors(self.directory):
+                os.close(open_directory_beneath(checkout, ENVIRONMENTS))
 
     def _fill(self, directory: Path, source: Path, log: Path) -> None:
         wanted = self._wanted
