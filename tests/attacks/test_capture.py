@@ -9,10 +9,12 @@ import os
 import tarfile
 from pathlib import Path
 
+import pytest
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import CaptureError, TradekeepError
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import assemble, write_archive
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.backup import backup
 
-from .conftest import BOT, FILLS, SECRET, Victim, as_bot, needs_root, swap
+from .conftest import BOT, FILLS, SECRET, Victim, as_bot, needs_root
 
 pytestmark = needs_root
 
@@ -25,7 +27,8 @@ def contents(path: str) -> bytes:
 def test_an_ordinary_backup_is_made(victim: Victim) -> None:
     made = backup(victim.application, victim.ports).record["backup"]
     assert made["good"]
-    assert FILLS in tarfile.open(made["path"]).getnames()
+    with tarfile.open(made["path"]) as archive:
+        assert FILLS in archive.getnames()
     assert os.stat(made["path"]).st_uid == 0
     assert list((victim.state / "scratch").iterdir()) == []
 
@@ -33,25 +36,21 @@ def test_an_ordinary_backup_is_made(victim: Victim) -> None:
 def test_a_directory_that_is_swapped_while_it_is_read_shows_nothing_of_roots(victim: Victim, monkeypatch) -> None:
     preferences = victim.root / "preferences"
     as_bot(lambda: (preferences / "shadow").write_text("{}"))
-    attack, real = swap(preferences, victim.secret), assemble._Assembly._capture
-    swapped = victim.base / "swapped"
+    real, swapped = assemble._Assembly._capture, victim.base / "bot" / "swapped"
 
     def capture(self, found, context):
         if found.path == "preferences/shadow" and not swapped.exists():
-            # In the reader, which is the bot's account itself.
+            swapped.touch()  # in the reader, which has the bot's account itself
             preferences.rename(preferences.with_name("gone"))
             preferences.symlink_to(victim.secret)
         return real(self, found, context)
 
     monkeypatch.setattr(assemble._Assembly, "_capture", capture)
     monkeypatch.setattr("ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.found.SHORT_WAYS", {})
-    del attack
-    try:
-        made = backup(victim.application, victim.ports).record["backup"]
-    except Exception as error:
-        assert "permission denied" in str(error) or "may not be read" in str(error)
-    else:
-        assert SECRET not in contents(made["path"])
+    with pytest.raises(TradekeepError, match="permission denied"):
+        backup(victim.application, victim.ports)
+    assert swapped.exists()
+    assert not list(victim.backups.glob("*.tar.gz"))
     assert victim.is_untouched()
 
 
@@ -63,7 +62,11 @@ def test_the_reader_is_the_owner_and_nothing_else(victim: Victim, monkeypatch) -
 
     def tell(self, found):
         status = Path("/proc/self/status").read_text()
-        lines = [line for line in status.splitlines() if line.split(":")[0] in ("Uid", "Gid", "Groups", "CapPrm", "NoNewPrivs")]
+        lines = [
+            line
+            for line in status.splitlines()
+            if line.split(":")[0] in ("Uid", "Gid", "Groups", "CapPrm", "NoNewPrivs")
+        ]
         names = {}
         for name, path in (("shadow", victim.secret / "shadow"), ("backups", victim.backups), ("state", victim.state)):
             try:
@@ -100,13 +103,27 @@ def test_the_writer_has_no_capability(victim: Victim, monkeypatch) -> None:
     assert "NoNewPrivs:\t1" in said
 
 
-def test_what_the_owner_cannot_read_is_named_and_fails(victim: Victim) -> None:
+def test_what_the_owner_cannot_read_is_named_and_left_out(victim: Victim) -> None:
     stranger = victim.root / "preferences" / "of_root.json"
-    stranger.write_text("{}")
+    stranger.write_bytes(SECRET)
     stranger.chmod(0o600)
-    try:
+    done = backup(victim.application, victim.ports).record
+    assert done["warnings"] == ["preferences/of_root.json: may not be read by the owner of the data, left out"]
+    assert SECRET not in contents(done["backup"]["path"])
+
+
+@pytest.mark.parametrize("path", [FILLS, "credentials/kalshi/prod/kalshi.pem"])
+def test_what_matters_and_cannot_be_read_fails_the_backup(victim: Victim, path: str) -> None:
+    matters = victim.root / path
+    matters.write_bytes(matters.read_bytes() if matters.exists() else b"key")
+    os.chown(matters, 0, 0)
+    matters.chmod(0o600)
+    with pytest.raises(CaptureError, match="may not be read by the owner of the data"):
         backup(victim.application, victim.ports)
-    except Exception as error:
-        assert "of_root.json" in str(error)
-    else:
-        raise AssertionError("a file that cannot be read went by unsaid")
+
+
+def test_a_directory_that_cannot_be_read_fails_the_backup(victim: Victim) -> None:
+    hidden = victim.root / "preferences" / "hidden"
+    hidden.mkdir(mode=0o700)
+    with pytest.raises(CaptureError, match="may not be read by the owner of the data"):
+        backup(victim.application, victim.ports)

@@ -78,8 +78,20 @@ class CaptureError(TradekeepError):
     """A file cannot be captured consistently."""
 
 
+class UnreadableError(CaptureError):
+    """What the owner of the data may not read is none of the application's data."""
+
+    def __init__(self, message: str, *, path: Optional[object] = None, hint: Optional[str] = None) -> None:
+        way_out = "give it to the owner of the data with 'tradekeep tree --fix', or exclude it in the profile"
+        super().__init__(message, path=path, hint=hint or way_out)
+
+
 class ChangedWhileReadError(CaptureError):
     """A file changed while it was read; the caller may try again."""
+
+
+class TimeUpError(CaptureError):
+    """Work on one file took longer than it may and was ended; that says nothing about its content."""
 
 
 class CheckError(FindingsError):

@@ -90,6 +90,7 @@ from .host.filesystem import beneath, chown, given, identity  # noqa: F401
 from .kinds import (  # noqa: F401
     appended,
     base,
+    bounded,
     json_document,
     jsonl,
     log,

@@ -145,6 +145,13 @@ class NoProgress:
         """Nothing."""
 
 
+class NoAdvance(NoProgress):
+    """Passes on what is worth reading, and shows nothing else."""
+
+    def __init__(self, shown: Progress) -> None:
+        self.note = shown.note  # type: ignore[method-assign]
+
+
 def no_fault_point(name: str) -> None:
     """The fault hook outside of tests: nothing happens."""
 

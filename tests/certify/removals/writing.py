@@ -61,15 +61,15 @@ WRITING = (
         "b1",
         "an archive is written under another name",
         "operations",
-        "temporary = catalog.temporary(final_name)",
-        "temporary = plan.directory / final_name",
+        "temporary = catalog.temporary(job.final_name)",
+        "temporary = plan.directory / job.final_name",
         (BACKUP + "b1_nothing_has_a_name_before_it_is_verified",),
     ),
     Removal(
         "b1",
         "an archive is read back before it gets its name",
         "operations",
-        "proof = prove_sealed(temporary, container, totals, plan.encryption, ports)",
+        "proof = prove_sealed(temporary, container, totals, plan.encryption, ports, prover)",
         'proof = {"level": "entries"}',
         (BACKUP + "b1_what_the_disk_gives_back_wrong_gets_no_name",),
     ),
@@ -172,9 +172,17 @@ WRITING = (
     Removal(
         "b1",
         "copies of databases are removed after a failure",
-        "operations/backup.py",
-        "shutil.rmtree(path, ignore_errors=True)",
-        "path.exists()",
+        "host/filesystem/scratch.py",
+        """        yield place
+    finally:
+        try:
+            _remove(place, lock)
+""",
+        """        yield place
+    finally:
+        try:
+            place.exists()
+""",
         (BACKUP + "a4_a_corrupt_or_encrypted_database_fails_the_backup",),
     ),
     Removal(

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.application import CheckLevel
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import CaptureError
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.kinds import kind_named
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.kinds import bounded, kind_named
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.kinds import sqlite as sqlite_kind
 
 SQLITE, JSONL, LOG, FILE = (kind_named(name) for name in ("sqlite", "jsonl", "log", "file"))
@@ -43,7 +43,8 @@ def rows_captured(path, context):
 
 
 def around_the_copy(monkeypatch, *, before=None, after=None):
-    """Let something happen once, just before or after the pages are copied."""
+    """Let something happen once, just before or after the pages are copied; in this process, where all is at hand."""
+    monkeypatch.setattr(bounded, "can_have_worker", lambda: False)
     real, once = sqlite_kind._back_up, [True]
 
     def watched(*arguments):
@@ -90,6 +91,8 @@ def test_hazard_a1_a_database_that_is_replaced_is_read_again(data, context, monk
 
 
 def test_hazard_a1_a_copy_that_takes_too_long_is_given_up(data, context, monkeypatch):
+    monkeypatch.setattr(bounded, "can_have_worker", lambda: False)
+
     class Clock(type(context.clock)):
         ahead = 0.0
 
@@ -100,8 +103,8 @@ def test_hazard_a1_a_copy_that_takes_too_long_is_given_up(data, context, monkeyp
     real = sqlite_kind.connected
 
     @contextmanager
-    def slow(path, parameters, deadline):
-        with real(path, parameters, deadline) as connection:
+    def slow(path, parameters, deadline, **options):
+        with real(path, parameters, deadline, **options) as connection:
             clock.ahead += 1000 if parameters == "mode=rw" else 0
             yield connection
 

@@ -230,7 +230,7 @@ def test_hazard_a4_any_damage_is_our_error(data, context):
 def test_hazard_a4_python_quirks_are_damage(fault, data, context, monkeypatch):
     make(data / "x.db")
 
-    def raising(*_arguments):
+    def raising(*_arguments, **_options):
         raise fault
 
     monkeypatch.setattr(sqlite_kind, "find_problems", raising)

@@ -223,7 +223,14 @@ class ManifestWriter:
         """One more entry, in the order of the archive. sha256: where the entry does not have it itself."""
         comma = ",\n" if self._entries else ""
         self._entries += 1
-        self._pending.append(comma + entry_line(entry, sha256, self._facts))
+        line = entry_line(entry, sha256, self._facts)
+        if len(line) > LONGEST_LINE:
+            raise ArchiveError(
+                f"what is known of it comes to {len(line)} bytes, more than would be read back",
+                path=entry.path,
+                hint="exclude it in the profile",
+            )
+        self._pending.append(comma + line)
         if len(self._pending) >= 512:
             self._flush()
 

@@ -75,6 +75,11 @@ def owner_of(application: HasOwner) -> Account:
     return account_of(application.owner, application.group) if application.system else current_account()
 
 
+def account_of_uid(uid: int, gid: int) -> Account:
+    """The account that something belongs to, with its group."""
+    return Account(name=name_of_uid(uid), uid=uid, gid=gid, home=_home_of(uid))
+
+
 def command_as(account: Account, argv: Sequence[str], *, directory: Optional[str] = None) -> list[str]:
     """The command line that runs a program as an account, and in a directory where one is given.
 

@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, Optional
 
 from .. import errors
-from ..errors import NeedsPersonError, TradekeepError
+from ..errors import NeedsPersonError, TimeUpError, TradekeepError
 from ..ports import Progress
 from ..signals import take_no_signals
 from .account import Account
@@ -148,7 +148,7 @@ class Worker:
     def frames(self) -> Iterator[tuple[bytes, bytes]]:
         """What it sends, until it has come to its end; then ``result`` is there.
 
-        Raises the error that the work raised, and TradekeepError where it dies or takes too long.
+        Raises the error that the work raised, TradekeepError where it dies, and TimeUpError where it takes too long.
         """
         while True:
             kind, payload = self._receive()
@@ -278,6 +278,11 @@ def worker_account(account: Account) -> Optional[Account]:
     return None if account.is_current else account
 
 
+def needs_worker(account: Optional[Account], wanted: bool) -> bool:
+    """Whether to read in a worker: always with another account; else where it is wanted and a fork is safe."""
+    return account is not None or (wanted and can_have_worker())
+
+
 def can_have_worker() -> bool:
     """Whether a worker can be forked now (see ``can_have_companion``)."""
     return can_have_companion()
@@ -339,8 +344,8 @@ def _decoded(payload: bytes) -> Any:
         raise _unusable("says what is no JSON") from None
 
 
-def _too_slow(seconds: float) -> TradekeepError:
-    return TradekeepError(
+def _too_slow(seconds: float) -> TimeUpError:
+    return TimeUpError(
         f"reading the data made no progress for {seconds:g} s and was ended",
         hint="find out which file takes so long, and exclude it",
     )
@@ -369,6 +374,7 @@ __all__ = [
     "error_as",
     "error_from",
     "exactly",
+    "needs_worker",
     "run_worker",
     "serve_requests",
     "worker_account",

@@ -64,6 +64,11 @@ class CheckReport:
         """Whether nothing is damaged."""
         return not self.problems
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether nothing is known, since the check of a database took too long; a warning says so."""
+        return self.kind == "sqlite" and not self.problems and not self.facts
+
 
 class Captured:
     """A file's content, frozen at one moment. Use as a context manager, or call ``close``.

@@ -34,7 +34,12 @@ from .reading import (
 )
 
 _SPACE = re.compile(r"[ \t\n\r]*")
-_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|["\[\]{}]', re.DOTALL)
+# Short strings as a whole, of others the beginning.
+_TOKEN = re.compile(rb'"[^"\\]{0,500}"|["\[\]{}]')
+# What a string goes on with: so many escapes at once, as the expression remembers a place for each of them.
+_IN_STRING = re.compile(rb'[^"\\]*(?:\\.[^"\\]*){0,500}', re.DOTALL)
+_MOST_OPEN = 1 << 20
+"""Brackets: each that is open is remembered."""
 
 
 class Parsed(NamedTuple):
@@ -238,22 +243,42 @@ class _Structure:
         self.documents = 0
         self._open = bytearray()
         self._carry = b""
+        self._in_string = False
         self._fault: Optional[str] = None
 
     def feed(self, chunk: bytes) -> None:
-        """The next bytes."""
-        data = self._carry + chunk
+        """The next bytes. Each is looked at once, however long a string is."""
+        data, at = self._carry + chunk, 0
         self._carry = b""
-        for match in _TOKENS.finditer(data):
+        while at < len(data) and len(self._open) <= _MOST_OPEN:
+            at = self._after_string(data, at) if self._in_string else self._after_brackets(data, at)
+
+    def _after_string(self, data: bytes, at: int) -> int:
+        match = _IN_STRING.match(data, at)
+        at = match.end() if match else at
+        if data[at : at + 1] == b'"':
+            self._in_string = False
+            return at + 1
+        if len(data) - at == 1:
+            self._carry = data[at:]  # a backslash, and what it is for comes with the next chunk
+            return len(data)
+        return at
+
+    def _after_brackets(self, data: bytes, at: int) -> int:
+        """Up to where the next string begins."""
+        for match in _TOKEN.finditer(data, at):
             token = match.group()
             if token == b'"':
-                # A string that does not end in this chunk; what follows is looked at again with the next one.
-                self._carry = data[match.start() :]
-                return
+                self._in_string = True
+                return match.end()
             if token in b"[{":
                 self._open += token
-            elif token in b"]}":
+                if len(self._open) > _MOST_OPEN:
+                    self._fault = self._fault or f"more than {_MOST_OPEN} brackets are open"
+                    break
+            elif len(token) == 1:
                 self._close(token)
+        return len(data)
 
     def _close(self, token: bytes) -> None:
         expected = b"[" if token == b"]" else b"{"
@@ -266,7 +291,7 @@ class _Structure:
 
     def fault(self) -> Optional[str]:
         """What is wrong once everything was fed."""
-        if self._fault is None and self._carry:
+        if self._fault is None and self._in_string:
             return "ends within a string"
         if self._fault is None and self._open:
             return f"ends with {len(self._open)} brackets open"

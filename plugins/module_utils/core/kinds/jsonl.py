@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,22 @@ from .reading import CHUNK, open_regular
 _SHOWN = 5
 _LONGEST_LINE = 16 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
-_decode = json.JSONDecoder().raw_decode
+_INPUT = 32 << 10
+"""Of compressed data at a time: what is left of it is copied for each member, and a member can have twenty bytes."""
+_MOST_BYTES = 64 << 30
+"""Of what is in a compressed file; its size says nothing of it."""
+
+
+def _integer(text: str) -> int:
+    """As newer Pythons do by themselves: more digits would take the square of their number."""
+    if len(text) > _MOST_DIGITS:
+        raise ValueError("too many digits")
+    return int(text)
+
+
+_MOST_DIGITS = 4300
+_decoder = json.JSONDecoder(parse_int=None if hasattr(sys, "set_int_max_str_digits") else _integer)
+_decode = _decoder.raw_decode
 
 
 class JsonLinesKind:
@@ -42,7 +58,7 @@ class JsonLinesKind:
                 _check_stream(stream, counts)
         except CaptureError as error:
             return CheckReport(self.name, problems=(error.message,))
-        return CheckReport(self.name, counts.problems(), tuple(counts.warnings), counts.facts())
+        return CheckReport(self.name, counts.problems(), counts.warnings(), counts.facts())
 
     def describe(self, facts: dict[str, Any]) -> str:
         """Number of lines, where a check has counted them."""
@@ -54,10 +70,15 @@ class JsonLinesKind:
 
 def _is_record(line: bytes) -> bool:
     try:
-        json.loads(line)
+        _load(line)
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def _load(line: bytes) -> Any:
+    """As ``json.loads``."""
+    return _decoder.decode(line.decode(json.detect_encoding(line), "surrogatepass"))
 
 
 class _Counts:
@@ -67,7 +88,8 @@ class _Counts:
         self.lines = 0
         self.members: Optional[int] = None
         self.malformed = 0
-        self.warnings: list[str] = []
+        self.odd = 0
+        self.notes: list[str] = []
         self.faults: list[str] = []
 
     def malformed_line(self, reason: str) -> None:
@@ -75,6 +97,17 @@ class _Counts:
         self.malformed += 1
         if self.malformed <= _SHOWN:
             self.faults.append(f"line {self.lines}: {reason}")
+
+    def odd_line(self, reason: str) -> None:
+        """Note a line that other programs may refuse; only the first few are named."""
+        self.odd += 1
+        if self.odd <= _SHOWN:
+            self.notes.append(f"line {self.lines}: {reason}")
+
+    def warnings(self) -> tuple[str, ...]:
+        """All that is odd, without repeating thousands of lines."""
+        more = self.odd - _SHOWN
+        return (*self.notes, f"and {more} more odd lines") if more > 0 else tuple(self.notes)
 
     def problems(self) -> tuple[str, ...]:
         """Everything found, without repeating thousands of lines."""
@@ -93,8 +126,12 @@ def _check_stream(stream: BinaryIO, counts: _Counts) -> None:
     # By magic, not by name: rotated logs are often compressed without being renamed, and the other way round.
     compressed = stream.read(2) == _GZIP_MAGIC
     stream.seek(0)
-    rest = b""
+    rest, seen = b"", 0
     for chunk in _members(stream, counts) if compressed else iter(lambda: stream.read(CHUNK), b""):
+        seen += len(chunk)
+        if compressed and seen > _MOST_BYTES:
+            counts.notes.append(f"holds more than {_MOST_BYTES >> 30} GiB; the rest was not looked at")
+            return
         lines, newline, rest = (rest + chunk).rpartition(b"\n")
         if newline:
             _check_lines(lines, counts)
@@ -132,7 +169,7 @@ def _check_line(line: bytes, counts: _Counts) -> None:
     if not line.strip():
         return
     try:
-        json.loads(line)
+        _load(line)
     except json.JSONDecodeError as error:
         counts.malformed_line(f"{error.msg} at column {error.colno}")
     except (ValueError, RecursionError) as error:
@@ -144,15 +181,15 @@ def _check_odd_line(line: bytes, error: Exception, counts: _Counts) -> None:
     if isinstance(error, UnicodeDecodeError):
         counts.malformed_line("not UTF-8")
     elif isinstance(error, RecursionError):
-        counts.warnings.append(f"line {counts.lines}: nested too deep to be parsed")
+        counts.odd_line("nested too deep to be parsed")
     else:
-        counts.warnings.append(f"line {counts.lines}: holds an integer of thousands of digits")
+        counts.odd_line("holds an integer of thousands of digits")
 
 
 def _check_last_line(rest: bytes, counts: _Counts) -> None:
     counts.lines += 1
     if not _is_record(rest):
-        counts.warnings.append(f"line {counts.lines}: the last line is not whole")
+        counts.odd_line("the last line is not whole")
 
 
 def _members(stream: BinaryIO, counts: _Counts) -> Iterator[bytes]:
@@ -160,7 +197,7 @@ def _members(stream: BinaryIO, counts: _Counts) -> Iterator[bytes]:
     counts.members = 0
     pending = b""
     while True:
-        pending = pending or stream.read(CHUNK)
+        pending = pending or stream.read(_INPUT)
         if not pending:
             return
         if counts.members and not pending.strip(b"\0") and not stream.read(1):
@@ -187,4 +224,4 @@ def _member(stream: BinaryIO, pending: bytes, decompressor: Any) -> Iterator[byt
     while data and not decompressor.eof:
         # Bounded output: a few kilobytes may decompress to gigabytes.
         yield decompressor.decompress(data, CHUNK)
-        data = decompressor.unconsumed_tail or (b"" if decompressor.eof else stream.read(CHUNK))
+        data = decompressor.unconsumed_tail or (b"" if decompressor.eof else stream.read(_INPUT))

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
-from ..errors import CaptureError, ChangedWhileReadError
+from ..errors import CaptureError, ChangedWhileReadError, UnreadableError
 from .base import CaptureContext, FilePath, Signature
 
 SMALL_FILE = 8 << 20
@@ -77,17 +77,21 @@ def open_seen(path: FilePath) -> int:
         raise _cannot_read(path, error) from error
 
 
+def what_it_is(mode: int) -> str:
+    """In words, for what is no regular file."""
+    return _SPECIAL.get(stat.S_IFMT(mode), "of an unknown type")
+
+
 def _require_regular(path: FilePath, mode: int) -> None:
     if not stat.S_ISREG(mode):
-        what = _SPECIAL.get(stat.S_IFMT(mode), "of an unknown type")
-        raise CaptureError(f"is {what}, not a regular file", path=path)
+        raise CaptureError(f"is {what_it_is(mode)}, not a regular file", path=path)
 
 
 def _cannot_read(path: FilePath, error: OSError) -> CaptureError:
     if error.errno == errno.ENOENT:
         return ChangedWhileReadError("disappeared before it could be read", path=path)
     if error.errno in (errno.EACCES, errno.EPERM):
-        return CaptureError("may not be read", path=path, hint="run as root or as the owner of the file")
+        return UnreadableError("may not be read by the owner of the data", path=path)
     return CaptureError(f"cannot be read: {error.strerror}", path=path)
 
 

@@ -6,19 +6,26 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
+import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
 from ..application import CheckLevel
-from ..errors import CaptureError, ChangedWhileReadError, CheckError, TradekeepError
+from ..errors import CaptureError, ChangedWhileReadError, CheckError, TimeUpError, TradekeepError
+from ..host.runner import SystemClock
 from .base import CaptureContext, Captured, CheckReport, FilePath, ScratchCaptured, Signature
+from .bounded import Bounded, bounded, time_up
 from .reading import keeps_changing, new_scratch_file, pauses, status_of
 from .sqlite_database import (
+    UNFINISHED,
     Deadline,
     connected,
     count_rows,
+    fault_text,
     find_orphans,
     find_problems,
     gather_facts,
@@ -28,11 +35,22 @@ from .sqlite_database import (
     translated,
     use_mmap,
 )
-from .sqlite_source import SIDECAR_SUFFIXES, open_source, sidecar
+from .sqlite_source import SIDECAR_SUFFIXES, open_source, refuse_unsafe_sidecars, sidecar, unsafe_sidecars
 
-__all__ = ["SIDECAR_SUFFIXES", "SqliteKind", "check_copy", "copy_database"]
+__all__ = [
+    "SIDECAR_SUFFIXES",
+    "DatabaseCheck",
+    "SqliteKind",
+    "check_copy",
+    "copy_database",
+    "unsafe_sidecars",
+]
 
 _SHOWN = 3
+CHECK_SECONDS, LEAST_SECONDS = 120.0, 1.0
+"""For the check of a small database; at least so many."""
+BYTES_PER_SECOND = 1 << 20
+"""Far less than a slow disk reads; so much longer a larger one may take."""
 
 
 class SqliteKind:
@@ -47,9 +65,10 @@ class SqliteKind:
         status = status_of(path)
         copy, rows = copy_database(path, context)
         try:
-            report = check_copy(copy, context.level, deadline=Deadline(context.clock, context.deadline_seconds))
+            report = check_copy(copy, context.level, seconds=context.deadline_seconds)
             _require_good(path, report, rows)
-            return ScratchCaptured(copy, report.facts, status)
+            notes = {"notes": list(report.warnings)} if report.warnings else {}
+            return ScratchCaptured(copy, {**report.facts, **notes}, status)
         except BaseException:
             remove_copy(copy)
             raise
@@ -67,6 +86,25 @@ class SqliteKind:
 
 def copy_database(path: Path, context: CaptureContext) -> tuple[Path, Optional[dict[str, int]]]:
     """An unchecked scratch copy, and the source's rows per table in the same transaction (None: cannot be counted)."""
+    descriptor, copy = new_scratch_file(context, ".db")
+    os.close(descriptor)
+    # Whoever makes the copy may be killed, and leaves what it has begun.
+    private = Path(tempfile.mkdtemp(prefix="capture-", dir=context.scratch))
+    inner = replace(context, scratch=private)
+    try:
+        seconds = context.deadline_seconds
+        name, rows = bounded(lambda: _copy_source(path, inner), seconds=seconds, path=path)
+        os.rename(private / name, copy)
+    except BaseException:
+        remove_copy(copy)
+        raise
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+    return copy, rows
+
+
+def _copy_source(path: Path, context: CaptureContext) -> tuple[str, Optional[dict[str, int]]]:
+    """The same, by its name in the scratch directory."""
     deadline = Deadline(context.clock, context.deadline_seconds)
     for _attempt in pauses(context):
         descriptor, copy = new_scratch_file(context, ".db")
@@ -74,12 +112,9 @@ def copy_database(path: Path, context: CaptureContext) -> tuple[Path, Optional[d
         try:
             with open_source(path, context, deadline) as source:
                 _back_up(source, copy, path, deadline)
-                return copy, _count_source(source, path, deadline)
+                return copy.name, _count_source(source, path, deadline)
         except ChangedWhileReadError:
             remove_copy(copy)
-        except BaseException:
-            remove_copy(copy)
-            raise
     raise keeps_changing(path, context)
 
 
@@ -93,9 +128,9 @@ def remove_copy(copy: Path) -> None:
 def _back_up(source: sqlite3.Connection, copy: Path, path: Path, deadline: Deadline) -> None:
     def stop_when_over(_status: int, _remaining: int, _total: int) -> None:
         if deadline.over:
-            raise CaptureError(f"took longer than {deadline.seconds:g} s", path=path, hint="raise the deadline")
+            raise time_up(path, deadline.seconds)
 
-    with connected(copy, "mode=rw", deadline) as target:
+    with connected(copy, "mode=rw", deadline, writes=True) as target:
         # Durability of the scratch copy does not matter: after a crash it is thrown away.
         target.execute("PRAGMA synchronous = OFF")
         target.execute("PRAGMA journal_mode = OFF")
@@ -119,6 +154,8 @@ def _require_good(path: Path, report: CheckReport, rows: Optional[dict[str, int]
         more = len(report.problems) - _SHOWN
         text = f"damaged: {shown}" + (f"; and {more} more problems" if more > 0 else "")
         raise CheckError(text, path=path, hint="restore it from the last good backup")
+    if "tables" not in report.facts:
+        raise TimeUpError(report.warnings[-1], path=path, hint="exclude it, or find out what in it takes so long")
     if rows is None:
         raise CheckError("damaged: its rows cannot be counted", path=path)
     if rows != report.facts["tables"]:
@@ -126,38 +163,136 @@ def _require_good(path: Path, report: CheckReport, rows: Optional[dict[str, int]
 
 
 def check_copy(
-    path: Path, level: CheckLevel, *, foreign_keys: bool = False, deadline: Optional[Deadline] = None
+    path: Path, level: CheckLevel, *, foreign_keys: bool = False, seconds: Optional[float] = None
 ) -> CheckReport:
-    """Check a database that nobody writes. Trouble of the machine raises; trouble of the content is reported."""
-    limit = deadline or Deadline(None, 30.0)
+    """Check a database that nobody writes. Trouble of the machine raises; trouble of the content is reported.
+
+    seconds: how long it may take; None chooses by its size.
+    """
+    begun = DatabaseCheck(path, level, foreign_keys=foreign_keys, seconds=seconds)
+    try:
+        return begun.result()
+    finally:
+        begun.end()
+
+
+class DatabaseCheck:
+    """A check beside the caller's own work. Call ``end`` in any case.
+
+    A full check that cannot be finished becomes a quick one, with a warning: a full check computes what indexes should
+    hold, and that can cost whatever the schema asks for. When a quick check is not finished after that either, there
+    are no facts. In no case is a database called damaged because of it.
+    """
+
+    def __init__(
+        self, path: Path, level: CheckLevel, *, foreign_keys: bool = False, seconds: Optional[float] = None
+    ) -> None:
+        self._path = path
+        self._level = level
+        self._foreign_keys = foreign_keys
+        self._seconds = _patience.seconds_for(path) if seconds is None else seconds
+        self._begun = self._begin(level, self._seconds)
+
+    def result(self) -> CheckReport:
+        """Wait for it. Raises TimeUpError when no more than a quick check was asked for, and took too long."""
+        if self._level is not CheckLevel.FULL:
+            return _report(self._begun.result(), self._level)
+        told = []
+        for level in (CheckLevel.FULL, CheckLevel.QUICK):
+            try:
+                found = self._begun.result()
+                why = found["unfinished"]
+            except TimeUpError as error:
+                _patience.wear()
+                found, why = {}, error.message
+            if why is None:
+                return _report(found, level, tuple(told))
+            told.append(f"the {level.value} check could not be finished and proves nothing: it {why}")
+            self.end()
+            if level is CheckLevel.FULL:
+                self._begun = self._begin(CheckLevel.QUICK, self._seconds / 2)
+        return CheckReport("sqlite", warnings=tuple(told))
+
+    def end(self) -> None:
+        """Nobody wants to know any more; may be called twice."""
+        self._begun.end()
+
+    def _begin(self, level: CheckLevel, seconds: float) -> Bounded:
+        path, foreign_keys = self._path, self._foreign_keys
+        # Constraints are computed too. Where they kept the full check from its end they are left out of the quick one.
+        lenient = level is not self._level
+        return Bounded(
+            lambda: _examine(path, level, foreign_keys, lenient, Deadline(SystemClock(), seconds)),
+            seconds=seconds,
+            path=path,
+        )
+
+
+class _Patience:
+    """How long a check may take. Each that was not finished halves the time of the next ones, so that thousands of such
+    databases cannot hold the process for days."""
+
+    def __init__(self) -> None:
+        self._worn = 0
+
+    def seconds_for(self, path: Path) -> float:
+        """By the database's size."""
+        try:
+            size = os.lstat(path).st_size
+        except OSError:
+            size = 0
+        return max(LEAST_SECONDS, (CHECK_SECONDS + size / BYTES_PER_SECOND) / (1 << min(self._worn, 30)))
+
+    def wear(self) -> None:
+        """A check was not finished."""
+        self._worn += 1
+
+
+_patience = _Patience()
+
+
+def _report(found: dict[str, Any], level: CheckLevel, warnings: tuple[str, ...] = ()) -> CheckReport:
+    if "unfit" in found:
+        return CheckReport("sqlite", problems=(found["unfit"],))
+    facts = {**found["facts"], "journal_mode": found["journal_mode"], "check": level.value}
+    return CheckReport("sqlite", problems=tuple(found["problems"]), warnings=warnings, facts=facts)
+
+
+def _examine(path: Path, level: CheckLevel, foreign_keys: bool, lenient: bool, deadline: Deadline) -> dict[str, Any]:
+    """What a check finds, as JSON says it: ``unfit`` alone, or all the rest."""
     try:
         header = read_header(path)
         require_database(path, header)
-        found, facts = _examine(path, level, foreign_keys, limit)
+        found = _look_inside(path, level, foreign_keys, lenient, deadline)
     except TradekeepError as error:
         if isinstance(error, CheckError) or "empty" in error.message:
-            return CheckReport("sqlite", problems=(error.message,))
+            return {"unfit": error.message, "unfinished": None}
         raise
-    facts["journal_mode"] = journal_mode_of(header)
-    facts["check"] = level.value
-    return CheckReport("sqlite", problems=found, facts=facts)
+    return {**found, "journal_mode": journal_mode_of(header)}
 
 
-def _examine(
-    path: Path, level: CheckLevel, foreign_keys: bool, deadline: Deadline
-) -> tuple[tuple[str, ...], dict[str, Any]]:
+def _look_inside(
+    path: Path, level: CheckLevel, foreign_keys: bool, lenient: bool, deadline: Deadline
+) -> dict[str, Any]:
     # Old archives hold x.db with its x.db-wal, which has to be read as well; else nothing is put beside the file.
-    with_wal = sidecar(path, "-wal").exists()
-    had_shm = sidecar(path, "-shm").exists()
+    with_wal = os.path.lexists(sidecar(path, "-wal"))
+    had_shm = os.path.lexists(sidecar(path, "-shm"))
+    if with_wal:
+        refuse_unsafe_sidecars(path)
     try:
         parameters = "mode=ro" if with_wal else "mode=ro&immutable=1"
         with connected(path, parameters, deadline) as connection, translated(path, deadline):
             use_mmap(connection)
-            problems = find_problems(connection, level)
+            try:
+                problems = find_problems(connection, level, constraints=not lenient)
+            except UNFINISHED as error:
+                if level is not CheckLevel.FULL or deadline.over:
+                    raise
+                return {"unfinished": f"ended with: {fault_text(error)}", "problems": [], "facts": {}}
             facts = {} if problems else gather_facts(connection)
             if foreign_keys and not problems:
                 problems = find_orphans(connection)
-            return problems, facts
+            return {"unfinished": None, "problems": list(problems), "facts": facts}
     finally:
-        if with_wal and not had_shm and sidecar(path, "-shm").exists():
+        if with_wal and not had_shm and os.path.lexists(sidecar(path, "-shm")):
             os.unlink(sidecar(path, "-shm"))

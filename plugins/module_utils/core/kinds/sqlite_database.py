@@ -6,23 +6,33 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import sqlite3
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 from urllib.parse import quote
 
 from ..application import CheckLevel
 from ..errors import CaptureError, CheckError, SpaceError, TradekeepError
+from ..host.worker import can_have_worker
 from ..ports import Clock
+from .bounded import time_up
 from .reading import open_regular
 
 MAGIC = b"SQLite format 3\0"
 NOT_A_DATABASE = "not a SQLite database (encrypted?)"
 _MOST_PROBLEMS = 20
+_LONGEST_TEXT = 1000
+MOST_TABLES = 50_000
+MOST_NAME_BYTES = 4 << 20
+"""Of the names of all tables as JSON writes them: facts of a database are one line of a manifest."""
+_MOST_UNCOUNTED = 100
 # What is mapped counts as memory of the process; reading the rest costs a fifth to a half more CPU time.
 _MMAP_BYTES = 32 << 20
 _PROGRESS_OPCODES = 100_000
@@ -30,15 +40,12 @@ _PROGRESS_OPCODES = 100_000
 # Some corrupt databases surface as these instead of sqlite3.Error.
 DATABASE_FAULTS = (sqlite3.Error, UnicodeError, MemoryError, OverflowError, ValueError)
 
+UNFINISHED = (sqlite3.OperationalError, sqlite3.DataError, MemoryError)
+"""What a check ends with that did not find damage: too large a value, no memory, a function that is not there."""
+
 
 class Deadline:
-    """How long one database may take, waiting for locks included. Without a clock it never comes.
-
-    opcodes: so many instructions of SQLite go by between two looks. A look takes the interpreter's lock, which a thread
-    that computes meanwhile gives up only after its own time.
-    """
-
-    opcodes = _PROGRESS_OPCODES
+    """How long one database may take, waiting for locks included. Without a clock it never comes."""
 
     def __init__(self, clock: Optional[Clock], seconds: float) -> None:
         self._clock = clock
@@ -49,6 +56,11 @@ class Deadline:
     def left(self) -> float:
         """Seconds until the end, never negative."""
         return self.seconds if self._clock is None else max(0.0, self._end - self._clock.monotonic())
+
+    @property
+    def comes(self) -> bool:
+        """Whether there is an end."""
+        return self._clock is not None
 
     @property
     def over(self) -> bool:
@@ -69,18 +81,85 @@ class Table(NamedTuple):
 
 
 @contextmanager
-def connected(path: Path, parameters: str, deadline: Deadline) -> Iterator[sqlite3.Connection]:
-    """A connection by URI (``parameters`` such as ``mode=ro``), in autocommit, closed in any case."""
+def connected(path: Path, parameters: str, deadline: Deadline, *, writes: bool = False) -> Iterator[sqlite3.Connection]:
+    """A connection by URI (``parameters`` such as ``mode=ro``), in autocommit, closed in any case.
+
+    The schema is not trusted: whoever brought the database has written it. writes: for statements that need more than
+    reading does.
+    """
     uri = f"file:{quote(os.fsencode(os.path.abspath(path)))}?{parameters}"
     with translated(path, deadline):
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=max(0.1, deadline.left))
     try:
         # Names and messages of damaged databases are not always UTF-8.
         connection.text_factory = lambda raw: bytes(raw).decode("utf-8", "surrogateescape")
-        connection.set_progress_handler(lambda: int(deadline.over), deadline.opcodes)
-        yield connection
+        _restrain(connection, writes)
+        with _watched(connection, deadline), _interrupted_at(deadline, connection):
+            yield connection
     finally:
         connection.close()
+
+
+@contextmanager
+def _watched(connection: sqlite3.Connection, deadline: Deadline) -> Iterator[None]:
+    """End a statement whose time is up. SQLite swallows what a signal's handler raises meanwhile; here it is raised."""
+    raised: list[BaseException] = []
+
+    def look() -> int:
+        try:
+            return int(deadline.over)
+        except BaseException as error:  # pylint: disable=broad-exception-caught # raised when the statement has ended
+            raised.append(error)
+            return 1
+
+    connection.set_progress_handler(look, _PROGRESS_OPCODES)
+    try:
+        yield
+    except Exception:
+        if raised:
+            raise raised[0] from None
+        raise
+    if raised:
+        raise raised[0]
+
+
+def _restrain(connection: sqlite3.Connection, writes: bool) -> None:
+    """Give the schema no function with side effects, no view, no trigger, and damaged pages no benefit of the doubt.
+
+    Extensions are not loaded unless asked for. See sqlite.org/security.html.
+    """
+    for setting in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0"):
+        connection.execute(f"PRAGMA {setting}")
+    if hasattr(connection, "setconfig"):  # Python 3.12
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_TRUSTED_SCHEMA, False)
+        if not writes:
+            connection.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_TRIGGER, False)
+            connection.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_VIEW, False)
+    if hasattr(connection, "setlimit") and not writes:  # Python 3.11; VACUUM attaches a database
+        connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_WORKER_THREADS, 0)
+
+
+@contextmanager
+def _interrupted_at(deadline: Deadline, connection: sqlite3.Connection) -> Iterator[None]:
+    """Where no other process can be killed: the progress handler comes after many instructions, this after one."""
+    if not deadline.comes or can_have_worker():
+        yield
+        return
+
+    def interrupt() -> None:
+        with suppress(sqlite3.Error):
+            connection.interrupt()
+
+    timer = threading.Timer(deadline.left, interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
 
 
 @contextmanager
@@ -99,7 +178,7 @@ def _as_ours(error: Exception, path: Path, deadline: Deadline) -> TradekeepError
     if "locked" in text or "busy" in text:
         return locked_error(path, deadline)
     if "interrupted" in text:
-        return CaptureError(f"took longer than {deadline.seconds:g} s", path=path, hint="raise the deadline")
+        return time_up(path, deadline.seconds)
     if "disk is full" in text:
         return SpaceError("no space left for the copy of the database", path=path)
     if "unable to open" in text or "readonly" in text or "disk I/O" in text or "authorization" in text:
@@ -120,7 +199,7 @@ def fault_text(error: Exception) -> str:
     """What an exception says, or its name where it says nothing."""
     if isinstance(error, UnicodeError):
         return "text that is not UTF-8"
-    return printable(str(error)) or type(error).__name__
+    return printable(str(error))[:_LONGEST_TEXT] or type(error).__name__
 
 
 def printable(text: str) -> str:
@@ -140,17 +219,20 @@ def pragma(connection: sqlite3.Connection, name: str) -> Any:
 
 
 def countable_tables(connection: sqlite3.Connection) -> tuple[list[Table], list[str]]:
-    """Tables with rows of their own, and the names of those that cannot be asked.
+    """Tables with rows of their own, and the names of those that cannot be asked, or are too many.
 
     A virtual table needs its extension and holds nothing itself: its shadow tables are ordinary ones.
     """
     tables: list[Table] = []
     uncounted: list[str] = []
-    query = "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
-    for name, sql in connection.execute(query + " ORDER BY name").fetchall():
+    room = MOST_NAME_BYTES
+    query = "SELECT name, substr(sql, 1, 100) FROM sqlite_master WHERE type = 'table'"
+    query += " AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name"
+    for name, sql in connection.execute(query).fetchall():
         table = Table(str(name), printable(str(name)))
+        room -= len(json.dumps(table.shown))
         virtual = re.match(r"\s*CREATE\s+VIRTUAL\b", str(sql), re.IGNORECASE) is not None
-        if virtual or "\0" in table.name or table.name != table.shown:
+        if virtual or "\0" in table.name or table.name != table.shown or room < 0 or len(tables) >= MOST_TABLES:
             uncounted.append(table.shown)
         else:
             tables.append(table)
@@ -206,15 +288,19 @@ def gather_facts(connection: sqlite3.Connection) -> dict[str, Any]:
     facts["schema_sha256"] = schema_digest(connection)
     _tables, uncounted = countable_tables(connection)
     if uncounted:
-        facts["uncounted"] = uncounted
+        facts["uncounted"] = [name[:_LONGEST_TEXT] for name in uncounted[:_MOST_UNCOUNTED]]
+        if len(uncounted) > _MOST_UNCOUNTED:
+            facts["uncounted"].append(f"and {len(uncounted) - _MOST_UNCOUNTED} more")
     return facts
 
 
-def find_problems(connection: sqlite3.Connection, level: CheckLevel) -> tuple[str, ...]:
-    """What ``quick_check`` or ``integrity_check`` finds; empty when all is well."""
+def find_problems(connection: sqlite3.Connection, level: CheckLevel, *, constraints: bool = True) -> tuple[str, ...]:
+    """What ``quick_check`` or ``integrity_check`` finds; empty when all is well. constraints: compute them too."""
+    if not constraints:
+        connection.execute("PRAGMA ignore_check_constraints = ON")
     name = "integrity_check" if level is CheckLevel.FULL else "quick_check"
     rows = connection.execute(f"PRAGMA {name}({_MOST_PROBLEMS})").fetchall()
-    found = [printable(str(row[0])) for row in rows]
+    found = [printable(str(row[0]))[:_LONGEST_TEXT] for row in rows]
     return () if found == ["ok"] else tuple(found)
 
 
@@ -225,7 +311,8 @@ def find_orphans(connection: sqlite3.Connection) -> tuple[str, ...]:
         key = (printable(str(row[0])), printable(str(row[2])))
         counts[key] = counts.get(key, 0) + 1
     return tuple(
-        f"{count} rows of {table} refer to missing rows of {parent}" for (table, parent), count in counts.items()
+        f"{count} rows of {table} refer to missing rows of {parent}"[:_LONGEST_TEXT]
+        for (table, parent), count in islice(counts.items(), _MOST_PROBLEMS)
     )
 
 

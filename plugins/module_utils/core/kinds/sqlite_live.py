@@ -18,13 +18,17 @@ from ..application import CheckLevel
 from ..errors import SpaceError
 from ..ports import Clock
 from .base import CaptureContext, CheckReport
+from .bounded import bounded
 from .sqlite import check_copy, copy_database, remove_copy
 from .sqlite_database import Deadline, connected, pragma, read_header, require_database, translated
-from .sqlite_source import sidecar
+from .sqlite_source import refuse_unsafe_sidecars, sidecar
 
 _WAL_HEADER = 32
 _FRAME_HEADER = 24
 _SPARE_BYTES = 16 << 20
+OPTIMIZE_SECONDS = 600.0
+OPTIMIZED_BYTES_PER_SECOND = 1 << 20
+"""A tenth of what a slow disk does: the database is rewritten twice."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def inspect_live(
     _require_space(scratch, size + (wal["size"] if wal else 0), path)
     copy, _rows = copy_database(path, context)
     try:
-        report = check_copy(copy, level, foreign_keys=foreign_keys, deadline=Deadline(clock, deadline_seconds))
+        report = check_copy(copy, level, foreign_keys=foreign_keys, seconds=deadline_seconds)
     finally:
         remove_copy(copy)
     return CheckReport(report.kind, report.problems, report.warnings, {**report.facts, "size": size, "wal": wal})
@@ -73,11 +77,20 @@ def optimize(path: Path, *, clock: Clock, vacuum: bool = False, wait_seconds: fl
 
     Raises CaptureError when another process is in the middle of something, SpaceError before it could run out of space.
     """
+    refuse_unsafe_sidecars(path)
     require_database(path, read_header(path))
     before = os.stat(path)
     if vacuum:
         _require_space_for_vacuum(path, before.st_size)
-    deadline = Deadline(clock, wait_seconds)
+    seconds = OPTIMIZE_SECONDS + before.st_size / OPTIMIZED_BYTES_PER_SECOND
+    free_before, free_after = bounded(
+        lambda: _optimized(path, Deadline(clock, wait_seconds), vacuum), seconds=seconds, path=path
+    )
+    return Optimized(before.st_size, os.stat(path).st_size, free_before, free_after, vacuum)
+
+
+def _optimized(path: Path, deadline: Deadline, vacuum: bool) -> tuple[int, int]:
+    """Free pages before and after. A process that is killed meanwhile leaves a journal, as any crash does."""
     with _writable(path, deadline) as connection:
         free_before = int(pragma(connection, "freelist_count"))
         connection.execute("ANALYZE")
@@ -85,15 +98,14 @@ def optimize(path: Path, *, clock: Clock, vacuum: bool = False, wait_seconds: fl
         if vacuum:
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        free_after = int(pragma(connection, "freelist_count"))
-    return Optimized(before.st_size, os.stat(path).st_size, free_before, free_after, vacuum)
+        return free_before, int(pragma(connection, "freelist_count"))
 
 
 @contextmanager
 def _writable(path: Path, deadline: Deadline) -> Iterator[sqlite3.Connection]:
     """A connection that has proved that it can write. SQLite gives sidecars made by root to the database's owner."""
-    with connected(path, "mode=rw", deadline) as connection, translated(path, deadline):
-        # The deadline is for waiting; the work itself may take as long as it takes.
+    with connected(path, "mode=rw", deadline, writes=True) as connection, translated(path, deadline):
+        # This deadline is for waiting; the work itself may take longer.
         connection.set_progress_handler(None, 0)
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("ROLLBACK")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Optional
 
 from .base import CaptureContext
+from .bounded import bounded
 from .sqlite_database import Deadline, count_rows, countable_tables, quoted
 from .sqlite_source import open_source
 
@@ -23,6 +24,11 @@ def live_rows(path: Path, context: CaptureContext) -> dict[str, Optional[int]]:
 
     Raises CaptureError when the database cannot be read. Leaves no trace beside it.
     """
+    found: dict[str, Optional[int]] = bounded(lambda: _rows(path, context), seconds=context.deadline_seconds, path=path)
+    return found
+
+
+def _rows(path: Path, context: CaptureContext) -> dict[str, Optional[int]]:
     with open_source(path, context, Deadline(context.clock, context.deadline_seconds)) as connection:
         if os.stat(path).st_size <= COUNTED_BYTES:
             return dict(count_rows(connection))

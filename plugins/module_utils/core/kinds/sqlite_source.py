@@ -20,6 +20,7 @@ import errno
 import fcntl
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from enum import Enum
@@ -28,7 +29,7 @@ from typing import Optional
 
 from ..errors import CaptureError, ChangedWhileReadError
 from .base import CaptureContext, Signature
-from .reading import copy_bytes, open_regular, signature, signature_of
+from .reading import copy_bytes, open_regular, signature, signature_of, what_it_is
 from .sqlite_database import (
     Deadline,
     connected,
@@ -61,12 +62,45 @@ def sidecar(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
+def unsafe_sidecars(path: Path) -> dict[Path, str]:
+    """Sidecars that must not be given to SQLite, and what they are: it waits for the writer of a FIFO, follows
+    symlinks, and as root gives a file that it opens as a sidecar to the owner of the database, whoever else has a name
+    for it."""
+    found = {}
+    for suffix in SIDECAR_SUFFIXES:
+        beside = sidecar(path, suffix)
+        try:
+            status = os.lstat(beside)
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            found[beside] = what_it_is(status.st_mode)
+        elif status.st_nlink != 1:
+            found[beside] = f"a file with {status.st_nlink} names"
+    return found
+
+
+def refuse_unsafe_sidecars(path: Path) -> None:
+    """Before SQLite opens a database that the bot or an archive brought. Raises CaptureError that names the sidecar.
+
+    The bot can put one there the moment after. Then the deadline holds (see ``bounded``): the process that opened it is
+    killed; and where that process has the rights of the database's owner, it did nothing that the bot could not do.
+    """
+    for beside, what in unsafe_sidecars(path).items():
+        raise CaptureError(
+            f"is {what}, not a file that SQLite has made",
+            path=beside,
+            hint="stop the application and move it away; in the place of a WAL with several names put a copy of it",
+        )
+
+
 @contextmanager
 def open_source(path: Path, context: CaptureContext, deadline: Deadline) -> Iterator[sqlite3.Connection]:
     """A connection with a read transaction open, whose snapshot stays until the block ends.
 
     Raises ChangedWhileReadError at the end when the database was replaced or came to life meanwhile.
     """
+    refuse_unsafe_sidecars(path)
     descriptor = open_regular(path)
     # The lock dies with the first descriptor that this process closes: the connection must be closed before.
     try:

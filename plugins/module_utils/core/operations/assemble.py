@@ -5,26 +5,33 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Union
 
 from ..archive.alike import Batch, Sealed
 from ..archive.manifest import MANIFEST_NAME, Entry
 from ..archive.safety import storable_mode
 from ..archive.tar_writer import ArchiveWriter
-from ..errors import CaptureError, ChangedWhileReadError, CheckError
+from ..errors import CaptureError, ChangedWhileReadError, CheckError, UnreadableError
 from ..host.ownership import name_of_gid, name_of_uid
 from ..kinds import kind_named
 from ..kinds.base import NO_FACTS, CaptureContext, Captured
 from ..kinds.reading import signature_of, status_of
-from ..kinds.sqlite import SIDECAR_SUFFIXES
+from ..kinds.sqlite import SIDECAR_SUFFIXES, unsafe_sidecars
 from ..ports import Progress
 from .found import Found, Share, Thing
 from .gather import CaptureShare, Gatherer, refuse_share
+
+MOST_WARNINGS = 200
+LONGEST_WARNING = 1000
+MOST_DATABASE_BYTES = 4 << 20
+"""Of the tables of all databases in a sidecar, and of the names of those databases."""
 
 
 @dataclass
@@ -38,14 +45,44 @@ class Account:
     warnings: list[str] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
     """What could not be done any more once the backup was made."""
+    untold: int = 0
+    """Warnings beyond those that are kept."""
 
     def add(self, entry: Entry) -> None:
         """Count one file."""
         self.count(entry.component or "", 1, entry.size)
         if entry.kind == "sqlite":
             self.databases[entry.path] = {"tables": entry.facts.get("tables", {})}
-        for text in entry.facts.get("warnings", ()):
-            self.warnings.append(f"{entry.path}: {text}")
+        for text in (*entry.facts.get("warnings", ()), *entry.facts.get("notes", ())):
+            self.warn(f"{entry.path}: {text}")
+
+    def warn(self, text: str) -> None:
+        """Something worth reading. The bot can have any number of odd files; those beyond the first are counted."""
+        if len(self.warnings) < MOST_WARNINGS:
+            self.warnings.append(text if len(text) <= LONGEST_WARNING else f"{text[:LONGEST_WARNING]}...")
+            return
+        self.untold += 1
+
+    def told_warnings(self) -> list[str]:
+        """The warnings, and how many more there were."""
+        return self.warnings + ([f"and {self.untold} more warnings"] if self.untold else [])
+
+    def told_databases(self) -> dict[str, dict[str, Any]]:
+        """The databases for a sidecar, which has to be read back: tables, or whole databases, beyond its size are left
+        out, those of the largest databases first."""
+        sizes = {path: len(json.dumps([path, facts])) for path, facts in self.databases.items()}
+        told, room = {}, MOST_DATABASE_BYTES
+        for path in sorted(self.databases, key=lambda item: sizes[item]):
+            bare = len(json.dumps([path, _NO_TABLES]))
+            if room >= sizes[path]:
+                told[path], room = self.databases[path], room - sizes[path]
+            elif room >= bare:
+                told[path], room = _NO_TABLES, room - bare
+        if len(told) < len(self.databases) or any(facts is _NO_TABLES for facts in told.values()):
+            self.warn(
+                "so many tables that the sidecar does not name all of them: their rows are not compared next time"
+            )
+        return told
 
     def count(self, component: str, files: int, size: int) -> None:
         """Count files of which nothing else is to be said."""
@@ -54,6 +91,9 @@ class Account:
         share["bytes"] += size
         self.files += files
         self.bytes += size
+
+
+_NO_TABLES: dict[str, Any] = {"tables": {}}
 
 
 def assemble(
@@ -65,25 +105,27 @@ def assemble(
     capture: CaptureShare = refuse_share,
     copy_first: frozenset[str] = frozenset(),
     lenient: bool = False,
+    critical: frozenset[str] = frozenset(),
 ) -> Account:
     """Write every thing into the archive.
 
     capture: captures what somebody else has looked at.
     copy_first: files to be copied before they are read, since they changed under an earlier attempt.
     lenient: a damaged database is kept as it is, byte for byte, instead of failing (for safety copies).
+    critical: components of which everything has to be readable.
     Raises ChangedWhileReadError (with the path), CaptureError, CheckError.
     """
     account = Account()
-    assembly = _Assembly(writer, context, account, copy_first, lenient)
+    assembly = _Assembly(writer, context, account, copy_first, lenient, critical)
     for found in Gatherer(copy_first).gather(things, capture):
         if isinstance(found, (Batch, Sealed)):
             progress.advance(assembly.add_batch(found))
         elif found.path == MANIFEST_NAME:
-            account.warnings.append(f"{found.path}: has the name of the archive's own manifest, left out")
+            account.warn(f"{found.path}: has the name of the archive's own manifest, left out")
         elif found.type == "file":
             progress.advance(assembly.add_file(found))
         elif found.type == "special":
-            account.warnings.append(f"{found.path}: a socket, FIFO or device, left out")
+            account.warn(f"{found.path}: a socket, FIFO or device, left out")
         else:
             assembly.add_bare(found)
     return account
@@ -99,7 +141,9 @@ class _Assembly:
         account: Account,
         copy_first: frozenset[str],
         lenient: bool,
+        critical: frozenset[str],
     ) -> None:
+        self._critical = critical
         self._writer = writer
         self._context = context
         self._account = account
@@ -136,13 +180,20 @@ class _Assembly:
         try:
             return self._capture(found, context)
         except (CaptureError, CheckError) as error:
+            if isinstance(error, UnreadableError) and self._may_be_left_out(found):
+                self._account.warn(f"{found.path}: {error.message}, left out")
+                return 0
             if not os.path.lexists(found.absolute) and not found.required:
-                self._account.warnings.append(f"{found.path}: removed by the application while the backup ran")
+                self._account.warn(f"{found.path}: removed by the application while the backup ran")
                 return 0
             if not self._lenient or found.kind == "file" or isinstance(error, ChangedWhileReadError):
                 raise
-            self._account.warnings.append(f"{found.path}: kept byte for byte, since {error.message}")
+            self._account.warn(f"{found.path}: kept byte for byte, since {error.message}")
             return self._add_raw(found, context)
+
+    def _may_be_left_out(self, found: Found) -> bool:
+        """Whether a backup is one without it; of a database, or where the profile says that it matters, it is not."""
+        return not (found.required or found.kind == "sqlite" or found.component in self._critical)
 
     def _capture(self, found: Found, context: CaptureContext) -> int:
         """One file through its kind. The source is confirmed unchanged after its last byte was read."""
@@ -161,9 +212,12 @@ class _Assembly:
     def _add_raw(self, found: Found, context: CaptureContext) -> int:
         """A damaged database and its companions as plain files, all that can be done for it."""
         size = 0
+        unsafe = unsafe_sidecars(Path(found.absolute))
         for suffix in (*SIDECAR_SUFFIXES, ""):
             path, absolute = found.path + suffix, found.absolute + suffix
-            if not suffix or os.path.lexists(absolute):
+            if suffix and Path(absolute) in unsafe:
+                self._account.warn(f"{path}: {unsafe[Path(absolute)]}, left out")
+            elif not suffix or os.path.lexists(absolute):
                 seen = signature_of(status_of(absolute))
                 raw = found._replace(path=path, absolute=absolute, kind="file", signature=seen)
                 size += self._capture(raw, context)
@@ -173,7 +227,7 @@ class _Assembly:
         mode = stat.S_IMODE(status.st_mode)
         stored = storable_mode(mode, found.type)
         if stored != mode:
-            self._account.warnings.append(f"{found.path}: mode {mode:04o} is kept as {stored:04o}")
+            self._account.warn(f"{found.path}: mode {mode:04o} is kept as {stored:04o}")
         return Entry(
             found.path,
             found.type,

@@ -81,7 +81,7 @@ def backup(
             made, summary = make_backup(application, ports, plan, reader, allow_row_loss=allow_row_loss)
     record = {
         "backup": made.as_dict(),
-        "warnings": summary.warnings + summary.unfinished,
+        "warnings": summary.told_warnings() + summary.unfinished,
         "missing": list(plan.missing),
     }
     status = ExitStatus.FINDINGS if summary.unfinished else ExitStatus.DONE
@@ -160,6 +160,7 @@ def make_backup(
 
 def _publish(job: Job, catalog: LocalCatalog, temporary: Path, written: Written) -> tuple[Backup, Summary]:
     application, ports, plan, summary = job.application, job.ports, job.plan, written.summary
+    databases = summary.told_databases()
     sidecar = {
         "format": 1,
         "application": application.name,
@@ -178,9 +179,9 @@ def _publish(job: Job, catalog: LocalCatalog, temporary: Path, written: Written)
         "files": summary.files,
         "bytes": summary.bytes,
         "components": summary.components,
-        "databases": summary.databases,
+        "databases": databases,
         "missing": list(plan.missing),
-        "warnings": summary.warnings,
+        "warnings": summary.told_warnings(),
         "check_level": job.header.check_level,
         "verified": written.proof,
         "seconds": written.seconds,
@@ -232,7 +233,7 @@ def _plan_lines(plan: BackupPlan) -> tuple[str, ...]:
 
 
 def _made_lines(made: Backup, summary: Summary, plan: BackupPlan) -> tuple[str, ...]:
-    lines = [f"warning: {text}" for text in summary.warnings + summary.unfinished]
+    lines = [f"warning: {text}" for text in summary.told_warnings() + summary.unfinished]
     lines += [f"not there yet: {path}" for path in plan.missing]
     proof = made.sidecar.get("verified", {})
     lines.append(

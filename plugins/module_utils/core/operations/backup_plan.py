@@ -273,7 +273,7 @@ def survey(
         files += 1
         total += found.size
         if found.kind == "sqlite":
-            largest = max(largest, found.size)
+            largest = max(largest, found.size + wal_size(found.absolute))
         _count(components, found.component, 1, found.size)
         if list_paths:
             paths.append((found.path, found.size, found.kind or "file"))
@@ -292,6 +292,14 @@ def survey(
         space_needed=int(total * ratio) + largest + (1 << 20),
         paths=tuple(paths),
     )
+
+
+def wal_size(database: str) -> int:
+    """Bytes beside a database that may have to be copied with it."""
+    try:
+        return os.lstat(f"{database}-wal").st_size
+    except OSError:
+        return 0
 
 
 def _count(components: dict[str, dict[str, int]], component: str, files: int, size: int) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, Optional, Union
 
+from ..errors import UnreadableError
 from ..kinds import default_kind
 from ..kinds.base import Signature
 from ..kinds.reading import DIRECTORY_FLAGS, signature_of
@@ -137,6 +138,8 @@ def names_in(directory: Found) -> list[str]:
         names = sorted(os.listdir(directory.absolute))
     except (FileNotFoundError, NotADirectoryError):
         return []  # removed by the bot since it was listed
+    except PermissionError:
+        raise UnreadableError("may not be read by the owner of the data", path=directory.absolute) from None
     together = "\0".join(names)
     if OWN_PREFIX not in together and not any(suffix in together for suffix in SIDECAR_SUFFIXES):
         return names

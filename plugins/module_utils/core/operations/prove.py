@@ -16,7 +16,7 @@ from ..archive.members import Sink
 from ..archive.tar_reader import Readable, read_archive
 from ..errors import ArchiveError
 from ..host.account import Account
-from ..host.worker import InputStream, Worker, can_have_worker
+from ..host.worker import InputStream, Worker, needs_worker
 from ..ports import Ports
 from .reading import CHUNK, CountingSink, checksum
 
@@ -32,7 +32,7 @@ def start_prover(ports: Ports, account: Optional[Account]) -> Optional[Worker]:
 
     Forked ahead, while the right to give it another account is still there.
     """
-    if account is None and not (ports.workers and can_have_worker()):
+    if not needs_worker(account, ports.workers):
         return None
     return Worker(
         lambda outlet, news: observe(InputStream(news), CountingSink(outlet)), account=account, progress=ports.progress

@@ -25,11 +25,13 @@ from ..errors import (
     SpaceError,
     UsageError,
 )
-from ..host.account import owner_of
+from ..host.account import Account, owner_of
 from ..host.files import atomic_write, space
-from ..host.filesystem.identity import acting_as, privileged
+from ..host.filesystem.identity import acting_as, privileged, with_privileges
+from ..host.filesystem.scratch import SHARED, scratch_directory
 from ..host.mounts import device_roots
 from ..host.services import ServiceController, Snapshot
+from ..host.worker import needs_worker, run_worker, worker_account
 from ..kinds import kind_named
 from ..kinds.base import CaptureContext
 from ..patterns import classify
@@ -41,7 +43,7 @@ from ..transaction.plan import Replacement
 from ..transaction.stage import Stage
 from .exchange_run import Change, run_exchange
 from .fence import note_fence
-from .leftovers import COMPARE_PREFIX, sweep_state
+from .leftovers import sweep_state
 from .outcome import Outcome
 from .reading import Contents, passphrase_for, read_contents
 from .restore_elsewhere import restore_elsewhere
@@ -133,21 +135,44 @@ def _prepare(
 
 
 def database_digest(application: Application, ports: Ports) -> DatabaseDigest:
-    """A function that captures a live database into a private place that is gone afterwards, for its digest."""
+    """A function that captures a live database into a private place that is gone afterwards, for its digest.
+
+    It is read in a process of the owner's account.
+    """
+    reads_as = worker_account(owner_of(application))
 
     def captured(live: str) -> Optional[str]:
-        state_dir = str(application.application_state_dir)
-        usable = os.path.isdir(state_dir) and os.access(state_dir, os.W_OK)
-        prefix = f"{COMPARE_PREFIX}{os.getpid()}-"
-        with tempfile.TemporaryDirectory(prefix=prefix, dir=state_dir if usable else None) as scratch:
-            context = CaptureContext(scratch=Path(scratch), clock=ports.clock, deadline_seconds=30.0)
-            try:
-                with kind_named("sqlite").capture(Path(live), context) as capture, capture.open() as stream:
-                    return digest_of(stream)
-            except (CaptureError, CheckError):
-                return None
+        with scratch_directory(_scratch_place(application, reads_as), "compare", account=reads_as) as scratch:
+
+            def capture() -> Optional[str]:
+                return _digest_of_capture(live, scratch, ports)
+
+            if not needs_worker(reads_as, ports.workers):
+                return capture()
+            found = run_worker(lambda _outlet, _news: capture(), account=reads_as, progress=ports.progress)
+            return None if found is None else str(found)
 
     return captured
+
+
+def _digest_of_capture(live: str, scratch: Path, ports: Ports) -> Optional[str]:
+    context = CaptureContext(scratch=scratch, clock=ports.clock, deadline_seconds=30.0)
+    try:
+        with kind_named("sqlite").capture(Path(live), context) as capture, capture.open() as stream:
+            return digest_of(stream)
+    except (CaptureError, CheckError):
+        return None
+
+
+@with_privileges
+def _scratch_place(application: Application, reads_as: Optional[Account]) -> Path:
+    """Where a copy of a live database may lie for a moment; a dry run makes no place for it."""
+    state_dir = Path(application.application_state_dir)
+    if reads_as is not None:
+        shared = state_dir / SHARED
+        return shared if shared.is_dir() else Path(tempfile.gettempdir())
+    usable = state_dir.is_dir() and os.access(state_dir, os.W_OK)
+    return state_dir if usable else Path(tempfile.gettempdir())
 
 
 def _refuse_unsafe_links(contents: Contents, selection: Selection, application: Application) -> None:

@@ -6,21 +6,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
 from ..application import Application
 from ..archive.manifest import Entry
 from ..errors import ConfigurationError, ExitStatus, SpaceError
+from ..host.account import Account, owner_of
 from ..host.files import make_private_directory, remove_tree, space
+from ..host.filesystem.identity import acting_as, privileged
+from ..host.filesystem.scratch import scratch_directory
+from ..host.worker import worker_account
 from ..ports import Ports
 from ..storage.local import Backup
 from .outcome import Outcome
-from .reading import read_contents, unpack
+from .reading import Contents, read_contents, unpack
 from .restore_plan import Selection
-from .restore_stage import check_restored
+from .restore_stage import check_files
 from .rights import give_rights
 from .text import human_bytes
 
@@ -44,16 +48,7 @@ def restore_elsewhere(
     if needed > space(target).bytes_free:
         raise SpaceError(f"{human_bytes(needed)} needed", path=target, hint="free some space or choose another place")
     if not dry_run:
-        make_private_directory(target)
-        with _removed_on_failure(target):
-            staging = target / ".tradekeep-unpack"
-            staging.mkdir(mode=0o700)
-            unpacked = unpack(backup, contents, str(staging), chosen, ports, passphrase_file)
-            for entry in reversed(entries):
-                _finish_elsewhere(application, ports, entry, Path(unpacked) / entry.path)
-            for path in Path(unpacked).iterdir() if entries else ():
-                path.rename(target / path.name)
-            remove_tree(staging)
+        _unpack_into(target, application, ports, backup, contents, entries, chosen, passphrase_file)
     verb = "would restore" if dry_run else "restored"
     record = {
         "backup": backup.path.name,
@@ -78,6 +73,64 @@ def _refuse_target(application: Application, target: Path) -> None:
         raise ConfigurationError("exists and is not an empty directory", path=target, hint="choose a new directory")
 
 
+def _unpack_into(
+    target: Path,
+    application: Application,
+    ports: Ports,
+    backup: Backup,
+    contents: Contents,
+    entries: Sequence[Entry],
+    chosen: Callable[[str], bool],
+    passphrase_file: Optional[str],
+) -> None:
+    """In a directory of the owner's beneath the target, as everything in it is to be the owner's; then moved up."""
+    owner = owner_of(application)
+    make_private_directory(target)
+    with _removed_on_failure(target), scratch_directory(target, "unpack", account=worker_account(owner)) as staging:
+        with _passable(target), acting_as(owner):
+            _refuse_unreachable(staging, owner)
+            unpacked = unpack(backup, contents, str(staging), chosen, ports, passphrase_file)
+            _finish(application, ports, entries, Path(unpacked))
+        for path in Path(unpacked).iterdir() if entries else ():
+            path.rename(target / path.name)
+
+
+def _finish(application: Application, ports: Ports, entries: Sequence[Entry], unpacked: Path) -> None:
+    placed = []
+    for entry in reversed(entries):
+        place = str(unpacked / entry.path)
+        if entry.type == "symlink" and not os.path.lexists(place):
+            ports.progress.note(f"{entry.path}: a symlink that leads out of the data, left out")
+        else:
+            placed.append((entry, place))
+    check_files(application, ports, placed)
+    for entry, place in placed:
+        give_rights(application, entry, place)
+
+
+@contextmanager
+def _passable(target: Path) -> Iterator[None]:
+    """Let the owner through to its own directory, while it is filled; nobody can list what is there."""
+    with privileged():
+        target.chmod(0o711)
+    try:
+        yield
+    finally:
+        with privileged():
+            target.chmod(0o700)
+
+
+def _refuse_unreachable(staging: Path, owner: Account) -> None:
+    try:
+        os.listdir(staging)
+    except PermissionError:
+        raise ConfigurationError(
+            f"cannot be reached by {owner.name}, in whose name it is unpacked",
+            path=staging.parent,
+            hint="choose a directory below one that everybody can pass through, such as /var/tmp",
+        ) from None
+
+
 @contextmanager
 def _removed_on_failure(target: Path) -> Iterator[None]:
     """Leave the directory empty again when it could not be filled."""
@@ -87,12 +140,3 @@ def _removed_on_failure(target: Path) -> Iterator[None]:
         for path in target.iterdir():
             remove_tree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         raise
-
-
-def _finish_elsewhere(application: Application, ports: Ports, entry: Entry, unpacked: Path) -> None:
-    if entry.type == "symlink" and not os.path.lexists(unpacked):
-        ports.progress.note(f"{entry.path}: a symlink that leads out of the data, left out")
-        return
-    if entry.type == "file":
-        check_restored(entry, unpacked, ports)
-    give_rights(application, entry, str(unpacked))

@@ -14,7 +14,7 @@ from typing import Any, Callable, Optional
 
 from ..application import Application
 from ..archive.manifest import Entry
-from ..errors import UsageError
+from ..errors import TradekeepError, UsageError
 from ..kinds import default_kind
 from ..kinds.sqlite import SIDECAR_SUFFIXES
 from ..patterns import classify, classify_directory, matches
@@ -115,6 +115,8 @@ def plan_items(
             )
     for found in _live(application, frozenset(components)):
         if found.path not in held and chosen(found.path):
+            if found.type == "file":
+                os.close(_open_live(found.absolute))
             before = {"type": found.type, "size": found.size, "mode": f"{found.mode:04o}"}
             items.append(Item(found.path, "remove", before, None))
     return sorted(items, key=lambda item: item.path)
@@ -176,10 +178,25 @@ def entry_facts(entry: Entry) -> dict[str, Any]:
 
 
 def digest(path: str) -> str:
-    """SHA-256 of a file's bytes."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    """SHA-256 of a live file's bytes."""
+    descriptor = _open_live(path)
     with os.fdopen(descriptor, "rb", buffering=0) as stream:
         return digest_of(stream)
+
+
+def _open_live(path: str) -> int:
+    """A descriptor of a live file that is to be compared or replaced.
+
+    Raises TradekeepError for one that the account which acts may not read: no backup could keep it.
+    """
+    try:
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except PermissionError:
+        raise TradekeepError(
+            "may not be read by the owner of the data, so nothing could keep what would be replaced",
+            path=path,
+            hint="give it to its owner with 'tradekeep tree --fix', or move it away",
+        ) from None
 
 
 def digest_of(stream: Any) -> str:
@@ -195,9 +212,13 @@ def _is_database(live: str, entry: Entry) -> bool:
 
 
 def _has_open_companions(live: str) -> bool:
-    """A database whose WAL or journal holds something is not what its main file alone says."""
+    """A database whose WAL or journal holds something, or is no file, is not what its main file alone says."""
     for suffix in SIDECAR_SUFFIXES:
-        if suffix != "-shm" and os.path.lexists(live + suffix) and os.path.getsize(live + suffix) > 0:
+        try:
+            status = os.lstat(live + suffix)
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISREG(status.st_mode) or (suffix != "-shm" and status.st_size > 0):
             return True
     return False
 

@@ -9,6 +9,7 @@ import os
 
 from ..application import Application
 from ..archive.manifest import Entry
+from ..errors import UnsafePathError
 from ..host.filesystem.chown import give_owner_mode
 from ..host.ownership import gid_of, gid_or, uid_of, uid_or
 from ..patterns import classify, classify_directory
@@ -33,10 +34,21 @@ def give_rights(application: Application, entry: Entry, staged: str) -> None:
             uid, gid = uid_or(entry.owner, own_uid), gid_or(entry.group, own_gid)
     if entry.type == "symlink":
         return  # it belongs to whoever made it, and nobody's rights depend on it
-    descriptor = os.open(staged, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    descriptor = _open_staged(staged)
     try:
         if entry.type == "file":
             os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
         give_owner_mode(descriptor, uid=uid if uid >= 0 else None, gid=gid if gid >= 0 else None, mode=mode)
     finally:
         os.close(descriptor)
+
+
+def _open_staged(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise UnsafePathError(
+            f"is not there any more as it was staged: {(error.strerror or str(error)).lower()}",
+            path=path,
+            hint="something moves the directories of the data meanwhile: look for what does, then run it again",
+        ) from error

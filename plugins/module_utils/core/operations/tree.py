@@ -8,13 +8,25 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Callable
 
 from ..application import Application
 from ..errors import ExitStatus, TradekeepError, UnsafePathError
-from ..host.files import atomic_write, make_private_directory, open_directory_beneath, sweep_writes
-from ..host.ownership import gid_of, uid_of
+from ..host.account import account_of_uid
+from ..host.files import (
+    atomic_write,
+    atomic_write_at,
+    make_private_directory,
+    open_directory_beneath,
+    open_file_beneath,
+    os_errors,
+    sweep_writes,
+)
+from ..host.filesystem.beneath import make_root, open_root
+from ..host.filesystem.identity import acting_as, with_privileges
+from ..host.ownership import gid_of, place_of, uid_of
 from ..patterns import templates
 from ..ports import Ports
 from ..transaction.lock import application_lock
@@ -55,6 +67,7 @@ def tree(
     return _outcome(plan, fixed=True)
 
 
+@with_privileges
 def mend_rights(application: Application, ports: Ports, chosen: Callable[[str], bool]) -> tuple[Change, ...]:
     """Give what exists in the chosen part of the tree the owner and mode of the profile; the caller holds the lock.
 
@@ -80,7 +93,8 @@ def _sweep(application: Application, credentials: Sequence[Credential]) -> None:
         except (OSError, TradekeepError):
             continue  # not there yet; or nothing of ours, and then the plan refuses it
         try:
-            sweep_writes(f"/proc/self/fd/{descriptor}")
+            with _as_its_owner(descriptor):
+                sweep_writes(f"/proc/self/fd/{descriptor}")
         finally:
             os.close(descriptor)
 
@@ -91,68 +105,88 @@ def _replaced(application: Application) -> Path:
 
 
 def _apply(application: Application, change: Change, ports: Ports) -> None:
+    """By descriptors from the root on: whatever the bot puts in the place of a directory meanwhile is not followed."""
     ports.step(f"tree {change.action} {change.path}")
-    if change.path == "." and change.action == "create":
-        os.makedirs(application.root, mode=0o755, exist_ok=True)
-        _adjust(os.open(application.root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW), change.wanted)
-        return
     if change.path == ".":
-        _adjust(os.open(application.root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW), change.wanted)
-        return
-    if change.content is not None:
-        _write(application, change, change.content, ports)
+        if change.action == "create":
+            make_root(application.root)
+        with os_errors(application.root):
+            _adjust(open_root(application.root), change.wanted)
         return
     parent, name = os.path.split(change.path)
-    parent_fd = open_directory_beneath(Path(application.root), parent)
     try:
-        if change.action == "create":
-            os.mkdir(name, 0o700, dir_fd=parent_fd)
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=parent_fd)
+        directory = open_directory_beneath(Path(application.root), parent)
+    except FileNotFoundError as error:
+        if change.content is None and change.action != "create":
+            return  # removed by the application since the plan was made
+        raise TradekeepError(
+            "its directory was removed meanwhile", path=absolute(application, change.path), hint="run again"
+        ) from error
+    try:
+        with os_errors(absolute(application, change.path)):
+            if change.content is not None:
+                _write(application, change, change.content, directory, name, ports)
+            else:
+                _make_or_mend(change, directory, name, absolute(application, change.path))
+    finally:
+        os.close(directory)
+
+
+def _make_or_mend(change: Change, directory: int, name: str, shown: str) -> None:
+    if change.action == "create":
+        with _as_its_owner(directory):
+            os.mkdir(name, 0o700, dir_fd=directory)
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
         return  # removed by the application since the plan was made
     except OSError as error:
-        raise UnsafePathError(
-            f"cannot be opened safely: {error.strerror}", path=absolute(application, change.path), hint="run again"
-        ) from error
-    finally:
-        os.close(parent_fd)
-    _adjust(fd, change.wanted)
+        raise UnsafePathError(f"cannot be opened safely: {error.strerror}", path=shown, hint="run again") from error
+    _adjust(descriptor, change.wanted)
+
+
+def _as_its_owner(directory: int) -> AbstractContextManager[None]:
+    """Work in an open directory with the rights of the account that it belongs to."""
+    status = os.fstat(directory)
+    return acting_as(account_of_uid(status.st_uid, status.st_gid))
 
 
 def _adjust(fd: int, wanted: Rights) -> None:
     """Set owner, then mode, on an open file, so that nothing can be exchanged underneath; closes it."""
     try:
         status = os.fstat(fd)
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise UnsafePathError("is neither a file nor a directory any more", path=place_of(fd), hint="run again")
         if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
-            raise UnsafePathError("a second hard link appeared", hint="run again")
+            raise UnsafePathError("a second hard link appeared", path=place_of(fd), hint="run again")
         if wanted.owner is not None and wanted.group is not None:
             os.fchown(fd, uid_of(wanted.owner), gid_of(wanted.group))
         os.fchmod(fd, wanted.mode)
     except PermissionError as error:
         raise TradekeepError(
-            f"owner or mode cannot be set: {error.strerror}",
-            path=os.readlink(f"/proc/self/fd/{fd}"),
-            hint="run as root",
+            f"owner or mode cannot be set: {error.strerror}", path=place_of(fd), hint="run as root"
         ) from error
     finally:
         os.close(fd)
 
 
-def _write(application: Application, change: Change, content: bytes, ports: Ports) -> None:
-    target = Path(absolute(application, change.path))
+def _write(application: Application, change: Change, content: bytes, directory: int, name: str, ports: Ports) -> None:
+    """Write a document as the account that its directory belongs to, and give it to its own owner."""
     if change.action == "replace":
-        kept = _replaced(application) / change.path.replace("/", "_")
-        make_private_directory(kept.parent)
-        stamp = ports.clock.now().strftime("%Y%m%d_%H%M%S_%f")
-        atomic_write(kept.with_name(f"{kept.name}.{stamp}"), target.read_bytes(), mode=0o600)
-    try:
-        os.close(open_directory_beneath(Path(application.root), os.path.dirname(change.path)))
-    except FileNotFoundError as error:
-        raise TradekeepError("its directory was removed meanwhile", path=target, hint="run again") from error
+        _keep_replaced(application, change, ports)
     wanted = change.wanted
     uid = None if wanted.owner is None else uid_of(wanted.owner)
     gid = None if wanted.group is None else gid_of(wanted.group)
-    atomic_write(target, content, mode=wanted.mode, uid=uid, gid=gid)
+    with _as_its_owner(directory):
+        atomic_write_at(directory, name, content, mode=wanted.mode, uid=uid, gid=gid)
+
+
+def _keep_replaced(application: Application, change: Change, ports: Ports) -> None:
+    kept = _replaced(application) / change.path.replace("/", "_")
+    make_private_directory(kept.parent)
+    stamp = ports.clock.now().strftime("%Y%m%d_%H%M%S_%f")
+    with os.fdopen(open_file_beneath(Path(application.root), change.path), "rb") as replaced:
+        atomic_write(kept.with_name(f"{kept.name}.{stamp}"), replaced.read(), mode=0o600)
 
 
 def _outcome(plan: TreePlan, *, fixed: bool) -> Outcome:

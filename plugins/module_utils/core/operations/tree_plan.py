@@ -15,9 +15,12 @@ from typing import Optional
 
 from ..application import Application
 from ..errors import ConfigurationError, UnsafePathError
+from ..host.files import open_file_beneath
 from ..host.ownership import gid_of, name_of_gid, name_of_uid, uid_of
 from ..patterns import TreeDirectory, classify, classify_directory, templates, tree_directories
 from .scan import OWN_PREFIX
+
+LARGEST_CREDENTIAL = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -261,11 +264,17 @@ def _plan_credential(application: Application, credential: Credential) -> tuple[
     _refuse_link(application, path, status)
     if not stat.S_ISREG(status.st_mode):
         raise UnsafePathError("is not a file", path=absolute(application, path), hint="move it away")
-    if Path(absolute(application, path)).read_bytes() == credential.content:
+    if _content(application, path) == credential.content:
         return None, None
     if not credential.replace:
         return None, f"{path}: differs from the one handed over and was left alone (set replace to replace it)"
     return Change(path, "replace", "credential", wanted, content=credential.content), None
+
+
+def _content(application: Application, path: str) -> bytes:
+    """What a credential holds now; one that has grown since is another one anyway."""
+    with os.fdopen(open_file_beneath(Path(application.root), path), "rb") as file:
+        return file.read(LARGEST_CREDENTIAL)
 
 
 def absolute(application: Application, path: str) -> str:

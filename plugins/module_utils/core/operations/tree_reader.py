@@ -24,7 +24,7 @@ from ..archive.tar_writer import ArchiveWriter
 from ..archive.telling import Span
 from ..errors import TradekeepError
 from ..host.account import Account, current_account, owner_of
-from ..host.worker import Outlet, Worker, can_have_worker, serve_requests, worker_account
+from ..host.worker import Outlet, Worker, needs_worker, serve_requests, worker_account
 from ..kinds.base import CaptureContext
 from ..ports import Ports, Progress
 from .assemble import Account as Summary
@@ -104,7 +104,7 @@ def tree_reader(
     """A reader for as long as the block lasts. request: what is wanted, and what the last backup held."""
     owner = owner_of(application)
     other = worker_account(owner)
-    if other is None and not (ports.workers and can_have_worker()):
+    if not needs_worker(other, ports.workers):
         with make_source() as source:
             yield _ReaderInPlace(application, ports, source, request)
         return
@@ -141,7 +141,7 @@ class _ReaderInPlace:
         return survey(self._application, self._source.things(), self._request, list_paths=list_paths)
 
     def capture(self, order: Order, sink: Sink) -> tuple[Summary, Totals]:
-        return _captured(self._source, self._ports, self._ports.progress, order, sink)
+        return _captured(self._application, self._source, self._ports, self._ports.progress, order, sink)
 
 
 class _ReaderElsewhere:
@@ -193,13 +193,17 @@ def _serve(
                 return measure(source.things(), wanted).as_completion()
             if request["do"] == "survey":
                 return survey(application, source.things(), wanted, list_paths=request["list_paths"]).as_completion()
-            summary, totals = _captured(source, ports, outlet, _order_of(request["order"]), _FrameSink(outlet))
+            summary, totals = _captured(
+                application, source, ports, outlet, _order_of(request["order"]), _FrameSink(outlet)
+            )
             return {"summary": asdict(summary), "totals": asdict(totals)}
 
         serve_requests(outlet, news, answer)
 
 
-def _captured(source: Source, ports: Ports, progress: Progress, order: Order, sink: Sink) -> tuple[Summary, Totals]:
+def _captured(
+    application: Application, source: Source, ports: Ports, progress: Progress, order: Order, sink: Sink
+) -> tuple[Summary, Totals]:
     context = CaptureContext(order.scratch, ports.clock, order.level, attempts=order.attempts)
     writer = ArchiveWriter(sink, order.header, sink.tell if order.told else _unheard)
     summary = assemble(
@@ -210,6 +214,7 @@ def _captured(source: Source, ports: Ports, progress: Progress, order: Order, si
         capture=source.capture,
         copy_first=order.copy_first,
         lenient=order.lenient,
+        critical=frozenset(item.name for item in application.profile.components if item.critical),
     )
     totals = writer.finish()
     if isinstance(sink, _FrameSink):
@@ -282,15 +287,17 @@ def result_of(said: Any) -> tuple[Summary, Totals]:
     """What a worker says of its archive; one that was taken over may say anything, in the right form."""
     try:
         summary, totals = said["summary"], said["totals"]
+        found = Summary(
+            files=int(summary["files"]),
+            bytes=int(summary["bytes"]),
+            components=_counts(summary["components"]),
+            databases={str(path): {"tables": _tables(facts)} for path, facts in summary["databases"].items()},
+        )
+        for text in summary["warnings"]:
+            found.warn(str(text))
+        found.untold += max(0, int(summary["untold"]))
         return (
-            Summary(
-                files=int(summary["files"]),
-                bytes=int(summary["bytes"]),
-                components=_counts(summary["components"]),
-                databases={str(path): {"tables": _tables(facts)} for path, facts in summary["databases"].items()},
-                warnings=[str(text) for text in summary["warnings"]],
-                unfinished=[str(text) for text in summary["unfinished"]],
-            ),
+            found,
             Totals(int(totals["entries"]), int(totals["bytes"]), str(totals["manifest_sha256"])),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -19,7 +19,7 @@ from ..archive.container import open_container
 from ..archive.manifest import Entry
 from ..archive.members import Member, NullSink, ReadReport
 from ..archive.tar_reader import read_archive
-from ..errors import EncryptionError, ExitStatus, TradekeepError
+from ..errors import EncryptionError, ExitStatus, InterruptedBySignal, TradekeepError
 from ..host.files import make_private_directory
 from ..kinds import default_kind, kind_named
 from ..kinds.base import CheckReport
@@ -82,6 +82,8 @@ def _verify_one(
             _entries(application, backup, ports, deep, passphrase_file, checked)
         if backup.sha256 is None:
             checked.notes.append("no .sha256 beside it, so damage of the file as a whole could not be ruled out")
+    except InterruptedBySignal:
+        raise  # it says nothing about the backup
     except TradekeepError as error:
         checked.problems.append(str(error))
     problems, notes, level, counts = checked.problems, checked.notes, checked.level, checked.counts
@@ -219,7 +221,7 @@ class _DeepSink(NullSink):
         told = [f"{entry.path}: {text}" for text in report.problems]
         (self.notes if known else self.problems).extend(told)
         self.notes.extend(f"{entry.path}: {text}" for text in report.warnings)
-        if entry.kind == "sqlite":
+        if entry.kind == "sqlite" and not report.unfinished:
             self.problems.extend(
                 f"{entry.path}: {key} differ from what the manifest says of the database"
                 for key in ("tables", "schema_sha256")
@@ -234,6 +236,8 @@ class _DeepSink(NullSink):
 def _checked(kind: str, copy: Path) -> CheckReport:
     try:
         return kind_named(kind).check(copy, level=CheckLevel.FULL)
+    except InterruptedBySignal:
+        raise
     except TradekeepError as error:
         return CheckReport(kind, problems=(error.message,))
 

@@ -24,7 +24,7 @@ from ..archive.manifest import Header, Totals
 from ..archive.telling import Span
 from ..errors import TradekeepError
 from ..host.confinement import drop_capabilities
-from ..host.filesystem.identity import privileged
+from ..host.filesystem.identity import stay_privileged
 from ..host.filesystem.scratch import scratch_directory, shared_place
 from ..host.worker import Outlet, Worker, worker_account
 from ..ports import Ports
@@ -135,8 +135,8 @@ def write_archive(job: Job, temporary: Path, scratch: Path, copy_first: frozense
     readers = Readers(other, observe=True, forked=drop_capabilities)
 
     def write(outlet: Outlet, _news: int) -> dict[str, Any]:
-        with privileged():
-            return _as_said(_written(job, order, temporary, replace(ports, progress=outlet), readers))
+        stay_privileged()
+        return _as_said(_written(job, order, temporary, replace(ports, progress=outlet), readers))
 
     with Worker(write, account=None, progress=ports.progress, keep=job.reader.descriptors, memory=False) as writer:
         return _of_said(writer.finish())

@@ -34,7 +34,7 @@ from ..host.files import (
 )
 from ..host.filesystem.identity import with_privileges
 from ..ports import Clock
-from .backup import Backup, is_archive_name, iso, read_backup
+from .backup import LARGEST_SIDECAR, Backup, is_archive_name, iso, read_backup
 from .names import (
     LATEST_STEM,
     TEMPORARY_PREFIX,
@@ -52,6 +52,8 @@ __all__ = ["Backup", "LocalCatalog"]
 
 ATTEMPTS_AT_NAMES = 60
 CANDIDATES_SHOWN = 5
+MOST_PROBLEMS, LONGEST_PROBLEM = 20, 1000
+"""What a record keeps of a verification; the catalog has to be read back."""
 _TEMPORARY_OWNER = re.compile(r"\.(\d+)-([0-9a-f]{8})\.part")
 _SCRATCH_OWNER = re.compile(r"\.tradekeep-(?:[a-z]+-)?(\d+)-\w+")
 
@@ -184,7 +186,7 @@ class LocalCatalog:
             verified_at=iso(when),
             level=level,
             ok=ok,
-            problems=list(problems)[:20],
+            problems=[text[:LONGEST_PROBLEM] for text in problems[:MOST_PROBLEMS]],
         )
 
     @with_privileges
@@ -311,9 +313,16 @@ class LocalCatalog:
     def _sidecars(self, filename: str, sidecar: Mapping[str, Any]) -> Iterator[None]:
         """Write both sidecars; take them away again when the archive does not get its name."""
         checksum, facts = (self.directory / name for name in sidecars_of(filename))
+        text = (json.dumps(dict(sidecar), indent=1, sort_keys=True) + "\n").encode()
+        if len(text) > LARGEST_SIDECAR:
+            raise ArchiveError(
+                f"its facts come to {len(text)} bytes, more than would be read back",
+                path=facts,
+                hint="exclude what has so many names in the profile",
+            )
         try:
             atomic_write(checksum, f"{sidecar['sha256']}  {filename}\n".encode())
-            atomic_write(facts, (json.dumps(dict(sidecar), indent=1, sort_keys=True) + "\n").encode())
+            atomic_write(facts, text)
             yield
         finally:
             if not os.path.lexists(self.directory / filename):

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from ..errors import NeedsPersonError, ServiceError
+from ..host.filesystem.identity import acting_uid
 from ..host.services import ServiceController, Snapshot
 from ..ports import Clock, Runner, no_fault_point
 from .exchange import Exchange, PendingTransaction, State, discard_unbegun, pending
 from .signals import shielded
 from .stage import sweep_stages
+from .stage_directory import adopt_stage
 from .stopped import forget_stop, read_stop
 
 Step = Callable[[str], None]
@@ -90,6 +92,9 @@ def recover_transaction(
     """
     services: ServiceController = ServiceController((), runner, clock) if may_start else _StartsNothing(runner, clock)
     exchange = Exchange.resume(state_dir)
+    if exchange is not None:
+        for directory in exchange.pending.stages:
+            adopt_stage(directory, acting_uid())
     actions: list[str] = []
     data, record = "untouched", {}
     if exchange is not None:

@@ -51,6 +51,27 @@ def _make_for(directory: str, uid: int) -> bool:
     return True
 
 
+def adopt_stage(directory: str, uid: int) -> None:
+    """Give a stage that an earlier version made as root to the account that works there now.
+
+    Its own three directories alone: what lies in them belongs to whom it belonged when it was live, or is to be.
+    """
+    if uid == 0 or not _is_roots_own(directory):
+        return
+    with privileged(), os_errors(directory):
+        top = open_root(directory)
+        try:
+            for part in ("new", "kept", ""):
+                descriptor = open_at(top, part, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    if os.fstat(descriptor).st_uid == 0:
+                        os.fchown(descriptor, uid, -1)
+                finally:
+                    os.close(descriptor)
+        finally:
+            os.close(top)
+
+
 def remove_stage(directory: str) -> bool:
     """Remove it and all in it; returns whether there was one.
 

@@ -18,6 +18,8 @@ import stat
 from typing import Optional
 
 from ...errors import UnsafePathError
+from ..account import account_of_uid
+from .identity import acting_as
 
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ON_THE_WAY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -41,6 +43,32 @@ def open_root(path: object) -> int:
     if os.geteuid() != 0:
         return _open_level(text, None, text)
     return _walk(_parts(text), text)
+
+
+def make_root(path: object) -> None:
+    """Create a directory and those above it that are missing (0755), level by level as ``open_root`` goes.
+
+    What is missing is made in the name of the account that the directory above it belongs to.
+    """
+    missing: list[str] = []
+    text = os.path.abspath(os.fspath(path))  # type: ignore[call-overload]
+    while True:
+        try:
+            here = open_root(text)
+            break
+        except FileNotFoundError:
+            text, name = os.path.split(text)
+            missing.append(name)
+    try:
+        for name in reversed(missing):
+            owner = os.fstat(here)
+            with acting_as(account_of_uid(owner.st_uid, owner.st_gid)):
+                os.mkdir(name, 0o755, dir_fd=here)
+            deeper = _open_level(name, here, name)
+            os.close(here)
+            here = deeper
+    finally:
+        os.close(here)
 
 
 def open_at(directory: int, relative: str, flags: int, *, mode: int = 0, shown: str = "") -> int:

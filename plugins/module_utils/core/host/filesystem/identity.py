@@ -64,6 +64,12 @@ def privileged() -> Iterator[None]:
         _switch(*before)
 
 
+def stay_privileged() -> None:
+    """The same for the rest of a process that was forked for work on our own paths."""
+    if os.geteuid() == 0:
+        _switch(0, 0)
+
+
 def with_privileges(function: Function) -> Function:
     """A function that works on our own paths alone."""
 

@@ -3,20 +3,18 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 """Everything that was restored, looked at where it lies: type, size, and what is inside, by its kind.
 
-Databases are checked by threads of their own: several at once, and because a signal that arrives while SQLite is at
-work would be lost inside of it in the main thread.
+Databases are checked in processes of their own: several at once, and because neither a signal nor a deadline ends
+SQLite while it is at work (see ``kinds/bounded.py``).
 """
 
 from __future__ import annotations
 
 import os
 import stat
-import threading
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Optional
 
 from ...application import Application, CheckLevel
 from ...archive.manifest import Entry
@@ -24,8 +22,7 @@ from ...archive.safety import DIRECTORY, FILE, SYMLINK
 from ...errors import InterruptedBySignal, TradekeepError
 from ...kinds import default_kind, kind_named
 from ...kinds.base import CheckReport
-from ...kinds.sqlite import check_copy
-from ...kinds.sqlite_database import Deadline
+from ...kinds.sqlite import DatabaseCheck
 from ...patterns import classify
 from ...ports import Ports
 from .findings import Findings
@@ -33,9 +30,7 @@ from .unpacking import Unpacked
 
 _TYPES = {FILE: stat.S_ISREG, DIRECTORY: stat.S_ISDIR, SYMLINK: stat.S_ISLNK, "hardlink": stat.S_ISREG}
 _LEFT_TO_THE_WRITER = ("file", "log", "jsonl")
-_MOST_THREADS = 4
-
-_Checker = Callable[[Path], "Future[CheckReport]"]
+_MOST_PROCESSES = 4
 
 
 def check_unpacked(application: Application, unpacked: Unpacked, ports: Ports, findings: Findings) -> None:
@@ -44,8 +39,7 @@ def check_unpacked(application: Application, unpacked: Unpacked, ports: Ports, f
     for path in sorted(unpacked.skipped_links):
         findings.note(f"{path}: a symlink that leads out of the data, left out as in a restore")
     ports.progress.start("checking", unpacked.bytes)
-    with _database_checks() as begin:
-        begun: list[tuple[Entry, Future[CheckReport]]] = []
+    with _DatabaseChecks() as databases:
         for entry in unpacked.entries:
             where = Path(unpacked.root) / entry.path
             fault = None if entry.path in unpacked.skipped_links else _fault_of(entry, where)
@@ -54,60 +48,61 @@ def check_unpacked(application: Application, unpacked: Unpacked, ports: Ports, f
             elif entry.type != FILE:
                 continue
             elif (kind := entry.kind or _kind(application, entry.path)) == "sqlite":
-                begun.append((entry, begin(where)))
+                databases.add(entry, where)
             else:
                 _judge(entry, kind, _checked(kind, where), findings, unpacked.foreign)
                 ports.progress.advance(entry.size)
-        for entry, check in begun:
-            report = check.result()
+        for entry, report in databases.reports():
             _judge(entry, "sqlite", report, findings, unpacked.foreign)
             _compare_rows(entry, report, findings)
             ports.progress.advance(entry.size)
     ports.progress.finish()
 
 
-class _UntilStopped(Deadline):
-    """Time without end, until somebody says stop; that is heard within some tenths of a second."""
-
-    opcodes = 5_000_000
+class _DatabaseChecks:
+    """Checks of databases, some of them at once; a context manager that ends those that still run."""
 
     def __init__(self) -> None:
-        super().__init__(None, 30.0)
-        self.stopped = threading.Event()
+        self._most = min(_MOST_PROCESSES, os.cpu_count() or 1)
+        self._waiting: deque[tuple[Entry, Path]] = deque()
+        self._running: deque[tuple[Entry, DatabaseCheck]] = deque()
 
-    @property
-    def over(self) -> bool:
-        """Whether to stop."""
-        return self.stopped.is_set()
+    def __enter__(self) -> _DatabaseChecks:
+        """The checks themselves."""
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        for _entry, check in self._running:
+            check.end()
+
+    def add(self, entry: Entry, where: Path) -> None:
+        """One more, which begins when there is room."""
+        self._waiting.append((entry, where))
+        self._begin()
+
+    def reports(self) -> Iterator[tuple[Entry, CheckReport]]:
+        """What was found, in the order in which they were added."""
+        while self._running:
+            entry, check = self._running[0]
+            report = _reported(check)
+            check.end()
+            self._running.popleft()
+            self._begin()
+            yield entry, report
+
+    def _begin(self) -> None:
+        while self._waiting and len(self._running) < self._most:
+            entry, where = self._waiting.popleft()
+            self._running.append((entry, DatabaseCheck(where, CheckLevel.FULL)))
 
 
-@contextmanager
-def _database_checks() -> Iterator[_Checker]:
-    """Begins checks of databases; when the block is left early, those that still run are stopped."""
-    deadline = _UntilStopped()
-
-    def check(where: Path) -> CheckReport:
-        try:
-            return check_copy(where, CheckLevel.FULL, deadline=deadline)
-        except TradekeepError as error:
-            return CheckReport("sqlite", problems=(error.message,))
-
-    count = min(_MOST_THREADS, os.cpu_count() or 1)
-    workers = ThreadPoolExecutor(max_workers=count)
-    started = threading.Barrier(count + 1)
+def _reported(check: DatabaseCheck) -> CheckReport:
     try:
-        # All threads at once and before there is work: a signal between a thread's start and its entry in the pool's
-        # books would leave that one behind, at work on a scratch that is removed.
-        for _number in range(count):
-            workers.submit(started.wait)
-        started.wait()
-        yield lambda where: workers.submit(check, where)
-    except BaseException:
-        deadline.stopped.set()
-        started.abort()
+        return check.result()
+    except InterruptedBySignal:
         raise
-    finally:
-        workers.shutdown(wait=True, cancel_futures=True)
+    except TradekeepError as error:
+        return CheckReport("sqlite", problems=(error.message,))
 
 
 def _fault_of(entry: Entry, where: Path) -> Optional[str]:
@@ -138,7 +133,7 @@ def _compare_rows(entry: Entry, report: CheckReport, findings: Findings) -> None
     tables = report.facts.get("tables", {})
     facts = {"path": entry.path, "size": entry.size, "ok": report.ok, "tables": tables}
     findings.databases.append({**facts, "rows": sum(tables.values())})
-    if report.problems:
+    if report.problems or report.unfinished:
         return
     expected = entry.facts.get("tables")
     if expected is not None and expected != tables:
