@@ -23,7 +23,7 @@ from ...errors import TradekeepError
 from ...host.account import Account
 from ...host.worker import InputStream, Outlet, Worker, can_have_worker, error_as, error_from, worker_account
 from ...kinds.base import CaptureContext
-from ...kinds.sqlite_rows import live_rows
+from ...kinds.sqlite_rows import counted_rows, live_rows
 from ...ports import Ports
 
 _OPENERS: dict[str, Any] = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}
@@ -73,7 +73,7 @@ class DataReader:
         if self._worker is None:
             self._begin()
         if self._worker is None:
-            return _answer(list(question), self._context)
+            return live_rows(Path(question[0]), self._context) if len(question) == 1 else _old_tail(*question)
         try:
             answer = self._asked(self._worker, question)
         except BaseException:
@@ -125,10 +125,12 @@ def _lines(stream: InputStream) -> Iterator[bytes]:
 
 
 def _answer(question: list[Any], context: CaptureContext) -> Any:
-    if len(question) == 1:
-        return live_rows(Path(question[0]), context)
+    return counted_rows(Path(question[0]), context) if len(question) == 1 else _old_tail(*question)
+
+
+def _old_tail(path: str, size: int, compression: str) -> Optional[str]:
     try:
-        return _tail(*question)
+        return _tail(path, size, compression)
     except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):
         return None  # neither the log nor a compressed one
 
