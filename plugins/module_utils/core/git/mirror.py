@@ -20,7 +20,7 @@ from ..host.filesystem.identity import with_privileges
 from ..ports import Runner
 from . import export, ignored, objects, refs
 from .holders import git_at_work
-from .process import NETWORK_SECONDS, Git, Transport, private_directory
+from .process import NETWORK_SECONDS, Git, Transport, private_directory, sweep_private_directories
 from .urls import Source, source_of
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class Mirror:
         """
         _own_directory(self.directory, self.account)
         self._remove_locks_of_the_dead()
+        sweep_private_directories(self.account)
         if self.exists:
             return False
         self.git.run("init", "--bare", "--quiet", "--template=", "--initial-branch=main", path=self.directory)

@@ -18,7 +18,7 @@ from ..errors import CommandError, TradekeepError
 from ..host.account import Account, command_as, environment_of
 from ..host.files import os_errors, write_all
 from ..host.filesystem.identity import acting_as, privileged
-from ..host.filesystem.scratch import scratch_directory
+from ..host.filesystem.scratch import scratch_directory, sweep
 from ..ports import Completed, Pipe, Runner
 from .failures import failure_of
 from .urls import mask_url
@@ -45,6 +45,7 @@ _SETTINGS = (
 )
 # Answers with what the environment holds, which no other account can read (unlike a command line).
 _ASKED = '!f() { test "$1" = get && printf "username=%s\\npassword=%s\\n" "$TRADEKEEP_USER" "$TRADEKEEP_PASSWORD"; }; f'
+_PURPOSE = "git"
 _Path = Union[str, "os.PathLike[str]"]
 
 
@@ -228,13 +229,19 @@ def _content(given: bytes) -> Iterator[int]:
         yield file.fileno()
 
 
+def sweep_private_directories(account: Account) -> None:
+    """Remove what killed processes left of an account's."""
+    with contextlib.suppress(TradekeepError):
+        sweep(tempfile.gettempdir(), purpose=_PURPOSE, account=account)
+
+
 @contextlib.contextmanager
 def private_directory(account: Account, files: Optional[Mapping[str, bytes]] = None) -> Iterator[Path]:
     """A temporary directory of the owner's, mode 0700, with some files in it; removed afterwards.
 
     Made, filled and removed by the owner, to whom root gives nothing that it could have exchanged.
     """
-    with scratch_directory(tempfile.gettempdir(), "git", account=account) as directory:
+    with scratch_directory(tempfile.gettempdir(), _PURPOSE, account=account) as directory:
         with acting_as(account), os_errors(directory):
             for name, content in (files or {}).items():
                 descriptor = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
