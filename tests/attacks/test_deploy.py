@@ -500,7 +500,8 @@ def test_databases_are_read_with_the_owners_rights(world, monkeypatch) -> None:
     assert found == {f"{world.bot.uid} {world.bot.uid} 0"}
 
 
-def test_what_is_kept_aside_cannot_make_root_wait(world, monkeypatch) -> None:
+@pytest.mark.parametrize("by", ["a FIFO", "a file that nobody can read"])
+def test_what_is_kept_aside_cannot_make_root_wait(world, monkeypatch, by: str) -> None:
     """An edited file is copied to root's records; by then it can be a FIFO, or a symlink to anything."""
     world.write({"bot.py": "print('edited')\n"})
     world.push({"bot.py": "print(2)\n"})
@@ -511,15 +512,19 @@ def test_what_is_kept_aside_cannot_make_root_wait(world, monkeypatch) -> None:
             stage = aside.parent.parent
             stage.rename(stage.with_name("aside"))
             aside.parent.mkdir(parents=True)
-            os.mkfifo(aside)
+            if by == "a FIFO":
+                os.mkfifo(aside)
+            else:
+                aside.touch(mode=0)
 
         world.bot.does(swap)
 
-    done = once(monkeypatch, carry_out.DeployRun, "_is_foreign", attack, after=True)
+    done = once(monkeypatch, carry_out.DeployRun, "_is_foreign", attack, after=by == "a FIFO")
     outcome = world.deploy()
     assert done
     assert outcome.record["state"] == "deployed"
-    assert any("bot.py" in line and "is not a regular file" in line for line in outcome.lines)
+    said = "is not a regular file" if by == "a FIFO" else "permission denied"
+    assert any("bot.py: the edit was not kept aside" in line and said in line for line in outcome.lines)
 
 
 def test_a_checkout_is_not_made_where_the_bot_can_exchange_it(world) -> None:

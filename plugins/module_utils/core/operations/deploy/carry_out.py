@@ -47,6 +47,7 @@ from .survey import Survey
 from .watched import Watched
 
 _HISTORY = 50
+_LARGEST_EDIT = 1 << 28
 _PLACEHOLDERS = (".gitkeep", ".keep", ".gitignore")
 
 
@@ -287,16 +288,17 @@ class DeployRun:
         kept = {os.path.relpath(item.live, self._checkout): item.kept for item in exchange.replacements if item.had}
         for change in staged.plan.changes:
             aside = kept.get(change.path)
-            if aside is None or change.look.thing is not Thing.FILE or not self._is_foreign(change.path, Path(aside)):
+            if aside is None or change.look.thing is not Thing.FILE:
                 continue
-            target = place / change.path
             try:
-                with os_errors(aside), open(open_file_beneath(*os.path.split(aside)), "rb") as file:
-                    content = file.read()
+                content = _content(aside) if self._is_foreign(change.path, Path(aside)) else None
             except TradekeepError as error:
                 # Its owner has done something to it since, and that must not hold up a deploy which is in place.
                 self.carried.notes.append(f"{change.path}: the edit was not kept aside: {error}")
                 continue
+            if content is None:
+                continue
+            target = place / change.path
             with privileged(), os_errors(target):
                 make_private_directory(place.parent)
                 target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -384,6 +386,15 @@ def new_identifier() -> str:
 
 def _nothing_to_stop(ports: Ports) -> ServiceController:
     return ServiceController((), ports.runner, ports.clock)
+
+
+def _content(path: str) -> bytes:
+    """Of a file of the owner's, which is code and not data."""
+    with os_errors(path), open(open_file_beneath(*os.path.split(path)), "rb") as file:
+        content = file.read(_LARGEST_EDIT + 1)
+    if len(content) > _LARGEST_EDIT:
+        raise TradekeepError("is too large for a file of code", path=path)
+    return content
 
 
 @with_privileges

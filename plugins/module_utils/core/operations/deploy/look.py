@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Optional
 
-from ...host.files import os_errors
+from ...host.files import failure_of, os_errors
 
 _CHUNK = 1 << 20
 
@@ -66,6 +66,8 @@ class Looker:
             facts = os.lstat(absolute)
         except (FileNotFoundError, NotADirectoryError):
             return Look(path, Thing.ABSENT)
+        except OSError as error:
+            raise failure_of(error, absolute) from error
         thing = _thing(facts.st_mode)
         oid, sha256 = self._digests(absolute, thing, facts.st_size) if digest else (None, None)
         return Look(
@@ -115,6 +117,8 @@ class Looker:
                     found = None if stat.S_ISDIR(mode) else directory
                 except FileNotFoundError:
                     found = None
+                except OSError as error:
+                    raise failure_of(error, f"{self._top}/{directory}") from error
             self._directories[directory] = found
         return self._directories[directory]
 

@@ -101,7 +101,7 @@ class Witness:
         """The facts of one file as of now; None where there is none."""
         try:
             status = os.lstat(path)
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
             return None
         return None if stat.S_ISDIR(status.st_mode) else _fact(status)
 
@@ -252,7 +252,7 @@ class Witness:
             elif self.is_data(entry.path):
                 try:
                     yield entry.path, _fact(entry.stat(follow_symlinks=False))
-                except FileNotFoundError:
+                except (FileNotFoundError, PermissionError):
                     continue
 
 
