@@ -104,8 +104,7 @@ class DeployRun:
         carried = self.carried
         if self._deploy.backup_first is not BackupFirst.NONE:
             # All that makes backups is loaded where it is needed alone.
-            with privileged():
-                from .backup_first import backup_first
+            from .backup_first import backup_first
 
             with self._timed("backup"):
                 made = backup_first(self._application, self._ports)

@@ -14,7 +14,7 @@ from ...application import Application
 from ...deploy_settings import BackupFirst
 from ...errors import ExitStatus, InterruptedBySignal, NeedsPersonError, TradekeepError
 from ...git.mirror import Mirror
-from ...host.filesystem.identity import acting_as, privileged
+from ...host.filesystem.identity import acting_as
 from ...ports import Ports
 from ...transaction.exchange import refuse_pending
 from ...transaction.fence_file import refuse_fenced
@@ -176,8 +176,7 @@ def _tidy(survey: Survey, mirror: Mirror, ports: Ports, carried: Carried) -> Non
     records = DeployRecords(survey.application)
     try:
         if deploy.backup_first is not BackupFirst.NONE:
-            with privileged():
-                from .backup_first import forget_old_backups
+            from .backup_first import forget_old_backups
 
             forget_old_backups(survey.application, ports, deploy.keep_releases)
         recent = [item for item in records.log() if item.get("state") in ("deployed", "rolled_back", "waiting")]
