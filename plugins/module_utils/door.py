@@ -12,6 +12,7 @@ from .core.faults import foreseen, unforeseen
 from .core.formatting import LINE_LIMIT, output_line, printable_values, shortened, traceback_lines
 from .core.host.memory import keep_freed_memory
 from .core.host.runner import SubprocessRunner, SystemClock
+from .core.host.trust import leave_untrusted_places
 from .core.operations.outcome import Outcome
 from .core.ports import Ports
 from .core.signals import interruptible
@@ -70,6 +71,7 @@ def answer(outcome: Outcome) -> Answer:
 def serve(module: Any, run: Callable[[Any, Ports], Answer]) -> None:
     """Run a module to its end: one answer, or one line that says what went wrong."""
     keep_freed_memory()
+    leave_untrusted_places()
     ports = Ports(runner=SubprocessRunner(), clock=SystemClock(), progress=WarningProgress(module.warn), workers=True)
     try:
         with interruptible():

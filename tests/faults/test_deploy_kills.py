@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "torture"))
 import deploy_driver
 import operations_bench as bench
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.filesystem.scratch import sweep
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.recover import recover
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.exchange import pending
 from world import FIRST, SECOND, World, git
@@ -146,6 +147,7 @@ def settled(made: Bench, base: Path) -> str:
 
 def leftovers(base: Path) -> list[str]:
     """Whatever is left of a deploy once the next one has ended."""
+    sweep(base / "tmp", purpose="git")  # as the next one does where its temporary directory is the same
     found = [path for path in base.rglob(".tradekeep*") if ".tradekeep-release" not in path.name]
     found += [path for path in (base / "state").rglob("*") if path.name.startswith(("stage-", "transaction"))]
     found += (base / "live" / ".git").rglob("*.lock")

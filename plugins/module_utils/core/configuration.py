@@ -16,6 +16,7 @@ from typing import Any, Optional, Union
 
 from .application import Application
 from .errors import ConfigurationError, UsageError
+from .host.trust import read_trusted
 from .profile import DEFAULT_CONFIG_DIR, profile_as_mapping, resolve_application
 from .schema import Flag, ListOf, Table, child, did_you_mean, wrong
 from .vocabulary import ABSOLUTE_PATH, ACCOUNT, NAME, RECIPIENT, SECRET_FILE, parse_name
@@ -99,7 +100,7 @@ def configured_names(config_dir: str = DEFAULT_CONFIG_DIR) -> tuple[str, ...]:
 
 def _read(file: Path) -> Application:
     try:
-        content = file.read_bytes()
+        content = read_trusted(file, what="the configuration")
     except FileNotFoundError:
         raise ConfigurationError(
             "the configuration does not exist", path=file, hint="install it with the role runtime"

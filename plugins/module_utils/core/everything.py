@@ -82,6 +82,7 @@ from .host import (  # noqa: F401
     supervisor,
     systemd,
     transient,
+    trust,
     watch,
     worker,
     writers,

@@ -62,6 +62,7 @@ class Runner(Protocol):
         argv: Sequence[str],
         *,
         input_text: Optional[str] = None,
+        pass_fds: Sequence[int] = (),
         environment: Optional[Mapping[str, str]] = None,
         timeout_seconds: float = 600.0,
         check: bool = True,

@@ -42,7 +42,8 @@ def build_program(*, interpreter: str = DEFAULT_INTERPRETER, config_dir: str = "
     if not interpreter.startswith("/") or len(interpreter.split()) != 1:
         raise UsageError("the interpreter must be an absolute path without spaces", path=interpreter)
     content = io.BytesIO()
-    content.write(f"#!{interpreter}\n".encode())
+    # -I: nothing of a HOME or PYTHONPATH that may be somebody else's, whose *.pth would run before the first line here.
+    content.write(f"#!{interpreter} -I\n".encode())
     with zipfile.ZipFile(content, "a", zipfile.ZIP_STORED) as archive:
         add_entry(archive, "__main__.py", _STARTER.format(config_dir=config_dir).encode())
         for name, source in sorted(engine_sources()):

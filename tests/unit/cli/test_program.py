@@ -145,7 +145,7 @@ def test_an_interpreter_that_cannot_compile_is_an_error_of_one_line(tmp_path: Pa
 
 
 def test_the_program_starts_with_its_interpreter_and_refuses_an_impossible_one() -> None:
-    assert program.build_program().startswith(b"#!/usr/bin/python3\n")
+    assert program.build_program().startswith(b"#!/usr/bin/python3 -I\n")
     for wrong in ("python3", "/usr/bin/env python3", "/usr/bin/\npython3"):
         with pytest.raises(UsageError):
             program.build_program(interpreter=wrong)

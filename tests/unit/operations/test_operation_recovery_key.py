@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core import cli
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host import runner
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.installation import install_configuration
 
 pytestmark = pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg is not installed")
@@ -53,7 +54,7 @@ def operators():
 @pytest.fixture
 def host(make_bench, operators, tmp_path, monkeypatch):
     """A host without any key of its own, and nothing in its temporary directory."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(runner, "home_directory", lambda: str(tmp_path / "home"))
     (tmp_path / "home").mkdir(mode=0o700)
     temporary = tempfile.mkdtemp(prefix="tk-")
     monkeypatch.setattr(tempfile, "tempdir", temporary)

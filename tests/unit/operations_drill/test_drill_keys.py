@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import EncryptionError
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host import runner
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.installation import install_configuration
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.migrate.migrate import migrate
 from drill_bench import FILLS, Bench
@@ -97,7 +98,7 @@ def test_the_key_of_the_profile_opens_it_too(sealed, operator):
 def test_without_a_key_the_drill_fails_even_where_the_host_has_it(sealed, operator, place, monkeypatch):
     (place / "root").mkdir()
     (place / "root/.gnupg").symlink_to(operator.home)
-    monkeypatch.setenv("HOME", str(place / "root"))
+    monkeypatch.setattr(runner, "home_directory", lambda: str(place / "root"))
     outcome = sealed.drill()
     assert "no key was given for this backup" in problems(outcome) and "--key" in problems(outcome)
     assert int(outcome.status) == 1

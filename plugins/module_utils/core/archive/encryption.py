@@ -3,7 +3,8 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 """Encryption by gpg: to public keys, so that the host cannot read its own backups, or with a passphrase from a file.
 
-Keys live in a private, temporary gpg home that is removed with its agent; no secret is ever an argument.
+Keys live in a private, temporary gpg home that is removed with its agent; no secret is ever an argument. Root reads
+files with keys and passphrases only where nobody else can change them (``host/trust.py``), and makes homes only there.
 """
 
 from __future__ import annotations
@@ -14,14 +15,13 @@ import glob
 import os
 import secrets
 import shutil
-import stat
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Optional
 
 from ..application import Encryption
 from ..errors import CommandError, EncryptionError
+from ..host.trust import open_trusted, require_trusted, untrusted_level
 from ..ports import Runner
 from .streams import Chunks, ProgramStage, Stage, through_program
 
@@ -81,6 +81,10 @@ def _new_home() -> tuple[str, int]:
     for place in _places():
         if len(os.fsencode(place)) > _LONGEST_PLACE:
             continue
+        untrusted = untrusted_level(place, shared=True)
+        if untrusted is not None:
+            trouble = untrusted.reason
+            continue
         for _attempt in range(_ATTEMPTS):
             try:
                 home = tempfile.mkdtemp(prefix=_HOME_PREFIX, dir=place)
@@ -118,6 +122,8 @@ def _locked(home: str) -> Optional[int]:
 def _sweep_homes(runner: Runner) -> None:
     """Remove the homes of processes that are gone, and end the agents that still serve them."""
     for place in _places():
+        if untrusted_level(place, shared=True) is not None:
+            continue
         for home in glob.glob(f"{glob.escape(place)}/{_HOME_PREFIX}*"):
             lock = _locked(home)
             if lock is not None:
@@ -135,17 +141,26 @@ def _remove_home(home: str, runner: Runner) -> None:
 
 def check_passphrase_file(path: str) -> None:
     """A passphrase file must exist, be private and not empty."""
+    with passphrase_in(path):
+        pass
+
+
+@contextlib.contextmanager
+def passphrase_in(path: str) -> Iterator[int]:
+    """A descriptor from which one gpg reads the passphrase: of the very file that was checked."""
     hint = "write the passphrase into it, as one line, readable by its owner alone"
     try:
-        status = os.stat(path)
-        with open(path, "rb") as file:
-            first_line = file.readline(4096).strip()
+        descriptor = open_trusted(path, what="the passphrase file", error=EncryptionError)
     except OSError as error:
         raise EncryptionError(f"passphrase file cannot be read: {error.strerror}", path=path, hint=hint) from error
-    if not stat.S_ISREG(status.st_mode) or not first_line:
-        raise EncryptionError("passphrase file is empty", path=path, hint=hint)
-    if status.st_mode & 0o077:
-        raise EncryptionError("passphrase file can be read by others", path=path, hint=f"chmod 600 {path}")
+    try:
+        if not os.pread(descriptor, 4096, 0).partition(b"\n")[0].strip():
+            raise EncryptionError("passphrase file is empty", path=path, hint=hint)
+        if os.fstat(descriptor).st_mode & 0o077:
+            raise EncryptionError("passphrase file can be read by others", path=path, hint=f"chmod 600 {path}")
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _as_encryption_error(error: CommandError) -> EncryptionError:
@@ -163,10 +178,16 @@ def _as_encryption_error(error: CommandError) -> EncryptionError:
     return EncryptionError(f"gpg {text}", path=GPG)
 
 
-def _gpg(runner: Runner, home: Optional[str], *arguments: str, input_text: Optional[str] = None) -> str:
+def _gpg(
+    runner: Runner,
+    home: Optional[str],
+    *arguments: str,
+    input_text: Optional[str] = None,
+    pass_fds: tuple[int, ...] = (),
+) -> str:
     argv = (GPG, *_QUIET, *(("--homedir", home) if home else ()), *arguments)
     try:
-        return runner.run(argv, input_text=input_text, timeout_seconds=120).stdout
+        return runner.run(argv, input_text=input_text, pass_fds=pass_fds, timeout_seconds=120).stdout
     except CommandError as error:
         raise _as_encryption_error(error) from error
 
@@ -187,7 +208,8 @@ def import_recipients(recipients: tuple[str, ...], home: str, runner: Runner) ->
 def _import_one(recipient: str, home: str, runner: Runner) -> None:
     exported: Optional[str] = None
     arguments: tuple[str, ...] = ("--import",)
-    if "/" in recipient or Path(recipient).is_file():
+    if "/" in recipient:
+        require_trusted(recipient, what="the recipient's key file", error=EncryptionError)
         _refuse_secret_key(recipient)
         arguments = ("--import", "--", recipient)
     else:
@@ -243,17 +265,19 @@ def _fingerprints(home: str, runner: Runner, recipient: str) -> list[str]:
 def encrypting(encryption: Encryption, following: Stage, runner: Runner) -> Iterator[Stage]:
     """A stage that encrypts and passes on; the keys are checked before anything is written."""
     require_gpg(runner)
-    with temporary_home(runner) as home:
+    with contextlib.ExitStack() as stack:
+        home = stack.enter_context(temporary_home(runner))
+        secret: tuple[int, ...] = ()
         argv: tuple[str, ...] = (GPG, *_QUIET, "--homedir", home, "-z", "0", "--output", "-")
         if encryption.passphrase_file:
-            check_passphrase_file(encryption.passphrase_file)
-            argv += ("--no-symkey-cache", "--cipher-algo", "AES256", "--passphrase-file", encryption.passphrase_file)
+            secret = (stack.enter_context(passphrase_in(encryption.passphrase_file)),)
+            argv += ("--no-symkey-cache", "--cipher-algo", "AES256", "--passphrase-fd", str(secret[0]))
             argv += ("--symmetric",)
         else:
             argv += ("--no-autostart", "--trust-model", "always", "--encrypt")
             for fingerprint in import_recipients(encryption.recipients, home, runner):
                 argv += ("--recipient", fingerprint)
-        yield _GpgStage(ProgramStage(runner.pipe(argv), following))
+        yield _GpgStage(ProgramStage(runner.pipe(argv, pass_fds=secret), following))
 
 
 class _GpgStage:
@@ -291,16 +315,15 @@ def decrypting(
     require_gpg(runner)
     with contextlib.ExitStack() as stack:
         home = gnupg_home
-        if passphrase_file:
-            check_passphrase_file(passphrase_file)
+        secret = (stack.enter_context(passphrase_in(passphrase_file)),) if passphrase_file else ()
         if _tag(first) == _PASSPHRASE_PACKET:
             if not passphrase_file:
                 raise EncryptionError("backup is encrypted with a passphrase", hint="name the passphrase file")
             home = stack.enter_context(temporary_home(runner))
         argv: tuple[str, ...] = (GPG, *_QUIET, *(("--homedir", home) if home else ()))
-        if passphrase_file:
-            argv += ("--no-symkey-cache", "--passphrase-file", passphrase_file)
-        pipe = runner.pipe((*argv, "--output", "-", "--decrypt"))
+        if secret:
+            argv += ("--no-symkey-cache", "--passphrase-fd", str(secret[0]))
+        pipe = runner.pipe((*argv, "--output", "-", "--decrypt"), pass_fds=secret)
         plain = through_program(pipe, chunks, _as_encryption_error)
         stack.callback(plain.close)
         yield plain
@@ -309,16 +332,18 @@ def decrypting(
 def import_secret_key(key_file: str, home: str, runner: Runner, passphrase_file: Optional[str] = None) -> None:
     """Put the secret key of a file into ``home``. Raises EncryptionError when the file holds none."""
     hint = "give the file that gpg --export-secret-keys made"
+    require_trusted(key_file, what="the key file", error=EncryptionError)
     try:
         with open(key_file, "rb") as file:
             file.read(1)
     except OSError as error:
         raise EncryptionError(f"key file cannot be read: {error.strerror}", path=key_file, hint=hint) from error
-    unlock = ("--passphrase-file", passphrase_file) if passphrase_file else ()
-    try:
-        _gpg(runner, home, *unlock, "--import", "--", key_file)
-    except EncryptionError as error:
-        raise EncryptionError("key file holds no key that can be imported", path=key_file, hint=hint) from error
+    with passphrase_in(passphrase_file) if passphrase_file else contextlib.nullcontext() as secret:
+        unlock = () if secret is None else ("--passphrase-fd", str(secret))
+        try:
+            _gpg(runner, home, *unlock, "--import", "--", key_file, pass_fds=() if secret is None else (secret,))
+        except EncryptionError as error:
+            raise EncryptionError("key file holds no key that can be imported", path=key_file, hint=hint) from error
     if not secret_keys_expired(home, runner):
         raise EncryptionError("key file holds no secret key", path=key_file, hint=hint)
 

@@ -12,8 +12,9 @@ from typing import Optional
 
 from ..errors import ConfigurationError, FindingsError
 from ..host.account import command_as, environment_of
-from ..host.files import open_file_beneath, os_errors
+from ..host.files import os_errors
 from ..host.filesystem.identity import privileged
+from ..host.trust import read_trusted
 from ..ports import Completed
 from .process import Git, private_directory
 from .refs import Resolved
@@ -119,9 +120,8 @@ def _gpg(git: Git, home: Path, *argv: str) -> Completed:
 
 
 def _read(signers: Path) -> bytes:
-    # Somebody else's symlink in its place, or above it, would lead root elsewhere.
-    with os_errors(signers), privileged(), open(open_file_beneath(signers.parent, signers.name), "rb") as file:
-        return file.read(_LIMIT)
+    with os_errors(signers), privileged():
+        return read_trusted(signers, what="the list of signers", limit=_LIMIT)
 
 
 def _is_keyring(content: bytes, path: Path) -> bool:

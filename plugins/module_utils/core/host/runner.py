@@ -1,24 +1,31 @@
 # SPDX-FileCopyrightText: tradekeep.ops contributors
 # SPDX-License-Identifier: BSD-2-Clause
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
-"""Programs and time, for real: the only file of the engine that starts processes."""
+"""Programs and time, for real: the only file of the engine that starts processes.
+
+As root, only programs are started that nobody else can write (``trust.py``), and PATH holds no directory in which
+somebody else could put one: where a group with members may write to /usr/local/bin, what is there does not count. HOME
+is root's own, whatever the environment says: gpg, git and ssh take their configuration from there.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import select
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any, Optional
 
 from ..errors import CommandError
 from ..ports import Completed, Said
+from .trust import untrusted_reason
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STDOUT_LIMIT = 64 * 1024 * 1024
@@ -182,20 +189,21 @@ class SubprocessRunner:
         self._detached: list[subprocess.Popen[bytes]] = []
 
     def find(self, program: str) -> Optional[str]:
-        """Absolute path of an executable, or None."""
-        if "/" in program:
-            return program if _is_executable(Path(program)) else None
-        for directory in self._search_path.split(":"):
-            candidate = Path(directory, program)
-            if directory and _is_executable(candidate):
-                return str(candidate)
-        return None
+        """Absolute path of an executable that may be run, or None."""
+        return next((found for found in self._found(program) if untrusted_reason(found) is None), None)
+
+    def _found(self, program: str) -> Iterator[str]:
+        """Every executable of that name, in the order of the search path."""
+        places = self._search_path.split(":")
+        paths = [program] if "/" in program else [f"{place}/{program}" for place in places if place]
+        return (path for path in paths if _is_executable(Path(path)))
 
     def run(
         self,
         argv: Sequence[str],
         *,
         input_text: Optional[str] = None,
+        pass_fds: Sequence[int] = (),
         environment: Optional[Mapping[str, str]] = None,
         timeout_seconds: float = 600.0,
         check: bool = True,
@@ -205,6 +213,7 @@ class SubprocessRunner:
             argv,
             stdin=subprocess.DEVNULL if input_text is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
+            pass_fds=pass_fds,
             environment=environment,
         )
         output = _Drain(_required(process.stdout), limit=STDOUT_LIMIT, keep_end=False)
@@ -298,7 +307,7 @@ class SubprocessRunner:
     ) -> subprocess.Popen[bytes]:
         program = self.find(argv[0])
         if program is None:
-            raise CommandError("is not installed", path=argv[0], hint="install it or choose an option without it")
+            raise self._missing(argv[0])
         try:
             return subprocess.Popen(
                 [program, *argv[1:]],
@@ -313,8 +322,18 @@ class SubprocessRunner:
         except OSError as error:
             raise CommandError(f"cannot be started: {error.strerror}", path=program) from error
 
+    def _missing(self, program: str) -> CommandError:
+        for found in self._found(program):
+            return CommandError(
+                f"is not run as root, as others can change it: {untrusted_reason(found)}",
+                path=found,
+                hint="chown root and chmod go-w the program and each directory above it",
+            )
+        return CommandError("is not installed", path=program, hint="install it or choose an option without it")
+
     def _environment(self, extra: Optional[Mapping[str, str]]) -> dict[str, str]:
-        environment = {"LC_ALL": "C.UTF-8", "PATH": self._search_path, "HOME": os.environ.get("HOME", "/")}
+        places = [place for place in self._search_path.split(":") if untrusted_reason(place) is None]
+        environment = {"LC_ALL": "C.UTF-8", "PATH": ":".join(places), "HOME": home_directory()}
         environment.update(extra or {})
         return environment
 
@@ -328,6 +347,15 @@ class SubprocessRunner:
         except BaseException:
             _kill_group(process)
             raise
+
+
+def home_directory() -> str:
+    """The home of programs that run as the engine does: root's environment may be somebody else's (``sudo -E``)."""
+    if os.geteuid() == 0:
+        with contextlib.suppress(KeyError):
+            return pwd.getpwuid(0).pw_dir or "/"
+        return "/"
+    return os.environ.get("HOME", "/")
 
 
 def _is_executable(path: Path) -> bool:

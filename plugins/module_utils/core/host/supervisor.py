@@ -1,23 +1,42 @@
 # SPDX-FileCopyrightText: tradekeep.ops contributors
 # SPDX-License-Identifier: BSD-2-Clause
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
-"""Programs of supervisord, through supervisorctl."""
+"""Programs of supervisord, through supervisorctl.
+
+supervisorctl runs code that its configuration names (``[ctlplugin:...]``). Where the file lies so that an account could
+have written it, supervisorctl runs as that account, like everything else of the bot's: it can then do no more than the
+account itself. Of the answers only lines of the known form count, and no more than a megabyte of them.
+
+supervisorctl reads no ``[include]`` of its configuration, and the environment that it gets is clean (``runner.py``).
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Optional
 
 from ..errors import CommandError, ServiceError
 from ..ports import Clock, Completed, Runner
+from .account import Account, account_of, command_as, environment_of
+from .ownership import name_of_uid
+from .trust import untrusted_level
 
 _STATUS_LINE = re.compile(r"^(\S+)\s+(STOPPED|STARTING|RUNNING|BACKOFF|STOPPING|EXITED|FATAL|UNKNOWN)\b\s*(.*)$")
 _AVAILABLE_LINE = re.compile(r"^(\S+)\s+avail\s+(?:auto|manual)\b")
 # What supervisorctl says when there is no supervisord: then it runs no program either.
 _NO_SUPERVISORD = ("no such file", "refused connection")
 _MEANT_TO_RUN = ("RUNNING", "STARTING")
+# Where supervisorctl looks, from the directory / (supervisor/options.py).
+_SYSTEM_CONFIGS = (
+    "/supervisord.conf",
+    "/etc/supervisord.conf",
+    "/etc/supervisor/supervisord.conf",
+)
+_LONGEST_ANSWER = 1024 * 1024
+_LONGEST_NAME = 255
+_LONGEST_WORDS = 300
 _START_TIMEOUT_SECONDS = 60.0
 _POLL_SECONDS = 0.5
 
@@ -117,22 +136,67 @@ class Supervisor:
     def _states(self) -> dict[str, tuple[str, str]]:
         """Name to state and the rest of its line. The exit status only tells whether all of them run."""
         completed = self._control("status", timeout_seconds=60)
-        matches = (_STATUS_LINE.match(line) for line in completed.stdout.splitlines())
-        states = {match[1]: (match[2], match[3]) for match in matches if match}
+        matches = _lines_like(_STATUS_LINE, completed.stdout)
+        states = {match[1]: (match[2], match[3][:_LONGEST_WORDS]) for match in matches}
         said = (completed.stdout + completed.stderr).strip()
         if not states and completed.status != 0 and not any(text in said for text in _NO_SUPERVISORD):
-            raise ServiceError(f"supervisorctl status failed: {said}", path=self._config)
+            raise self._unanswered(said)
         return states
+
+    def _unanswered(self, said: str) -> ServiceError:
+        said = said.splitlines()[-1][:_LONGEST_WORDS] if said else "without a word"
+        account = self._account()
+        if account is None:
+            return ServiceError(f"supervisorctl status failed: {said}", path=self._config)
+        return ServiceError(
+            f"supervisorctl status failed as {account.name}, who can change this file: {said}",
+            path=self._config,
+            hint=f"run supervisord as {account.name} (User= in its unit), or keep this file where root alone can write",
+        )
 
     def _available(self) -> dict[str, tuple[str, str]]:
         """Programs of its files that it has not taken in. Reading them again changes nothing that runs."""
         self._control("reread", timeout_seconds=60)
-        lines = self._control("avail", timeout_seconds=60).stdout.splitlines()
-        return {match[1]: ("STOPPED", "") for match in map(_AVAILABLE_LINE.match, lines) if match}
+        said = self._control("avail", timeout_seconds=60).stdout
+        return {match[1]: ("STOPPED", "") for match in _lines_like(_AVAILABLE_LINE, said)}
 
     def _control(self, *arguments: str, timeout_seconds: float) -> Completed:
-        config = [] if self._config is None else ["-c", self._config]
-        return self._runner.run(["supervisorctl", *config, *arguments], check=False, timeout_seconds=timeout_seconds)
+        config = self._config or self._system_config()
+        argv = ["supervisorctl", *(["-c", config] if config else []), *arguments]
+        account = self._account()
+        completed = self._runner.run(
+            argv if account is None else command_as(account, argv),
+            environment={} if account is None else environment_of(account),
+            check=False,
+            timeout_seconds=timeout_seconds,
+        )
+        if len(completed.stdout) > _LONGEST_ANSWER:
+            raise ServiceError(f"supervisorctl says more than {_LONGEST_ANSWER} bytes", path=config)
+        return completed
+
+    def _system_config(self) -> Optional[str]:
+        """The file that supervisorctl would find by itself: what is checked must be what is used."""
+        above = Path(self._runner.find("supervisorctl") or "/usr/bin/supervisorctl").parent.parent
+        places = (above / "etc/supervisord.conf", above / "supervisord.conf", *map(Path, _SYSTEM_CONFIGS))
+        return next((str(place) for place in places if place.exists()), None)
+
+    def _account(self) -> Optional[Account]:
+        """Whom supervisorctl runs as; None for the engine's own account.
+
+        The first level that is not root's alone decides: all below it is in the hands of its owner. Asked anew for each
+        command; as long as there is no such level, nobody but root can make one.
+        """
+        config = self._config or self._system_config()
+        found = None if config is None else untrusted_level(config)
+        if found is None:
+            return None
+        if found.uid == 0 or self._config is None:
+            raise ServiceError(
+                f"supervisorctl is not run with this file, as others can change it: {found.reason}",
+                path=config,
+                hint=f"chown and chmod go-w {found.path}, so that it belongs to root or to who runs supervisord",
+            )
+        return account_of(name_of_uid(found.uid))
 
     def _failure(self, name: str, what: str, states: dict[str, tuple[str, str]]) -> ServiceError:
         state, rest = states.get(name, ("unknown", ""))
@@ -149,6 +213,13 @@ class Supervisor:
             return ""
         lines = [line.strip() for line in completed.stdout.splitlines() if line.strip()]
         return f": {lines[-1][:300]}" if lines and completed.status == 0 else ""
+
+
+def _lines_like(pattern: re.Pattern[str], said: str) -> Iterator[re.Match[str]]:
+    """The lines of a form; a name that no profile could name is none: who answers may be the bot."""
+    for match in map(pattern.match, said.splitlines()):
+        if match and len(match[1]) <= _LONGEST_NAME and match[1].isprintable():
+            yield match
 
 
 def _expand(programs: Sequence[str], states: dict[str, tuple[str, str]]) -> list[str]:

@@ -131,7 +131,7 @@ class TransientUnit:
     def _command(self, argv: Sequence[str]) -> list[str]:
         program = self._ports.runner.find(argv[0])
         if program is None:
-            raise CommandError("is not installed", path=argv[0])
+            raise CommandError("is not installed, or others can change it", path=argv[0])
         # systemd.service(5) replaces $NAME in arguments.
         return [program, *(word.replace("$", "$$") for word in argv[1:])]
 

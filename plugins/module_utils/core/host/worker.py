@@ -214,6 +214,13 @@ class Worker:
             raise _too_slow(seconds)
 
     def _is_progress(self, kind: bytes, payload: bytes) -> bool:
+        """Whether a frame only tells how far it is; then that is shown."""
+        try:
+            return self._shown(kind, payload)
+        except (TypeError, ValueError):
+            raise _unusable("says what nobody understands") from None
+
+    def _shown(self, kind: bytes, payload: bytes) -> bool:
         if kind == _NOTE:
             self._progress.note(str(_decoded(payload))[:LONGEST_NOTE])
         elif kind == _START:

@@ -16,6 +16,7 @@ from ..archive.encryption import check_passphrase_file, prove_round_trip, requir
 from ..configuration import application_as_dict
 from ..errors import ConfigurationError, ExitStatus, TradekeepError
 from ..host.ownership import gid_of, uid_of
+from ..host.trust import untrusted_reason
 from ..ports import Ports
 from ..profile import resolve_mapping
 from .outcome import Outcome
@@ -87,6 +88,15 @@ def _problems(application: Application, ports: Ports) -> Iterator[TradekeepError
             yield TradekeepError(f"the directory of {key} does not exist", path=place, hint="run the playbook site")
     if Path(application.backup_dir).is_dir() and not os.access(application.backup_dir, os.W_OK | os.X_OK):
         yield TradekeepError("the backup directory is not writable", path=application.backup_dir, hint="run as root")
+    for key, place in (("config_dir", application.config_dir), ("bin_dir", application.bin_dir)):
+        reason = untrusted_reason(place)
+        if reason is not None:
+            # Root's timers run what is there.
+            yield TradekeepError(
+                f"others can change what is in the directory of {key}: {reason}",
+                path=place,
+                hint="chown root and chmod go-w it and each directory above it, or choose another",
+            )
     yield from _encryption_problems(application, ports)
 
 

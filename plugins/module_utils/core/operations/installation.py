@@ -79,7 +79,7 @@ def install_configuration(application: Application, *, present: bool = True, dry
 
 def _check_interpreter(ports: Ports, interpreter: str) -> None:
     try:
-        status = ports.runner.run((interpreter, "-c", _PROBE), check=False, timeout_seconds=60).status
+        status = ports.runner.run((interpreter, "-I", "-c", _PROBE), check=False, timeout_seconds=60).status
     except CommandError as error:
         raise ConfigurationError(
             f"the interpreter cannot be run: {error.message}", path=interpreter, hint="set runtime_interpreter"

@@ -13,6 +13,7 @@ from typing import Any, Optional
 
 from ...application import Application
 from ...errors import TradekeepError
+from ...host.trust import require_trusted
 from ...ports import Ports
 from ...transaction.signals import shielded
 from .channel import SILENCE_SECONDS, VERSION, Channel, LinkLostError, ProtocolError
@@ -102,6 +103,7 @@ class Remote:
 @contextlib.contextmanager
 def connected_to(link: Link, application: Application, ports: Ports) -> Iterator[Remote]:
     """A connection on which both have said who they are."""
+    _require_trusted_files(link)
     with shielded():  # its threads take no signals
         pipe = ports.runner.pipe(link.argv)
     channel = Channel(pipe.stdout.fileno(), pipe.stdin.fileno(), silence_seconds=link.silence_seconds)
@@ -120,6 +122,13 @@ def connected_to(link: Link, application: Application, ports: Ports) -> Iterator
             pipe.stdin.close()
         channel.wait_for_end(_END_SECONDS)
         pipe.kill()
+
+
+def _require_trusted_files(link: Link) -> None:
+    """Who could change them would say which server is the source, or who logs in there."""
+    for file, what in ((link.identity, "the key"), (link.known_hosts, "the list of known hosts")):
+        if file is not None and not link.command:
+            require_trusted(file, what=what)
 
 
 def _greeted(remote: Remote, application: Application) -> dict[str, Any]:
