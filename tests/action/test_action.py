@@ -165,13 +165,13 @@ def test_another_host_key_fails_and_no_key_stays(server: Server, job: Job, tmp_p
     host = server.known_hosts.split()[0]
     other = f"{host} {(tmp_path / 'other.pub').read_text()}"
     # Nothing in the repository can turn the check off.
-    server.inventory(
-        job.workspace / "inventory.json",
-        ansible_host_key_checking=False,
-        ansible_ssh_args="-o StrictHostKeyChecking=no",
-        ansible_ssh_common_args="-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null",
-        ansible_ssh_extra_args="-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null",
-    )
+    for name in ("ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args", "ansible_host_key_checking"):
+        server.inventory(job.workspace / "inventory.json", **{name: "-o StrictHostKeyChecking=no"})
+        run = job.run("update", "main", known_hosts=other)
+        assert run.failed
+        assert f"inventory: bot1 sets '{name}'" in run.log
+        assert_no_secret(run, server)
+    server.inventory(job.workspace / "inventory.json")
     (job.workspace / "ansible.cfg").write_text("[defaults]\nhost_key_checking = false\n")
     run = job.run("update", "main", {"ANSIBLE_HOST_KEY_CHECKING": "false"}, known_hosts=other)
     assert run.failed
@@ -207,7 +207,9 @@ def make_key(home: Path) -> Path:
 
 def test_an_encrypted_backup_becomes_an_artifact(deployed: Run, job: Job, recipient: Path) -> None:
     (job.workspace / "operator.asc").write_bytes(recipient.read_bytes())
-    job.server.inventory(job.workspace / "inventory.json", backup_gpg_key_files=[str(recipient)])
+    (job.workspace / "recovery.asc").write_bytes(recipient.read_bytes())
+    key_files = ["{{ inventory_dir }}/recovery.asc"]
+    job.server.inventory(job.workspace / "inventory.json", backup_gpg_key_files=key_files)
     inputs = {"artifact_backup": "true", "artifact_backup_recipients": "operator.asc"}
     run = job.run("new", "main", **inputs)
     assert not run.failed, run.log

@@ -651,3 +651,17 @@ def test_a_file_of_another_account_becomes_the_owners(world) -> None:
     assert outcome.status is ExitStatus.DONE, outcome.lines
     assert (world.live / "bot.py").lstat().st_uid == world.bot.uid
     assert any("bot.py: belonged to root:root" in line for line in outcome.lines)
+
+
+def test_a_directory_that_the_owner_cannot_read_makes_way_for_nothing(world) -> None:
+    """To the owner it looks empty; upstream wants a file where the directory above it lies."""
+    world.push({"place/code.py": "a = 1\n"})
+    assert world.deploy().status is ExitStatus.DONE
+    (world.live / "place/roots").mkdir(mode=0o700)
+    (world.live / "place/roots/file").write_text("root's\n", encoding="utf-8")
+    world.git("rm", "--quiet", "-r", "place")
+    world.push({"place": "a file\n"})
+    outcome = world.deploy()
+    assert outcome.status is ExitStatus.FAILED
+    assert any("holds place/roots" in line for line in outcome.lines), outcome.lines
+    assert (world.live / "place/roots/file").read_text(encoding="utf-8") == "root's\n"

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
-from calling import hosts, playbook
+import inventory
+from calling import environment, hosts, playbook, workspace
 from common import Places, places, private_file, say, step
 
 PLAYBOOKS = {
@@ -24,6 +26,7 @@ def main() -> int:
     """Run what the mode stands for."""
     here = places()
     settings = here.settings()
+    inventory.check(here, environment(here), Path(workspace()))
     expected = hosts(here)
     private_file(here.private / "hosts.json", json.dumps(expected))
     say(f"{settings['mode']} on {len(expected)} host{'s' if len(expected) != 1 else ''}")

@@ -151,6 +151,9 @@ def write_configuration(places: Places) -> None:
         "host_key_checking = true",
         "forks = 10",
         "callback_result_format = yaml",
+        # Files that are read, and nothing that runs: see inventory.py.
+        "[inventory]",
+        "enable_plugins = ansible.builtin.yaml, ansible.builtin.ini",
         "[ssh_connection]",
         "pipelining = true",
         # A socket's path has to be short, and RUNNER_TEMP may be long.
@@ -160,7 +163,13 @@ def write_configuration(places: Places) -> None:
     ]
     private_file(places.private / "ansible.cfg", "\n".join(lines) + "\n")
     options = ["-F", "/dev/null", *ssh_options(places)]
-    connection = {"ansible_ssh_args": shlex.join(options), "ansible_host_key_checking": True}
+    connection = {
+        "ansible_ssh_args": shlex.join(options),
+        "ansible_host_key_checking": True,
+        # What inventory.py refuses has no effect either.
+        **{f"ansible_{program}_executable": program for program in ("ssh", "scp", "sftp")},
+        **{f"ansible_{name}_args": "" for name in ("ssh_common", "ssh_extra", "scp_extra", "sftp_extra")},
+    }
     private_file(places.private / "connection.json", json.dumps(connection))
 
 

@@ -92,7 +92,8 @@ class Deploy:
     directory: the checkout, or the directory of the releases. branches: those whose commits may be deployed; none named
     means any. preserve: patterns relative to the directory, in which ``!`` takes back, the last match decides;
     components are always preserved. requires: files relative to the root without which no service is started.
-    signers: an allowed_signers file (ssh-keygen(1)) or a file of public gpg keys; every deployed commit must be signed.
+    signers: an allowed_signers file (ssh-keygen(1)) or a file of public gpg keys; every deployed commit must be signed
+    by a key that is neither expired nor revoked at the time of the deploy.
     """
 
     directory: Optional[str] = None

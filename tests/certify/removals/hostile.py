@@ -37,6 +37,14 @@ HOSTILE = (
     ),
     Removal(
         "c2",
+        "names of too many levels are refused",
+        "archive",
+        'if name.count("/") >= MOST_LEVELS:',
+        "if False:",
+        ("tests/attacks/test_depth.py::test_an_archive_of_so_many_levels_is_refused[300-foreign_archive_of]",),
+    ),
+    Removal(
+        "c2",
         "names of extended headers are judged too",
         "archive",
         "raw = apply_records(raw, records)",

@@ -133,8 +133,8 @@ WRITING = (
         "b1",
         "without gpg there is no backup",
         "archive",
-        "    require_gpg(runner)\n    with temporary_home(runner) as home:",
-        "    with temporary_home(runner) as home:",
+        "    require_gpg(runner)\n    with contextlib.ExitStack() as stack:\n        home = stack.enter_context(",
+        "    with contextlib.ExitStack() as stack:\n        home = stack.enter_context(",
         (CONTAINER + "hazard_b1_a_missing_gpg_leaves_no_plaintext",),
     ),
     Removal(

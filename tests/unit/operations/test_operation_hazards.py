@@ -88,18 +88,17 @@ def test_hazard_b3_a_last_stage_that_fails_after_writing_fails_the_backup(make_b
         pytest.param("state/known.json", "there", (OWNER, GROUP), id="of a component, whatever the backup says"),
         pytest.param("unknown/file", "#0", (OWNER, GROUP), id="a number of another host"),
         pytest.param("unknown/file", "nobody_of_this_name", (OWNER, GROUP), id="a name of another host"),
-        pytest.param("unknown/file", "there", (5001, 5001), id="a name that is here with another number"),
+        pytest.param("unknown/file", "there", (OWNER, GROUP), id="a name of another account of this host"),
+        pytest.param("unknown/file", "root", (OWNER, GROUP), id="root"),
     ],
 )
 def test_hazard_c3_owners_go_by_name_and_never_fall_to_root(bench, tmp_path, monkeypatch, path, owner, expected):
     staged = tmp_path / "staged"
     staged.write_text("{}")
     given = []
-    monkeypatch.setattr(rights, "uid_of", lambda name: OWNER)
-    monkeypatch.setattr(rights, "gid_of", lambda name: GROUP)
-    here = {"there": 5001}
-    monkeypatch.setattr("pwd.getpwnam", lambda name: type("Account", (), {"pw_uid": here[name]}))
-    monkeypatch.setattr("grp.getgrnam", lambda name: type("Group", (), {"gr_gid": here[name]}))
+    here = {bench.application.owner: OWNER, "there": 5001, "root": 0, "#0": 0}
+    monkeypatch.setattr(rights, "uid_of", here.__getitem__)
+    monkeypatch.setattr(rights, "gid_of", {**here, bench.application.group: GROUP}.__getitem__)
     monkeypatch.setattr(rights, "give_owner_mode", lambda _, *, uid, gid, mode: given.append((uid, gid)))
     application = dataclasses.replace(bench.application, system=True)
     rights.give_rights(application, Entry(path, "file", mode=0o600, owner=owner, group=owner), str(staged))

@@ -11,8 +11,11 @@ from typing import Optional
 
 from ..errors import ArchiveError, HostileArchiveError
 
-LONGEST_PATH = 4095
+# A file system allows 4095 from its root on; the application's root and a stage come before the entry's path.
+LONGEST_PATH = 3000
 LONGEST_NAME = 255
+# More than any scan takes in (operations/found.py), and few enough for all that goes level by level.
+MOST_LEVELS = 256
 
 DIRECTORY = "directory"
 FILE = "file"
@@ -53,7 +56,8 @@ def _is_ordinary(name: str) -> bool:
 def safe_relative(name: str) -> str:
     """Return ``name`` when it is a plain path beneath the archive's root; refuse it otherwise.
 
-    Plain means: relative, no empty, ``.`` or ``..`` components, no NUL, and short enough for the file system.
+    Plain means: relative, no empty, ``.`` or ``..`` components, no NUL, short enough for the file system,
+    and of at most ``MOST_LEVELS`` components.
     """
     if _is_ordinary(name):
         return name
@@ -68,8 +72,10 @@ def safe_relative(name: str) -> str:
             raise HostileArchiveError(f"entry's name has the component '{part}'", path=name)
         if len(part) > 63 and len(part.encode("utf-8", "surrogateescape")) > LONGEST_NAME:
             raise HostileArchiveError("entry's name is longer than a file system allows", path=name)
+    if name.count("/") >= MOST_LEVELS:
+        raise HostileArchiveError(f"entry lies more than {MOST_LEVELS} levels deep", path=f"{name[:LONGEST_NAME]}...")
     if len(name) > 1023 and len(name.encode("utf-8", "surrogateescape")) > LONGEST_PATH:
-        raise HostileArchiveError("entry's path is longer than a file system allows", path=name)
+        raise HostileArchiveError(f"entry's path is longer than {LONGEST_PATH} bytes", path=f"{name[:LONGEST_NAME]}...")
     return name
 
 

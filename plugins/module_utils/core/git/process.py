@@ -152,7 +152,7 @@ class Git:
     def read(self, *arguments: str, names: Optional[Iterable[str]] = None, text: Optional[bytes] = None) -> bytes:
         """All that git writes to standard output, as bytes. For work on this host alone."""
         given = (text or b"") if names is None else b"".join(os.fsencode(name) + b"\0" for name in names)
-        with _content(given) as stdin:
+        with readable(given) as stdin:
             pipe = self._pipe(arguments, stdin=stdin)
             try:
                 output: bytes = pipe.stdout.read()
@@ -167,7 +167,7 @@ class Git:
 
     def write_to(self, descriptor: int, *arguments: str) -> None:
         """Let git write its standard output to what is open."""
-        with _content(b"") as stdin:
+        with readable(b"") as stdin:
             pipe = self._pipe(arguments, stdin=stdin, stdout=descriptor)
             self._finish(pipe)
 
@@ -219,7 +219,7 @@ class Git:
 
 
 @contextlib.contextmanager
-def _content(given: bytes) -> Iterator[int]:
+def readable(given: bytes) -> Iterator[int]:
     """A descriptor to read these bytes from; a file without a name, so that no thread must feed a pipe."""
     with privileged():
         file = tempfile.TemporaryFile()  # noqa: SIM115 (closed below, and not with root's rights)

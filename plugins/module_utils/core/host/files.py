@@ -9,7 +9,6 @@ import contextlib
 import errno
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 from ..errors import SpaceError, TradekeepError, UnsafePathError
-from .filesystem.beneath import open_at, open_root
+from .filesystem.beneath import DIRECTORY_FLAGS, open_at, open_root
 from .filesystem.chown import give_owner_mode
 
 AnyPath = Union[str, "os.PathLike[str]"]
@@ -197,24 +196,101 @@ def make_private_directory(path: AnyPath) -> bool:
 
 
 def remove_tree(path: AnyPath) -> bool:
-    """Remove a directory and all in it, following no symlink; returns whether there was one."""
+    """Remove a directory and all in it, following no symlink; returns whether there was one.
+
+    Works level by level from open directories, however many there are, and holds one open at a time: an owner could
+    make more of them than a recursion, a path or the number of open files allows. Raises where one of them is moved
+    away meanwhile, so that nothing is removed where it went.
+    """
     target = Path(path)
     with os_errors(target):
         try:
-            shutil.rmtree(target)
+            parent = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
-        except PermissionError:
-            # An ordinary user cannot empty directories that were staged without the write bit.
-            _make_writable(target)
-            shutil.rmtree(target)
+        try:
+            top = _entered(target.name, parent)
+            if top is None:
+                return False
+            _remove_contents(top, target)
+            os.rmdir(target.name, dir_fd=parent)
+        finally:
+            os.close(parent)
         return True
 
 
-def _make_writable(top: Path) -> None:
-    for directory, _names, _files in os.walk(top):
-        with contextlib.suppress(OSError):
-            Path(directory).chmod(0o700)
+@dataclass(frozen=True)
+class _Level:
+    """A directory that is being removed: its name, what it is, and its subdirectories that are still there."""
+
+    name: str
+    identity: tuple[int, int]
+    left: list[str]
+
+    @classmethod
+    def of(cls, name: str, descriptor: int) -> _Level:
+        """The open directory of that name, its files removed."""
+        facts = os.fstat(descriptor)
+        return cls(name, (facts.st_dev, facts.st_ino), _without_files(descriptor))
+
+
+def _remove_contents(current: int, target: Path) -> None:
+    """Empty an open directory, and close it."""
+    above: list[_Level] = []
+    try:
+        level = _Level.of("", current)
+        while level.left or above:
+            if level.left:
+                name = level.left.pop()
+                deeper = _entered(name, current)
+                if deeper is not None:
+                    os.close(current)
+                    current = deeper
+                    above.append(level)
+                    level = _Level.of(name, current)
+                continue
+            done, level = level.name, above.pop()
+            up = os.open("..", DIRECTORY_FLAGS, dir_fd=current)
+            os.close(current)
+            current = up
+            facts = os.fstat(current)
+            if (facts.st_dev, facts.st_ino) != level.identity:
+                raise UnsafePathError(f"a directory in it ({done}) was moved while it was removed", path=target)
+            os.rmdir(done, dir_fd=current)
+    finally:
+        os.close(current)
+
+
+def _without_files(directory: int) -> list[str]:
+    """Remove all but the subdirectories from an open directory; returns their names."""
+    with os.scandir(directory) as listing:
+        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in listing]
+    for name, is_directory in found:
+        if not is_directory:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=directory)
+    return [name for name, is_directory in found if is_directory]
+
+
+def _entered(name: str, directory: int) -> Optional[int]:
+    """A descriptor of a directory that is to be removed, None when it is gone."""
+    try:
+        if os.geteuid() != 0:
+            _let_owner_in(name, directory)
+        return os.open(name, DIRECTORY_FLAGS, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+
+
+def _let_owner_in(name: str, directory: int) -> None:
+    """Let an ordinary user empty a directory of its own that was staged without the right to."""
+    held = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        if os.fstat(held).st_mode & 0o700 != 0o700:
+            with contextlib.suppress(OSError):
+                os.chmod(f"/proc/self/fd/{held}", 0o700)
+    finally:
+        os.close(held)
 
 
 def space(path: AnyPath) -> Space:

@@ -54,29 +54,6 @@ def name_of_gid(gid: int) -> str:
         return f"#{gid}"
 
 
-def uid_or(name: Optional[str], fallback: int) -> int:
-    """The account of that name on *this* host, else the fallback.
-
-    Numbers of another host mean nothing here, so ``#1234`` falls back too.
-    """
-    if not name or name.startswith("#"):
-        return fallback
-    try:
-        return pwd.getpwnam(name).pw_uid
-    except (KeyError, ValueError):
-        return fallback
-
-
-def gid_or(name: Optional[str], fallback: int) -> int:
-    """The group of that name on this host, else the fallback; see ``uid_or``."""
-    if not name or name.startswith("#"):
-        return fallback
-    try:
-        return grp.getgrnam(name).gr_gid
-    except (KeyError, ValueError):
-        return fallback
-
-
 def apply_owner_mode(
     descriptor: int, *, uid: Optional[int] = None, gid: Optional[int] = None, mode: Optional[int] = None
 ) -> bool:
@@ -98,15 +75,6 @@ def apply_owner_mode(
 def place_of(descriptor: int) -> Optional[str]:
     """What the system calls it now, for a message."""
     return os.readlink(f"/proc/self/fd/{descriptor}") if os.path.isdir("/proc/self/fd") else None
-
-
-def apply_link_owner(name: str, *, directory: int, uid: int, gid: int) -> bool:
-    """Give a symlink itself an owner and group. Returns whether anything changed."""
-    present = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    if (present.st_uid, present.st_gid) == (uid, gid):
-        return False
-    os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
-    return True
 
 
 def _change_owner(descriptor: int, uid: int, gid: int) -> None:

@@ -25,7 +25,7 @@ from ..kinds.base import NO_FACTS, CaptureContext, Captured
 from ..kinds.reading import signature_of, status_of
 from ..kinds.sqlite import SIDECAR_SUFFIXES, unsafe_sidecars
 from ..ports import Progress
-from .found import Found, Share, Thing
+from .found import Found, Share, Thing, left_out_as_too_deep
 from .gather import CaptureShare, Gatherer, refuse_share
 
 MOST_WARNINGS = 200
@@ -126,6 +126,8 @@ def assemble(
             progress.advance(assembly.add_file(found))
         elif found.type == "special":
             account.warn(f"{found.path}: a socket, FIFO or device, left out")
+        elif found.type == "deep":
+            account.warn(left_out_as_too_deep(found.path))
         else:
             assembly.add_bare(found)
     return account

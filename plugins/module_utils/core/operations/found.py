@@ -21,6 +21,12 @@ from ..patterns import Classifier
 
 OWN_PREFIX = ".tradekeep"
 NOTHING_SEEN = Signature(0, 0, 0, 0, 0)
+DEEPEST = 100
+"""Directories in directories that are looked into, the root not counted. The bot can make any number of them, which no
+path reaches and no recursion survives.
+"""
+_LONGEST_DIRECTORY = 1500
+"""Bytes of a directory's path below the root: a path in it is one that a stage anywhere can still hold."""
 
 
 class Found(NamedTuple):
@@ -31,7 +37,9 @@ class Found(NamedTuple):
     absolute: str
     """Where its bytes are now; not under the root when a transaction keeps it aside."""
     type: str
-    """``file``, ``directory``, ``symlink``, or ``special`` (socket, FIFO, device: never captured)."""
+    """``file``, ``directory``, ``symlink``, ``special`` (socket, FIFO, device: never captured), or ``deep`` (a
+    directory below so many others that neither it nor what it holds is captured).
+    """
     component: str
     kind: Optional[str]
     required: bool
@@ -114,6 +122,8 @@ def found_of(lookup: Classifier, path: str, absolute: str, status: os.stat_resul
     mode = status.st_mode
     entry_type = "file" if stat.S_ISREG(mode) else _type_of(mode)
     classified = lookup.directory(path) if entry_type == "directory" else lookup.file(path)
+    if entry_type == "directory" and lies_too_deep(path):
+        entry_type = "deep"
     if classified is None:
         return None
     kind = None
@@ -122,6 +132,18 @@ def found_of(lookup: Classifier, path: str, absolute: str, status: os.stat_resul
     component, required = classified.component.name, classified.required
     seen = signature_of(status)
     return Found(path, absolute, entry_type, component, kind, required, stat.S_IMODE(mode), seen)
+
+
+def lies_too_deep(directory: str) -> bool:
+    """Whether a directory, given relative to the root, lies below so many others that it is not looked into."""
+    if directory.count("/") >= DEEPEST:
+        return True
+    return len(directory) * 4 > _LONGEST_DIRECTORY and len(os.fsencode(directory)) > _LONGEST_DIRECTORY
+
+
+def left_out_as_too_deep(directory: str) -> str:
+    """What to say of such a directory."""
+    return f"{directory}: lies more than {DEEPEST} directories deep or has too long a path, left out with all in it"
 
 
 def _type_of(mode: int) -> str:

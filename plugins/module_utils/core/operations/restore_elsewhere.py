@@ -26,6 +26,7 @@ from .reading import Contents, read_contents, unpack
 from .restore_plan import Selection
 from .restore_stage import check_files
 from .rights import give_rights
+from .rights_plan import notes_of_refused_rights
 from .text import human_bytes
 
 
@@ -49,6 +50,8 @@ def restore_elsewhere(
         raise SpaceError(f"{human_bytes(needed)} needed", path=target, hint="free some space or choose another place")
     if not dry_run:
         _unpack_into(target, application, ports, backup, contents, entries, chosen, passphrase_file)
+        for note in notes_of_refused_rights(application, entries):
+            ports.progress.note(note)
     verb = "would restore" if dry_run else "restored"
     record = {
         "backup": backup.path.name,

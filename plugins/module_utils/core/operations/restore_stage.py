@@ -25,6 +25,7 @@ from ..transaction.stage import Stage
 from .reading import Contents, unpack
 from .restore_plan import Item
 from .rights import give_rights
+from .rights_plan import notes_of_refused_rights
 
 DIRECTORY_PLACE = "directories"
 
@@ -55,6 +56,8 @@ def settle_stage(
     application: Application, ports: Ports, stage: Stage, changes: Sequence[Item], prefix: str = ""
 ) -> None:
     """Give what was written into the stage its rights, check each file by its kind, make all durable."""
+    for note in notes_of_refused_rights(application, (item.entry for item in changes if item.entry is not None)):
+        ports.progress.note(note)
     staged = [(item.entry, stage.path_for(item.path, prefix)) for item in changes if item.entry is not None]
     # First, as what is given to another account can be out of the reader's reach.
     check_files(application, ports, staged)

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: tradekeep.ops contributors
 # SPDX-License-Identifier: BSD-2-Clause
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
-"""Owners by name and modes by profile for what a restore brings."""
+"""Owners, modes and times of what a restore brings."""
 
 from __future__ import annotations
 
@@ -11,27 +11,20 @@ from ..application import Application
 from ..archive.manifest import Entry
 from ..errors import UnsafePathError
 from ..host.filesystem.chown import give_owner_mode
-from ..host.ownership import gid_of, gid_or, uid_of, uid_or
-from ..patterns import classify, classify_directory
+from ..host.ownership import gid_of, uid_of
+from .rights_plan import granted_rights
 
 
 def give_rights(application: Application, entry: Entry, staged: str) -> None:
     """Set owner, group, mode and time of a restored file, directory or symlink.
 
-    The profile's word comes first; what it does not know keeps the backup's owner where an account of that name exists
-    here, else belongs to the application's owner: never to whoever has that number on this host, and never to root.
+    Which ones is decided in rights_plan.py.
     """
-    look_up = classify_directory if entry.type == "directory" else classify
-    classified = look_up(application.profile, entry.path)
-    mode = entry.mode if classified is None else classified.mode
+    granted = granted_rights(application, entry)
+    mode = granted.mode
     uid = gid = -1
     if application.system:
-        own_uid, own_gid = uid_of(application.owner), gid_of(application.group)
-        if classified is not None:
-            uid = uid_of(classified.owner) if classified.owner else own_uid
-            gid = gid_of(classified.group) if classified.group else own_gid
-        else:
-            uid, gid = uid_or(entry.owner, own_uid), gid_or(entry.group, own_gid)
+        uid, gid = uid_of(granted.owner), gid_of(granted.group)
     if entry.type == "symlink":
         return  # it belongs to whoever made it, and nobody's rights depend on it
     descriptor = _open_staged(staged)

@@ -27,7 +27,7 @@ from ..transaction.exchange import Exchange
 from ..transaction.plan import Replacement
 from .backup import back_up
 from .backup_plan import ASSUMED_RATIO, BackupPlan, choose_encryption
-from .found import Found, Thing
+from .found import Found, Thing, lies_too_deep
 from .scan import found_at, gathered_scan, scan
 from .text import human_bytes
 
@@ -107,7 +107,9 @@ def _statuses(path: str) -> Iterator[os.stat_result]:
     """Of a path and of everything below it."""
     with contextlib.suppress(FileNotFoundError):
         yield os.lstat(path)
-    for directory, _directories, names in os.walk(path):
+    for directory, directories, names in os.walk(path):
+        if lies_too_deep(os.path.relpath(directory, path)):
+            directories.clear()
         for name in names:
             yield os.lstat(os.path.join(directory, name))
 

@@ -18,7 +18,7 @@ from ..errors import ConfigurationError, UnsafePathError
 from ..host.files import open_file_beneath
 from ..host.ownership import gid_of, name_of_gid, name_of_uid, uid_of
 from ..patterns import TreeDirectory, classify, classify_directory, templates, tree_directories
-from .scan import OWN_PREFIX
+from .found import OWN_PREFIX, left_out_as_too_deep, lies_too_deep
 
 LARGEST_CREDENTIAL = 16 << 20
 
@@ -90,6 +90,9 @@ def plan_tree(
     for path, type_of_thing in _existing(application):
         if type_of_thing == "symlink":
             notes.append(f"{path}: a symlink, not followed; what it leads to is not managed")
+            continue
+        if type_of_thing == "deep":
+            notes.append(left_out_as_too_deep(path))
             continue
         change = _plan_existing(application, path, type_of_thing)
         if change is not None:
@@ -193,6 +196,9 @@ def _walk(application: Application, path: str, named: set[str]) -> Iterator[tupl
         return
     _refuse_link(application, path, status)
     if stat.S_ISDIR(status.st_mode):
+        if lies_too_deep(path):
+            yield path, "deep"
+            return
         if path not in named:
             yield path, "directory"
         for name in sorted(os.listdir(absolute(application, path))):

@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Optional
 
 from ...host.files import failure_of, os_errors
+from ..found import lies_too_deep
 
 _CHUNK = 1 << 20
 
@@ -97,15 +98,29 @@ class Looker:
 
     def files_below(self, directory: str) -> Iterable[str]:
         """Every path beneath a directory that is not a directory itself."""
-        for parent, names, files in os.walk(f"{self._top}/{directory}"):
-            below = parent[len(self._top) + 1 :]
+        for below, names, files in self._walk(directory):
             yield from (f"{below}/{name}" for name in files)
-            yield from (f"{below}/{name}" for name in names if os.path.islink(f"{parent}/{name}"))
+            yield from (f"{below}/{name}" for name in names if os.path.islink(f"{self._top}/{below}/{name}"))
 
     def directories_below(self, directory: str) -> list[str]:
         """A directory and those in it, the deepest first."""
-        found = [parent[len(self._top) + 1 :] for parent, _n, _f in os.walk(f"{self._top}/{directory}", topdown=False)]
-        return [path for path in found if not os.path.islink(f"{self._top}/{path}")]
+        found = [below for below, _names, _files in self._walk(directory)]
+        return [path for path in reversed(found) if not os.path.islink(f"{self._top}/{path}")]
+
+    def _walk(self, directory: str) -> Iterator[tuple[str, list[str], list[str]]]:
+        """As os.walk, parents first. A directory below too many others, or that cannot be read, counts as a file, so
+        that nobody takes what is above it for empty.
+        """
+        closed: list[OSError] = []
+        for parent, names, files in os.walk(f"{self._top}/{directory}", onerror=closed.append):
+            below = parent[len(self._top) + 1 :]
+            deep = {name for name in names if lies_too_deep(f"{below}/{name}")}
+            names[:] = [name for name in names if name not in deep]
+            yield below, names, [*files, *sorted(deep)]
+        for error in closed:
+            if isinstance(error, PermissionError):
+                parent, name = os.path.split(os.fspath(error.filename))
+                yield parent[len(self._top) + 1 :], [], [name]
 
     def _above(self, directory: str) -> Optional[str]:
         if directory not in self._directories:

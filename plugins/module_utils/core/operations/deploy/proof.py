@@ -23,6 +23,7 @@ from ...kinds import default_kind
 from ...kinds.sqlite import SIDECAR_SUFFIXES
 from ...patterns import classify
 from ...vocabulary import RESERVED_PREFIX
+from ..found import lies_too_deep
 from .data_reader import DataReader
 
 _APPENDED = ("jsonl", "log")
@@ -247,7 +248,7 @@ class Witness:
             return
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                if self.looks_into(entry.name):
+                if self.looks_into(entry.name) and not lies_too_deep(os.path.relpath(entry.path, self._root)):
                     yield from self.walk(entry.path, enter)
             elif self.is_data(entry.path):
                 try:

@@ -77,6 +77,8 @@ def refusal_of(path: str, entry_type: str, mode: int, target: Optional[str]) -> 
     """Why something must not arrive on this host, or None."""
     if entry_type == "special":
         return "a socket, FIFO or device"
+    if entry_type == "deep":
+        return "a directory below too many others"
     if entry_type == "symlink" and not link_stays_inside(path, target or ""):
         return "a symlink that leads out of the data"
     if entry_type == "file" and mode & 0o7000:

@@ -24,8 +24,9 @@ from ...kinds.sqlite import SIDECAR_SUFFIXES
 from ...patterns import Classifier, classifier
 from ...ports import Ports
 from ...transaction.stage import Stage
+from ..found import OWN_PREFIX, Found, lies_too_deep
 from ..restore_plan import Item, entry_facts
-from ..scan import OWN_PREFIX, Found, found_at, scan
+from ..scan import found_at, scan
 from .credentials import LARGEST, credential_problem
 from .entries import EntryMaker
 from .origin import Held, Refused, SourceFacts, nothing_of_profile, refusal_of, refuse_other_profile
@@ -264,7 +265,7 @@ def _left_in(lookup: Classifier, root: Path, directory: str, above: set[str], se
             continue
         if not item.is_dir(follow_symlinks=False):
             yield path
-        elif path in seen or path in above:
+        elif (path in seen or path in above) and not lies_too_deep(path):
             yield from _left_in(lookup, root, path, above, seen)
         else:
             yield f"{path}/"

@@ -1,0 +1,67 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Whom a restored file belongs to, and with which mode: the profile decides, not the archive.
+
+Whoever writes an archive, or feeds a backup, chooses the owners and modes in it. Files of root that anybody may write,
+or files of another account, would be his way to that account. So everything belongs to the application's owner, or to
+whom a rule of the profile names; a mode of the archive counts only where no component has the file, and then without
+setuid, setgid (on a file), sticky (on a file), and the right of others to write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..application import Application
+from ..archive.manifest import Entry
+from ..patterns import classify, classify_directory
+
+_FROM_ARCHIVE = {"directory": 0o3775}
+_MOST_NOTES = 5
+
+
+@dataclass(frozen=True)
+class GrantedRights:
+    """What a restored file, directory or symlink gets. from_profile: whether a component of the profile has it."""
+
+    owner: str
+    group: str
+    mode: int
+    from_profile: bool
+
+
+def granted_rights(application: Application, entry: Entry) -> GrantedRights:
+    """The rights of one entry. Reads nothing of the host."""
+    look_up = classify_directory if entry.type == "directory" else classify
+    classified = look_up(application.profile, entry.path)
+    if classified is None:
+        mode = entry.mode & _FROM_ARCHIVE.get(entry.type, 0o775)
+        return GrantedRights(application.owner, application.group, mode, False)
+    owner, group = classified.owner or application.owner, classified.group or application.group
+    return GrantedRights(owner, group, classified.mode, True)
+
+
+def notes_of_refused_rights(application: Application, entries: Iterable[Entry]) -> list[str]:
+    """What an archive says of owners and modes, and does not get, where the profile says nothing; a few lines."""
+    notes: list[str] = []
+    more = 0
+    for entry in entries:
+        note = _note(application, entry)
+        if note and len(notes) < _MOST_NOTES:
+            notes.append(note)
+        elif note:
+            more += 1
+    return [*notes, *([f"and {more} more, whose owners or modes in the backup do not count here"] if more else [])]
+
+
+def _note(application: Application, entry: Entry) -> str:
+    granted = granted_rights(application, entry)
+    wanted = (entry.owner or granted.owner, entry.group or granted.group)
+    other_owner = application.system and wanted != (granted.owner, granted.group)
+    other_mode = entry.type != "symlink" and entry.mode != granted.mode
+    if granted.from_profile or not (other_owner or other_mode):
+        return ""
+    given = f"{granted.owner}:{granted.group} with mode {granted.mode:04o}"
+    return f"{entry.path}: is given to {given}, not to {':'.join(wanted)} with mode {entry.mode:04o} as the backup says"
