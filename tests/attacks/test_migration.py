@@ -712,8 +712,6 @@ def copy_of_data(old: Server, place: Path, uid: int) -> Path:
     return place
 
 
-
-
 def test_a_source_of_the_bots_that_is_swapped_is_not_read_as_root(
     base: Path, old: Server, new: Server, secrets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,7 +88,7 @@ from .host import (  # noqa: F401
     worker,
     writers,
 )
-from .host.filesystem import beneath, chown, identity  # noqa: F401
+from .host.filesystem import beneath, chown, given, identity  # noqa: F401
 from .host.filesystem import scratch as host_scratch  # noqa: F401
 from .kinds import (  # noqa: F401
     appended,
@@ -146,6 +146,7 @@ from .operations.deploy import (  # noqa: F401
     code,
     code_plan,
     code_stage,
+    data_reader,
     dependencies,
     deploy,
     following,

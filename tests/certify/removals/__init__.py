@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from .acting import ACTING
 from .capturing import CAPTURING
 from .confining import CONFINING
 from .deploying import DEPLOYING
@@ -31,6 +32,7 @@ REMOVALS: tuple[Removal, ...] = (
     *DEPLOYING,
     *PROVING,
     *MOVING,
+    *ACTING,
     *SHOWING,
     *CONFINING,
     *READING,
