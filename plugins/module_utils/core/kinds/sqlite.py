@@ -258,9 +258,7 @@ def _report(found: dict[str, Any], level: CheckLevel, warnings: tuple[str, ...] 
     return CheckReport("sqlite", problems=tuple(found["problems"]), warnings=warnings, facts=facts)
 
 
-def _examine(
-    path: Path, level: CheckLevel, foreign_keys: bool, lenient: bool, deadline: Deadline
-) -> dict[str, Any]:
+def _examine(path: Path, level: CheckLevel, foreign_keys: bool, lenient: bool, deadline: Deadline) -> dict[str, Any]:
     """What a check finds, as JSON says it: ``unfit`` alone, or all the rest."""
     try:
         header = read_header(path)

@@ -45,9 +45,7 @@ UNFINISHED = (sqlite3.OperationalError, sqlite3.DataError, MemoryError)
 
 
 class Deadline:
-    """How long one database may take, waiting for locks included. Without a clock it never comes.
-
-    """
+    """How long one database may take, waiting for locks included. Without a clock it never comes."""
 
     def __init__(self, clock: Optional[Clock], seconds: float) -> None:
         self._clock = clock
@@ -83,9 +81,7 @@ class Table(NamedTuple):
 
 
 @contextmanager
-def connected(
-    path: Path, parameters: str, deadline: Deadline, *, writes: bool = False
-) -> Iterator[sqlite3.Connection]:
+def connected(path: Path, parameters: str, deadline: Deadline, *, writes: bool = False) -> Iterator[sqlite3.Connection]:
     """A connection by URI (``parameters`` such as ``mode=ro``), in autocommit, closed in any case.
 
     The schema is not trusted: whoever brought the database has written it. writes: for statements that need more than
@@ -298,9 +294,7 @@ def gather_facts(connection: sqlite3.Connection) -> dict[str, Any]:
     return facts
 
 
-def find_problems(
-    connection: sqlite3.Connection, level: CheckLevel, *, constraints: bool = True
-) -> tuple[str, ...]:
+def find_problems(connection: sqlite3.Connection, level: CheckLevel, *, constraints: bool = True) -> tuple[str, ...]:
     """What ``quick_check`` or ``integrity_check`` finds; empty when all is well. constraints: compute them too."""
     if not constraints:
         connection.execute("PRAGMA ignore_check_constraints = ON")

@@ -24,9 +24,7 @@ def live_rows(path: Path, context: CaptureContext) -> dict[str, Optional[int]]:
 
     Raises CaptureError when the database cannot be read. Leaves no trace beside it.
     """
-    found: dict[str, Optional[int]] = bounded(
-        lambda: _rows(path, context), seconds=context.deadline_seconds, path=path
-    )
+    found: dict[str, Optional[int]] = bounded(lambda: _rows(path, context), seconds=context.deadline_seconds, path=path)
     return found
 
 

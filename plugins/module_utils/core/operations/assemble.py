@@ -77,7 +77,9 @@ class Account:
             elif room >= bare:
                 told[path], room = _NO_TABLES, room - bare
         if len(told) < len(self.databases) or any(facts is _NO_TABLES for facts in told.values()):
-            self.warn("so many tables that the sidecar does not name all of them: their rows are not compared next time")
+            self.warn(
+                "so many tables that the sidecar does not name all of them: their rows are not compared next time"
+            )
         return told
 
     def count(self, component: str, files: int, size: int) -> None:
