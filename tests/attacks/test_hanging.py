@@ -146,7 +146,7 @@ def in_time(seconds: float, work: Callable[[], Any]) -> Any:
             os.close(answers)
             try:
                 said = [None, work()]
-            except BaseException as error:  # noqa: BLE001 # told to the test
+            except BaseException as error:  # told to the test
                 said = [[type(error).__name__, str(error)], None]
                 traceback.print_exc()
             os.write(ours, json.dumps(said).encode())
@@ -292,8 +292,8 @@ def test_one_call_without_end_is_killed(bench: Bench, quick: None) -> None:
         connection.execute("CREATE INDEX slow ON fills (0 * instr(hex(zeroblob(1 + id)), hex(zeroblob(2)) || 'x'))")
         connection.execute("PRAGMA writable_schema = ON")
         connection.execute(
-            "UPDATE sqlite_master SET sql = replace(replace(sql, 'blob(1 +', 'blob(20000000 +'), 'blob(2)', 'blob(50000)')"
-            " WHERE name = 'slow'"
+            "UPDATE sqlite_master SET sql = replace(replace(sql, 'blob(1 +', 'blob(20000000 +'), 'blob(2)',"
+            " 'blob(50000)') WHERE name = 'slow'"
         )
         connection.commit()
         connection.close()

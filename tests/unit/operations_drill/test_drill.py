@@ -24,8 +24,8 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     UsageError,
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.files import Space
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.drills import record, scratch
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.drills import drill as drill_module
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.drills import record, scratch
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.drills.record import drill_log
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.listing import list_backups
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.restore import restore

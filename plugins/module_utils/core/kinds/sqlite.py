@@ -180,8 +180,8 @@ class DatabaseCheck:
     """A check beside the caller's own work. Call ``end`` in any case.
 
     A full check that cannot be finished becomes a quick one, with a warning: a full check computes what indexes should
-    hold, and that can cost whatever the schema asks for. When a quick check is not finished after that either, there are
-    no facts. In no case is a database called damaged because of it.
+    hold, and that can cost whatever the schema asks for. When a quick check is not finished after that either, there
+    are no facts. In no case is a database called damaged because of it.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class DatabaseCheck:
         """Wait for it. Raises TimeUpError when no more than a quick check was asked for, and took too long."""
         if self._level is not CheckLevel.FULL:
             return _report(self._begun.result(), self._level)
-        told = []
+        told: list[str] = []
         for level in (CheckLevel.FULL, CheckLevel.QUICK):
             try:
                 found = self._begun.result()

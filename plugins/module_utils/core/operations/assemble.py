@@ -28,7 +28,6 @@ from ..ports import Progress
 from .found import Found, Share, Thing
 from .gather import CaptureShare, Gatherer, refuse_share
 
-
 MOST_WARNINGS = 200
 LONGEST_WARNING = 1000
 MOST_DATABASE_BYTES = 4 << 20
