@@ -88,7 +88,7 @@ from .host import (  # noqa: F401
     worker,
     writers,
 )
-from .host.filesystem import beneath, chown, identity  # noqa: F401
+from .host.filesystem import beneath, chown, given, identity  # noqa: F401
 from .host.filesystem import scratch as host_scratch  # noqa: F401
 from .kinds import (  # noqa: F401
     appended,
@@ -133,6 +133,7 @@ from .operations import (  # noqa: F401
     tree,
     tree_plan,
     tree_reader,
+    unit_confinement,
     unit_files,
     units,
     verify,
@@ -145,6 +146,7 @@ from .operations.deploy import (  # noqa: F401
     code,
     code_plan,
     code_stage,
+    data_reader,
     dependencies,
     deploy,
     following,
@@ -169,17 +171,21 @@ from .operations.drills import record as drill_record  # noqa: F401
 from .operations.handover import account as handover_account  # noqa: F401
 from .operations.handover import (  # noqa: F401
     agreeing,
+    arrivals,
     at_rest,
     blocks,
     channel,
     copies,
+    counting,
     fences,
+    greeting,
     holding,
     laps,
     laying,
     link,
     looking,
     note,
+    reader,
     receiving,
     remote_end,
     served,
@@ -199,6 +205,7 @@ from .operations.migrate import (  # noqa: F401
     origin_archive,
     origin_directory,
     preflight,
+    source_rights,
 )
 from .profiles import crypto_bot, freqtrade, kalshi, paper_bot, trade_agent, v6  # noqa: F401
 from .storage import backup as storage_backup  # noqa: F401

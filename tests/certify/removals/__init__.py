@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+from .acting import ACTING
 from .capturing import CAPTURING
+from .confining import CONFINING
 from .deploying import DEPLOYING
 from .keeping import KEEPING
 from .moving import MOVING
@@ -30,6 +32,8 @@ REMOVALS: tuple[Removal, ...] = (
     *DEPLOYING,
     *PROVING,
     *MOVING,
+    *ACTING,
     *SHOWING,
+    *CONFINING,
     *READING,
 )

@@ -20,6 +20,7 @@ from typing import Any
 
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import CommandError
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.files import process_lives
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.filesystem.identity import privileged
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SubprocessRunner
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import Completed
 
@@ -42,6 +43,10 @@ class MachineRunner(SubprocessRunner):
     def run(self, argv: Sequence[str], **options: Any) -> Completed:
         if argv[0] != "systemctl":
             return super().run(argv, **options)
+        with privileged():  # systemd is another process
+            return self._systemctl(argv)
+
+    def _systemctl(self, argv: Sequence[str]) -> Completed:
         verb, unit = argv[1], argv[-1]
         if verb == "daemon-reload":
             fails = self._base / "reload_fails_once"
@@ -120,11 +125,16 @@ def start_bot(base: Path) -> None:
     if bot_of(base):
         return
     options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    account = base / "account"
+    uid, _colon, gid = account.read_text().partition(":") if account.exists() else ("", "", "")
+    whose = f", user={uid}, group={gid}, extra_groups=()" if uid else ""
     code = (
-        "import subprocess, sys; p = subprocess.Popen(sys.argv[2:], start_new_session=True); "
+        f"import subprocess, sys; p = subprocess.Popen(sys.argv[2:], start_new_session=True{whose}); "
         "open(sys.argv[1], 'w').write(str(p.pid))"
     )
-    words = [sys.executable, "-B", "-S", str(PROGRAM), str(base)]
+    # The interpreter of the tests may be out of reach of another account.
+    interpreter = "/usr/bin/python3" if uid else sys.executable
+    words = [interpreter, "-B", "-S", str(PROGRAM), str(base)]
     # A grandchild: nobody has to reap it.
     subprocess.run([sys.executable, "-S", "-c", code, str(base / "bot.pid"), *words], check=True, **options)
 

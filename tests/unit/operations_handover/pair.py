@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.configuration import parse_configuration
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.faults import foreseen
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.filesystem.identity import privileged
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SystemClock
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.fence import fence, unfence
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.attended import attended_takeover
@@ -68,6 +69,10 @@ def stepper(base: Path, wanted: dict[str, Any]) -> Callable[[str], None]:
     seen: dict[str, int] = {}
 
     def step(name: str) -> None:
+        with privileged():
+            taken(name)
+
+    def taken(name: str) -> None:
         seen[name] = seen.get(name, 0) + 1
         with (base / "steps").open("a") as log:
             log.write(f"{name}#{seen[name]}\n")

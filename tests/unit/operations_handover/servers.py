@@ -40,11 +40,14 @@ LARGE = "state/large.log"
 class Server:
     """One of the two."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, owner: str | None = None) -> None:
+        """owner: an account that the bot runs as, and that its data belongs to; None is whoever runs the test."""
         self.base = base
         (base / "units").mkdir(parents=True)
         (base / "units" / BOT).write_text("# the bot\n")
-        account = pwd.getpwuid(os.getuid())
+        account = pwd.getpwuid(os.getuid()) if owner is None else pwd.getpwnam(owner)
+        if owner is not None:
+            (base / "account").write_text(f"{account.pw_uid}:{account.pw_gid}")
         places = {"root": "data", "backup_dir": "backups", "state_dir": "state", "config_dir": "etc", "bin_dir": "bin"}
         self.application = resolve_application(
             PROFILE,
@@ -57,6 +60,12 @@ class Server:
         config = Path(self.application.config_file)
         config.parent.mkdir(exist_ok=True)
         config.write_text(render_configuration(self.application))
+
+    def give_all(self) -> None:
+        """What a test has written into the data belongs to the owner."""
+        account = pwd.getpwnam(self.application.owner)
+        for path in (self.root, *self.root.rglob("*")):
+            os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
 
     @property
     def root(self) -> Path:
@@ -103,12 +112,14 @@ class Server:
 class Pair:
     """Both of them. The bot trades on the old one."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, owner: str | None = None) -> None:
         self.base = base
-        self.old, self.new = Server(base / "old"), Server(base / "new")
+        self.old, self.new = Server(base / "old", owner), Server(base / "new", owner)
         (self.old.root / PREFERENCES).write_text('{"position_size": 3}')
         (self.old.root / LARGE).write_bytes(os.urandom(300_000))
         (self.old.root / "state/last.log").symlink_to("large.log")
+        if owner is not None:
+            self.old.give_all()
         start_bot(self.old.base)
         self.wait(lambda: self.promised > 5)
 

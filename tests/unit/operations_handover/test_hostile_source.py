@@ -21,16 +21,14 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     TradekeepError,
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SubprocessRunner, SystemClock
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.arrivals import ARRIVING
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.blocks import Digests
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.channel import (
     Channel,
     LinkLostError,
     ProtocolError,
 )
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.receiving import (
-    ARRIVING,
-    Receiving,
-)
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.receiving import Receiving
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import NoProgress, Ports
 from operations_handover.servers import Server
 
@@ -101,7 +99,7 @@ def outside(server: Server) -> list[str]:
 
 def test_what_is_sent_as_it_should_be_arrives(source: Source, server: Server) -> None:
     source.says(entry(size=5), (0, b"hello"), {"end": tree(b"hello")}, DONE)
-    assert source.received().changed == [PLACE]
+    assert source.received().changed == {PLACE: None}
     assert Path(source.receiving.place_of(PLACE)).read_bytes() == b"hello"
     assert os.stat(source.receiving.place_of(PLACE)).st_mode & 0o777 == 0o600
 
@@ -207,6 +205,6 @@ def test_a_source_that_hangs_up_is_gone(source: Source) -> None:
 def test_what_changed_while_it_was_read_comes_again(source: Source) -> None:
     """A file without its end is brought once more, and its parts that are here already count."""
     source.says(entry(size=5), (0, b"he"), entry(size=3), (0, b"new"), {"end": tree(b"new")}, DONE)
-    assert source.received().changed == [PLACE, PLACE]
+    assert source.received().changed == {PLACE: None}
     assert Path(source.receiving.place_of(PLACE)).read_bytes() == b"new"
     assert source.receiving.contents()["files"] == 1

@@ -353,8 +353,12 @@ def test_hazard_e_a_bot_that_still_writes_the_source_is_not_started_a_second_tim
 
 
 @pytest.mark.root
-def test_files_of_unknown_owners_belong_to_the_application(old: Any, make_server: Callable[..., Any]) -> None:
+def test_files_of_unknown_owners_belong_to_the_application(
+    old: Any, make_server: Callable[..., Any], tmp_path: Path
+) -> None:
     profile = {"extends": "kalshi", "name": "kalshi", "services": []}
+    for path in (tmp_path.parent.parent, tmp_path.parent, tmp_path):
+        path.chmod(0o755)  # the account can reach its data
     new = make_server("new", profile, owner="nobody", group="nogroup", become=True)
     for path in [old.root, *old.root.rglob("*")]:
         os.chown(path, 54321, 54321)

@@ -16,6 +16,7 @@ from pathlib import Path
 from ..errors import ServiceError
 from ..ports import Runner
 from .files import fsync_directory, os_errors
+from .filesystem.identity import with_privileges
 from .gates import RUNTIME_DIR, Gates
 from .systemd import Systemd
 
@@ -45,11 +46,13 @@ class Masks:
                     found[name] = None
         return list(found)
 
+    @with_privileges
     def is_masked(self, unit: str) -> bool:
         """Whether the mask is there."""
         place = self._directory / unit
         return place.is_symlink() and os.readlink(place) == _NOWHERE
 
+    @with_privileges
     def mask(self, units: Sequence[str], *, settle: bool = True) -> list[str]:
         """Returns those that were not masked already. settle: False leaves it to the caller to call ``settle``."""
         gated = self._gates.take_down(units)
@@ -58,6 +61,7 @@ class Masks:
             self.settle()
         return masked
 
+    @with_privileges
     def mask_held(self, units: Sequence[str]) -> list[str]:
         """The same for units that are held, which cannot be started any more as soon as this begins.
 
@@ -66,15 +70,18 @@ class Masks:
         self._gates.close(units)
         return self._put_on(units)
 
+    @with_privileges
     def endure(self) -> None:
         """Make the names durable."""
         fsync_directory(self._directory)
 
+    @with_privileges
     def settle_held(self, units: Sequence[str]) -> None:
         """Have systemd see the masks of units that are held."""
         self.settle()
         self._gates.take_down(units)
 
+    @with_privileges
     def hold(self, units: Sequence[str]) -> bool:
         """Make ready that units can be kept from being started at once. False where that cannot be."""
         return self._gates.hold(units)
@@ -92,6 +99,7 @@ class Masks:
             masked.append(unit)
         return masked
 
+    @with_privileges
     def unmask(self, units: Sequence[str]) -> list[str]:
         """Take the masks off and put back what was set aside. Returns what was changed."""
         unmasked = []
@@ -117,6 +125,7 @@ class Masks:
             self.settle()
         return unmasked
 
+    @with_privileges
     def gate(self, units: Sequence[str], guards: Sequence[str] = ()) -> bool:
         """Make ready that masked units can be started the moment that ``open`` says so. False where that cannot be.
 
@@ -124,14 +133,17 @@ class Masks:
         """
         return self._gates.put_up(units, [self._aside(unit) for unit in units], guards)
 
+    @with_privileges
     def open(self, units: Sequence[str]) -> None:
         """Let gated units be started. The masks on the disk stay until ``unmask``."""
         self._gates.open(units)
 
+    @with_privileges
     def close(self, units: Sequence[str]) -> None:
         """Let gated units not be started any more. The masks on the disk are there."""
         self._gates.close(units)
 
+    @with_privileges
     def settle(self) -> None:
         """Make the names durable, and have systemd see them."""
         fsync_directory(self._directory)

@@ -25,6 +25,7 @@ from typing import IO, Any, Optional
 
 from ..errors import CommandError
 from ..ports import Completed, Said
+from .filesystem.identity import with_privileges
 from .trust import untrusted_reason
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -188,6 +189,7 @@ class SubprocessRunner:
         self._finish_timeout = finish_timeout_seconds
         self._detached: list[subprocess.Popen[bytes]] = []
 
+    @with_privileges
     def find(self, program: str) -> Optional[str]:
         """Absolute path of an executable that may be run, or None."""
         return next((found for found in self._found(program) if untrusted_reason(found) is None), None)
@@ -295,6 +297,7 @@ class SubprocessRunner:
         )
         return RunningPipe(process, tuple(argv), self._finish_timeout)
 
+    @with_privileges
     def _start(
         self,
         argv: Sequence[str],

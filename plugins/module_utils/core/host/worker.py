@@ -86,6 +86,15 @@ class Outlet:
         write_all(self._descriptor, payload)
         self._wind_up()
 
+    def rest(self) -> None:
+        """Nothing is to be said now, for as long as it may take."""
+        if self._seconds is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def go_on(self) -> None:
+        """Something is to be said from now on."""
+        self._wind_up()
+
     def _wind_up(self) -> None:
         """The kernel ends a process that has been silent for too long, whatever library it hangs in."""
         if self._seconds is not None:
@@ -319,10 +328,12 @@ def error_from(said: Any) -> TradekeepError:
 def serve_requests(outlet: Outlet, news: int, answer: Callable[[Any], Any]) -> None:
     """In a worker: answer each request, with a result or an error, until nobody asks any more."""
     while True:
+        outlet.rest()
         try:
             request = json.loads(exactly(news, _LENGTH.unpack(exactly(news, _LENGTH.size))[0]))
         except EOFError:
             return
+        outlet.go_on()
         _answer(outlet, partial(answer, request))
 
 

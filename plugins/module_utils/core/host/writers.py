@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .filesystem.identity import privileged
+
 PROC = Path("/proc")
 
 
@@ -29,13 +31,16 @@ class Writer:
 def writers_in(directory: Path) -> tuple[Writer, ...]:
     """One entry for each such process but this one; root sees all, others see their own."""
     inside = os.path.realpath(directory) + "/"
-    found: list[Writer] = []
+    with privileged():
+        return tuple(_writers(inside))
+
+
+def _writers(inside: str) -> Iterator[Writer]:
     for process in sorted(PROC.iterdir()):
         if process.name.isdigit() and int(process.name) != os.getpid():
             path = next(_written(process, inside), None)
             if path is not None:
-                found.append(Writer(int(process.name), _program(process), path))
-    return tuple(found)
+                yield Writer(int(process.name), _program(process), path)
 
 
 def _written(process: Path, inside: str) -> Iterator[str]:

@@ -15,20 +15,25 @@ from ..host.filesystem.identity import acting_uid, privileged
 
 
 def make_stage(directory: str) -> bool:
-    """Create it with its two parts; returns False where the name is taken.
-
-    It belongs to the account that acts, also where that one may not write to the top of the tree itself.
-    """
-    try:
-        made = make_private_directory(directory)
-    except TradekeepError:
-        if acting_uid() == 0 or not _make_for(directory, acting_uid()):
-            raise
-        made = True
+    """Create it with its two parts; returns False where the name is taken."""
+    made = make_beside(directory)
     if made:
         for part in ("new", "kept"):
             make_private_directory(f"{directory}/{part}")
     return made
+
+
+def make_beside(directory: str) -> bool:
+    """Create a directory at the top of a tree; returns False where the name is taken.
+
+    It belongs to the account that acts, also where that one may not write to the top of the tree itself.
+    """
+    try:
+        return make_private_directory(directory)
+    except TradekeepError:
+        if acting_uid() == 0 or not _make_for(directory, acting_uid()):
+            raise
+        return True
 
 
 def _make_for(directory: str, uid: int) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from ..migrate.origin import Held, SourceFacts
 from ..migrate.preflight import FAILED, NOT_APPLICABLE, OK, Check
 from ..restore_plan import Item
 from ..unit_files import SUPERVISOR
-from .channel import Channel, number_of, table_of, text_of
+from .channel import Channel, ProtocolError, number_of, table_of, text_of
 from .link import running_of
 from .receiving import Receiving
 
@@ -78,11 +79,19 @@ def what_to_start(application: Application, ports: Ports, facts: dict[str, Any])
         for name in names:
             unit = name if not is_systemd or "." in name else f"{name}.service"
             here = name in installed or unit in masked or (not is_systemd and SUPERVISOR in masked)
-            if here or (is_systemd and systemd.state(unit).loaded):
+            if here or (is_systemd and _is_of(entry["units"], unit, systemd) and systemd.state(unit).loaded):
                 entry["running"].append(name)
             else:
                 missing.append(name)
     return snapshot, missing
+
+
+def _is_of(units: Sequence[str], unit: str, systemd: Systemd) -> bool:
+    """Whether a unit is one of the application's here, or starts one: a stranger would have others started as well."""
+    ours = [name if "." in name else f"{name}.service" for name in units]
+    if any(fnmatchcase(unit, name) for name in ours):
+        return True
+    return any(unit in state.triggers for state in systemd.states(ours).values())
 
 
 def more_checks(
@@ -98,8 +107,7 @@ def more_checks(
         yield Check("services", NOT_APPLICABLE, "nothing of the application runs on the source")
     tool = text_of(facts, "tool", 100)
     yield Check("tradekeep", OK, f"{tool} on the source, {VERSION} here")
-    now = facts.get("now")
-    apart = abs(ports.clock.now().timestamp() - now) if isinstance(now, (int, float)) else 0.0
+    apart = abs(ports.clock.now().timestamp() - facts["now"])
     state = FAILED if apart > _CLOCKS_APART_SECONDS else OK
     yield Check("clocks", state, f"{apart:.1f} s apart", forceable=True)
 
@@ -109,7 +117,10 @@ def compare_holds(channel: Channel, receiving: Receiving) -> dict[str, Any]:
     databases: dict[str, dict[str, Any]] = {}
 
     def told(message: dict[str, Any]) -> None:
-        databases[text_of(message, "database")] = table_of(message, "tables")
+        path = text_of(message, "database")
+        if receiving.entry(path) is None:
+            raise ProtocolError("counts the rows of a database that it has not sent", path=path)
+        databases[path] = table_of(message, "tables")
 
     last = channel.last_message("holds", told)
     said, here = table_of(last, "holds"), receiving.contents()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import select
 import struct
@@ -26,11 +27,14 @@ VERSION = 2
 LONGEST_MESSAGE = 1 << 20
 LONGEST_BLOCK = 1 << 20
 SILENCE_SECONDS = 20.0
+MOST_MESSAGES = 20_000_000
+"""In one answer: more than there are files in any backup."""
 _PULSES = 10  # in so much silence
 _FRAME = struct.Struct(">cI")
 _OFFSET = struct.Struct(">Q")
 _JSON, _BYTES = b"J", b"B"
 _BUFFERED = 1 << 18
+_LONGEST_NUMBER = 40
 _ALIVE: dict[str, Any] = {"alive": True}
 
 
@@ -114,9 +118,11 @@ class Channel:
 
     def last_message(self, key: str, each: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         """The message that has this key, once each of those before it was handed on."""
-        while key not in (message := self.message()):
+        for _number in range(MOST_MESSAGES):
+            if key in (message := self.message()):
+                return message
             each(message)
-        return message
+        raise ProtocolError(f"has no end: more than {MOST_MESSAGES} messages", path="the other server")
 
     def close(self) -> None:
         """Say nothing any more; the descriptors belong to whoever gave them."""
@@ -225,12 +231,26 @@ def _frame_of(message: Mapping[str, Any]) -> bytes:
 
 def _decoded(body: bytearray) -> dict[str, Any]:
     try:
-        message = json.loads(bytes(body))
+        message = json.loads(bytes(body), parse_int=_whole, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise ProtocolError("sent what is no message", path="the other server") from error
     if not isinstance(message, dict):
         raise ProtocolError("sent what is no message", path="the other server")
     return message
+
+
+def _whole(text: str) -> int:
+    """More digits than any number of ours has cost time, and fit into no other type."""
+    if len(text) > _LONGEST_NUMBER:
+        raise ValueError("a number that is too long")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("a number that is none")
+    return value
 
 
 def _lost(what: str) -> LinkLostError:
@@ -241,6 +261,14 @@ def text_of(message: Mapping[str, Any], key: str, longest: int = 4096) -> str:
     """A text from a message of a stranger."""
     value = message.get(key)
     if not isinstance(value, str) or len(value) > longest:
+        raise ProtocolError(f"sent a message without a proper {key}", path="the other server")
+    return value
+
+
+def name_of(message: Mapping[str, Any], key: str, longest: int = 300) -> str:
+    """A text that is shown to people, and written into notes, from a message of a stranger."""
+    value = text_of(message, key, longest)
+    if not value or not value.isprintable():
         raise ProtocolError(f"sent a message without a proper {key}", path="the other server")
     return value
 

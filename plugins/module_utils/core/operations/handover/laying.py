@@ -8,9 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
-from pathlib import Path
 from typing import Optional
 
 from ...application import Application
@@ -18,17 +17,15 @@ from ...archive.manifest import Entry
 from ...errors import TradekeepError
 from ...host.files import os_errors
 from ...ports import Ports
-from ...signals import take_no_signals
 from ...transaction.stage import Stage
 from ..migrate.migration_run import Run
-from ..restore_plan import Item, digest, entry_facts, identity
+from ..restore_plan import Item, entry_facts, identity
 from ..restore_stage import settle_stage
 from ..rights import give_rights
-from .at_rest import rows_of
+from .counting import Counting, Rows
 from .receiving import Receiving, Round
 
 _SYNCED_ONE_BY_ONE = 64
-_COUNTING = 2
 
 
 class Laying:
@@ -40,17 +37,20 @@ class Laying:
         self._receiving = receiving
         self._force = force
         self._staged: set[str] = set()
-        self._counter = ThreadPoolExecutor(max_workers=_COUNTING, initializer=take_no_signals)
-        self._counted: dict[str, Future[dict[str, int]]] = {}
+        self._counting = Counting(application, ports)
+        self._counted: dict[str, Future[Rows]] = {}
 
     def describe(self, entry: Entry, place: str) -> Entry:
         """What only the content tells; the digest where there is something to compare with."""
         if entry.kind == "sqlite" and entry.size:
-            entry = entry._replace(facts={"tables": rows_of(Path(place))})
-        return entry._replace(sha256=digest(place)) if os.path.lexists(self._live(entry.path)) else entry
+            entry = entry._replace(facts={"tables": self._counting.rows_of(place)})
+        if os.path.lexists(self._live(entry.path)):
+            entry = entry._replace(sha256=self._counting.digest_of(place))
+        return entry
 
     def fill(self, stage: Stage, run: Run) -> None:
         """Put in what has arrived so far, checked and durable."""
+        self._counting.prepare()
         self._put_into(stage, run.plan.changes)
         settle_stage(self._application, self._ports, stage, run.plan.changes)
 
@@ -86,10 +86,11 @@ class Laying:
 
     def sync(self, done: Round) -> None:
         """Make durable what a round has brought, as far as it is still here."""
-        for path in dict.fromkeys(done.changed):
+        for path in done.changed:
             entry = self._receiving.entry(path)
             if entry is not None and entry.type == "file":
-                _sync_file(self._receiving.place_of(path))
+                with os_errors(path):
+                    _sync_one(self._receiving.open(path))
 
     def know_rows(self, run: Run) -> None:
         """Wait until the rows of all that came last are counted, which goes on beside the exchange."""
@@ -104,7 +105,7 @@ class Laying:
 
     def close(self) -> None:
         """Count nothing more."""
-        self._counter.shutdown(wait=False, cancel_futures=True)
+        self._counting.close()
 
     def _put_into(self, stage: Stage, items: Sequence[Item]) -> None:
         for item in items:
@@ -112,8 +113,9 @@ class Laying:
                 continue
             place = stage.path_for(item.path)
             if item.entry.type == "symlink":
-                os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
-                os.symlink(item.entry.target or "", place)
+                with os_errors(place):
+                    os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
+                    os.symlink(item.entry.target or "", place)
             else:
                 self._receiving.move(item.path, place)
             self._staged.add(item.path)
@@ -142,20 +144,10 @@ class Laying:
         for item in late:
             if item.entry is not None and item.entry.kind == "sqlite" and item.entry.size:
                 staged, live = self._receiving.place_of(item.path), self._live(item.path)
-                self._counted[item.path] = self._counter.submit(_rows_of_either, Path(staged), Path(live))
+                self._counted[item.path] = self._counting.submit(staged, live)
 
     def _live(self, path: str) -> str:
         return os.path.join(str(self._application.root), path)
-
-
-def _rows_of_either(staged: Path, live: Path) -> dict[str, int]:
-    """Of a database that is renamed to its live path at any moment, and opened before or after that."""
-    try:
-        return rows_of(staged)
-    except TradekeepError:
-        if staged.exists():
-            raise
-        return rows_of(live)
 
 
 def _unlink_staged(stage: Stage, path: str, item: Optional[Item]) -> None:
@@ -170,13 +162,13 @@ def _sync(stage: Stage, late: Sequence[Item]) -> None:
         stage.sync()
         return
     for item in late:
-        _sync_file(stage.path_for(item.path))
+        place = stage.path_for(item.path)
+        with os_errors(place):
+            _sync_one(os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))
 
 
-def _sync_file(place: str) -> None:
-    with os_errors(place):
-        descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _sync_one(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -17,6 +17,7 @@ from ...host.trust import require_trusted
 from ...ports import Ports
 from ...transaction.signals import shielded
 from .channel import SILENCE_SECONDS, VERSION, Channel, LinkLostError, ProtocolError
+from .greeting import judged_greeting
 from .note import installation_of
 
 _SSH = (
@@ -139,10 +140,7 @@ def _greeted(remote: Remote, application: Application) -> dict[str, Any]:
         "host": socket.gethostname(),
         "installation": installation_of(application),
     }
-    facts = remote.ask(greeting, "hello")["hello"]
-    if not isinstance(facts, dict) or facts.get("protocol") != VERSION:
-        raise ProtocolError("greets in no way that is known", path="the other server", hint="update both")
-    return facts
+    return judged_greeting(remote.ask(greeting, "hello"))
 
 
 def _unreachable(link: Link, pipe: Any, error: TradekeepError) -> TradekeepError:
@@ -160,11 +158,5 @@ def _unreachable(link: Link, pipe: Any, error: TradekeepError) -> TradekeepError
 
 
 def running_of(facts: dict[str, Any]) -> list[tuple[str, Sequence[str]]]:
-    """What runs on the source, by manager; from a stranger."""
-    found: list[tuple[str, Sequence[str]]] = []
-    services = facts.get("services")
-    for entry in services if isinstance(services, list) else []:
-        if isinstance(entry, dict) and isinstance(entry.get("running"), list):
-            names = [str(name) for name in entry["running"] if isinstance(name, str) and len(name) < 300]
-            found.append((str(entry.get("manager")), names))
-    return found
+    """What runs on the source, by manager."""
+    return [(entry["manager"], entry["running"]) for entry in facts["services"]]

@@ -9,27 +9,37 @@ from pathlib import Path
 from typing import Any
 
 from ...application import Application
+from ...host.filesystem.identity import acting_as
 from ...ports import Ports
 from ...transaction.exchange import refuse_pending
+from ..deploy.survey import account_for
 from ..migrate.preflight import FAILED
 from ..outcome import Outcome
 from ..scan import check_root, scan
 from ..text import human_bytes
 from .agreeing import more_checks, what_to_start
-from .channel import number_of, text_of
+from .channel import ProtocolError, number_of, text_of
 from .link import Link, connected_to
 
 _SHOWN = 200
+_MOST_LISTED = 5_000_000
 
 
 def look_ahead(application: Application, ports: Ports, link: Link) -> Outcome:
     """What would come, and what stands against it as far as names and sizes tell."""
+    with acting_as(account_for(application)):
+        return _looked_ahead(application, ports, link)
+
+
+def _looked_ahead(application: Application, ports: Ports, link: Link) -> Outcome:
     check_root(application)
     refuse_pending(Path(application.application_state_dir))
     there: dict[str, int] = {}
 
     def listed(message: dict[str, Any]) -> None:
         there[text_of(message, "listed")] = number_of(message, "size")
+        if len(there) > _MOST_LISTED:
+            raise ProtocolError(f"lists more than {_MOST_LISTED} files", path="the other server")
 
     with connected_to(link, application, ports) as remote:
         facts = remote.facts

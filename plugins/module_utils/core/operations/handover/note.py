@@ -20,6 +20,7 @@ from typing import Any, Optional
 from ...application import Application
 from ...errors import NeedsPersonError, SpaceError
 from ...host.files import atomic_write, fsync_directory, make_private_directory, os_errors
+from ...host.filesystem.identity import with_privileges
 
 BEGUN, ASKED, GRANTED, COMPLETE = "begun", "asked", "granted", "complete"
 RETURNING, UNDONE = "returning", "undone"
@@ -27,6 +28,7 @@ NOTE_PATH = "handover.json"
 _INSTALLATION = "installation"
 
 
+@with_privileges
 def read_note(state_dir: Path) -> Optional[dict[str, Any]]:
     """The last handover to this server, None when there was none."""
     path = Path(state_dir) / NOTE_PATH
@@ -41,12 +43,14 @@ def read_note(state_dir: Path) -> Optional[dict[str, Any]]:
     return note if isinstance(note, dict) else None
 
 
+@with_privileges
 def write_note(state_dir: Path, note: dict[str, Any]) -> None:
     """Remember it durably."""
     make_private_directory(state_dir)
     atomic_write(Path(state_dir) / NOTE_PATH, (json.dumps(note, indent=2, sort_keys=True) + "\n").encode("ascii"))
 
 
+@with_privileges
 def mark(state_dir: Path, identifier: str, state: str) -> None:
     """A handover has come so far. Its way back is remembered on a full disk as well."""
     note = read_note(state_dir)
@@ -67,6 +71,7 @@ def mark(state_dir: Path, identifier: str, state: str) -> None:
             fsync_directory(state_dir)
 
 
+@with_privileges
 def installation_of(application: Application) -> str:
     """A name for this installation that no other has, made when it is first asked for."""
     path = Path(application.application_state_dir) / _INSTALLATION

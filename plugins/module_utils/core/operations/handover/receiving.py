@@ -4,38 +4,44 @@
 """What arrives from the source, file by file beside the live data. Nothing that the source says is trusted.
 
 What has arrived stays where it is when a handover fails before the exchange: the next one brings what is lacking.
+All of it is done with the rights of the data's owner, see ``arrivals``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Optional
 
 from ...application import Application
 from ...archive.manifest import NO_FACTS, Entry, parse_entry
 from ...archive.safety import Limits, Names, link_stays_inside, safe_relative
-from ...errors import HostileArchiveError, SpaceError, TradekeepError
-from ...host.files import make_private_directory, os_errors, remove_tree, space
-from ...host.mounts import DeviceRoot, device_root_of, device_roots
+from ...errors import HostileArchiveError, SpaceError, TradekeepError, UnsafePathError
+from ...host.files import Space, os_errors, space, write_all
+from ...host.mounts import device_roots
 from ...kinds import default_kind
 from ...patterns import classifier
 from ...ports import Ports
 from ..migrate.credentials import LARGEST, credential_problem
-from ..migrate.origin import Refused
-from ..scan import OWN_PREFIX, scan
+from ..migrate.origin import Refused, refusal_of
+from ..scan import OWN_PREFIX, Found, scan
+from .arrivals import DEEPEST, Arrivals
 from .blocks import BLOCK, Digests, Touched, digests_of, resized_blocks
 from .channel import Block, Channel, ProtocolError, error_of, text_of
 from .shipping import summary_of
 
-ARRIVING = f"{OWN_PREFIX}-arriving"
+MOST_MESSAGES = 50_000_000
+"""Of one source: several times what a million files take, in all rounds together."""
 _MOST_NAMED = 10_000
+_LONGEST_TARGET = 4095
+_LOOKED_AFTER_FILES = 1000
+_LOOKED_AFTER_BYTES = 64 << 20
+_SPARE_BYTES = 1 << 20
+_SPARE_INODES = 64
 _DIGESTS_AT_ONCE = 1 << 19
+_COPIED_AT_ONCE = BLOCK * 16
 
 
 class _Arrival:
@@ -53,18 +59,16 @@ class _Arrival:
 class Round:
     """What one round has brought: the paths, and what the source says of it."""
 
-    changed: list[str] = field(default_factory=list)
-    gone: list[str] = field(default_factory=list)
+    changed: dict[str, None] = field(default_factory=dict)
+    gone: dict[str, None] = field(default_factory=dict)
     bytes: int = 0
     totals: dict[str, Any] = field(default_factory=dict)
 
     def then(self, later: Round) -> Round:
         """Both as one."""
-        changed, gone = (
-            list(dict.fromkeys([*mine, *theirs]))
-            for mine, theirs in ((self.changed, later.changed), (self.gone, later.gone))
+        return Round(
+            {**self.changed, **later.changed}, {**self.gone, **later.gone}, self.bytes + later.bytes, later.totals
         )
-        return Round(changed, gone, self.bytes + later.bytes, later.totals)
 
 
 class Receiving:
@@ -74,10 +78,14 @@ class Receiving:
         self._application = application
         self._ports = ports
         self._lookup = classifier(application.profile)
-        self._roots: tuple[DeviceRoot, ...] = device_roots(application.root)
+        self._arrivals = Arrivals(device_roots(application.root))
         self._arrived: dict[str, _Arrival] = {}
         self._names: Optional[Names] = None
         self._offered: dict[str, Digests] = {}
+        self._messages = 0
+        self._sizes = 0
+        self._room: Optional[int] = None
+        self._unlooked_files = self._unlooked_bytes = 0
         self.refused: list[Refused] = []
         self.left: list[str] = []
 
@@ -99,48 +107,69 @@ class Receiving:
         """Where the content is."""
         return self._arrived[path].place
 
+    def open(self, path: str) -> int:
+        """A descriptor of the content."""
+        with os_errors(path):
+            return self._arrivals.open(self._arrived[path].place)
+
     def move(self, path: str, place: str) -> None:
         """Put a file into its stage."""
         arrival = self._arrived[path]
         with os_errors(place):
-            os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
-            os.rename(arrival.place, place)
+            self._arrivals.rename(arrival.place, place)
         arrival.place = place
 
     def take_back(self) -> None:
         """Put everything where the next handover looks for it; what cannot be is brought again."""
         for path, arrival in self._arrived.items():
-            home = self._home(path)
+            home = self._arrivals.home_of(path)
             if arrival.place != home and arrival.entry.type == "file":
-                with contextlib.suppress(OSError):
-                    os.makedirs(os.path.dirname(home), mode=0o700, exist_ok=True)
-                    os.rename(arrival.place, home)
+                with contextlib.suppress(OSError, TradekeepError):
+                    self._arrivals.rename(arrival.place, home)
                     arrival.place = home
 
     def remove(self) -> None:
         """The handover is complete."""
-        for root in self._roots:
-            remove_tree(f"{root.path}/{ARRIVING}")
+        self._arrivals.remove()
+
+    def close(self) -> None:
+        """Nothing more arrives."""
+        self._arrivals.close()
 
     def check_space(self, wanted: int, files: int) -> None:
         """Raises SpaceError unless what is said to come fits."""
         root = str(self._application.root)
         free = space(root)
-        here = sum(path.stat().st_size for path in self._present())
-        if wanted + (1 << 20) > free.bytes_free + here:
+        self._room = free.bytes_free + self._size_here()
+        if wanted + _SPARE_BYTES > self._room:
             raise SpaceError(
                 f"{wanted} bytes needed beside the data, {free.bytes_free} free", path=root, hint="free some space"
             )
-        if free.inodes_free is not None and free.inodes_free < files + 64:
-            raise SpaceError(f"{files} inodes needed, {free.inodes_free} free", path=root, hint="remove some files")
+        self._check_inodes(free, files)
+
+    def _size_here(self) -> int:
+        return sum(self._arrivals.size_of(self._arrivals.home_of(path)) for path in self._arrivals.files())
+
+    def _check_inodes(self, free: Space, files: int) -> None:
+        if free.inodes_free is not None and free.inodes_free < files + _SPARE_INODES:
+            raise SpaceError(
+                f"{files} inodes needed, {free.inodes_free} free",
+                path=str(self._application.root),
+                hint="remove some files",
+            )
 
     def offer(self, channel: Channel) -> None:
         """Tell the source which blocks are here: of a run before, or in live data of the same name."""
         self._copy_live()
-        for path in self._present():
-            name = str(path.relative_to(self._top_of(path)))
-            with open(path, "rb", buffering=0) as stream:
-                digests = self._offered[name] = digests_of(stream.fileno())
+        for name in self._arrivals.files():
+            try:
+                descriptor = self._arrivals.open(self._arrivals.home_of(name))
+            except (OSError, UnsafePathError):
+                continue  # it has become something else; what it should be is brought
+            try:
+                digests = self._offered[name] = digests_of(descriptor)
+            finally:
+                os.close(descriptor)
             channel.send({"do": "have", "path": name, "size": digests.size})
             raw = digests.raw
             for start in range(0, len(raw), _DIGESTS_AT_ONCE):
@@ -153,11 +182,13 @@ class Receiving:
         try:
             while True:
                 message = channel.receive()
+                self._count()
                 if isinstance(message, Block):
                     if opened is None:
                         raise ProtocolError("sent bytes of no file", path="the other server")
                     opened.write(message)
                     done.bytes += len(message.data)
+                    self._look_after(0, len(message.data))
                     self._ports.progress.advance(len(message.data))
                 elif "end" in message and opened is not None:
                     opened.finish(text_of(message, "end", 64))
@@ -180,10 +211,13 @@ class Receiving:
         if "gone" in message:
             path = text_of(message, "gone")
             arrival = self._arrived.pop(path, None)
-            if arrival is not None and arrival.entry.type == "file":
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(arrival.place)
-            done.gone.append(path)
+            if arrival is None:
+                return None
+            if arrival.entry.type == "file":
+                with os_errors(arrival.place):
+                    self._arrivals.unlink(arrival.place)
+            self._sizes -= arrival.entry.size
+            done.gone[path] = None
             self._names = None
         elif "refused" in message:
             if len(self.refused) < _MOST_NAMED:
@@ -204,12 +238,33 @@ class Receiving:
             self._claim(entry)
         elif known.entry.type != entry.type:
             raise HostileArchiveError("changes what it is without being removed", path=entry.path)
-        arrival = known or _Arrival(entry, self._home(entry.path), self._offered.pop(entry.path, Digests()))
+        home = self._arrivals.home_of(entry.path)
+        arrival = known or _Arrival(entry, home, self._offered.pop(entry.path, Digests()))
+        self._limit(entry, arrival, 0 if known is None else known.entry.size)
         arrival.entry = entry
         self._arrived[entry.path] = arrival
         if entry.type != "directory":
-            done.changed.append(entry.path)
-        return _Open(arrival, self._limit(entry)) if entry.type == "file" else None
+            done.changed[entry.path] = None
+        return _Open(arrival, self._arrivals, entry.size) if entry.type == "file" else None
+
+    def _count(self) -> None:
+        self._messages += 1
+        if self._messages > MOST_MESSAGES:
+            raise ProtocolError(
+                f"has no end: more than {MOST_MESSAGES} messages", path="the other server", hint="see what runs there"
+            )
+
+    def _look_after(self, files: int, size: int) -> None:
+        """Now and then: raises SpaceError before nothing is left of this server for anybody else."""
+        self._unlooked_files += files
+        self._unlooked_bytes += size
+        if self._unlooked_files < _LOOKED_AFTER_FILES and self._unlooked_bytes < _LOOKED_AFTER_BYTES:
+            return
+        self._unlooked_files = self._unlooked_bytes = 0
+        free = space(str(self._application.root))
+        self._check_inodes(free, _LOOKED_AFTER_FILES)
+        if free.bytes_free < _SPARE_BYTES:
+            raise SpaceError("the disk is full", path=str(self._application.root), hint="free some space")
 
     def _claim(self, entry: Entry) -> None:
         """Refuse what lies beneath a link or a file."""
@@ -221,7 +276,10 @@ class Receiving:
 
     def _judged(self, entry: Entry) -> Entry:
         """An entry that may come here, with the rights that this server's profile gives it."""
+        _require_texts(entry)
         safe_relative(entry.path)
+        if entry.path.count("/") > DEEPEST:
+            raise HostileArchiveError("lies too deep", path=entry.path)
         if any(part.startswith(OWN_PREFIX) for part in entry.path.split("/")):
             raise HostileArchiveError("has a name that is tradekeep's own", path=entry.path)
         known = self._lookup.directory(entry.path) if entry.type == "directory" else self._lookup.file(entry.path)
@@ -229,6 +287,9 @@ class Receiving:
             raise HostileArchiveError("is no part of the profile on this server", path=entry.path)
         if entry.type == "symlink" and not link_stays_inside(entry.path, entry.target or ""):
             raise HostileArchiveError("is a symlink that leads out of the data", path=entry.path)
+        why = refusal_of(entry.path, "file", 0, None)
+        if why is not None:
+            raise HostileArchiveError(f"has {why}", path=entry.path)
         if entry.size < 0 or (entry.type != "file" and entry.size):
             raise HostileArchiveError("has a size that cannot be", path=entry.path)
         if not 0 <= entry.mtime_ns < 1 << 62:
@@ -244,45 +305,43 @@ class Receiving:
             facts=NO_FACTS,
         )
 
-    def _limit(self, entry: Entry) -> int:
-        free = space(str(self._application.root)).bytes_free + _size_at(self._arrived[entry.path].place)
-        if entry.size > free:
+    def _limit(self, entry: Entry, arrival: _Arrival, before: int) -> None:
+        """What is to come must fit: one by one, and as far as is known all together, however many holes it has."""
+        root = str(self._application.root)
+        free = space(root).bytes_free + self._arrivals.size_of(arrival.place)
+        self._sizes += entry.size - before
+        too_much = self._room is not None and self._sizes > self._room
+        if entry.size > free or too_much:
             raise SpaceError(
-                f"{entry.size} bytes are to come, {free} free",
-                path=f"{self._application.root}/{entry.path}",
+                f"{self._sizes if too_much else entry.size} bytes are to come, {free} free",
+                path=f"{root}/{entry.path}",
                 hint="free some space on this server and run it again",
             )
-        return entry.size
-
-    def _home(self, path: str) -> str:
-        root = device_root_of(self._roots, path)
-        return f"{root.path}/{ARRIVING}/{path}"
-
-    def _top_of(self, path: Path) -> Path:
-        return next(parent for parent in path.parents if parent.name == ARRIVING)
-
-    def _present(self) -> Iterator[Path]:
-        for root in self._roots:
-            top = Path(root.path) / ARRIVING
-            for directory, _names, names in os.walk(top):
-                for name in names:
-                    path = Path(directory, name)
-                    if stat.S_ISREG(path.lstat().st_mode):
-                        yield path
+        self._look_after(1, 0)
 
     def _copy_live(self) -> None:
         """Live data is the best guess at what comes: copied, because nothing may touch it before the exchange."""
-        for root in self._roots:
-            if root.is_directory:
-                make_private_directory(f"{root.path}/{ARRIVING}")
+        self._arrivals.make()
         for found in scan(self._application):
-            home = self._home(found.path)
-            if found.type == "file" and found.size and not os.path.lexists(home):
-                with os_errors(home):
-                    os.makedirs(os.path.dirname(home), mode=0o700, exist_ok=True)
-                    descriptor = os.open(home, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-                    with os.fdopen(descriptor, "wb") as target, open(found.absolute, "rb") as source:
-                        shutil.copyfileobj(source, target, BLOCK * 16)
+            home = self._arrivals.home_of(found.path)
+            if found.type == "file" and found.size and not self._arrivals.exists(home):
+                self._copy(found, home)
+
+    def _copy(self, found: Found, home: str) -> None:
+        try:
+            source = self._arrivals.open_live(found.path)
+        except (OSError, UnsafePathError):
+            return  # only a guess: gone, not the owner's to read, or something else by now
+        with os_errors(home):
+            try:
+                target, _is_new = self._arrivals.open_for_writing(home)
+                try:
+                    for offset in range(0, found.size, _COPIED_AT_ONCE):
+                        write_all(target, os.pread(source, min(_COPIED_AT_ONCE, found.size - offset), offset))
+                finally:
+                    os.close(target)
+            finally:
+                os.close(source)
 
     def contents(self) -> dict[str, Any]:
         """What is here, as the source sums up its own."""
@@ -296,8 +355,13 @@ class Receiving:
         for path, item in self._arrived.items():
             known = self._lookup.file(path) if item.entry.type == "file" else None
             if known is not None and known.secret and item.entry.size <= LARGEST:
-                found[path] = credential_problem(path, Path(item.place).read_bytes())
+                found[path] = credential_problem(path, self._beginning(path))
         return found
+
+    def _beginning(self, path: str) -> bytes:
+        descriptor = self.open(path)
+        with os.fdopen(descriptor, "rb") as stream:
+            return stream.read(LARGEST)
 
     def with_facts(self, describe: Callable[[Entry, str], Entry]) -> None:
         """Complete the entries by what only the content tells."""
@@ -309,14 +373,14 @@ class Receiving:
 class _Open:
     """A file that is being received."""
 
-    def __init__(self, arrival: _Arrival, size: int) -> None:
+    def __init__(self, arrival: _Arrival, arrivals: Arrivals, size: int) -> None:
         self._arrival = arrival
         self._size = size
-        path = arrival.place
-        with os_errors(path):
-            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-            self._descriptor = os.open(path, flags, 0o600)
+        with os_errors(arrival.place):
+            self._descriptor, is_new = arrivals.open_for_writing(arrival.place)
+            if is_new:
+                # Whatever was said to be here, it is not: then the source does not send all, which shows at the end.
+                arrival.digests = Digests()
             os.ftruncate(self._descriptor, size)
         self._touched = Touched(arrival.digests, self._descriptor, resized_blocks(arrival.digests.size, size))
         arrival.digests.resize(size)
@@ -355,8 +419,15 @@ def _content(item: _Arrival) -> str:
     return item.digests.tree() if item.entry.target is None else item.entry.target
 
 
-def _size_at(path: str) -> int:
-    try:
-        return os.lstat(path).st_size
-    except OSError:
-        return 0
+def _require_texts(entry: Entry) -> None:
+    """Raises HostileArchiveError for what cannot be the name of a file here."""
+    for text, longest in ((entry.path, 4096), (entry.target, _LONGEST_TARGET)):
+        if text is None:
+            continue
+        try:
+            possible = len(os.fsencode(text)) <= longest
+        except (TypeError, UnicodeEncodeError):
+            possible = False
+        if not possible or not isinstance(text, str):
+            what = "is a symlink to what is no name of a file" if text is entry.target else "is no name of a file"
+            raise HostileArchiveError(what, path=str(entry.path))

@@ -134,5 +134,5 @@ class RemoteEnd:
 
 def _numbers(told: dict[str, Any]) -> dict[str, float]:
     """The few of a stranger's numbers that are ones."""
-    known = {str(key)[:40]: value for key, value in list(told.items())[:40]}
+    known = {key[:40]: value for key, value in list(told.items())[:40] if key.isprintable()}
     return {key: float(value) for key, value in known.items() if isinstance(value, (int, float))}

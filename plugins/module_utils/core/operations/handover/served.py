@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ...application import Application
+from ...host.filesystem.identity import acting_as
 from ...ports import Ports
 from ...transaction.exchange import refuse_pending
 from ...transaction.fence_file import fence_in_words, read_fence
+from ..deploy.survey import account_for
 from ..fence import FenceWork
 from ..outcome import Outcome
 from ..scan import check_root, scan
@@ -34,6 +36,11 @@ def serve_on_standard_streams(application: Application, ports: Ports) -> Outcome
 
 def survey(application: Application, ports: Ports) -> Outcome:
     """What there is, and what runs. Writes nothing."""
+    with acting_as(account_for(application)):
+        return _surveyed(application, ports)
+
+
+def _surveyed(application: Application, ports: Ports) -> Outcome:
     check_root(application)
     state_dir = Path(application.application_state_dir)
     refuse_pending(state_dir)

@@ -11,10 +11,8 @@ has let go, it starts nothing any more unless the other server, or a person, giv
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import socket
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Optional
@@ -22,6 +20,7 @@ from typing import Any, Optional
 from ...application import Application
 from ...errors import TradekeepError, UsageError
 from ...host.files import space
+from ...host.filesystem.identity import acting_as, privileged
 from ...host.masking import UNIT_DIR
 from ...host.services import Snapshot
 from ...host.transient import background
@@ -32,21 +31,23 @@ from ...transaction.fence_file import fence_in_words, read_fence
 from ...transaction.lock import application_lock
 from ...transaction.signals import shielded
 from ...version import VERSION as TOOL
+from ..deploy.survey import account_for
 from ..fence import FenceWork
 from ..leftovers import sweep_state
 from ..migrate.migration_record import MigrationRecord
 from ..outcome import Outcome
 from ..scan import check_root, scan
 from ..text import human_bytes
+from ..unit_confinement import confined
 from .blocks import DIGEST, Digests, blocks_in
-from .channel import VERSION, Block, Channel, LinkLostError, ProtocolError, number_of, text_of
+from .channel import VERSION, Block, Channel, LinkLostError, ProtocolError, name_of, number_of, text_of
 from .fences import announce_provisional, granted_to, lower, make_permanent
 from .holding import Holding
 from .laps import Laps
 from .note import installation_of
-from .shipping import Shipping, Stand
+from .reader import Reader, reader_of
+from .shipping import Stand
 
-SCRATCH_PREFIX = ".tradekeep-handover-"
 IDENTIFIER = re.compile(r"[0-9a-f]{16}")
 _LOCK_SECONDS = 600.0
 FREE, PROVISIONAL, GRANTED = "free", "provisional", "granted"
@@ -61,8 +62,8 @@ def serve(
     unit_dir: Path = UNIT_DIR,
 ) -> Outcome:
     """Answer until the other side says goodbye or is gone. watcher: a command that recovers once we are no more."""
-    check_root(application)
-    with contextlib.ExitStack() as stack:
+    with acting_as(account_for(application)), contextlib.ExitStack() as stack:
+        check_root(application)
         session = _Session(application, ports, channel, stack, watcher, unit_dir)
         try:
             session.answer_all()
@@ -94,9 +95,10 @@ class _Session:
         self._unit_dir = unit_dir
         self._state_dir = Path(application.application_state_dir)
         self._work = FenceWork(application, ports, unit_dir)
-        self._shipping: Optional[Shipping] = None
+        self._reader: Optional[Reader] = None
         self._identifier = ""
         self._other: dict[str, str] = {}
+        self._sizes: dict[str, int] = {}
         self._locked = False
         self._fenced: Optional[tuple[dict[str, Any], Snapshot]] = None
         self._at_rest = False
@@ -125,8 +127,6 @@ class _Session:
 
     def end(self) -> None:
         """Whatever has become of it: a source that has not let go runs again what it ran."""
-        if self._shipping is not None:
-            self._shipping.close()
         with contextlib.suppress(TradekeepError):
             self._holding.wait()
         self._holding.close()
@@ -176,7 +176,7 @@ class _Session:
                 path="the other server",
                 hint="install the same version on both",
             )
-        self._other = {key: text_of(request, key, 300) for key in ("host", "installation")}
+        self._other = {key: name_of(request, key) for key in ("host", "installation")}
         application = self._application
         if text_of(request, "profile", 300) != application.profile.name:
             raise UsageError(
@@ -189,8 +189,10 @@ class _Session:
         refuse_pending(self._state_dir)
         self._refuse_moved_elsewhere()
         found = [item for item in scan(application) if item.type == "file"]
+        self._sizes = {item.path: item.size for item in found}
         databases = sum(item.size for item in found if item.kind == "sqlite")
-        free = space(self._state_dir).bytes_free
+        with privileged():
+            free = space(self._state_dir).bytes_free
         if databases + (1 << 20) > free:
             raise TradekeepError(
                 f"{human_bytes(databases)} needed for copies of the databases, {human_bytes(free)} free",
@@ -229,13 +231,17 @@ class _Session:
 
     def _have(self, request: dict[str, Any]) -> dict[str, Any]:
         path, size = text_of(request, "path"), number_of(request, "size")
-        wanted, received = blocks_in(size) * DIGEST, bytearray()
-        while len(received) < wanted:
+        # What it has beyond the end of a file, or of one that is not here, is of no use and not kept.
+        useful = min(size, self._sizes.get(path, 0))
+        wanted, left, received = blocks_in(useful) * DIGEST, blocks_in(size) * DIGEST, bytearray()
+        while left > 0:
             message = self._channel.receive()
             if not isinstance(message, Block) or not message.data:
                 raise ProtocolError("sent no digests where some were due", path="the other server")
-            received += message.data
-        self._shipped().other_has(path, Digests(size, bytes(received[:wanted])))
+            received += message.data[: wanted - len(received)]
+            left -= len(message.data)
+        if received:
+            self._shipped().other_has(path, Digests(useful, bytes(received)))
         return {}
 
     def _list(self, _request: dict[str, Any]) -> dict[str, Any]:
@@ -246,8 +252,7 @@ class _Session:
 
     def _round(self, _request: dict[str, Any]) -> dict[str, Any]:
         self._ports.step("serve round")
-        totals = self._shipped().round(Stand.AT_WORK)
-        return {"round": totals.as_dict()}
+        return {"round": self._shipped().round(Stand.AT_WORK)}
 
     def _prepare(self, request: dict[str, Any]) -> dict[str, Any]:
         """Everything that can be done before the stop: the lock, somebody who watches over us, and the fence."""
@@ -263,7 +268,7 @@ class _Session:
         self._ports.step("serve prepare")
         if self._watcher is not None:
             name = f"tradekeep-{self._application.name}-handover-{identifier[:8]}"
-            work = background(name, self._ports, self._state_dir)
+            work = background(name, self._ports, self._state_dir, properties=confined(self._application))
             if not work.active():
                 work.start(self._watcher, description=f"Watch over a migration of {self._application.name}")
         self._work.prepare()
@@ -275,7 +280,7 @@ class _Session:
     def _nearly(self, _request: dict[str, Any]) -> dict[str, Any]:
         """The last round before the stop."""
         self._ports.step("serve nearly")
-        return {"round": self._shipped().round(Stand.ALMOST).as_dict()}
+        return {"round": self._shipped().round(Stand.ALMOST)}
 
     def _lock(self) -> None:
         if not self._locked:
@@ -315,9 +320,8 @@ class _Session:
         self._require_rest()
         self._ports.step("serve final")
         with self._laps.timed("final"):
-            totals = self._shipped().round(Stand.AT_REST)
-        self._sent = totals.as_dict()
-        return {"round": totals.as_dict()}
+            self._sent = self._shipped().round(Stand.AT_REST)
+        return {"round": self._sent}
 
     def _holds(self, _request: dict[str, Any]) -> dict[str, Any]:
         self._require_rest()
@@ -378,13 +382,11 @@ class _Session:
         if self.state != PROVISIONAL or not self._at_rest:
             raise ProtocolError("asks for something before its time", path="the other server")
 
-    def _shipped(self) -> Shipping:
-        if self._shipping is None:
+    def _shipped(self) -> Reader:
+        if self._reader is None:
             sweep_state(self._application)
-            prefix = f"{SCRATCH_PREFIX}{os.getpid()}-"
-            scratch = self._stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix, dir=self._state_dir))
-            self._shipping = Shipping(self._application, self._ports, self._channel, Path(scratch))
-        return self._shipping
+            self._reader = self._stack.enter_context(reader_of(self._application, self._ports, self._channel))
+        return self._reader
 
     def _record(self, state: str) -> None:
         """For whoever asks on this server; that it cannot be written changes nothing."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum
@@ -21,10 +22,10 @@ from typing import Any, BinaryIO, NamedTuple, Optional
 
 from ...application import Application
 from ...archive.manifest import Entry, entry_line
-from ...errors import ChangedWhileReadError
+from ...errors import CaptureError, ChangedWhileReadError
 from ...kinds import kind_named
 from ...kinds.base import NO_FACTS, CaptureContext, ScratchCaptured, Signature
-from ...kinds.reading import may_change_unseen, open_regular, signature_of
+from ...kinds.reading import FLAGS, may_change_unseen, open_regular, signature_of
 from ...kinds.sqlite import copy_database
 from ...kinds.sqlite_source import sidecar
 from ...ports import Ports
@@ -40,6 +41,7 @@ from .copies import bring_near, patch
 
 _ATTEMPTS = 4
 _MOST_LEFT = 1000
+_UNREADABLE = "its owner cannot read it"
 
 Identity = tuple[Any, ...]
 
@@ -91,14 +93,22 @@ class Totals:
         return {"files": self.files, "bytes": self.bytes, "read": self.read, "gone": self.gone}
 
 
+def _nobody_waits(_amount: int) -> None:
+    """Nobody does."""
+
+
 @dataclass
 class Shipping:
-    """One handover's data. scratch: a private directory on a disk with room for the databases."""
+    """One handover's data. scratch: a private directory on a disk with room for the databases.
+
+    alive: called with the number of bytes that were looked at, for whoever waits.
+    """
 
     application: Application
     ports: Ports
     channel: Channel
     scratch: Path
+    alive: Callable[[int], None] = _nobody_waits
     _shipped: dict[str, _Shipped] = field(default_factory=dict)
     _has: dict[str, Digests] = field(default_factory=dict)
     _rows: dict[str, Future[dict[str, int]]] = field(default_factory=dict)
@@ -125,7 +135,7 @@ class Shipping:
         seen: set[str] = set()
         for found in scan(self.application):
             seen.add(found.path)
-            target = os.readlink(found.absolute) if found.type == "symlink" else None
+            target = _target_of(found)
             why = refusal_of(found.path, found.type, found.mode, target)
             if why is not None:
                 self._tell_refused(found.path, why)
@@ -167,7 +177,7 @@ class Shipping:
         return next((path for path in self._shipped if path not in seen), None)
 
     def _refused(self, found: Found) -> bool:
-        return refusal_of(found.path, found.type, found.mode, None) is not None
+        return refusal_of(found.path, found.type, found.mode, None) is not None or not _may_be_read(found)
 
     def _file(self, found: Found, stand: Stand) -> None:
         known = self._known(found)
@@ -184,7 +194,14 @@ class Shipping:
                 else:
                     self._live(found, item)
                 return
-            except ChangedWhileReadError:
+            except (CaptureError, PermissionError) as error:
+                if not isinstance(error, ChangedWhileReadError):
+                    if _may_be_read(found):
+                        raise
+                    # Of nobody's but somebody else's, or swapped meanwhile.
+                    self._gone(found.path)
+                    self._tell_refused(found.path, _UNREADABLE)
+                    return
                 again = found_at(self.application, found.path, found.absolute)
                 if again is None:
                     self._gone(found.path)
@@ -288,6 +305,7 @@ class Shipping:
         self._begin(entry, item, size)
         for number in range(item.digests.count):
             data = _exactly(stream, min(BLOCK, size - number * BLOCK))
+            self.alive(len(data))
             if item.digests.differs(number, data):
                 self.channel.send_block(number * BLOCK, data)
                 self._totals.bytes += len(data)
@@ -358,6 +376,27 @@ def summary_of(contents: dict[str, str]) -> dict[str, Any]:
     for path in sorted(contents):
         whole.update(f"{path}\0{contents[path]}\n".encode("utf-8", "surrogateescape"))
     return {"files": len(contents), "digest": whole.hexdigest()}
+
+
+def _target_of(found: Found) -> Optional[str]:
+    """Where a symlink leads to; nowhere when it is gone or something else by now."""
+    if found.type != "symlink":
+        return None
+    try:
+        return os.readlink(found.absolute)
+    except OSError:
+        return ""
+
+
+def _may_be_read(found: Found) -> bool:
+    """Whether the account that acts can read a file; what it cannot is no data of the application's."""
+    try:
+        os.close(os.open(found.absolute, FLAGS))
+    except PermissionError:
+        return False
+    except OSError:
+        return True  # whoever reads it finds out
+    return True
 
 
 def _identity(found: Found) -> Identity:

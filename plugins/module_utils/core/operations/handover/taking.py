@@ -18,6 +18,7 @@ from typing import Optional
 from ...application import Application
 from ...errors import NeedsPersonError, SpaceError, TradekeepError
 from ...faults import foreseen
+from ...host.filesystem.identity import acting_as
 from ...host.health import HealthGate
 from ...host.masking import UNIT_DIR
 from ...host.mounts import device_roots
@@ -78,11 +79,12 @@ def take_over(
     whether it has let go.
     """
     state_dir = Path(application.application_state_dir)
-    check_root(application)
     lock = application_lock(
         state_dir, operation="migrate", clock=ports.clock, wait_seconds=600.0, note=ports.progress.note
     )
-    with lock:
+    with acting_as(account_for(application)), contextlib.ExitStack() as stack:
+        check_root(application)
+        stack.enter_context(lock)
         refuse_pending(state_dir)
         sweep_state(application)
         identifier = secrets.token_hex(8)
@@ -174,6 +176,7 @@ class _Taking:
             raise
         finally:
             self._laying.close()
+            self._receiving.close()
         self._laps.end("total", begun)
         if outcome is not None:
             return outcome

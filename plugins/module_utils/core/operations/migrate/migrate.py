@@ -19,6 +19,7 @@ from typing import Any, Callable, Optional
 
 from ...application import Application
 from ...errors import NeedsPersonError, TradekeepError
+from ...host.filesystem.identity import acting_as
 from ...host.health import HealthGate
 from ...host.mounts import device_roots
 from ...host.services import ServiceController, Snapshot
@@ -245,6 +246,20 @@ def migrate_from(
     opened: reads the source; called with the lock held. expected: the digest of ``holds_of`` that the source gave for
     itself; anything else is put back before a service starts.
     """
+    with acting_as(account_for(application)):
+        return _migrate_from(application, ports, opened, force, start, dry_run, by, expected)
+
+
+def _migrate_from(
+    application: Application,
+    ports: Ports,
+    opened: Callable[[], AbstractContextManager[Origin]],
+    force: bool,
+    start: bool,
+    dry_run: bool,
+    by: str,
+    expected: Optional[str],
+) -> Outcome:
     state_dir = Path(application.application_state_dir)
     check_root(application)
     if dry_run:

@@ -15,10 +15,13 @@ from typing import Any, Optional
 
 from ...application import Application
 from ...archive.manifest import Entry
+from ...errors import TradekeepError
+from ...host.files import open_file_beneath
 from ...patterns import templates
 from ..restore_plan import DatabaseDigest, Item, Selection, plan_items
 from .origin import Held, Origin, Refused
 
+_LONGEST_TEMPLATE = 4 << 20
 _WORDS = {"same": "same", "new": "new", "replace": "differs", "remove": "only_on_target"}
 
 
@@ -109,14 +112,12 @@ def holds_of(entries: Iterable[Entry]) -> dict[str, Any]:
 def _pristine(application: Application) -> list[str]:
     found = []
     for _component, rule in templates(application.profile):
-        live = os.path.join(str(application.root), rule.pattern)
         try:
-            if os.path.islink(live):
-                continue
-            with open(live, "rb") as stream:
-                content = stream.read()
-        except OSError:
+            descriptor = open_file_beneath(str(application.root), rule.pattern)
+        except (OSError, TradekeepError):
             continue
+        with os.fdopen(descriptor, "rb") as stream:
+            content = stream.read(_LONGEST_TEMPLATE)
         # The order of keys is that of the profile, or of the configuration that was made from it.
         with contextlib.suppress(ValueError, RecursionError):
             if json.loads(content) == rule.template:

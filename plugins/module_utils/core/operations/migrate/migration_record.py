@@ -13,6 +13,7 @@ from typing import Any
 
 from ...application import Application
 from ...host.files import atomic_write, make_private_directory
+from ...host.filesystem.identity import with_privileges
 
 
 class MigrationRecord:
@@ -27,11 +28,13 @@ class MigrationRecord:
         """The directory for the output of hooks."""
         return self._directory / self._stem
 
+    @with_privileges
     def prepare(self) -> None:
         """Create what is missing."""
         make_private_directory(self._directory.parent)
         make_private_directory(self._directory)
 
+    @with_privileges
     def write(self, record: Mapping[str, Any]) -> Path:
         """Keep the record, whatever became of the migration."""
         self.prepare()

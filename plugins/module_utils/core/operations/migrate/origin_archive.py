@@ -21,18 +21,25 @@ from ...archive.manifest import Entry
 from ...archive.members import Member, ReadReport
 from ...archive.tar_reader import read_archive
 from ...errors import SpaceError, TradekeepError, UsageError
-from ...host.files import os_errors, space
+from ...host.account import Account, owner_of
+from ...host.files import failure_of, open_file_beneath, os_errors, space, write_all
+from ...host.filesystem.identity import privileged, with_privileges
+from ...host.filesystem.scratch import scratch_directory, shared_place
+from ...host.worker import worker_account
 from ...patterns import classifier
 from ...ports import Ports
 from ...storage.local import Backup, LocalCatalog
+from ...storage.names import sidecars_of
 from ...transaction.stage import Stage
-from ..leftovers import COMPARE_PREFIX
 from ..reading import Contents, CountingSink, compare_checksum, home_of_key, passphrase_for, unpack
 from ..restore_plan import Item
 from ..text import human_bytes
 from .credentials import LARGEST, credential_problem
 from .origin import Held, Origin, Refused, SourceFacts, nothing_of_profile, refusal_of, refuse_other_profile
-from .origin_directory import DirectoryOrigin, find_root, refuse_directory
+from .origin_directory import Apart, DirectoryOrigin, find_root, refuse_directory
+from .source_rights import SourceRights, rights_to_read
+
+_CHUNK = 1 << 20
 
 
 @contextlib.contextmanager
@@ -49,19 +56,85 @@ def open_origin(
     Raises UsageError and its like for what cannot be a source, ArchiveError for a damaged, hostile or newer archive.
     """
     given = Path(os.path.abspath(source))
-    if not os.path.lexists(given):
-        raise UsageError("there is no such source", path=given, hint="name a directory or an archive on this host")
-    with _scratch(application) as scratch:
-        if given.is_symlink() or not stat.S_ISREG(given.stat().st_mode):
+    rights = rights_to_read(application, given)
+    with rights.acting():
+        is_archive = _is_archive(given)
+    if not is_archive:
+        with rights.acting():
             refuse_directory(application, given)
             root = find_root(application, given)
             refuse_directory(application, root)
-            facts = SourceFacts(str(given), "directory", str(root), weaker_checks=True)
-            yield DirectoryOrigin(application, ports, root, scratch, facts)
-        else:
-            secret = passphrase_for(application, passphrase_file)
-            with home_of_key(key_file, secret, ports) as home:
-                yield _open_archive(application, ports, given, scratch, Secrets(secret, home))
+        facts = SourceFacts(str(given), "directory", str(root), weaker_checks=True)
+        with _scratch(application, rights.account) as scratch, _apart(application, rights) as apart:
+            yield DirectoryOrigin(application, ports, root, scratch, facts, rights, apart=apart)
+        return
+    secret = passphrase_for(application, passphrase_file)
+    with contextlib.ExitStack() as stack:
+        scratch = stack.enter_context(_scratch(application, worker_account(owner_of(application))))
+        place = given if rights.account is None else stack.enter_context(_copied(application, given, rights))
+        home = stack.enter_context(_in_our_name(home_of_key(key_file, secret, ports)))
+        yield _open_archive(application, ports, given, place, scratch, Secrets(secret, home))
+
+
+@contextlib.contextmanager
+def _apart(application: Application, rights: SourceRights) -> Iterator[Optional[Apart]]:
+    """Where the owner looks at databases that root alone can read; None where they are the reader's own."""
+    owner = worker_account(owner_of(application))
+    if rights.account is not None or owner is None:
+        yield None
+        return
+    with _scratch(application, owner) as scratch:
+        yield Apart(owner, scratch)
+
+
+def _is_archive(given: Path) -> bool:
+    try:
+        return stat.S_ISREG(given.lstat().st_mode)
+    except OSError as error:
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            hint = "name a directory or an archive on this host"
+            raise UsageError("there is no such source", path=given, hint=hint) from error
+        raise failure_of(error, given) from error
+
+
+@contextlib.contextmanager
+def _in_our_name(context: contextlib.AbstractContextManager[Optional[str]]) -> Iterator[Optional[str]]:
+    stack = contextlib.ExitStack()
+    with privileged():
+        value = stack.enter_context(context)
+    try:
+        yield value
+    finally:
+        with privileged():
+            stack.close()
+
+
+@contextlib.contextmanager
+def _copied(application: Application, given: Path, rights: SourceRights) -> Iterator[Path]:
+    """A copy that nobody can exchange, of an archive that somebody can; read with that account's rights."""
+    with scratch_directory(_our_place(application), "source") as private:
+        for name in (given.name, *sidecars_of(given.name)):
+            _copy(given.with_name(name), private / name, rights, needed=name == given.name)
+        yield private / given.name
+
+
+def _copy(source: Path, place: Path, rights: SourceRights, *, needed: bool) -> None:
+    try:
+        with rights.acting():
+            read_from = open_file_beneath(source.parent, source.name)
+    except (FileNotFoundError, TradekeepError):
+        if needed:
+            raise
+        return
+    try:
+        with privileged(), os_errors(place), open(place, "xb", buffering=0) as target:
+            size = os.fstat(read_from).st_size
+            if size + (1 << 20) > space(place.parent).bytes_free:
+                raise SpaceError(f"{human_bytes(size)} needed to copy it", path=place.parent, hint="free some space")
+            for offset in range(0, size, _CHUNK):
+                write_all(target.fileno(), os.pread(read_from, min(_CHUNK, size - offset), offset))
+    finally:
+        os.close(read_from)
 
 
 @dataclass(frozen=True)
@@ -72,8 +145,12 @@ class Secrets:
     home: Optional[str] = None
 
 
-def _open_archive(application: Application, ports: Ports, given: Path, scratch: Path, secrets: Secrets) -> Origin:
-    backup = LocalCatalog(application, ports.clock).find(str(given))
+def _open_archive(
+    application: Application, ports: Ports, given: Path, place: Path, scratch: Path, secrets: Secrets
+) -> Origin:
+    """given: as it is called. place: where it is read."""
+    with privileged():
+        backup = LocalCatalog(application, ports.clock).find(str(place))
     sink = _Sink(application, ports)
     ports.progress.start("verifying", backup.sidecar.get("bytes"))
     with _opened(backup, secrets, ports) as stream:
@@ -81,9 +158,9 @@ def _open_archive(application: Application, ports: Ports, given: Path, scratch: 
     ports.progress.finish()
     compare_checksum(backup, stream.sha256)
     if report.header is None:
-        return _open_foreign(application, ports, backup, report, scratch, secrets)
+        return _open_foreign(application, ports, given, backup, report, scratch, secrets)
     refuse_other_profile(application, report.header, given)
-    return ArchiveOrigin(application, ports, backup, report, sink, secrets)
+    return ArchiveOrigin(application, ports, given, backup, report, sink, secrets)
 
 
 def _opened(backup: Backup, secrets: Secrets, ports: Ports) -> contextlib.AbstractContextManager[ContainerReader]:
@@ -120,6 +197,7 @@ class ArchiveOrigin:
         self,
         application: Application,
         ports: Ports,
+        given: Path,
         backup: Backup,
         report: ReadReport,
         sink: _Sink,
@@ -129,10 +207,10 @@ class ArchiveOrigin:
         self._backup = backup
         self._secrets = secrets
         self._contents = Contents(report, tuple(sink.entries))
-        self.facts = _facts(backup, report)
+        self.facts = _facts(given, backup, report)
         self.held = _sorted_out(application, sink)
         if not self.held.entries:
-            raise nothing_of_profile(application, backup.path)
+            raise nothing_of_profile(application, given)
 
     def fill(self, stage: Stage, changes: Sequence[Item]) -> list[Item]:
         """See Origin. One pass for each filesystem that something lies on: nearly always one."""
@@ -153,10 +231,10 @@ class ArchiveOrigin:
         return list(changes)
 
 
-def _facts(backup: Backup, report: ReadReport) -> SourceFacts:
+def _facts(given: Path, backup: Backup, report: ReadReport) -> SourceFacts:
     header = report.header
     return SourceFacts(
-        str(backup.path),
+        str(given),
         "archive",
         report.stripped_prefix,
         weaker_checks=header is None,
@@ -189,6 +267,7 @@ def _sorted_out(application: Application, sink: _Sink) -> Held:
 def _open_foreign(
     application: Application,
     ports: Ports,
+    given: Path,
     backup: Backup,
     report: ReadReport,
     scratch: Path,
@@ -219,24 +298,25 @@ def _open_foreign(
     try:
         root = find_root(application, unpacked / report.stripped_prefix)
     except UsageError as error:
-        raise UsageError(error.message, path=backup.path, hint=error.hint) from error
+        raise UsageError(error.message, path=given, hint=error.hint) from error
     try:
-        return DirectoryOrigin(application, ports, root, scratch, _facts(backup, report), left_out)
+        rights = SourceRights(worker_account(owner_of(application)))
+        return DirectoryOrigin(application, ports, root, scratch, _facts(given, backup, report), rights, left_out)
     except TradekeepError as error:
         if error.path is not None:
             error.path = error.path.replace(f"{root}/", "")
         raise
 
 
-@contextlib.contextmanager
-def _scratch(application: Application) -> Iterator[Path]:
+def _scratch(application: Application, account: Optional[Account]) -> contextlib.AbstractContextManager[Path]:
     """A private directory that is gone afterwards, also after a kill: the next run sweeps it."""
+    if account is None:
+        return scratch_directory(_our_place(application), "compare")
+    return scratch_directory(shared_place(application.application_state_dir, account), "compare", account=account)
+
+
+@with_privileges
+def _our_place(application: Application) -> str:
     state_dir = str(application.application_state_dir)
     usable = os.path.isdir(state_dir) and os.access(state_dir, os.W_OK)
-    with (
-        os_errors(state_dir),
-        tempfile.TemporaryDirectory(
-            prefix=f"{COMPARE_PREFIX}{os.getpid()}-", dir=state_dir if usable else None
-        ) as path,
-    ):
-        yield Path(path)
+    return state_dir if usable else tempfile.gettempdir()

@@ -5,21 +5,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Optional
+from typing import Any, BinaryIO, Optional
 
 from ...application import Application
 from ...archive.manifest import MANIFEST_NAME, Entry, Header, parse_first_line
 from ...archive.members import LayoutOfForeign
 from ...errors import CaptureError, ChangedWhileReadError, CheckError, UnsafePathError, UsageError
+from ...host.account import Account
 from ...host.files import os_errors, write_all
+from ...host.filesystem.identity import acting_as
 from ...kinds import default_kind, kind_named
-from ...kinds.base import NO_FACTS, CaptureContext
+from ...kinds.base import NO_FACTS, CaptureContext, Captured, Signature
+from ...kinds.reading import open_regular, signature_of
 from ...kinds.sqlite import SIDECAR_SUFFIXES
 from ...patterns import Classifier, classifier
 from ...ports import Ports
@@ -30,6 +36,7 @@ from ..scan import found_at, scan
 from .credentials import LARGEST, credential_problem
 from .entries import EntryMaker
 from .origin import Held, Refused, SourceFacts, nothing_of_profile, refusal_of, refuse_other_profile
+from .source_rights import SourceRights
 
 _ATTEMPTS = 4
 _CHUNK = 1 << 20
@@ -94,23 +101,33 @@ class DirectoryOrigin:
         root: Path,
         scratch: Path,
         facts: SourceFacts,
+        rights: SourceRights,
         left_out: Sequence[Refused] = (),
+        apart: Optional[Apart] = None,
     ) -> None:
-        """facts: of the source as it was given. left_out: what did not get as far as this directory."""
+        """facts: of the source as it was given. left_out: what did not get as far as this directory.
+
+        rights: what it is read with, and whose the scratch directory is. What arrives here is written with those that
+        the caller has. apart: where databases are looked at by another account than the one that reads them.
+        """
+        self._apart = apart
+        self._rights = rights
         self._there = replace(application, root=PurePosixPath(root))
         self._root = root
         self._ports = ports
         self._context = CaptureContext(scratch=scratch, clock=ports.clock)
         self._entries = EntryMaker(application.profile)
         self._credentials: dict[str, Optional[str]] = {}
-        header = _header_in(root)
+        with rights.acting():
+            header = _header_in(root)
         if header is not None:
             refuse_other_profile(application, header, facts.given)
             facts = replace(
                 facts, host=header.host, created=header.created, tool=header.tool, profile=header.profile, format=1
             )
         self.facts = facts
-        self.held = self._look(left_out)
+        with rights.acting():
+            self.held = self._look(left_out)
 
     def _look(self, left_out: Sequence[Refused]) -> Held:
         entries: list[Entry] = []
@@ -138,8 +155,7 @@ class DirectoryOrigin:
             if item.entry is None:
                 written.append(item)
                 continue
-            found = found_at(self._there, item.path, str(self._root / item.path))
-            entry = None if found is None else self._read(found, stage.path_for(item.path))
+            entry = self._bring(item.path, stage.path_for(item.path))
             if entry is None:
                 raise CaptureError(
                     "was removed from the source while it was migrated",
@@ -149,10 +165,29 @@ class DirectoryOrigin:
             written.append(replace(item, entry=entry, after=entry_facts(entry)))
         return written
 
-    def _read(self, found: Found, staged: Optional[str]) -> Optional[Entry]:
-        """One thing, hashed and, where a place for it is given, written there; None when it is gone."""
+    def _bring(self, path: str, staged: str) -> Optional[Entry]:
+        with self._rights.acting():
+            found = found_at(self._there, path, str(self._root / path))
+        if found is None:
+            return None
         if found.type != "file":
-            return self._bare(found, staged)
+            entry = self._bare(found)
+            if entry is not None and entry.target is not None:
+                with os_errors(staged):
+                    os.makedirs(os.path.dirname(staged), mode=0o700, exist_ok=True)
+                    os.symlink(entry.target, staged)
+            return entry
+        descriptor = _new_file(staged)
+        try:
+            with self._rights.acting():
+                return self._read(found, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _read(self, found: Found, staged: Optional[int]) -> Optional[Entry]:
+        """One thing, hashed and, where an open file for it is given, written there; None when it is gone."""
+        if found.type != "file":
+            return self._bare(found)
         for attempt in range(_ATTEMPTS):
             try:
                 return self._capture(found, staged, copy_first=attempt > 0)
@@ -164,7 +199,7 @@ class DirectoryOrigin:
                     raise
                 found = again
             except (CaptureError, CheckError) as error:
-                if not os.path.lexists(found.absolute):
+                if _is_gone(found.absolute):
                     return None
                 raise CaptureError(
                     f"cannot be migrated: {error.message}",
@@ -173,50 +208,127 @@ class DirectoryOrigin:
                 ) from error
         raise CaptureError("changes too fast", path=found.absolute, hint="stop what writes there and run again")
 
-    def _bare(self, found: Found, staged: Optional[str]) -> Optional[Entry]:
+    def _bare(self, found: Found) -> Optional[Entry]:
         try:
-            status = os.lstat(found.absolute)
-            target = os.readlink(found.absolute) if found.type == "symlink" else None
+            with self._rights.acting():
+                status = os.lstat(found.absolute)
+                target = os.readlink(found.absolute) if found.type == "symlink" else None
         except (FileNotFoundError, NotADirectoryError):
             return None
-        if staged is not None and target is not None:
-            os.makedirs(os.path.dirname(staged), mode=0o700, exist_ok=True)
-            os.symlink(target, staged)
         return self._entries.entry(found, status, 0, NO_FACTS)._replace(target=target)
 
-    def _capture(self, found: Found, staged: Optional[str], *, copy_first: bool) -> Entry:
+    def _capture(self, found: Found, staged: Optional[int], *, copy_first: bool) -> Entry:
         context = replace(self._context, copy_first=copy_first)
-        kind = kind_named(found.kind or "file")
-        with kind.capture(Path(found.absolute), context, found.signature) as captured:
+        if found.kind == "sqlite" and self._apart is not None:
+            with self._apart.copy_of(Path(found.absolute)) as (copy, status), acting_as(self._apart.account):
+                captured = kind_named("sqlite").capture(copy, replace(context, scratch=self._apart.scratch))
+                entry, beginning = self._taken(found, captured, staged)
+            entry = entry._replace(**_rights_in(self._entries.entry(found, status, entry.size, NO_FACTS)))
+        else:
+            captured = kind_named(found.kind or "file").capture(Path(found.absolute), context, found.signature)
+            entry, beginning = self._taken(found, captured, staged)
+        self._ports.progress.advance(entry.size)
+        classified = classifier(self._there.profile).file(found.path)
+        if classified is not None and classified.secret and entry.size <= LARGEST:
+            self._credentials[found.path] = credential_problem(found.path, beginning)
+        return entry
+
+    def _taken(self, found: Found, captured: Captured, staged: Optional[int]) -> tuple[Entry, bytes]:
+        """The entry of what was captured, and the beginning of it."""
+        with captured:
             entry = self._entries.entry(found, captured.status, captured.size, captured.facts)
             with captured.open() as stream:
                 digest, beginning = _copy(stream, captured.size, staged)
             captured.confirm()
-        self._ports.progress.advance(captured.size)
-        classified = classifier(self._there.profile).file(found.path)
-        if classified is not None and classified.secret and captured.size <= LARGEST:
-            self._credentials[found.path] = credential_problem(found.path, beginning)
-        return entry._replace(sha256=digest)
+        return entry._replace(sha256=digest), beginning
 
 
-def _copy(stream: BinaryIO, size: int, staged: Optional[str]) -> tuple[str, bytes]:
-    """The digest of so many bytes, and the beginning of them; written to a new file where one is given."""
-    hasher, left, beginning = sha256(), size, b""
-    descriptor = -1 if staged is None else _new_file(staged)
+@dataclass(frozen=True)
+class Apart:
+    """Where databases that root alone can read are looked at: as copies, by an account that has no other right.
+
+    scratch: a directory of that account's.
+    """
+
+    account: Account
+    scratch: Path
+
+    @contextmanager
+    def copy_of(self, database: Path) -> Iterator[tuple[Path, os.stat_result]]:
+        """A copy of a database that holds still, with what belongs to it; and the status of the database.
+
+        Raises ChangedWhileReadError for one that does not.
+        """
+        before = _signatures(database)
+        status = os.lstat(database)
+        copy = self.scratch / f"source-{secrets.token_hex(8)}.db"
+        try:
+            for suffix in ("", "-wal", "-journal"):
+                if suffix in before:
+                    self._copy(Path(f"{database}{suffix}"), Path(f"{copy}{suffix}"))
+            if _signatures(database) != before:
+                raise ChangedWhileReadError("changed while it was read", path=database)
+            yield copy, status
+        finally:
+            with acting_as(self.account):
+                for suffix in ("", *SIDECAR_SUFFIXES):
+                    Path(f"{copy}{suffix}").unlink(missing_ok=True)
+
+    def _copy(self, source: Path, place: Path) -> None:
+        read_from = open_regular(source)
+        try:
+            with acting_as(self.account):
+                target = _new_file(str(place))
+            try:
+                with os_errors(place):
+                    for offset in range(0, os.fstat(read_from).st_size, _CHUNK):
+                        write_all(target, os.pread(read_from, _CHUNK, offset))
+            finally:
+                os.close(target)
+        finally:
+            os.close(read_from)
+
+
+def _signatures(database: Path) -> dict[str, Signature]:
+    """Of a database, and of what belongs to it."""
+    found = {}
+    for suffix in ("", "-wal", "-journal"):
+        with contextlib.suppress(FileNotFoundError):
+            found[suffix] = signature_of(os.lstat(f"{database}{suffix}"))
+    return found
+
+
+def _rights_in(entry: Entry) -> dict[str, Any]:
+    return {"mode": entry.mode, "owner": entry.owner, "group": entry.group, "mtime_ns": entry.mtime_ns}
+
+
+def _is_gone(path: str) -> bool:
+    """Whether nothing has that name; what cannot be looked at may be there."""
     try:
-        while left:
-            data = stream.read(min(left, _CHUNK))
-            if not data:
-                raise ChangedWhileReadError(f"file ended {left} bytes early while it was read")
-            hasher.update(data)
-            beginning = beginning or data[:LARGEST]
-            left -= len(data)
-            if descriptor >= 0:
-                with os_errors(staged):
-                    write_all(descriptor, data)
-    finally:
-        if descriptor >= 0:
-            os.close(descriptor)
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _copy(stream: BinaryIO, size: int, staged: Optional[int]) -> tuple[str, bytes]:
+    """The digest of so many bytes, and the beginning of them; written to an open file, from its start, if given."""
+    hasher, left, beginning = sha256(), size, b""
+    if staged is not None:  # it may hold something of an attempt before
+        os.ftruncate(staged, 0)
+        os.lseek(staged, 0, os.SEEK_SET)
+    while left:
+        data = stream.read(min(left, _CHUNK))
+        if not data:
+            raise ChangedWhileReadError(f"file ended {left} bytes early while it was read")
+        hasher.update(data)
+        beginning = beginning or data[:LARGEST]
+        left -= len(data)
+        if staged is not None:
+            with os_errors():
+                write_all(staged, data)
     return hasher.hexdigest(), beginning
 
 
@@ -254,8 +366,11 @@ def left_in(application: Application, root: Path, seen: set[str]) -> Iterator[st
 
 
 def _left_in(lookup: Classifier, root: Path, directory: str, above: set[str], seen: set[str]) -> Iterator[str]:
-    with os.scandir(root / directory) as listing:
-        found = sorted(listing, key=lambda item: item.name)
+    try:
+        with os.scandir(root / directory) as listing:
+            found = sorted(listing, key=lambda item: item.name)
+    except PermissionError:
+        return  # nobody can say what is in there
     names = {item.name for item in found}
     for item in found:
         path = f"{directory}/{item.name}" if directory else item.name

@@ -18,6 +18,7 @@ from ...configuration import load_application
 from ...errors import TradekeepError
 from ...host.account import account_of, command_as, current_account, environment_of
 from ...host.files import space
+from ...host.filesystem.identity import privileged
 from ...host.writers import writers_in
 from ...ports import Ports
 from ...transaction.fence_file import fence_in_words, read_fence
@@ -118,7 +119,8 @@ def _target_backup(at: Situation) -> Check:
 def _configuration(application: Application) -> Check:
     path = str(application.config_file)
     try:
-        recorded = load_application(config_file=path)
+        with privileged():
+            recorded = load_application(config_file=path)
     except TradekeepError as error:
         return Check("configuration", FAILED, str(error))
     if (recorded.name, str(recorded.root)) != (application.name, str(application.root)):
