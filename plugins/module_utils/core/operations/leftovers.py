@@ -18,7 +18,6 @@ from ..host.files import make_private_directory
 from ..host.filesystem.identity import privileged, with_privileges
 from ..host.filesystem.scratch import SHARED, scratch_directory, shared_place, sweep
 
-COMPARE_PREFIX = ".tradekeep-compare-"
 _NOBODY = 65534
 
 
