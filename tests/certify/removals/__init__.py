@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .capturing import CAPTURING
 from .deploying import DEPLOYING
+from .hanging import HANGING
 from .keeping import KEEPING
 from .moving import MOVING
 from .proving import PROVING
@@ -28,4 +29,5 @@ REMOVALS: tuple[Removal, ...] = (
     *DEPLOYING,
     *PROVING,
     *MOVING,
+    *HANGING,
 )
