@@ -9,6 +9,7 @@ from .acting import ACTING
 from .capturing import CAPTURING
 from .confining import CONFINING
 from .deploying import DEPLOYING
+from .hanging import HANGING
 from .keeping import KEEPING
 from .moving import MOVING
 from .proving import PROVING
@@ -36,4 +37,5 @@ REMOVALS: tuple[Removal, ...] = (
     *SHOWING,
     *CONFINING,
     *READING,
+    *HANGING,
 )
