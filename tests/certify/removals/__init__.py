@@ -8,6 +8,7 @@ from __future__ import annotations
 from .capturing import CAPTURING
 from .deploying import DEPLOYING
 from .keeping import KEEPING
+from .migrating import MIGRATING
 from .moving import MOVING
 from .proving import PROVING
 from .rehearsing import REHEARSING
@@ -29,5 +30,6 @@ REMOVALS: tuple[Removal, ...] = (
     *DEPLOYING,
     *PROVING,
     *MOVING,
+    *MIGRATING,
     *SHOWING,
 )
