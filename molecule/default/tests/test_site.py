@@ -132,8 +132,8 @@ def test_service_is_modest_and_its_failure_is_told(host: Host, service: str) -> 
 
 @pytest.mark.parametrize("service", TIMERS)
 def test_service_is_hardened(host: Host, service: str) -> None:
-    # The threshold counts tenths: 2.0 for a unit without network.
-    host.run_expect([0], f"systemd-analyze security --no-pager --threshold=20 {service}.service")
+    # The threshold counts tenths.
+    host.run_expect([0], f"systemd-analyze security --no-pager --threshold=12 {service}.service")
     host.run_expect([0], f"systemd-analyze verify {service}.service {service}.timer")
 
 

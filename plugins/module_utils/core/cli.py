@@ -21,6 +21,7 @@ from .commands import carry_out
 from .errors import ExitStatus, TradekeepError
 from .faults import foreseen, unforeseen
 from .formatting import LINE_LIMIT, output_line, shortened_values, traceback_lines
+from .host.confinement import hide_memory
 from .host.memory import keep_freed_memory
 from .host.runner import SubprocessRunner, SystemClock
 from .host.trust import leave_untrusted_places
@@ -40,6 +41,7 @@ def main(
 ) -> int:
     """Carry out one command line and return the exit status."""
     keep_freed_memory()
+    hide_memory()
     leave_untrusted_places()
     words = list(sys.argv[1:] if argv is None else argv)
     door = _Door(sys.stdout if stdout is None else stdout, sys.stderr if stderr is None else stderr)

@@ -45,6 +45,7 @@ from .archive import (  # noqa: F401
     follower,
     manifest,
     members,
+    reported,
     streams,
     tar_headers,
     tar_reader,
@@ -87,7 +88,8 @@ from .host import (  # noqa: F401
     worker,
     writers,
 )
-from .host.filesystem import beneath, chown, identity  # noqa: F401
+from .host.filesystem import beneath, chown, given, identity  # noqa: F401
+from .host.filesystem import scratch as host_scratch  # noqa: F401
 from .kinds import (  # noqa: F401
     appended,
     base,
@@ -104,6 +106,7 @@ from .kinds import (  # noqa: F401
     sqlite_source,
 )
 from .operations import (  # noqa: F401
+    apart,
     assemble,
     configured,
     databases,
@@ -130,6 +133,7 @@ from .operations import (  # noqa: F401
     tree,
     tree_plan,
     tree_reader,
+    unit_confinement,
     unit_files,
     units,
     verify,
@@ -142,6 +146,7 @@ from .operations.deploy import (  # noqa: F401
     code,
     code_plan,
     code_stage,
+    data_reader,
     dependencies,
     deploy,
     following,

@@ -3,7 +3,10 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 """Builds the on-host program ``tradekeep`` from the very code that runs.
 
-The program is a zip of the engine's sources behind a ``#!`` line, to which its interpreter adds byte code. It is the
+The program is a zip of the engine's sources behind a ``#!`` line, to which its interpreter adds byte code. The line
+has Python look for modules in the program and in its own library alone, whatever the environment and the current
+directory hold, and take names for UTF-8 whatever the locale says: a bot's ``signal.py`` on PYTHONPATH is not root's to
+run, and a name must be archived as the bytes that it is. It is the
 same, byte for byte, whoever builds it from the same sources for the same interpreter: names are sorted, times are
 fixed, nothing is compressed (zlib's output differs between versions). The sources are read through the package's
 loader, so that this works from a checkout, from the zip that Ansible ships a module in, and from the program itself.
@@ -23,6 +26,8 @@ from .everything import ENGINE
 
 PROGRAM_NAME = "tradekeep"
 DEFAULT_INTERPRETER = "/usr/bin/python3"
+PYTHON_OPTIONS = "-IXutf8"
+"""Isolated mode and UTF-8 mode, in one word: Linux passes on no more than that of a ``#!`` line."""
 _PACKAGE = "tradekeep"
 _STARTER = """\
 import sys
@@ -42,8 +47,8 @@ def build_program(*, interpreter: str = DEFAULT_INTERPRETER, config_dir: str = "
     if not interpreter.startswith("/") or len(interpreter.split()) != 1:
         raise UsageError("the interpreter must be an absolute path without spaces", path=interpreter)
     content = io.BytesIO()
-    # -I: nothing of a HOME or PYTHONPATH that may be somebody else's, whose *.pth would run before the first line here.
-    content.write(f"#!{interpreter} -I\n".encode())
+    # Isolated: nothing of a HOME or PYTHONPATH that may be somebody else's, whose *.pth would run before all else.
+    content.write(f"#!{interpreter} {PYTHON_OPTIONS}\n".encode())
     with zipfile.ZipFile(content, "a", zipfile.ZIP_STORED) as archive:
         add_entry(archive, "__main__.py", _STARTER.format(config_dir=config_dir).encode())
         for name, source in sorted(engine_sources()):

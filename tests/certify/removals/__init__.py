@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+from .acting import ACTING
 from .capturing import CAPTURING
+from .confining import CONFINING
 from .deploying import DEPLOYING
 from .keeping import KEEPING
 from .migrating import MIGRATING
 from .moving import MOVING
 from .proving import PROVING
+from .reading import READING
 from .rehearsing import REHEARSING
 from .removal import Moved, Removal, changed
 from .repositories import REPOSITORIES
@@ -31,5 +34,8 @@ REMOVALS: tuple[Removal, ...] = (
     *PROVING,
     *MOVING,
     *MIGRATING,
+    *ACTING,
     *SHOWING,
+    *CONFINING,
+    *READING,
 )

@@ -162,7 +162,7 @@ DEPLOYING = (
         "d14",
         "a current that is a directory is not taken for a link",
         "operations/deploy/releases.py",
-        "if os.path.lexists(current) and not current.is_symlink():",
+        "if os.path.lexists(current) and not os.path.islink(current):",
         "if False:",
         (RELEASES + "hazard_d14_a_current_that_is_a_directory_is_refused",),
     ),

@@ -297,8 +297,10 @@ KEEPING = (
         "b9",
         "a unit that fails says so",
         "operations",
-        "OnFailure=tradekeep-failure-",
-        "# tradekeep-failure-",
+        """OnFailure=tradekeep-failure-{application.name}@%n.service\\n"
+        + f"RequiresMountsFor={' '.join(map(_argument""",
+        """# tradekeep-failure-{application.name}@%n.service\\n"
+        + f"RequiresMountsFor={' '.join(map(_argument""",
         (UNITS + "b9_a_unit_that_fails_starts_one_that_says_so",),
     ),
     Removal(

@@ -56,7 +56,7 @@ RESTORING = (
         "c1",
         "an archive is what its checksum file says",
         "operations/reading.py",
-        "compare_checksum(backup, stream.sha256)",
+        "compare_checksum(backup, sha256)",
         "str(backup)",
         (GUARDS + "c1_an_archive_with_the_checksum_of_another_changes_nothing",),
     ),

@@ -188,17 +188,17 @@ WRITING = (
     Removal(
         "b1",
         "keys in the temporary directory are removed",
-        "archive",
-        "shutil.rmtree(home, ignore_errors=True)",
-        "str(home)",
+        "host/filesystem/scratch.py",
+        "        try:\n            _remove(place, lock)\n",
+        "        try:\n            str(place)\n",
         (GUARDS + "b1_no_key_is_left_in_the_temporary_directory",),
     ),
     Removal(
         "b1",
         "keys that a killed run left there are swept",
         "archive",
-        "    _sweep_homes(runner)\n    home",
-        "    home",
+        "sweep(place, purpose=_PURPOSE, before=lambda home: _end_agent(str(home), runner))",
+        "str(place)",
         ("tests/unit/archive/test_gpg_homes.py::test_homes_and_agents_of_killed_runs_go_with_the_next_one",),
     ),
     Removal(

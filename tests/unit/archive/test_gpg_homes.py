@@ -92,7 +92,7 @@ def test_homes_and_agents_of_killed_runs_go_with_the_next_one(private_tmp):
 def test_only_our_own_leftovers_are_swept(tmp_path, private_tmp):
     treasure = tmp_path / "treasure"
     treasure.mkdir()
-    link = os.path.join(private_tmp, "tradekeep-gpg-planted")
+    link = os.path.join(private_tmp, "tradekeep-gpg-planted0")
     os.symlink(treasure, link)
     with encryption.temporary_home(RUNNER):
         assert treasure.is_dir()
@@ -117,5 +117,5 @@ def test_a_long_temporary_directory_is_passed_by(tmp_path, passphrase_file, monk
         pass
     assert "TMPDIR" in caught.value.hint
     monkeypatch.setattr(encryption, "_places", lambda: ("/nonexistent",))
-    with pytest.raises(EncryptionError, match="No such file"), encryption.temporary_home(RUNNER):
+    with pytest.raises(EncryptionError, match="no such file"), encryption.temporary_home(RUNNER):
         pass

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import runpy
@@ -145,10 +146,42 @@ def test_an_interpreter_that_cannot_compile_is_an_error_of_one_line(tmp_path: Pa
 
 
 def test_the_program_starts_with_its_interpreter_and_refuses_an_impossible_one() -> None:
-    assert program.build_program().startswith(b"#!/usr/bin/python3 -I\n")
+    assert program.build_program().startswith(b"#!/usr/bin/python3 -IXutf8\n")
     for wrong in ("python3", "/usr/bin/env python3", "/usr/bin/\npython3"):
         with pytest.raises(UsageError):
             program.build_program(interpreter=wrong)
+
+
+@pytest.mark.parametrize("variable", ["PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME"])
+def test_modules_come_from_nowhere_but_the_program_and_python(tradekeep: Path, tmp_path: Path, variable: str) -> None:
+    """What a bot exports in its shell, or leaves where root happens to be, is not carried out as root."""
+    for name in ("signal", "secrets", "sqlite3", "sitecustomize", "usercustomize", "tradekeep"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the bot was here')\n")
+    value = str(tmp_path / "signal.py" if variable == "PYTHONSTARTUP" else tmp_path)
+    environment = {**os.environ, variable: value}
+    answer = subprocess.run([tradekeep, "--version"], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert (answer.returncode, answer.stdout) == (0, f"tradekeep {version.VERSION}\n"), answer.stderr
+
+
+def test_the_installation_carries_out_nothing_that_lies_in_the_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("sqlite3", "struct", "marshal", "zipfile", "zlib"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the bot was here')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert install(tmp_path / "bin").changed
+
+
+def test_names_are_utf_8_whatever_the_locale_says(tradekeep: Path, tmp_path: Path) -> None:
+    subprocess.run(
+        ["localedef", "-i", "de_DE", "-f", "ISO-8859-1", "--no-archive", tmp_path / "de_DE.ISO-8859-1"], check=False
+    )
+    environment = {**os.environ, "LC_ALL": "de_DE.ISO-8859-1", "LOCPATH": str(tmp_path)}
+    wanted = str(tmp_path / "données.json")
+    command = [tradekeep, "--json", "--config", wanted.encode("utf-8"), "list"]
+    answer = subprocess.run(command, env=environment, capture_output=True)
+    assert json.loads(answer.stdout)["error"]["path"] == wanted
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.git import failures, refs, urls
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.git.mirror import Mirror
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.git.process import Git, Transport
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.git.process import Git, Transport, private_directory
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.account import Account, command_as
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SubprocessRunner
 
@@ -435,3 +436,24 @@ def test_hazard_d12_a_link_in_the_place_of_an_index_is_not_read(world, monkeypat
     monkeypatch.setattr(Git, "run", swapped)
     with pytest.raises(UnsafePathError):
         mirror.index_of(mirror.resolve("main").commit)
+
+
+def test_what_a_killed_git_has_left_is_swept(world, tmp_path: Path, monkeypatch) -> None:
+    temporary = Path(tempfile.mkdtemp(prefix="tradekeep-test-"))
+    temporary.chmod(0o711)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    with private_directory(world.account, {"index": b"1"}) as used:
+        left = temporary / ".tradekeep-git-1-0123456789abcdef"
+        left.mkdir()
+        (left / "index").write_bytes(b"1")
+        os.chown(left, world.account.uid, world.account.gid)
+        of_others = temporary / ".tradekeep-git-1-0123456789abcde0"
+        of_others.mkdir()
+        if os.geteuid() == 0:
+            os.chown(of_others, world.account.uid + 1, -1)
+            shutil.chown(left / "index", world.account.uid)
+        world.mirror.ensure()
+        assert used.is_dir()
+        assert not left.exists()
+        assert of_others.exists() == (os.geteuid() == 0)
+    shutil.rmtree(temporary)

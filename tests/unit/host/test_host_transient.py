@@ -208,3 +208,12 @@ def test_hazard_d14_the_death_of_the_starter_and_its_session_is_survived(
     (tmp_path / "end").touch()
     eventually(lambda: not detached.active())
     assert "begun" in detached.log_file.read_text()
+
+
+def test_a_unit_is_kept_from_the_kernel_and_from_what_else_it_is_told() -> None:
+    systemd = FakeSystemd()
+    TransientUnit(NAME, systemd.ports, properties=("ProtectSystem=full",)).start(["tradekeep"], description="Deploy")
+    options = set(systemd.calls[-1])
+    assert {f"--property={name}=yes" for name in ("PrivateDevices", "ProtectKernelTunables", "ProtectClock")} <= options
+    assert {"--property=LimitCORE=0", "--property=ProtectSystem=full"} <= options
+    assert not any("NoNewPrivileges" in option for option in options), "a hook may use sudo"

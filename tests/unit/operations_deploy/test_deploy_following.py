@@ -15,12 +15,15 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host import watch
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.account import current_account
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.mounts import Mount
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SystemClock
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SubprocessRunner, SystemClock
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.kinds.base import CaptureContext
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy import following
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy import data_reader, following
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.data_reader import DataReader
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.proof import Witness
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.watched import Watched
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import NoProgress, Ports
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.profile import resolve_application
 
 LINES = b"a line of the bot's\n" * 20
@@ -43,7 +46,9 @@ class Data:
             "deploy": {"layout": layout, **directory},
         }
         application = resolve_application(profile, root=str(self.root), owner="bot", become=False, **paths)
-        self.witness = Witness(application, ("lib/code.py",), CaptureContext(base / "scratch", SystemClock()))
+        ports = Ports(SubprocessRunner(), SystemClock(), NoProgress())
+        reader = DataReader(CaptureContext(base / "scratch", SystemClock()), current_account(), ports)
+        self.witness = Witness(application, ("lib/code.py",), reader)
 
     def put(self, name: str, content: bytes) -> None:
         path = self.root / name
@@ -58,7 +63,9 @@ class Data:
 
 
 @pytest.fixture(params=["in_place", "releases"])
-def data(tmp_path: Path, request: pytest.FixtureRequest) -> Data:
+def data(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Data:
+    # The bot's connections are this process's here, and SQLite's must not be carried over a fork.
+    monkeypatch.setattr(data_reader, "can_have_worker", lambda: False)
     return Data(tmp_path, request.param)
 
 

@@ -13,9 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SystemClock
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.account import current_account
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SubprocessRunner, SystemClock
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.kinds.base import CaptureContext
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.data_reader import DataReader
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.proof import Fact, Witness
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import NoProgress, Ports
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.profile import resolve_application
 
 LOG = "logs/bot.log"
@@ -42,7 +45,9 @@ class Bot:
             "deploy": {"layout": "in_place"},
         }
         application = resolve_application(profile, root=str(self.root), owner="bot", become=False, **paths)
-        self.witness = Witness(application, (), CaptureContext(scratch, SystemClock()))
+        ports = Ports(SubprocessRunner(), SystemClock(), NoProgress())
+        reader = DataReader(CaptureContext(scratch, SystemClock()), current_account(), ports)
+        self.witness = Witness(application, (), reader)
         self.before = self.witness.facts()
         self.samples = self.witness.samples(self.before)
 

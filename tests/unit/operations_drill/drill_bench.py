@@ -10,7 +10,11 @@ import io
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Optional
@@ -29,6 +33,18 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.profile import 
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.storage.local import LocalCatalog
 
 FILLS = "databases/accounts/kalshi/demo/fills.db"
+
+
+A_BOT = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("PRAGMA journal_mode=WAL")
+connection.execute("CREATE TABLE fills (id INTEGER PRIMARY KEY, trade_id TEXT)")
+connection.executemany("INSERT INTO fills (trade_id) VALUES (?)", [(f"t{n}",) for n in range(int(sys.argv[2]))])
+connection.commit()
+print("ready", flush=True)
+sys.stdin.read()
+"""
 
 
 class SetClock(SystemClock):
@@ -90,6 +106,20 @@ class Bench:
         connection.execute("CREATE TABLE IF NOT EXISTS fills (id INTEGER PRIMARY KEY, trade_id TEXT)")
         add_rows(connection, rows)
         return connection
+
+    @contextmanager
+    def bot(self, rows: int = 100, path: str = FILLS) -> Iterator[None]:
+        """A process that keeps a database with so many rows open: they stay in its WAL."""
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        argv = [sys.executable, "-B", "-c", A_BOT, str(target), str(rows)]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None and process.stdin is not None
+            assert process.stdout.readline() == b"ready\n"
+            try:
+                yield
+            finally:
+                process.stdin.close()
 
     def backup(self, **options: Any) -> Path:
         made = backup(self.application, self.ports, **options)

@@ -24,6 +24,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     UsageError,
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.files import Space
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.filesystem import scratch as host_scratch
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.drills import drill as drill_module
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.drills import record, scratch
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.drills.record import drill_log
@@ -263,9 +264,9 @@ def test_rows_that_vanished_from_the_live_data_are_found(bench, statement, word)
     bench.backup()
     connection.execute(statement)
     connection.commit()
+    connection.close()
     outcome = bench.drill()
     assert outcome.status is ExitStatus.FINDINGS and word in said(outcome)
-    connection.close()
 
 
 def test_a_missing_live_database_is_found(bench):
@@ -277,11 +278,10 @@ def test_a_missing_live_database_is_found(bench):
 
 def test_hazard_a1_a_backup_without_the_rows_of_the_wal_is_found(bench, tmp_path):
     """Nothing was written since, and yet the live data has more rows: they were not captured."""
-    connection = bench.database(rows=400)
-    bench.clock.ahead = timedelta(minutes=5)
-    bench.hand_made({FILLS: (database_bytes(tmp_path, rows=150), "sqlite", {"tables": {"fills": 150}})})
-    assert "nothing was written since the backup" in said(bench.drill())
-    connection.close()
+    with bench.bot(rows=400):
+        bench.clock.ahead = timedelta(minutes=5)
+        bench.hand_made({FILLS: (database_bytes(tmp_path, rows=150), "sqlite", {"tables": {"fills": 150}})})
+        assert "nothing was written since the backup" in said(bench.drill())
 
 
 def test_data_taken_back_in_time_is_not_compared(bench):
@@ -431,13 +431,13 @@ def test_sigterm_leaves_nothing(bench, step):
 def test_a_signal_while_it_cleans_up_does_not_stop_that(bench, monkeypatch):
     bench.database().close()
     bench.backup()
-    remove = scratch.remove_tree
+    remove = host_scratch.empty
 
-    def interrupted(path):
+    def interrupted(descriptor):
         os.kill(os.getpid(), signal.SIGTERM)
-        return remove(path)
+        return remove(descriptor)
 
-    monkeypatch.setattr(scratch, "remove_tree", interrupted)
+    monkeypatch.setattr(host_scratch, "empty", interrupted)
     with pytest.raises(InterruptedBySignal), interruptible():
         bench.drill()
     assert bench.leftovers() == []

@@ -45,16 +45,17 @@ def test_hazard_b9_a_drill_is_due_each_month_catches_up_and_reports_failure():
 
 
 def test_a_drill_cannot_write_to_the_backups():
-    (writable,) = lines(units()[SERVICE], "ReadWritePaths")
-    assert "-/opt/backups" not in writable.split()
-    assert "-/var/lib/tradekeep" in writable.split()
+    (writable,) = lines(units()[SERVICE], "BindPaths")
+    assert writable.split() == ["/opt/trading_system/user_data", "/var/lib/tradekeep/kalshi"]
+    assert "/opt/backups" in lines(units()[SERVICE], "BindReadOnlyPaths")[1].split()
 
 
 def test_the_unit_reaches_what_the_settings_name():
     found = units({"scratch": "/srv/drills", "key_file": "/root/recovery.asc", "calendar": "quarterly"})
-    assert "-/srv/drills" in lines(found[SERVICE], "ReadWritePaths")[0].split()
+    assert "/srv/drills" in lines(found[SERVICE], "BindPaths")[0].split()
     assert "/srv/drills" in lines(found[SERVICE], "RequiresMountsFor")[0].split()
-    assert lines(found[SERVICE], "ProtectHome") == ["read-only"]
+    assert "-/root/recovery.asc" in lines(found[SERVICE], "BindReadOnlyPaths")[0].split()
+    assert lines(found[SERVICE], "ProtectHome") == ["tmpfs"]
     assert lines(found[TIMER], "OnCalendar") == ["quarterly"]
 
 

@@ -22,7 +22,7 @@ from ..host.companion import can_have_companion
 from ..host.filesystem.identity import privileged, with_privileges
 from ..host.worker import Outlet, Worker
 from ..ports import NoProgress, Runner
-from .compression import choose_engine, compressing, decompressed
+from .compression import choose_engine, compressing, decompressed, in_process_engine
 from .encryption import decrypting, encrypting, is_encrypted
 from .follower import Followed, Follower
 from .streams import READ_CHUNK, ChunkReader, Chunks, FileStage, Observed, Prefetch, Stage, ThreadStage
@@ -209,8 +209,42 @@ def create_container(
     )
 
 
+class PlainStream:
+    """What is decompressed of the chunks of a container, by a thread that is a little ahead of its reader.
+
+    threads: without them it is slower, and no program is asked where there is a library.
+    """
+
+    def __init__(
+        self, packed: Chunks, path: object, runner: Runner, engine: Optional[str] = None, *, threads: bool = True
+    ) -> None:
+        self._path = path
+        plain = _decompressed(packed, runner, engine if threads else in_process_engine())
+        self._stream = Prefetch(plain) if threads else ChunkReader(plain)
+
+    def read(self, size: int, /) -> bytes:
+        """At most ``size`` bytes; nothing only at the end."""
+        try:
+            return self._stream.read(size)
+        except ArchiveError as error:
+            error.path = error.path or str(self._path)
+            raise
+
+    def close(self) -> None:
+        """Stop everything that still runs."""
+        self._stream.close()
+
+
+def _decompressed(packed: Chunks, runner: Runner, engine: Optional[str]) -> Chunks:
+    """In the thread that asks for the first of it, where an error is kept for the reader."""
+    yield from decompressed(packed, runner, engine)
+
+
 class ContainerReader:
-    """The plain tar stream of a container; ``sha256`` is the file's digest once it was read to its end."""
+    """The plain tar stream of a container; ``sha256`` is the file's digest once it was read to its end.
+
+    Where it was opened as packed, ``packed`` gives what a ``PlainStream`` in another process makes the same of.
+    """
 
     def __init__(self, descriptor: int, path: Path, runner: Runner, engine: Optional[str]) -> None:
         self._digest = hashlib.sha256()
@@ -221,28 +255,25 @@ class ContainerReader:
         self._engine = engine
         self.archive_bytes = os.fstat(descriptor).st_size
         self.encrypted = False
-        self._stream: Optional[Prefetch] = None
+        self._stream: Optional[PlainStream] = None
+        self.packed: Chunks = self._raw()
 
     def open(self, passphrase_file: Optional[str], gnupg_home: Optional[str], stack: contextlib.ExitStack) -> None:
-        """Start reading."""
-        chunks = self._raw()
+        """Have it decrypted where that is needed."""
         first = os.pread(self._descriptor, 64, 0)
         self.encrypted = is_encrypted(first)
         if self.encrypted:
-            chunks = stack.enter_context(
-                decrypting(chunks, first, self._runner, passphrase_file=passphrase_file, gnupg_home=gnupg_home)
+            self.packed = stack.enter_context(
+                decrypting(self.packed, first, self._runner, passphrase_file=passphrase_file, gnupg_home=gnupg_home)
             )
-        self._stream = Prefetch(self._decompressed(chunks))
+
+    def start(self) -> None:
+        """Have it decompressed, too."""
+        self._stream = PlainStream(self.packed, self._path, self._runner, self._engine)
 
     def read(self, size: int) -> bytes:
         """At most ``size`` bytes; nothing only at the end."""
-        if self._stream is None:
-            return b""
-        try:
-            return self._stream.read(size)
-        except ArchiveError as error:
-            error.path = error.path or str(self._path)
-            raise
+        return b"" if self._stream is None else self._stream.read(size)
 
     def close(self) -> None:
         """Stop everything that still runs."""
@@ -253,9 +284,6 @@ class ContainerReader:
     def sha256(self) -> Optional[str]:
         """Digest of the file, None until it was read to its end."""
         return self._digest.hexdigest() if self._complete else None
-
-    def _decompressed(self, chunks: Chunks) -> Chunks:
-        yield from decompressed(chunks, self._runner, self._engine)
 
     def _raw(self) -> Chunks:
         while True:
@@ -278,11 +306,15 @@ def open_container(
     passphrase_file: Optional[str] = None,
     gnupg_home: Optional[str] = None,
     engine: Optional[str] = None,
+    packed: bool = False,
 ) -> Iterator[ContainerReader]:
-    """The decrypted and decompressed stream of the file at ``path``; what it is shows in its first bytes."""
+    """The decrypted and decompressed stream of the file at ``path``; what it is shows in its first bytes.
+
+    packed: leave it compressed, for a process that has fewer rights (see ``ContainerReader.packed``).
+    """
     stack = contextlib.ExitStack()
     try:
-        yield _reader_of(Path(path), runner, passphrase_file, gnupg_home, engine, stack)
+        yield _reader_of(Path(path), runner, passphrase_file, gnupg_home, engine, packed, stack)
     finally:
         # What it needed to read, a gpg home for instance, is ours.
         with privileged():
@@ -296,6 +328,7 @@ def _reader_of(
     passphrase_file: Optional[str],
     gnupg_home: Optional[str],
     engine: Optional[str],
+    packed: bool,
     stack: contextlib.ExitStack,
 ) -> ContainerReader:
     try:
@@ -307,6 +340,8 @@ def _reader_of(
         raise ArchiveError("is no regular file", path=path)
     reader = ContainerReader(descriptor, path, runner, engine)
     reader.open(passphrase_file, gnupg_home, stack)
-    # The thread that reads must have ended before what it reads from is taken down.
-    stack.callback(reader.close)
+    if not packed:
+        reader.start()
+        # The thread that reads must have ended before what it reads from is taken down.
+        stack.callback(reader.close)
     return reader

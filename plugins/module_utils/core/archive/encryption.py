@@ -10,26 +10,24 @@ files with keys and passphrases only where nobody else can change them (``host/t
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import glob
 import os
 import secrets
-import shutil
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Optional
 
 from ..application import Encryption
-from ..errors import CommandError, EncryptionError
+from ..errors import CommandError, EncryptionError, TradekeepError
+from ..host.filesystem.scratch import scratch_directory, sweep
 from ..host.trust import open_trusted, require_trusted, untrusted_level
 from ..ports import Runner
 from .streams import Chunks, ProgramStage, Stage, through_program
 
 GPG = "gpg"
-_HOME_PREFIX = "tradekeep-gpg-"
-_LONGEST_PLACE = 107 - len(f"/{_HOME_PREFIX}12345678/S.gpg-agent.browser")
+_PURPOSE = "gpg"
+_LONGEST_PLACE = 107 - len("/.tradekeep-gpg-1234567-0123456789abcdef/S.gpg-agent.browser")
 """The path of a Unix socket has at most 107 bytes."""
-_ATTEMPTS = 5
 _ARMOR = b"-----BEGIN PGP MESSAGE-----"
 _QUIET = ("--batch", "--no-tty", "--quiet", "--yes", "--no-options", "--pinentry-mode", "loopback")
 _PUBLIC_KEY_PACKET, _PASSPHRASE_PACKET, _SECRET_KEY_PACKET = 1, 3, 5
@@ -57,86 +55,59 @@ def require_gpg(runner: Runner) -> None:
 def temporary_home(runner: Runner) -> Iterator[str]:
     """A gpg home of mode 0700 that goes away, with the agent that gpg may have started for it.
 
-    It is locked while its process lives; what a killed one left is removed by the next.
+    What a killed process left is removed by the next, and its agent ended.
     """
-    _sweep_homes(runner)
-    home, lock = _new_home()
-    try:
-        yield home
-    finally:
-        _remove_home(home, runner)
-        os.close(lock)
+    for place in _places():
+        if untrusted_level(place, shared=True) is not None:
+            continue
+        with contextlib.suppress(TradekeepError):
+            sweep(place, purpose=_PURPOSE, before=lambda home: _end_agent(str(home), runner))
+    with _new_home() as home:
+        try:
+            yield str(home)
+        finally:
+            _end_agent(str(home), runner)
 
 
 def _places() -> tuple[str, ...]:
     """Where a home may be made, the best first."""
-    # Names to choose from; the home itself is made by mkdtemp, private and under a name of its own.
+    # Names to choose from; the home itself is private and has a name of its own.
     wanted = (tempfile.gettempdir(), "/tmp", "/var/tmp", f"/run/user/{os.geteuid()}")  # noqa: S108
-    return tuple(dict.fromkeys(wanted))
+    return tuple(dict.fromkeys(os.path.realpath(place) for place in wanted))
 
 
-def _new_home() -> tuple[str, int]:
-    """A locked home, and its lock; short enough for the sockets of gpg's agent."""
+@contextlib.contextmanager
+def _new_home() -> Iterator[Path]:
+    """A home whose path is short enough for the sockets of gpg's agent."""
     trouble = "its path is too long for the sockets of gpg's agent"
-    for place in _places():
-        if len(os.fsencode(place)) > _LONGEST_PLACE:
-            continue
-        untrusted = untrusted_level(place, shared=True)
-        if untrusted is not None:
-            trouble = untrusted.reason
-            continue
-        for _attempt in range(_ATTEMPTS):
+    with contextlib.ExitStack() as stack:
+        home = None
+        for place in _places():
+            if len(os.fsencode(place)) > _LONGEST_PLACE:
+                continue
+            untrusted = untrusted_level(place, shared=True)
+            if untrusted is not None:
+                trouble = untrusted.reason
+                continue
             try:
-                home = tempfile.mkdtemp(prefix=_HOME_PREFIX, dir=place)
-            except OSError as error:
-                trouble = error.strerror or str(error)
+                home = stack.enter_context(scratch_directory(place, _PURPOSE))
                 break
-            lock = _locked(home)
-            if lock is not None:
-                return home, lock
-    raise EncryptionError(
-        f"no place for a temporary gpg home: {trouble}",
-        path=tempfile.gettempdir(),
-        hint="set TMPDIR to a directory with a short path that can be written to",
-    )
+            except TradekeepError as error:
+                trouble = error.message
+        if home is None:
+            raise EncryptionError(
+                f"no place for a temporary gpg home: {trouble}",
+                path=tempfile.gettempdir(),
+                hint="set TMPDIR to a directory with a short path that can be written to",
+            )
+        yield home
 
 
-def _locked(home: str) -> Optional[int]:
-    """The lock of a home that is there, and ours, and that no living process holds; else None."""
-    try:
-        descriptor = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        if os.fstat(descriptor).st_uid == os.geteuid():
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Another run may have taken a home that was not locked yet for a leftover.
-            if os.path.samestat(os.fstat(descriptor), os.lstat(home)):
-                return descriptor
-    except OSError:
-        pass
-    os.close(descriptor)
-    return None
-
-
-def _sweep_homes(runner: Runner) -> None:
-    """Remove the homes of processes that are gone, and end the agents that still serve them."""
-    for place in _places():
-        if untrusted_level(place, shared=True) is not None:
-            continue
-        for home in glob.glob(f"{glob.escape(place)}/{_HOME_PREFIX}*"):
-            lock = _locked(home)
-            if lock is not None:
-                _remove_home(home, runner)
-                os.close(lock)
-
-
-def _remove_home(home: str, runner: Runner) -> None:
+def _end_agent(home: str, runner: Runner) -> None:
     with contextlib.suppress(CommandError):
         runner.run(("gpgconf", "--homedir", home, "--kill", "all"), check=False, timeout_seconds=30)
         if os.path.isdir(f"/run/user/{os.geteuid()}/gnupg"):  # where gpg puts its sockets if it can
             runner.run(("gpgconf", "--homedir", home, "--remove-socketdir"), check=False, timeout_seconds=30)
-    shutil.rmtree(home, ignore_errors=True)
 
 
 def check_passphrase_file(path: str) -> None:

@@ -49,7 +49,7 @@ def everything(path: str) -> bool:
 
 def extract_to(
     stream: Readable,
-    stage: Union[str, Path],
+    stage: Union[str, Path, int],
     *,
     select: Callable[[str], bool] = everything,
     limits: Optional[Limits] = None,
@@ -57,11 +57,11 @@ def extract_to(
 ) -> ExtractReport:
     """Write the selected entries beneath ``stage``, which exists and is private; read the archive to its end.
 
-    on_entry: called with each selected entry that was written, once it agrees with the manifest. On any error the
-    stage holds a part of the archive and is the caller's to remove.
+    stage: a path, or an open directory. on_entry: called with each selected entry that was written, once it agrees with
+    the manifest. On any error the stage holds a part of the archive and is the caller's to remove.
     """
     try:
-        sink = StageSink(Path(stage), select, on_entry)
+        sink = StageSink(stage, select, on_entry)
     except OSError as error:
         raise _as_engine_error(error, str(stage)) from error
     try:
@@ -86,13 +86,13 @@ class StageSink:
 
     def __init__(
         self,
-        stage: Path,
+        stage: Union[str, Path, int],
         select: Callable[[str], bool] = everything,
         on_entry: Optional[Callable[[Entry], None]] = None,
     ) -> None:
         self._select = select
         self._on_entry = on_entry
-        self._stage = os.open(stage, _DIRECTORY_FLAGS)
+        self._stage = os.dup(stage) if isinstance(stage, int) else os.open(stage, _DIRECTORY_FLAGS)
         self._open: OrderedDict[str, int] = OrderedDict()
         self.current = str(stage)
         self.files = self.directories = self.symlinks = self.bytes = 0

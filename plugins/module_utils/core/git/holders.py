@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Optional
 
 from ..host.files import os_errors
+from ..host.filesystem.identity import privileged, with_privileges
 
 PROC = Path("/proc")
 
@@ -42,14 +43,17 @@ def look_at_lock(path: Path, directory: Path) -> Optional[LockFile]:
         except FileNotFoundError:
             return None
     inside = os.path.realpath(directory)
-    for entry in sorted(PROC.iterdir()):
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            program = _program(entry)
-            if _has_open(entry, facts) or (program.startswith("git") and _works_in(entry, inside)):
-                return LockFile(path, int(entry.name), program)
+    # Of other accounts' processes root alone can see what they have open.
+    with privileged():
+        for entry in sorted(PROC.iterdir()):
+            if entry.name.isdigit() and int(entry.name) != os.getpid():
+                program = _program(entry)
+                if _has_open(entry, facts) or (program.startswith("git") and _works_in(entry, inside)):
+                    return LockFile(path, int(entry.name), program)
     return LockFile(path)
 
 
+@with_privileges
 def git_at_work(directory: Path) -> bool:
     """Whether any git was started for a repository by its path."""
     wanted = os.fsencode(directory)

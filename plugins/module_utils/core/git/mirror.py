@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Union
@@ -14,10 +15,12 @@ from typing import TYPE_CHECKING, Optional, Union
 from ..errors import CommandError, TradekeepError, UnsafePathError
 from ..host.account import Account, command_as
 from ..host.files import open_file_beneath, os_errors
+from ..host.filesystem.given import give_directory
+from ..host.filesystem.identity import with_privileges
 from ..ports import Runner
 from . import export, ignored, objects, refs
 from .holders import git_at_work
-from .process import NETWORK_SECONDS, Git, Transport, private_directory
+from .process import NETWORK_SECONDS, Git, Transport, private_directory, sweep_private_directories
 from .urls import Source, source_of
 
 if TYPE_CHECKING:
@@ -81,6 +84,7 @@ class Mirror:
         """
         _own_directory(self.directory, self.account)
         self._remove_locks_of_the_dead()
+        sweep_private_directories(self.account)
         if self.exists:
             return False
         self.git.run("init", "--bare", "--quiet", "--template=", "--initial-branch=main", path=self.directory)
@@ -318,20 +322,14 @@ def _count(directory: Path, suffix: str = "") -> int:
 
 def _own_directory(directory: Path, account: Account) -> None:
     """A directory of mode 0700 that the owner can reach; refuses a symlink or somebody else's directory."""
-    with os_errors(directory):
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        created = False
-        try:
-            directory.mkdir(mode=0o700)
-            created = True
-        except FileExistsError:
-            pass
-        facts = os.lstat(directory)
-        if created and os.geteuid() == 0:
-            os.chown(directory, account.uid, account.gid)
-        elif not os.path.isdir(directory) or os.path.islink(directory):
+    _make_parent(directory.parent)
+    created = give_directory(directory, account)
+    if not created:
+        with os_errors(directory):
+            facts = _lstat(directory)
+        if not stat.S_ISDIR(facts.st_mode):
             raise UnsafePathError("is not a directory", path=directory, hint="move it away")
-        elif facts.st_uid != account.uid:
+        if facts.st_uid != account.uid:
             hint = f"chown -R {account.name} {directory}, or remove it: everything is fetched again"
             raise TradekeepError("does not belong to the application's owner", path=directory, hint=hint)
     reached = _reaches(directory, account)
@@ -341,6 +339,18 @@ def _own_directory(directory: Path, account: Account) -> None:
         )
 
 
+@with_privileges
+def _make_parent(directory: Path) -> None:
+    with os_errors(directory):
+        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+
+
+@with_privileges
+def _lstat(path: Path) -> os.stat_result:
+    return os.lstat(path)
+
+
+@with_privileges
 def _reaches(directory: Path, account: Account) -> Optional[Path]:
     """The first parent that an account may not enter; None when all is well."""
     if account.uid == 0:

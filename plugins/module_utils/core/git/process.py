@@ -16,7 +16,9 @@ from typing import Optional, Union
 
 from ..errors import CommandError, TradekeepError
 from ..host.account import Account, command_as, environment_of
-from ..host.files import os_errors, remove_tree, write_all
+from ..host.files import os_errors, write_all
+from ..host.filesystem.identity import acting_as, privileged
+from ..host.filesystem.scratch import scratch_directory, sweep
 from ..ports import Completed, Pipe, Runner
 from .failures import failure_of
 from .urls import mask_url
@@ -43,6 +45,7 @@ _SETTINGS = (
 )
 # Answers with what the environment holds, which no other account can read (unlike a command line).
 _ASKED = '!f() { test "$1" = get && printf "username=%s\\npassword=%s\\n" "$TRADEKEEP_USER" "$TRADEKEEP_PASSWORD"; }; f'
+_PURPOSE = "git"
 _Path = Union[str, "os.PathLike[str]"]
 
 
@@ -218,31 +221,30 @@ class Git:
 @contextlib.contextmanager
 def readable(given: bytes) -> Iterator[int]:
     """A descriptor to read these bytes from; a file without a name, so that no thread must feed a pipe."""
-    with tempfile.TemporaryFile() as file:
+    with privileged():
+        file = tempfile.TemporaryFile()  # noqa: SIM115 (closed below, and not with root's rights)
+    with file:
         write_all(file.fileno(), given)
         os.lseek(file.fileno(), 0, os.SEEK_SET)
         yield file.fileno()
 
 
+def sweep_private_directories(account: Account) -> None:
+    """Remove what killed processes left of an account's."""
+    with contextlib.suppress(TradekeepError):
+        sweep(tempfile.gettempdir(), purpose=_PURPOSE, account=account)
+
+
 @contextlib.contextmanager
 def private_directory(account: Account, files: Optional[Mapping[str, bytes]] = None) -> Iterator[Path]:
-    """A temporary directory of the owner's, mode 0700, with some files in it; removed afterwards."""
-    directory = Path(tempfile.mkdtemp(prefix="tradekeep-git-"))
-    try:
-        with os_errors(directory):
+    """A temporary directory of the owner's, mode 0700, with some files in it; removed afterwards.
+
+    Made, filled and removed by the owner, to whom root gives nothing that it could have exchanged.
+    """
+    with scratch_directory(tempfile.gettempdir(), _PURPOSE, account=account) as directory:
+        with acting_as(account), os_errors(directory):
             for name, content in (files or {}).items():
-                descriptor = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                descriptor = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
                 with open(descriptor, "wb") as file:
                     file.write(content)
-                    _give(descriptor, account)
-            # Given away last: as long as it is ours, nobody can put a link under one of the names.
-            _give(directory, account)
         yield directory
-    finally:
-        with contextlib.suppress(OSError, TradekeepError):
-            remove_tree(directory)
-
-
-def _give(what: Union[int, Path], account: Account) -> None:
-    if os.geteuid() == 0:
-        os.chown(what, account.uid, account.gid)

@@ -14,6 +14,7 @@ from typing import Optional
 
 from ..errors import UsageError
 from ..host.files import fsync_directory, os_errors
+from ..host.filesystem.identity import privileged
 from .checkout import Checkout
 from .process import Git
 
@@ -89,19 +90,19 @@ def _keep_refs(checkout: Checkout, prefix: str) -> dict[str, str]:
 
 
 def _write(git: Git, path: Path, *what: str) -> Optional[Path]:
-    """Write a difference as a private file; None, and no file, where there is nothing to write."""
+    """Write a difference as a private file of ours; None, and no file, where there is nothing to write."""
     with os_errors(path):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with privileged():
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        size = 0
         try:
             git.write_to(descriptor, *_DIFF, *what)
             os.fsync(descriptor)
             size = os.fstat(descriptor).st_size
-        except BaseException:
-            path.unlink()
-            raise
         finally:
             os.close(descriptor)
-        if not size:
-            path.unlink()
-        fsync_directory(path.parent)
+            with privileged():
+                if not size:
+                    path.unlink()
+                fsync_directory(path.parent)
     return path if size else None

@@ -23,6 +23,7 @@ from typing import Optional
 from ..errors import CommandError, ConfigurationError, FindingsError
 from ..host.account import command_as, environment_of
 from ..host.files import os_errors
+from ..host.filesystem.identity import privileged
 from ..host.trust import read_trusted
 from ..ports import Completed
 from .process import Git, private_directory, readable
@@ -186,7 +187,7 @@ def _gpg(git: Git, home: Path, *argv: str) -> Completed:
 
 
 def _read(signers: Path) -> bytes:
-    with os_errors(signers):
+    with os_errors(signers), privileged():
         return read_trusted(signers, what="the list of signers", limit=_LIMIT)
 
 

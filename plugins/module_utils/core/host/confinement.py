@@ -8,6 +8,7 @@ See prctl(2), setrlimit(2), credentials(7). None of it can be taken back by the 
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import ctypes
 import os
@@ -42,11 +43,26 @@ def confine(account: Optional[Account], memory_bytes: Optional[int]) -> None:
         with contextlib.suppress(ValueError, OSError):  # a lower hard limit is as good
             resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     if account is not None:
+        _load()
         become(account)
     # After the change of account, which the kernel undoes them by.
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     _prctl(_PR_SET_DUMPABLE, 0)
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def hide_memory() -> None:
+    """Let no other process look into this one, or through it at the files that it sees (proc(5), ptrace(2))."""
+    with contextlib.suppress(OSError):
+        _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def _load() -> None:
+    """What is only loaded when it is first needed, and can lie where root alone can read."""
+    from .. import faults  # noqa: F401
+
+    for name in ("ascii", "latin-1", "utf-8"):
+        codecs.lookup(name)
 
 
 def drop_capabilities() -> None:

@@ -33,6 +33,20 @@ _PROPERTIES = (
     f"TimeoutStopSec={_STOP_TIMEOUT_SECONDS}",
     # A pip that ran out of memory is the engine's to report; systemd would stop the engine as well.
     "OOMPolicy=continue",
+    # What neither a deploy nor a hook has to do with. A hook may still use sudo, and programs with rights of their own.
+    "LimitCORE=0",
+    "PrivateDevices=yes",
+    "ProtectClock=yes",
+    "ProtectControlGroups=yes",
+    "ProtectHostname=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelTunables=yes",
+    "RestrictRealtime=yes",
+    # To work on files of every account, and as any. To end, to order and to look at processes. sudo, and ping.
+    "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_SETGID CAP_SETUID "
+    "CAP_KILL CAP_SETFCAP CAP_SETPCAP CAP_SYS_NICE CAP_SYS_RESOURCE "
+    "CAP_SYS_PTRACE CAP_AUDIT_WRITE CAP_NET_RAW CAP_NET_BIND_SERVICE",
 )
 # The first looks follow soon, as little work is done in less than a second.
 _FIRST_POLL_SECONDS, _POLL_SECONDS = 0.05, 1.0
@@ -60,9 +74,11 @@ class Background(Protocol):
 class TransientUnit:
     """A transient unit of systemd, which is gone when it has ended, however it ended."""
 
-    def __init__(self, name: str, ports: Ports, *, booted: str = BOOTED) -> None:
+    def __init__(self, name: str, ports: Ports, *, properties: Sequence[str] = (), booted: str = BOOTED) -> None:
+        """properties: more of them, as ``systemd-run --property`` takes them."""
         self.name = name
         self._ports = ports
+        self._properties = (*_PROPERTIES, *properties)
         self._booted = booted
         self._systemd = Systemd(ports.runner, stop_timeout_seconds=_STOP_TIMEOUT_SECONDS)
 
@@ -106,7 +122,7 @@ class TransientUnit:
                     "--service-type=exec",
                     f"--unit={self.unit}",
                     f"--description={description}",
-                    *(f"--property={item}" for item in _PROPERTIES),
+                    *(f"--property={item}" for item in self._properties),
                     *([f"--property=ExecStopPost={_quoted(afterwards)}"] if afterwards else []),
                     *(f"--setenv={key}={value}" for key, value in settings.items()),
                     "--",
@@ -206,9 +222,9 @@ class DetachedProcess:
         return False
 
 
-def background(name: str, ports: Ports, directory: Path) -> Background:
-    """The best way of this host to run something that outlives its starter."""
-    unit = TransientUnit(name, ports)
+def background(name: str, ports: Ports, directory: Path, *, properties: Sequence[str] = ()) -> Background:
+    """The best way of this host to run something that outlives its starter. properties: of the unit, if it is one."""
+    unit = TransientUnit(name, ports, properties=properties)
     return unit if unit.available() else DetachedProcess(name, ports, directory)
 
 

@@ -55,7 +55,7 @@ class Watch:
         self._missed: Optional[TradekeepError] = None
 
     def add(self, path: str) -> Optional[int]:
-        """Watch a directory; returns the number that its events bear, None when it is not there."""
+        """Watch a directory; returns the number that its events bear, None when it is not there or cannot be read."""
         if self._left <= 0:
             raise _failure(errno.ENOSPC)
         mask = _MODIFY | _ATTRIB | _COMES_OR_GOES | _ONLY_DIRECTORIES
@@ -64,7 +64,7 @@ class Watch:
             self._left -= 1
             return number
         reason = ctypes.get_errno()
-        if reason in (errno.ENOENT, errno.ENOTDIR):
+        if reason in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
             return None
         raise _failure(reason, path)
 

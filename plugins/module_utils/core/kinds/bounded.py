@@ -10,6 +10,8 @@ be forked; the work is done in it then, and ends at its deadline between two ins
 
 from __future__ import annotations
 
+import threading
+import time
 from contextlib import suppress
 from typing import Any, Callable, Optional
 
@@ -22,6 +24,8 @@ from .base import FilePath
 GRACE_SECONDS = 2.0
 """So much longer than its own deadline a process may take: what it says of it is more than that it was killed."""
 
+_THREAD_ENDS_SECONDS = 1.0
+
 
 class Bounded:
     """Work that has begun; its result must be what JSON can say. Call ``end`` in any case."""
@@ -31,7 +35,7 @@ class Bounded:
         self._seconds = seconds
         self._path = path
         self._worker: Optional[Worker] = None
-        if can_have_worker():
+        if _can_fork():
             with suppress(OSError):
                 self._worker = Worker(
                     lambda _outlet, _news: work(),
@@ -62,6 +66,16 @@ def bounded(work: Callable[[], Any], *, seconds: float, path: FilePath) -> Any:
         return begun.result()
     finally:
         begun.end()
+
+
+def _can_fork() -> bool:
+    """Whether there is no other thread. One that has come to its end is waited for until the kernel knows it too."""
+    ends = time.monotonic() + _THREAD_ENDS_SECONDS
+    while not can_have_worker():
+        if threading.active_count() > 1 or time.monotonic() > ends:
+            return False
+        time.sleep(0.001)
+    return True
 
 
 def time_up(path: FilePath, seconds: float) -> TimeUpError:

@@ -6,11 +6,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
-import tempfile
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -63,9 +60,13 @@ class SqliteKind:
         """A checked copy of all that was committed at one moment, the WAL included; it keeps the journal mode."""
         path = Path(path)
         status = status_of(path)
-        copy, rows = copy_database(path, context)
+        quick = context.level is not CheckLevel.FULL
+        copy, rows, found = _copied(path, context, checked=quick)
         try:
-            report = check_copy(copy, context.level, seconds=context.deadline_seconds)
+            if quick:
+                report = _report(found, context.level)
+            else:
+                report = check_copy(copy, context.level, seconds=context.deadline_seconds)
             _require_good(path, report, rows)
             notes = {"notes": list(report.warnings)} if report.warnings else {}
             return ScratchCaptured(copy, {**report.facts, **notes}, status)
@@ -86,35 +87,46 @@ class SqliteKind:
 
 def copy_database(path: Path, context: CaptureContext) -> tuple[Path, Optional[dict[str, int]]]:
     """An unchecked scratch copy, and the source's rows per table in the same transaction (None: cannot be counted)."""
-    descriptor, copy = new_scratch_file(context, ".db")
-    os.close(descriptor)
-    # Whoever makes the copy may be killed, and leaves what it has begun.
-    private = Path(tempfile.mkdtemp(prefix="capture-", dir=context.scratch))
-    inner = replace(context, scratch=private)
-    try:
-        seconds = context.deadline_seconds
-        name, rows = bounded(lambda: _copy_source(path, inner), seconds=seconds, path=path)
-        os.rename(private / name, copy)
-    except BaseException:
-        remove_copy(copy)
-        raise
-    finally:
-        shutil.rmtree(private, ignore_errors=True)
+    copy, rows, _found = _copied(path, context, checked=False)
     return copy, rows
 
 
-def _copy_source(path: Path, context: CaptureContext) -> tuple[str, Optional[dict[str, int]]]:
-    """The same, by its name in the scratch directory."""
+def _copied(
+    path: Path, context: CaptureContext, *, checked: bool
+) -> tuple[Path, Optional[dict[str, int]], dict[str, Any]]:
+    """The same; with what a quick check of the copy finds, which spares a process of its own."""
+    descriptor, copy = new_scratch_file(context, ".db")
+    os.close(descriptor)
+
+    def work() -> tuple[Optional[dict[str, int]], dict[str, Any]]:
+        rows = _copy_source(path, copy, context)
+        if not checked:
+            return rows, {}
+        deadline = Deadline(context.clock, context.deadline_seconds)
+        return rows, _examine(copy, CheckLevel.QUICK, False, False, deadline)
+
+    try:
+        rows, found = bounded(work, seconds=context.deadline_seconds * (2 if checked else 1), path=path)
+    except BaseException:
+        remove_copy(copy)
+        raise
+    return copy, rows, found
+
+
+def _copy_source(path: Path, copy: Path, context: CaptureContext) -> Optional[dict[str, int]]:
+    """Fill the copy, and count the source's rows.
+
+    Copies of sidecars stay in the scratch directory when the process is killed meanwhile, and go with it.
+    """
     deadline = Deadline(context.clock, context.deadline_seconds)
     for _attempt in pauses(context):
-        descriptor, copy = new_scratch_file(context, ".db")
-        os.close(descriptor)
         try:
             with open_source(path, context, deadline) as source:
                 _back_up(source, copy, path, deadline)
-                return copy.name, _count_source(source, path, deadline)
+                return _count_source(source, path, deadline)
         except ChangedWhileReadError:
             remove_copy(copy)
+            os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     raise keeps_changing(path, context)
 
 
@@ -197,7 +209,7 @@ class DatabaseCheck:
         """Wait for it. Raises TimeUpError when no more than a quick check was asked for, and took too long."""
         if self._level is not CheckLevel.FULL:
             return _report(self._begun.result(), self._level)
-        told = []
+        told: list[str] = []
         for level in (CheckLevel.FULL, CheckLevel.QUICK):
             try:
                 found = self._begun.result()

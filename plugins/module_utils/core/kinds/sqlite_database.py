@@ -37,6 +37,10 @@ _MOST_UNCOUNTED = 100
 _MMAP_BYTES = 32 << 20
 _PROGRESS_OPCODES = 100_000
 
+_CONFIGURED = (("DEFENSIVE", True), ("TRUSTED_SCHEMA", False))
+_CONFIGURED_TO_READ = (("ENABLE_TRIGGER", False), ("ENABLE_VIEW", False))
+_NONE_OF_THESE = ("ATTACHED", "WORKER_THREADS")
+
 # Some corrupt databases surface as these instead of sqlite3.Error.
 DATABASE_FAULTS = (sqlite3.Error, UnicodeError, MemoryError, OverflowError, ValueError)
 
@@ -131,14 +135,11 @@ def _restrain(connection: sqlite3.Connection, writes: bool) -> None:
     for setting in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0"):
         connection.execute(f"PRAGMA {setting}")
     if hasattr(connection, "setconfig"):  # Python 3.12
-        connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
-        connection.setconfig(sqlite3.SQLITE_DBCONFIG_TRUSTED_SCHEMA, False)
-        if not writes:
-            connection.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_TRIGGER, False)
-            connection.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_VIEW, False)
+        for name, value in _CONFIGURED if writes else (*_CONFIGURED, *_CONFIGURED_TO_READ):
+            connection.setconfig(getattr(sqlite3, f"SQLITE_DBCONFIG_{name}"), value)
     if hasattr(connection, "setlimit") and not writes:  # Python 3.11; VACUUM attaches a database
-        connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-        connection.setlimit(sqlite3.SQLITE_LIMIT_WORKER_THREADS, 0)
+        for name in _NONE_OF_THESE:
+            connection.setlimit(getattr(sqlite3, f"SQLITE_LIMIT_{name}"), 0)
 
 
 @contextmanager

@@ -6,23 +6,28 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..application import Application, CheckLevel
+from ..archive.reported import texts_from
 from ..errors import ExitStatus, TradekeepError, UnsafePathError, UsageError
-from ..host.files import components_of, make_private_directory
+from ..host.files import components_of
 from ..kinds import default_kind
 from ..kinds.sqlite_live import inspect_live, optimize
-from ..ports import Ports
+from ..ports import Ports, Progress
 from ..transaction.lock import application_lock
+from .apart import Telling, unusable, work_apart
+from .leftovers import reader_account, reading_scratch
 from .outcome import Outcome
 from .scan import check_root, scan
 from .text import human_bytes, table
+
+_CHECK_SECONDS = 1800.0
+"""For one database: its copying and its check have deadlines of their own, which are shorter."""
+_OPTIMIZE_SECONDS = 4 * 3600.0
+"""For one database, which is written anew."""
 
 
 def check_databases(
@@ -34,11 +39,17 @@ def check_databases(
     foreign_keys: bool = False,
 ) -> Outcome:
     """Check live databases without keeping their writers waiting: integrity, WAL, rows per table."""
-    results = []
-    with _scratch(application) as scratch:
-        for path in _chosen(application, paths):
-            ports.progress.note(f"checking {path}")
-            results.append(_inspect(application, path, scratch, ports, level, foreign_keys))
+    with reading_scratch(application, "check") as scratch:
+
+        def check(telling: Telling) -> list[Any]:
+            results = []
+            for path in _chosen(application, paths):
+                telling.note(f"checking {path}")
+                results.append(_inspect(application, path, scratch, ports, level, foreign_keys))
+            return results
+
+        said = work_apart(check, ports, reader_account(application), seconds=_CHECK_SECONDS)
+    results = _checks_from(said)
     bad = any(item["problems"] for item in results)
     return Outcome(
         changed=False,
@@ -52,11 +63,12 @@ def optimize_databases(
     application: Application, ports: Ports, *, paths: Sequence[str] = (), dry_run: bool = False, vacuum: bool = True
 ) -> Outcome:
     """ANALYZE and, where the space allows it, VACUUM. Each database is skipped with an error while it is in use."""
-    chosen = _chosen(application, paths)
+    account = reader_account(application)
     if dry_run:
+        said = work_apart(lambda _telling: _chosen(application, paths), ports, account)
+        chosen = texts_from(said)
         lines = tuple(f"would optimize {path}" for path in chosen)
         return Outcome(changed=bool(chosen), record={"databases": [{"path": path} for path in chosen]}, lines=lines)
-    results: list[dict[str, Any]] = []
     with application_lock(
         Path(application.application_state_dir),
         operation="db optimize",
@@ -64,7 +76,11 @@ def optimize_databases(
         wait_seconds=600.0,
         note=ports.progress.note,
     ):
-        results = [_optimize(application, path, ports, vacuum) for path in chosen]
+
+        def work(telling: Telling) -> list[Any]:
+            return [_optimize(application, path, ports, telling, vacuum) for path in _chosen(application, paths)]
+
+        results = _optimized_from(work_apart(work, ports, account, seconds=_OPTIMIZE_SECONDS))
     failed = any(item["problem"] for item in results)
     return Outcome(
         changed=any(item["changed"] for item in results),
@@ -93,17 +109,6 @@ def _chosen(application: Application, paths: Sequence[str]) -> list[str]:
     return chosen
 
 
-@contextmanager
-def _scratch(application: Application) -> Iterator[Path]:
-    state_dir = Path(application.application_state_dir)
-    make_private_directory(state_dir)
-    path = Path(tempfile.mkdtemp(prefix=".tradekeep-check-", dir=state_dir))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
 def _inspect(
     application: Application, path: str, scratch: Path, ports: Ports, level: CheckLevel, foreign_keys: bool
 ) -> dict[str, Any]:
@@ -115,8 +120,8 @@ def _inspect(
     return {"path": path, "problems": list(report.problems), "warnings": list(report.warnings), "facts": report.facts}
 
 
-def _optimize(application: Application, path: str, ports: Ports, vacuum: bool) -> dict[str, Any]:
-    ports.progress.note(f"optimizing {path}")
+def _optimize(application: Application, path: str, ports: Ports, progress: Progress, vacuum: bool) -> dict[str, Any]:
+    progress.note(f"optimizing {path}")
     try:
         done = optimize(Path(application.root) / path, clock=ports.clock, vacuum=vacuum)
     except TradekeepError as error:
@@ -128,6 +133,49 @@ def _optimize(application: Application, path: str, ports: Ports, vacuum: bool) -
         "before": done.size_before,
         "after": done.size_after,
     }
+
+
+def _checks_from(said: Any) -> list[dict[str, Any]]:
+    """The results of checks, as the process that carried them out says them."""
+    try:
+        return [
+            {
+                "path": str(item["path"]),
+                "problems": list(texts_from(item["problems"])),
+                "warnings": list(texts_from(item["warnings"])),
+                "facts": _facts_from(item["facts"]),
+            }
+            for item in said
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise unusable("reports what is no check of a database") from None
+
+
+def _facts_from(said: Any) -> dict[str, Any]:
+    facts = dict(said)
+    if "size" in facts:
+        facts["size"] = int(facts["size"])
+    if "tables" in facts:
+        facts["tables"] = {str(name): None if rows is None else int(rows) for name, rows in facts["tables"].items()}
+    if facts.get("wal") is not None:
+        facts["wal"] = {key: int(facts["wal"][key]) for key in ("size", "frames")}
+    return facts
+
+
+def _optimized_from(said: Any) -> list[dict[str, Any]]:
+    try:
+        return [
+            {
+                "path": str(item["path"]),
+                "changed": bool(item["changed"]),
+                "problem": None if item["problem"] is None else str(item["problem"]),
+                "before": None if item["before"] is None else int(item["before"]),
+                "after": None if item["after"] is None else int(item["after"]),
+            }
+            for item in said
+        ]
+    except (KeyError, TypeError, ValueError):
+        raise unusable("reports what is no optimization of a database") from None
 
 
 def _check_lines(results: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from ..configuration import parse_configuration, render_configuration
 from ..errors import CommandError, ConfigurationError, TradekeepError
 from ..host.files import atomic_write, failure_of, fsync_directory, make_private_directory
 from ..ports import Ports
-from ..program import DEFAULT_INTERPRETER, PROGRAM_NAME, build_program, compiler_source
+from ..program import DEFAULT_INTERPRETER, PROGRAM_NAME, PYTHON_OPTIONS, build_program, compiler_source
 from ..version import VERSION
 from .outcome import Outcome
 
@@ -50,7 +50,7 @@ def install_program(
         return outcome
     _make_directory(path.parent)
     with _candidate(path, content) as candidate:
-        ports.runner.run((interpreter, str(candidate), "--version"), timeout_seconds=60)
+        ports.runner.run((interpreter, PYTHON_OPTIONS, str(candidate), "--version"), timeout_seconds=60)
     atomic_write(path, content, mode=0o755)
     return outcome
 
@@ -79,7 +79,7 @@ def install_configuration(application: Application, *, present: bool = True, dry
 
 def _check_interpreter(ports: Ports, interpreter: str) -> None:
     try:
-        status = ports.runner.run((interpreter, "-I", "-c", _PROBE), check=False, timeout_seconds=60).status
+        status = ports.runner.run((interpreter, PYTHON_OPTIONS, "-c", _PROBE), check=False, timeout_seconds=60).status
     except CommandError as error:
         raise ConfigurationError(
             f"the interpreter cannot be run: {error.message}", path=interpreter, hint="set runtime_interpreter"
@@ -95,7 +95,8 @@ def _check_interpreter(ports: Ports, interpreter: str) -> None:
 def _with_byte_code(ports: Ports, program: bytes, interpreter: str, path: Path) -> bytes:
     """The program as its interpreter makes it of the sources; the same bytes each time, written nowhere."""
     argv = (interpreter, "-S", "-s", "-c", compiler_source(), str(path))
-    # The order of a set in compiled code follows the hashes of its members.
+    # The order of a set in compiled code follows the hashes of its members. Isolated mode would ignore the setting; the
+    # runner's environment names no modules either, and its directory is the root.
     pipe = ports.runner.pipe(argv, environment={"PYTHONHASHSEED": "0"})
     compiled = b""
     try:

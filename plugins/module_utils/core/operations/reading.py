@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 from ..application import Application
 from ..archive.container import open_container
@@ -18,13 +19,21 @@ from ..archive.encryption import import_secret_key, require_gpg, temporary_home
 from ..archive.extract import extract_to
 from ..archive.manifest import Entry
 from ..archive.members import Member, NullSink, ReadReport
+from ..archive.reported import EntriesIn, EntriesOut, report_as, report_from
 from ..archive.safety import link_stays_inside
 from ..archive.tar_reader import Readable, read_archive
 from ..errors import ArchiveError
+from ..host.account import Account
+from ..host.files import open_directory
+from ..host.memory import many_objects
 from ..ports import Ports, Progress
 from ..storage.local import Backup
+from .apart import Telling, read_apart, refuse_frames
+from .leftovers import nobody
 
 CHUNK = 1 << 20
+ENTRIES = b"e"
+"""The frames that entries are sent in."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +62,34 @@ class CountingSink(NullSink):
         self._progress.advance(member.size)
 
 
-class _Collector(CountingSink):
-    def __init__(self, progress: Progress) -> None:
-        super().__init__(progress)
-        self.entries: list[Entry] = []
+class GatheringSink(CountingSink):
+    """Sends the entries of an archive from the process that reads it."""
+
+    def __init__(self, telling: Telling) -> None:
+        super().__init__(telling)
+        self.entries = EntriesOut(lambda batch: telling.send(ENTRIES, batch))
 
     def on_entry(self, entry: Entry) -> None:
-        self.entries.append(entry)
+        """One more."""
+        self.entries.add(entry)
+
+
+class EntriesHeard:
+    """Takes the entries that a ``GatheringSink`` sends."""
+
+    def __init__(self) -> None:
+        self._entries = EntriesIn()
+
+    def __call__(self, kind: bytes, payload: bytes) -> None:
+        """One frame."""
+        if kind != ENTRIES:
+            refuse_frames(kind, payload)
+        self._entries.hear(payload)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All of them."""
+        return self._entries.entries
 
 
 class Counted:
@@ -83,18 +113,37 @@ def strip(path: str, prefix: str) -> Optional[str]:
     return path[len(prefix) + 1 :] if path.startswith(prefix + "/") else None
 
 
-def read_contents(backup: Backup, ports: Ports, passphrase_file: Optional[str]) -> Contents:
+def read_contents(
+    backup: Backup,
+    ports: Ports,
+    passphrase_file: Optional[str],
+    *,
+    account: Optional[Account] = None,
+    gnupg_home: Optional[str] = None,
+) -> Contents:
     """Read a whole archive, checking it against its checksum and every entry against the manifest; writes nothing.
 
-    Raises ArchiveError or HostileArchiveError at the first fault, EncryptionError without the key.
+    account: in whose name it is parsed; nobody's where none is given and the engine is root. Raises ArchiveError or
+    HostileArchiveError at the first fault, EncryptionError without the key.
     """
-    collector = _Collector(ports.progress)
+    heard = EntriesHeard()
+
+    def read(telling: Telling, stream: Readable) -> dict[str, Any]:
+        sink = GatheringSink(telling)
+        report = read_archive(stream, sink)
+        sink.entries.flush()
+        return report_as(report)
+
+    opened = open_container(
+        backup.path, runner=ports.runner, passphrase_file=passphrase_file, gnupg_home=gnupg_home, packed=True
+    )
     ports.progress.start("verifying", backup.sidecar.get("bytes"))
-    with open_container(backup.path, runner=ports.runner, passphrase_file=passphrase_file) as stream:
-        report = read_archive(stream, collector)
+    with many_objects():
+        said, sha256 = read_apart(read, opened, backup.path, ports, account or nobody(), heard=heard)
     ports.progress.finish()
-    compare_checksum(backup, stream.sha256)
-    entries = tuple(_stripped(collector.entries, report.stripped_prefix))
+    report = report_from(said)
+    compare_checksum(backup, sha256)
+    entries = tuple(_stripped(heard.entries, report.stripped_prefix))
     unsafe = (
         item.path for item in entries if item.type == "symlink" and not link_stays_inside(item.path, item.target or "")
     )
@@ -119,8 +168,8 @@ def unpack(
 ) -> str:
     """Write the chosen entries of an archive that has been read before beneath a private directory.
 
-    It is checked again on the way. Returns the directory that stands for the application's root (the leading
-    directories of an old archive lie between).
+    It is checked again on the way, in the name of the directory's owner. Returns the directory that stands for the
+    application's root (the leading directories of an old archive lie between).
     """
     prefix = contents.report.stripped_prefix
 
@@ -128,13 +177,28 @@ def unpack(
         inner = strip(path, prefix)
         return inner is not None and chosen(inner)
 
+    opened = open_container(
+        backup.path, runner=ports.runner, passphrase_file=passphrase_file, gnupg_home=gnupg_home, packed=True
+    )
+    place = open_directory(directory)
+
+    def write(telling: Telling, stream: Readable) -> None:
+        extract_to(Counted(stream, telling), place, select=selected)
+
     ports.progress.start("unpacking", backup.sidecar.get("bytes"))
-    with open_container(
-        backup.path, runner=ports.runner, passphrase_file=passphrase_file, gnupg_home=gnupg_home
-    ) as stream:
-        extract_to(Counted(stream, ports.progress), directory, select=selected)
+    try:
+        read_apart(write, opened, backup.path, ports, _owner_of(place), keep=(place,))
+    finally:
+        os.close(place)
     ports.progress.finish()
     return f"{directory}/{prefix}" if prefix else directory
+
+
+def _owner_of(directory: int) -> Optional[Account]:
+    status = os.fstat(directory)
+    if os.geteuid() != 0 or status.st_uid == 0:
+        return None
+    return Account(name=f"#{status.st_uid}", uid=status.st_uid, gid=status.st_gid, home="/")
 
 
 def checksum(path: Path, progress: Progress) -> str:

@@ -3,8 +3,9 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 """The systemd units of one application: text only, nothing is read or written here.
 
-A backup's unit runs as root, because it reads files of the bot that only their owner may read. What root may do is
-cut down to that: see ``_CAPABILITIES``.
+Backups, prunes, verifications and drills read what the bot, or who made an archive, may have forged. Their units show
+them a host on which there is nothing but this application: see ``_Sight``. Their processes have no right of root's but
+to become the application's owner: see ``_TO_BECOME_THE_OWNER``. What goes wrong in there stays in there.
 
 After a crash in the middle of a restore two units put things right when the machine starts. ``tradekeep-guard-APP``
 comes before the bot's services, makes the data whole and, when it cannot, keeps them from starting on half of it;
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Optional
 
@@ -32,27 +34,42 @@ _VERIFY_JITTER = 3600
 _HIDDEN_HOMES = tuple(PurePosixPath(path) for path in ("/home", "/root", "/run/user"))
 _TEMPORARY = tuple(PurePosixPath(path) for path in ("/tmp", "/var/tmp"))  # noqa: S108
 
-# DAC_OVERRIDE: read every file of the bot, and write the -shm of a live WAL database (reading one needs that).
-# CHOWN: SQLite gives a -wal or -shm that it creates as root to the database's owner; else the bot is locked out.
-_CAPABILITIES = "CAP_DAC_OVERRIDE CAP_CHOWN"
-# FOWNER: move the bot's files where the filesystem cannot exchange two names and links them instead.
-_CAPABILITIES_TO_MOVE = f"{_CAPABILITIES} CAP_FOWNER"
+# SETUID, SETGID: start the process that reads the bot's files, or an archive, as the application's owner.
+# KILL: end that process, which is another account's, when its time is up.
+_TO_BECOME_THE_OWNER = "CAP_SETUID CAP_SETGID CAP_KILL"
+# DAC_OVERRIDE, CHOWN, FOWNER: exchange directories of several accounts, and give what is restored to its owner.
+_TO_MOVE = f"CAP_DAC_OVERRIDE CAP_CHOWN CAP_FOWNER {_TO_BECOME_THE_OWNER}"
 
-_LOW_PRIORITY = "Nice=10\nCPUWeight=20\nIOWeight=20\nIOSchedulingClass=idle\n"
+_LOW_PRIORITY = "Nice=10\nCPUWeight=20\nCPUSchedulingPolicy=batch\nIOWeight=20\nIOSchedulingClass=idle\n"
+# The engine needs 150 MB, and more for each thread of the compressor. These are no budget but an end of what runs away:
+# what a forged database or archive makes us ask for must not come out of the bot's memory.
+_LIMITS = """\
+LimitCORE=0
+LimitNOFILE=4096
+TasksMax=512
+MemoryHigh=1G
+MemoryMax=2G
+OOMScoreAdjust=500
+"""
 _SUFFIXES = (".service", ".target", ".socket", ".timer", ".path", ".mount", ".scope", ".slice", ".swap", ".automount")
 _TRIGGERS = (".timer", ".socket", ".path")
 SUPERVISOR = "supervisor.service"
 _MASKS = PurePosixPath("/etc/systemd/system")
 
+# No User=root, which is the default: with it systemd 257 takes CAP_SETUID away from a unit that has a SystemCallFilter.
+# Without it there is no HOME, in which gpg looks for the keyring.
 _HARDENED = """\
+Environment=HOME=/root
 NoNewPrivileges=yes
 CapabilityBoundingSet={capabilities}
 ProtectSystem=strict
 ProtectHome={home}
 PrivateTmp={private_tmp}
 PrivateDevices=yes
+PrivateMounts=yes
 DevicePolicy=closed
 {network}IPAddressDeny=any
+KeyringMode=private
 ProtectClock=yes
 ProtectControlGroups=yes
 ProtectHostname=yes
@@ -64,35 +81,101 @@ ProcSubset=pid
 LockPersonality=yes
 MemoryDenyWriteExecute=yes
 RemoveIPC=yes
-RestrictAddressFamilies=AF_UNIX{families}
+RestrictAddressFamilies={families}
 RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
 SystemCallArchitectures=native
 SystemCallErrorNumber=EPERM
 SystemCallFilter=@system-service
-SystemCallFilter=~@privileged
+SystemCallFilter=~@privileged {less_calls}
 {more_calls}UMask=0077
 """
+# What SystemCallFilter takes away with @privileged, and who becomes somebody else needs. The rest of that is left to
+# capabilities: without CAP_CHOWN a process can still give its own file to the account that has it.
+_CHANGE_ACCOUNTS = "SystemCallFilter=@setuid @chown setfsuid setfsgid capset\n"
+
+# What there is of the system in a sandbox: programs and libraries, and what these look up. A link to /usr is as good.
+_SYSTEM = (
+    *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"),
+    *("/etc/alternatives", "/etc/ld.so.cache", "/etc/localtime", "/etc/gcrypt"),
+    *("/etc/group", "/etc/nsswitch.conf", "/etc/passwd"),
+)
+_KEYRING = PurePosixPath("/root/.gnupg")
+_PUBLIC_KEYS = ("pubring.kbx", "pubring.gpg", "trustdb.gpg")
+_SECRET_KEYS = ("private-keys-v1.d", "secring.gpg")
 
 
-def render_units(application: Application) -> dict[str, str]:
-    """Every unit that the application needs, by file name: recovery always, the rest as its schedules ask for."""
+@dataclass(frozen=True)
+class _Sight:
+    """What a sandbox shows of the host beside ``_SYSTEM``; everything else is not there at all.
+
+    reads and writes must exist, or the unit fails; keys need not. gpg_agent: there may be sockets, because gpg asks
+    for its agent even to import a public key, and fails where it cannot; and the agent says what a passphrase is worth.
+    keyring: names of files in root's keyring that are shown. Of that directory gpg finds the rest empty, and may write
+    to it what is gone afterwards: nobody plants an agent there that root would start.
+    """
+
+    reads: tuple[PurePosixPath, ...] = ()
+    writes: tuple[PurePosixPath, ...] = ()
+    keys: tuple[PurePosixPath, ...] = ()
+    keyring: tuple[str, ...] = ()
+    gpg_agent: bool = False
+
+    def lines(self, application: Application, runtime: Sequence[PurePosixPath]) -> str:
+        """The lines of the unit. The paths of _SYSTEM are those of the host, the hidden ones those of the sandbox."""
+        program = application.bin_dir / "tradekeep"
+        shown = [*map(PurePosixPath, _SYSTEM), *runtime, *self.keys, *(_KEYRING / name for name in self.keyring)]
+        reads = [program, application.config_file, *self.reads]
+        gnupg = f" {_KEYRING}:mode=0700" if self.keyring else ""
+        return (
+            f"RootDirectory={_whole_line(sandbox_root(application))}\n"
+            # Sockets lie in /run, and are the way to systemd and to D-Bus.
+            f"TemporaryFileSystem=/run:ro{gnupg}\n"
+            f"BindReadOnlyPaths={' '.join(_argument(path, optional=True) for path in dict.fromkeys(shown))}\n"
+            f"BindReadOnlyPaths={' '.join(map(_argument, reads))}\n"
+            f"BindPaths={' '.join(map(_argument, self.writes))}\n"
+            "InaccessiblePaths=-+/run/systemd/journal -+/sys -+/dev/shm -+/dev/mqueue -+/dev/hugepages\n"
+            "PrivateIPC=yes\n"
+        )
+
+    def home(self, application: Application, runtime: Sequence[PurePosixPath]) -> str:
+        """ProtectHome, which would hide again what is shown beneath it."""
+        used = [*_paths_used(application), *self.reads, *self.writes, *self.keys, *runtime]
+        return "tmpfs" if self.keyring or _any_beneath(used, _HIDDEN_HOMES) else "yes"
+
+
+def sandbox_root(application: Application) -> PurePosixPath:
+    """The directory that is ``/`` to the units that read what may be forged.
+
+    It holds the places at which systemd mounts what they see. None of them can write to it, where a file would be one
+    of the system's to the next.
+    """
+    return application.state_dir / ".sandbox" / application.name
+
+
+def render_units(application: Application, runtime: Sequence[PurePosixPath] = ()) -> dict[str, str]:
+    """Every unit that the application needs, by file name: recovery always, the rest as its schedules ask for.
+
+    runtime: where the program's interpreter lies, when that is not the system's.
+    """
     name = application.name
     if not _APPLICATION.fullmatch(name):
         raise ConfigurationError(f"{name!r} cannot be part of a unit's name", path="tradekeep_app")
     units: dict[str, str] = dict(_recovery(application))
     for stem, schedule in _named_schedules(application):
         commands = [f"backup --tier {schedule.tier.value}", "prune"]
-        units[f"{stem}.service"] = _job(application, f"Backup of {name} ({schedule.tier.value})", commands)
+        text = f"Backup of {name} ({schedule.tier.value})"
+        units[f"{stem}.service"] = _job(application, text, commands, _to_back_up(application), runtime)
         units[f"{stem}.timer"] = _timer(application, stem, schedule.calendar, schedule.jitter_seconds)
     if application.profile.schedules:
         verify = f"tradekeep-verify-{name}"
-        units[f"{verify}.service"] = _job(application, f"Deep verification of {name}", ["verify all --deep"])
+        text, commands = f"Deep verification of {name}", ["verify all --deep"]
+        units[f"{verify}.service"] = _job(application, text, commands, _to_verify(application), runtime)
         units[f"{verify}.timer"] = _timer(application, verify, _VERIFY_CALENDAR, _VERIFY_JITTER)
     if _drills_by_timer(application):
         stem, settings = f"tradekeep-drill-{name}", application.profile.drill
-        units[f"{stem}.service"] = _drill(application)
+        units[f"{stem}.service"] = _job(application, f"Drill of {name}", ["drill"], _to_drill(application), runtime)
         units[f"{stem}.timer"] = _timer(application, stem, settings.calendar, settings.jitter_seconds)
     units[f"tradekeep-failure-{name}@.service"] = _failure(application)
     return units
@@ -163,7 +246,6 @@ def _recovery(application: Application) -> Iterable[tuple[str, str]]:
                 mounts=[application.state_dir, application.root],
                 service="TimeoutStartSec=1h\n",
                 install=f"RequiredBy={' '.join(services)}\n",
-                moves=True,
             ),
         )
     conditions = [journal, _condition(application, STOPPED_PATH)]
@@ -179,16 +261,18 @@ def _recovery(application: Application) -> Iterable[tuple[str, str]]:
             install="WantedBy=multi-user.target\n",
             # The masks of a migration that was cut off come off again.
             also_writes=[_MASKS],
-            moves=True,
         ),
     )
 
 
 def _condition(application: Application, path: str) -> str:
-    """A path of the state directory for a condition, which takes the line as it is."""
-    text = str(application.application_state_dir / path)
-    _argument(PurePosixPath(text))
-    return text.replace("%", "%%")
+    return _whole_line(application.application_state_dir / path)
+
+
+def _whole_line(path: PurePosixPath) -> str:
+    """A path for a setting that takes the line as it is."""
+    _argument(path)
+    return str(path).replace("%", "%%")
 
 
 def _named_schedules(application: Application) -> Iterable[tuple[str, Schedule]]:
@@ -205,31 +289,64 @@ def _head(application: Application, description: str) -> str:
     return f"{HEADER.format(name=application.name)}\n[Unit]\nDescription=tradekeep: {description}\n"
 
 
-def _job(application: Application, description: str, commands: Sequence[str]) -> str:
-    """What a timer starts: out of the bot's way, and not before a crash is dealt with."""
-    return _service(
-        application,
-        description,
-        commands,
-        unit=f"After=tradekeep-recover-{application.name}.service\n",
-        service=f"TimeoutStartSec=12h\n{_LOW_PRIORITY}",
+def _job(
+    application: Application,
+    description: str,
+    commands: Sequence[str],
+    sight: _Sight,
+    runtime: Sequence[PurePosixPath],
+) -> str:
+    """What a timer starts: out of the bot's way, not before a crash is dealt with, and in a sandbox."""
+    mounts = [*sight.reads, *sight.writes, sandbox_root(application)]
+    return (
+        _head(application, description)
+        + f"OnFailure=tradekeep-failure-{application.name}@%n.service\n"
+        + f"RequiresMountsFor={' '.join(map(_argument, mounts))}\n"
+        + f"After=tradekeep-recover-{application.name}.service\n"
+        + f"\n[Service]\nType=oneshot\n{_starts(application, commands)}TimeoutStartSec=12h\n{_LOW_PRIORITY}{_LIMITS}"
+        + sight.lines(application, runtime)
+        + _hardened(
+            capabilities=_TO_BECOME_THE_OWNER,
+            home=sight.home(application, runtime),
+            families="AF_UNIX" if sight.gpg_agent else "none",
+            less_calls="@resources @keyring",
+            more_calls=_CHANGE_ACCOUNTS,
+        )
     )
 
 
-def _drill(application: Application) -> str:
-    """Restores aside. The live data can be written to only because reading a live WAL database writes its index."""
+def _to_back_up(application: Application) -> _Sight:
+    """The live data can be written to because reading a live WAL database writes its index; the owner alone does it."""
+    return _Sight(
+        writes=(application.root, application.backup_dir, application.application_state_dir),
+        keys=_key_files(application),
+        keyring=_PUBLIC_KEYS if _uses_keyring(application) else (),
+        gpg_agent=application.encryption.configured,
+    )
+
+
+def _to_verify(application: Application) -> _Sight:
+    """Sees no live data. A secret key in root's keyring lets a host read backups to the keys that lie there too."""
+    keyring = (*_PUBLIC_KEYS, *_SECRET_KEYS) if _uses_keyring(application) else ()
+    return _Sight(
+        reads=(application.backup_dir,),
+        writes=(application.application_state_dir,),
+        keys=_key_files(application),
+        keyring=keyring,
+        gpg_agent=application.encryption.configured,
+    )
+
+
+def _to_drill(application: Application) -> _Sight:
+    """Restores aside, and compares with the live data."""
     settings = application.profile.drill
-    scratch = [] if settings.scratch is None else [PurePosixPath(settings.scratch)]
-    key = [] if settings.key_file is None else [PurePosixPath(settings.key_file)]
-    return _service(
-        application,
-        f"Drill of {application.name}",
-        ["drill"],
-        unit=f"After=tradekeep-recover-{application.name}.service\n",
-        mounts=[application.backup_dir, application.state_dir, application.root, *scratch],
-        writes=[application.state_dir, application.root, *scratch],
-        reads=key,
-        service=f"TimeoutStartSec=12h\n{_LOW_PRIORITY}",
+    scratch = () if settings.scratch is None else (PurePosixPath(settings.scratch),)
+    key = () if settings.key_file is None else (PurePosixPath(settings.key_file),)
+    return _Sight(
+        reads=(application.backup_dir,),
+        writes=(application.root, application.application_state_dir, *scratch),
+        keys=(*_key_files(application), *key),
+        gpg_agent=application.encryption.configured or bool(key),
     )
 
 
@@ -240,52 +357,64 @@ def _service(
     *,
     unit: str,
     service: str,
+    install: str,
     mounts: Sequence[PurePosixPath] = (),
-    writes: Optional[Sequence[PurePosixPath]] = None,
     also_writes: Sequence[PurePosixPath] = (),
-    reads: Sequence[PurePosixPath] = (),
-    install: str = "",
-    moves: bool = False,
 ) -> str:
-    """A oneshot: each command runs only after the one before it succeeded.
+    """A oneshot of root's that starts and stops services and moves the bot's files.
 
-    unit, service, install: more lines of those sections. mounts: what must be mounted (default: all places). writes:
-    where it may write (default: all places). also_writes: where besides. reads: what it needs besides. moves: whether
-    it stops and starts services and moves the bot's files.
+    unit, service, install: more lines of those sections. mounts: what must be mounted (default: all places).
+    also_writes: where it may write beside all places.
     """
-    tradekeep = f"{_argument(application.bin_dir / 'tradekeep')} --config {_argument(application.config_file)}"
-    starts = "".join(f"ExecStart={tradekeep} --no-progress {command}\n" for command in commands)
     places = [application.backup_dir, application.state_dir, application.root]
-    keyring = [PurePosixPath("/root/.gnupg")] if _uses_keyring(application) and writes is None else []
-    writable = [*(places if writes is None else writes), *also_writes, *keyring]
-    used = [*_paths_used(application), *(writes or ()), *reads]
-    paths = " ".join(_argument(path, optional=True) for path in writable)
+    keyring = [_KEYRING] if _uses_keyring(application) else []
+    used = _paths_used(application)
+    paths = " ".join(_argument(path, optional=True) for path in [*places, *also_writes, *keyring])
+    loopback = _uses_supervisor(application)
     return (
         _head(application, description)
         + f"OnFailure=tradekeep-failure-{application.name}@%n.service\n"
         + f"RequiresMountsFor={' '.join(_argument(path) for path in mounts or places)}\n{unit}"
-        + f"\n[Service]\nType=oneshot\nUser=root\n{starts}{service}"
+        + f"\n[Service]\nType=oneshot\n{_starts(application, commands)}{service}LimitCORE=0\n"
         + f"ReadWritePaths={paths}\n"
         + _hardened(
-            capabilities=_CAPABILITIES_TO_MOVE if moves else _CAPABILITIES,
+            capabilities=_TO_MOVE,
             home=_protect_home(application, used),
             private_tmp="no" if _any_beneath(used, _TEMPORARY) else "yes",
-            more_calls="SystemCallFilter=@chown\n",
-            loopback=moves and _uses_supervisor(application),
+            families="AF_UNIX AF_INET AF_INET6" if loopback else "AF_UNIX",
+            less_calls="@keyring",
+            more_calls=_CHANGE_ACCOUNTS,
+            # supervisord may listen on a port of this machine.
+            network="IPAddressAllow=localhost\n" if loopback else "PrivateNetwork=yes\n",
         )
-        + (f"\n[Install]\n{install}" if install else "")
+        + f"\n[Install]\n{install}"
     )
 
 
-def _hardened(*, capabilities: str, home: str, private_tmp: str, more_calls: str, loopback: bool = False) -> str:
-    """loopback: supervisord may listen on a port of this machine."""
+def _starts(application: Application, commands: Sequence[str]) -> str:
+    """Each command runs only after the one before it succeeded."""
+    tradekeep = f"{_argument(application.bin_dir / 'tradekeep')} --config {_argument(application.config_file)}"
+    return "".join(f"ExecStart={tradekeep} --no-progress {command}\n" for command in commands)
+
+
+def _hardened(
+    *,
+    capabilities: str,
+    home: str,
+    families: str,
+    less_calls: str,
+    more_calls: str = "",
+    private_tmp: str = "yes",
+    network: str = "PrivateNetwork=yes\n",
+) -> str:
     return _HARDENED.format(
         capabilities=capabilities,
         home=home,
         private_tmp=private_tmp,
+        less_calls=less_calls,
         more_calls=more_calls,
-        network="IPAddressAllow=localhost\n" if loopback else "PrivateNetwork=yes\n",
-        families=" AF_INET AF_INET6" if loopback else "",
+        network=network,
+        families=families,
     )
 
 
@@ -307,30 +436,34 @@ def _failure(application: Application) -> str:
     text = f"{application.name}: %i failed, see journalctl -u %i"
     return (
         _head(application, f"failure of %i ({application.name})")
-        + "\n[Service]\nType=oneshot\nUser=root\n"
+        + "\n[Service]\nType=oneshot\nLimitCORE=0\n"
         + f'ExecStart=/usr/bin/logger --priority daemon.err --tag tradekeep "{text}"\n'
         + 'ExecStart=/bin/date --utc "+%%Y-%%m-%%dT%%H:%%M:%%SZ %i failed"\n'
         + f"StandardOutput=append:{record}\n"
-        + _hardened(capabilities="", home="yes", private_tmp="yes", more_calls="SystemCallFilter=~@resources\n")
+        + _hardened(capabilities="", home="yes", families="AF_UNIX", less_calls="@resources @keyring")
     )
 
 
 def _argument(path: PurePosixPath, *, optional: bool = False) -> str:
-    """A path as a word of a unit file. ``optional``: it need not exist (ReadWritePaths)."""
+    """A path as a word of a unit file. ``optional``: it need not exist (ReadWritePaths and the like)."""
     text = str(path)
     if any(not c.isprintable() for c in text):
         raise ConfigurationError("a path in a unit has control characters", path=text)
     word = ("-" if optional else "") + text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-    return f'"{word}"' if re.search(r"[\s\"'\\;$]", word) else word
+    # A colon would end the path where the place to mount it at may follow.
+    return f'"{word}"' if re.search(r"[\s\"'\\;$:]", word) else word
 
 
 def _paths_used(application: Application) -> list[PurePosixPath]:
     used = [application.root, application.backup_dir, application.state_dir, application.config_dir]
-    used += [application.bin_dir]
-    used += [PurePosixPath(item) for item in application.encryption.recipients if item.startswith("/")]
-    if application.encryption.passphrase_file:
-        used.append(PurePosixPath(application.encryption.passphrase_file))
-    return used
+    return [*used, application.bin_dir, *_key_files(application)]
+
+
+def _key_files(application: Application) -> tuple[PurePosixPath, ...]:
+    encryption = application.encryption
+    files = [item for item in encryption.recipients if item.startswith("/")]
+    files += [encryption.passphrase_file] if encryption.passphrase_file else []
+    return tuple(map(PurePosixPath, files))
 
 
 def _uses_keyring(application: Application) -> bool:

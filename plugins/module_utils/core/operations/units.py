@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Optional
 
 from ..application import Application
 from ..errors import ConfigurationError, ServiceError
@@ -18,28 +20,34 @@ from ..ports import Ports
 from .configured import missing_keys
 from .fence import mend_fence
 from .outcome import Outcome
-from .unit_files import HEADER, drill_is_locked_out, render_units
+from .unit_files import HEADER, drill_is_locked_out, render_units, sandbox_root
 
 __all__ = ["install_units", "render_units"]
 _INSTALL = "\n[Install]\n"
+_PREFIXES = (
+    "import os, sys; print(sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(os.__file__), sep='\\n')"
+)
+_LONGEST_LINE = 4096
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64")
 
 
 @dataclass(frozen=True)
 class UnitsPlan:
-    """What is different from what should be."""
+    """What is different from what should be. sandbox: whether its directory is missing."""
 
     write: Mapping[str, str]
     remove: tuple[str, ...]
     enable: tuple[str, ...]
     disable: tuple[str, ...]
     reload: bool
+    sandbox: bool
     before: Mapping[str, str]
     after: Mapping[str, str]
 
     @property
     def changed(self) -> bool:
         """Whether anything has to be done."""
-        return bool(self.write or self.remove or self.enable or self.reload)
+        return bool(self.write or self.remove or self.enable or self.reload or self.sandbox)
 
 
 def install_units(
@@ -59,7 +67,7 @@ def install_units(
         )
     if ports.runner.find("systemctl") is None:
         raise ServiceError("systemctl is missing", hint="timers need systemd; set tradekeep_become to false without it")
-    wanted = render_units(application) if present else {}
+    wanted = render_units(application, _runtime(application, ports)) if present else {}
     directory = Path(unit_dir)
     if present and not directory.is_dir():
         raise ConfigurationError(
@@ -77,9 +85,42 @@ def install_units(
         if present:
             # The failure unit appends to a file in there, and must not itself fail.
             make_private_directory(Path(application.application_state_dir))
+            _make_sandbox(Path(sandbox_root(application)))
         _apply(ports, directory, plan)
     masked = mend_fence(application, ports, unit_dir=directory) if present and not dry_run else []
     return _outcome(plan, wanted, dry_run, masked)
+
+
+def _runtime(application: Application, ports: Ports) -> list[PurePosixPath]:
+    """Where the interpreter of the installed program lies, unless it is the system's or there is no program yet."""
+    interpreter = _interpreter_of(Path(application.bin_dir) / "tradekeep")
+    if interpreter is None or _of_the_system(interpreter):
+        return []
+    said = ports.runner.run([interpreter, "-I", "-c", _PREFIXES], timeout_seconds=60).stdout.splitlines()
+    places = [str(PurePosixPath(interpreter).parent), *said]
+    return [PurePosixPath(place) for place in dict.fromkeys(places) if not _of_the_system(place)]
+
+
+def _interpreter_of(program: Path) -> Optional[str]:
+    """What the first line of a program names, also of one that an older release built; None without one."""
+    try:
+        with open(program, "rb") as file:
+            words = file.readline(_LONGEST_LINE).split()
+    except FileNotFoundError:
+        return None
+    return os.fsdecode(words[0][2:]) if words and words[0].startswith(b"#!/") else None
+
+
+def _of_the_system(path: str) -> bool:
+    return path == "/" or any(path == top or path.startswith(f"{top}/") for top in _SYSTEM)
+
+
+def _make_sandbox(directory: Path) -> None:
+    """An empty directory that everyone may pass through: the application's owner reads what is mounted there."""
+    with os_errors(directory):
+        for path in (directory.parent, directory):
+            path.mkdir(mode=0o755, exist_ok=True)
+            path.chmod(0o755)
 
 
 def _plan(application: Application, ports: Ports, directory: Path, wanted: Mapping[str, str]) -> UnitsPlan:
@@ -95,6 +136,7 @@ def _plan(application: Application, ports: Ports, directory: Path, wanted: Mappi
         remove=remove,
         enable=tuple(name for name in enabled if name in write or not _is_set_up(name, states.get(name, {}))),
         disable=tuple(name for name in remove if _INSTALL in installed[name]),
+        sandbox=bool(wanted) and not Path(sandbox_root(application)).is_dir(),
         reload=any(states.get(name, {}).get("NeedDaemonReload") == "yes" for name in present),
         before={name: _digest(text) for name, text in sorted(installed.items())},
         after={name: _digest(text) for name, text in sorted(wanted.items())},

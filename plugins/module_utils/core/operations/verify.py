@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,18 +16,21 @@ from ..application import Application, CheckLevel
 from ..archive.container import open_container
 from ..archive.manifest import Entry
 from ..archive.members import Member, NullSink, ReadReport
-from ..archive.tar_reader import read_archive
+from ..archive.reported import report_as, report_from, texts_from
+from ..archive.tar_reader import Readable, read_archive
 from ..errors import EncryptionError, ExitStatus, InterruptedBySignal, TradekeepError
-from ..host.files import make_private_directory
 from ..kinds import default_kind, kind_named
 from ..kinds.base import CheckReport
 from ..patterns import classify
 from ..ports import Ports, Progress
 from ..storage.local import Backup, LocalCatalog
+from .apart import ArchiveWork, Telling, patience, read_apart
+from .leftovers import reader_account, reading_scratch
 from .outcome import Outcome
 from .reading import CountingSink, checksum, compare_checksum, passphrase_for
 from .text import table
 
+_MOST_TEXTS = 1000
 NEVER = datetime.min.replace(tzinfo=timezone.utc)
 
 
@@ -83,7 +84,7 @@ def _verify_one(
         if backup.sha256 is None:
             checked.notes.append("no .sha256 beside it, so damage of the file as a whole could not be ruled out")
     except InterruptedBySignal:
-        raise  # it says nothing about the backup
+        raise  # that says nothing about the backup
     except TradekeepError as error:
         checked.problems.append(str(error))
     problems, notes, level, counts = checked.problems, checked.notes, checked.level, checked.counts
@@ -117,8 +118,9 @@ def _can_decrypt(backup: Backup, ports: Ports, passphrase_file: Optional[str], c
     if passphrase_file is not None:
         return True
     try:
-        with open_container(backup.path, runner=ports.runner) as stream:
-            stream.read(1)
+        with open_container(backup.path, runner=ports.runner, packed=True) as stream:
+            next(stream.packed, b"")
+            stream.packed.close()
     except EncryptionError as error:
         if backup.sha256 is None:
             raise
@@ -144,7 +146,7 @@ def _entries(
     if deep:
         report = _deep(application, backup, ports, passphrase_file, checked)
     else:
-        report = _shallow(backup, ports, passphrase_file)
+        report = _shallow(application, backup, ports, passphrase_file)
     checked.level = "deep" if deep else "entries"
     checked.notes.extend(report.notes)
     if report.layout != "tradekeep":
@@ -152,34 +154,76 @@ def _entries(
     checked.counts = {"entries": report.entries, "files": report.files, "bytes": report.bytes}
 
 
-def _shallow(backup: Backup, ports: Ports, passphrase_file: Optional[str]) -> ReadReport:
+def _shallow(application: Application, backup: Backup, ports: Ports, passphrase_file: Optional[str]) -> ReadReport:
     """Every entry against the manifest, keeping none of them: memory does not grow with their number."""
+
+    def read(telling: Telling, stream: Readable) -> dict[str, Any]:
+        return report_as(read_archive(stream, CountingSink(telling)))
+
     ports.progress.start("verifying", backup.sidecar.get("bytes"))
-    with open_container(backup.path, runner=ports.runner, passphrase_file=passphrase_file) as stream:
-        report = read_archive(stream, CountingSink(ports.progress))
+    said = _read(application, backup, ports, passphrase_file, read)
     ports.progress.finish()
-    compare_checksum(backup, stream.sha256)
-    return report
+    return report_from(said)
 
 
 def _deep(
     application: Application, backup: Backup, ports: Ports, passphrase_file: Optional[str], checked: _Checked
 ) -> ReadReport:
-    state_dir = Path(application.application_state_dir)
-    make_private_directory(state_dir)
-    scratch = Path(tempfile.mkdtemp(prefix=".tradekeep-verify-", dir=state_dir))
-    try:
-        sink = _DeepSink(application, scratch, ports.progress)
-        ports.progress.start("verifying deeply", backup.sidecar.get("bytes"))
-        with open_container(backup.path, runner=ports.runner, passphrase_file=passphrase_file) as stream:
+    with reading_scratch(application, "verify") as scratch:
+
+        def read(telling: Telling, stream: Readable) -> list[Any]:
+            sink = _DeepSink(application, scratch, telling)
             report = read_archive(stream, sink)
+            return [report_as(report), sink.problems.texts, sink.notes.texts]
+
+        ports.progress.start("verifying deeply", backup.sidecar.get("bytes"))
+        # Each database is checked by a process of its own, which can be forked where no thread is.
+        said = _read(application, backup, ports, passphrase_file, read, alone=True)
         ports.progress.finish()
-        compare_checksum(backup, stream.sha256)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    checked.problems.extend(sink.problems)
-    checked.notes.extend(sink.notes)
-    return report
+    report, problems, notes = said if isinstance(said, list) and len(said) == 3 else (None, None, None)
+    checked.problems.extend(texts_from(problems))
+    checked.notes.extend(texts_from(notes))
+    return report_from(report)
+
+
+def _read(
+    application: Application,
+    backup: Backup,
+    ports: Ports,
+    passphrase_file: Optional[str],
+    read: ArchiveWork,
+    *,
+    alone: bool = False,
+) -> Any:
+    """What the reading of the whole archive returns, in the name of the application's owner."""
+    opened = open_container(backup.path, runner=ports.runner, passphrase_file=passphrase_file, packed=True)
+    seconds = patience(backup.sidecar.get("bytes"))
+    said, sha256 = read_apart(
+        read, opened, backup.path, ports, reader_account(application), seconds=seconds, alone=alone
+    )
+    compare_checksum(backup, sha256)
+    return said
+
+
+class _Texts:
+    """The first of many texts, and how many were left out."""
+
+    def __init__(self) -> None:
+        self._first: list[str] = []
+        self._more = 0
+
+    def extend(self, texts: Iterable[str]) -> None:
+        """More of them."""
+        for text in texts:
+            if len(self._first) < _MOST_TEXTS:
+                self._first.append(text)
+            else:
+                self._more += 1
+
+    @property
+    def texts(self) -> list[str]:
+        """What is told."""
+        return [*self._first, f"and {self._more} more"] if self._more else self._first
 
 
 class _DeepSink(NullSink):
@@ -190,8 +234,8 @@ class _DeepSink(NullSink):
         self._scratch = scratch
         self._progress = progress
         self._reports: dict[str, CheckReport] = {}
-        self.problems: list[str] = []
-        self.notes: list[str] = []
+        self.problems = _Texts()
+        self.notes = _Texts()
 
     def on_file(self, member: Member, chunks: Iterator[bytes]) -> None:
         kind = self._kind(member.path)

@@ -22,6 +22,8 @@ from ..account import account_of_uid
 from .identity import acting_as
 
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_ON_THE_WAY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""Through directories that may be entered and not be read."""
 _MOST_SYMLINKS = 40
 """As many as the kernel follows (path_resolution(7))."""
 _SYS_OPENAT2 = 437
@@ -91,7 +93,7 @@ def _open_level_by_level(directory: int, parts: list[str], flags: int, mode: int
     try:
         for part in parts[:-1]:
             seen = f"{seen}/{part}" if seen else part
-            deeper = _open_level(part, here, seen)
+            deeper = _open_level(part, here, seen, _ON_THE_WAY)
             os.close(here)
             here = deeper
         try:
@@ -114,23 +116,23 @@ def _openat2(directory: int, relative: str, flags: int, mode: int) -> Optional[i
 def _walk(parts: list[str], shown: str) -> int:
     """From the top, following symlinks of directories that are root's own."""
     links, seen = 0, ""
-    here = os.open("/", DIRECTORY_FLAGS)
+    here = os.open("/", _ON_THE_WAY)
     try:
         while parts:
             part = parts.pop(0)
             target = _link_of_root(part, here)
             if target is None:
                 seen = f"{seen}/{part}"
-                deeper = _open_level(part, here, seen)
+                deeper = _open_level(part, here, seen, _ON_THE_WAY)
             else:
                 links += 1
                 if links > _MOST_SYMLINKS:
                     raise UnsafePathError("leads through too many symlinks", path=shown)
                 parts[:0] = _parts(target)
-                deeper, seen = (os.open("/", DIRECTORY_FLAGS), "") if target.startswith("/") else (os.dup(here), seen)
+                deeper, seen = (os.open("/", _ON_THE_WAY), "") if target.startswith("/") else (os.dup(here), seen)
             os.close(here)
             here = deeper
-        return os.dup(here)
+        return _open_level(".", here, shown)
     finally:
         os.close(here)
 
@@ -148,9 +150,9 @@ def _link_of_root(name: str, directory: int) -> Optional[str]:
     return os.readlink(name, dir_fd=directory)
 
 
-def _open_level(name: str, directory: Optional[int], shown: str) -> int:
+def _open_level(name: str, directory: Optional[int], shown: str, flags: int = DIRECTORY_FLAGS) -> int:
     try:
-        return os.open(name, DIRECTORY_FLAGS, dir_fd=directory)
+        return os.open(name, flags, dir_fd=directory)
     except OSError as error:
         raise _explained(error, name, directory, shown) from error
 

@@ -14,6 +14,7 @@ An account that is not root has one identity, and nothing here does anything.
 
 from __future__ import annotations
 
+import builtins
 import ctypes
 import os
 from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ def acting_as(account: Account) -> Iterator[None]:
     if os.geteuid() != 0 or account.uid == 0:
         yield
         return
+    _let_modules_load()
     groups = os.getgroups()
     os.setgroups(groups_of(account))
     try:
@@ -90,6 +92,26 @@ def acting_account() -> Optional[Account]:
     if os.geteuid() != 0 or uid == 0:
         return None
     return account_of_uid(uid, int(_C.setfsgid(ctypes.c_uint32(_NOBODY_ASKED))) & _NOBODY_ASKED)
+
+
+def _let_modules_load() -> None:
+    """Modules and codecs are loaded when they are first needed, from directories that can be root's alone.
+
+    Ansible's are, and an interpreter's below /root; where modules come from, nobody but root has a say (``python -I``).
+    """
+    plain = builtins.__import__
+    if getattr(plain, "has_roots_rights", False):
+        return
+
+    @wraps(plain)
+    def importing(*arguments: Any, **options: Any) -> Any:
+        if acting_uid() == 0:
+            return plain(*arguments, **options)
+        with privileged():
+            return plain(*arguments, **options)
+
+    importing.has_roots_rights = True  # type: ignore[attr-defined]
+    builtins.__import__ = importing
 
 
 def _switch(uid: int, gid: int) -> tuple[int, int]:

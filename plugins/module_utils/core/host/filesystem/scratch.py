@@ -70,13 +70,18 @@ def scratch_directory(parent: AnyPath, purpose: str, *, account: Optional[Accoun
 
 
 def sweep(
-    parent: AnyPath, *, purpose: Optional[str] = None, before: Optional[Callable[[Path], None]] = None
+    parent: AnyPath,
+    *,
+    purpose: Optional[str] = None,
+    before: Optional[Callable[[Path], None]] = None,
+    account: Optional[Account] = None,
 ) -> tuple[str, ...]:
     """Remove the scratch directories and files in a directory whose process is gone; returns their names.
 
     purpose: those for it alone. before: called with each path that is to be removed; then only those of the engine's
-    own account are.
+    own account are. account: those of this one alone, as others can make as many as they like in a directory for all.
     """
+    uid = None if account is None else account.uid
     with os_errors(parent):
         try:
             directory = _open_parent(parent)
@@ -84,7 +89,7 @@ def sweep(
             return ()
         try:
             names = sorted(name for name in os.listdir(directory) if _is_scratch_name(name, purpose))
-            return tuple(name for name in names if _swept(name, directory, before and _before(before, parent)))
+            return tuple(name for name in names if _swept(name, directory, uid, before and _before(before, parent)))
         finally:
             os.close(directory)
 
@@ -223,7 +228,7 @@ def _is_still(name: str, directory: int, status: os.stat_result) -> bool:
 
 
 def _remove(place: Path, lock: int) -> None:
-    with contextlib.suppress(OSError, TradekeepError):
+    with contextlib.suppress(OSError, UnsafePathError):
         directory = _open_parent(place.parent)
         try:
             _remove_directory(place.name, directory, lock)
@@ -245,13 +250,15 @@ def _before(call: Callable[[Path], None], parent: AnyPath) -> Callable[[str], No
     return lambda name: call(Path(parent) / name)
 
 
-def _swept(name: str, directory: int, before: Optional[Callable[[str], None]]) -> bool:
+def _swept(name: str, directory: int, uid: Optional[int], before: Optional[Callable[[str], None]]) -> bool:
     try:
         with privileged():
             status = os.stat(name, dir_fd=directory, follow_symlinks=False)
         if not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
             return False
         if before is not None and status.st_uid != os.geteuid():
+            return False
+        if uid is not None and status.st_uid != uid:
             return False
         with _with_rights_of(status.st_uid, status.st_gid):
             descriptor = os.open(name, _LEFTOVER_FLAGS, dir_fd=directory)

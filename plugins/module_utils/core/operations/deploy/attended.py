@@ -21,6 +21,7 @@ from ...host.transient import TransientUnit
 from ...ports import Ports
 from ..outcome import Outcome
 from ..requests import answer_to, answered, read_request, write_request
+from ..unit_confinement import confined
 from .deploy import deploy
 from .records import RUNNING, DeployRecords
 from .request import DeployRequest, requested_application
@@ -36,6 +37,10 @@ def unit_of(application: Application) -> str:
     return f"tradekeep-{application.name}-deploy"
 
 
+def _unit(application: Application, ports: Ports) -> TransientUnit:
+    return TransientUnit(unit_of(application), ports, properties=confined(application))
+
+
 def attended_deploy(
     application: Application,
     ports: Ports,
@@ -48,7 +53,7 @@ def attended_deploy(
 
     wait_seconds: answer with the state RUNNING and the name of the request where the unit takes longer.
     """
-    unit = TransientUnit(unit_of(application), ports)
+    unit = _unit(application, ports)
     if dry_run or not application.system or not unit.available() or not _program(application).exists():
         return deploy(application, ports, request, dry_run=dry_run)
     requested_application(application, request)
@@ -60,7 +65,7 @@ def await_deploy(application: Application, ports: Ports, name: str) -> Outcome:
     path = _requests(application) / f"{name}.json"
     if not _NAME.match(name) or not path.exists():
         raise UsageError("there is no such request", path=name, hint="see: tradekeep deploy --log")
-    return _attend(application, ports, TransientUnit(unit_of(application), ports), path, None)
+    return _attend(application, ports, _unit(application, ports), path, None)
 
 
 def _attend(

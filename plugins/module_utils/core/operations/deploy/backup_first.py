@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Optional
 
 from ...application import Application, Tier
 from ...deploy_settings import BackupFirst
+from ...host.filesystem.identity import privileged, with_privileges
 from ...ports import Ports
 from ...storage.backup import Backup
 from ...storage.local import LocalCatalog
@@ -23,15 +25,18 @@ from ..scan import gathered_scan, scan
 def backup_first(application: Application, ports: Ports) -> Optional[Backup]:
     """Make the backup that the profile asks for; None where it asks for none, or where there is no data yet."""
     covered = _covered(application)
-    if covered is None or not Path(application.root).is_dir():
+    if covered is None or not os.path.isdir(application.root):
         return None
     if not any(item.type == "file" for item in scan(covered)):
         return None
-    encryption = choose_encryption(covered, Tier.MANUAL, None)
-    request = BackupPlan.of_label(DEPLOY_LABEL, encryption, Path(application.backup_dir))
-    return back_up(covered, ports, request, lambda: gathered_scan(covered))
+    # What is read of the data, another process reads for it, with the owner's rights.
+    with privileged():
+        encryption = choose_encryption(covered, Tier.MANUAL, None)
+        request = BackupPlan.of_label(DEPLOY_LABEL, encryption, Path(application.backup_dir))
+        return back_up(covered, ports, request, lambda: gathered_scan(covered))
 
 
+@with_privileges
 def forget_old_backups(application: Application, ports: Ports, keep: int) -> None:
     """Of the backups that deploys made, the newest stay."""
     if not Path(application.backup_dir).is_dir():

@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,7 +20,10 @@ from ...errors import NeedsPersonError, TradekeepError
 from ...git.mirror import Mirror
 from ...git.rescue import rescue
 from ...host.account import Account
-from ...host.files import atomic_write, make_private_directory, os_errors
+from ...host.files import atomic_write, make_private_directory, open_file_beneath, os_errors
+from ...host.filesystem.given import give_directory
+from ...host.filesystem.identity import privileged, with_privileges
+from ...host.filesystem.scratch import scratch_directory
 from ...host.health import HealthGate
 from ...host.mounts import device_roots
 from ...host.services import ServiceController, Snapshot
@@ -34,6 +35,7 @@ from ...transaction.stage import Stage
 from ..exchange_run import Change, run_exchange
 from .code import CodeManifest
 from .code_plan import Action
+from .data_reader import DataReader
 from .dependencies import BuiltEnvironment, Environments, check_link
 from .git_view import stage_git_view
 from .hooks import Hooks
@@ -45,6 +47,7 @@ from .survey import Survey
 from .watched import Watched
 
 _HISTORY = 50
+_LARGEST_EDIT = 1 << 28
 _PLACEHOLDERS = (".gitkeep", ".keep", ".gitignore")
 
 
@@ -107,8 +110,7 @@ class DeployRun:
                 made = backup_first(self._application, self._ports)
                 carried.backup = None if made is None else str(made.path)
         self._make_checkout()
-        place = _export_place(self._mirror.directory.parent, self._application, self._survey.account)
-        with place as exported, Stage.create(self._state_dir, device_roots(self._checkout)) as stage:
+        with self._place("export") as exported, Stage.create(self._state_dir, device_roots(self._checkout)) as stage:
             with self._timed("staging"):
                 staged, replacements = self._prepare(exported, stage)
             self._hook("before_stop")
@@ -143,7 +145,7 @@ class DeployRun:
             dependencies, checkout=self._checkout, account=self._survey.account, ports=self._ports
         )
         log = self._records.outputs(self.carried.moment, self.carried.identifier) / "dependencies.log"
-        make_private_directory(log.parent)
+        _make_private_directory(log.parent)
         with self._timed("dependencies"):
             self.carried.environment = environments.build(environments.plan(exported), exported, log=log)
         return self.carried.environment.directory
@@ -153,7 +155,7 @@ class DeployRun:
         if survey.checkout is None or survey.state is None or not survey.state.has_local_work:
             return
         directory = self._records.outputs(self.carried.moment, self.carried.identifier)
-        make_private_directory(directory)
+        _make_private_directory(directory)
         kept = [path for path, entry in survey.plan.entries.items() if not entry.ours]
         stamp = f"{self.carried.moment:%Y%m%d_%H%M%S}-{self.carried.identifier[:8]}"
         rescued = rescue(survey.checkout, stamp, into=directory, unseen=kept)
@@ -161,12 +163,16 @@ class DeployRun:
         self.carried.rescued = {"refs": rescued.refs, **{name: str(path) for name, path in files.items() if path}}
 
     def _exchange(self, stage: Stage, staged: Staged, replacements: list[Replacement]) -> None:
-        with _scratch(self._state_dir) as scratch:
-            witness = Witness(self._application, self._code_paths(staged), CaptureContext(scratch, self._ports.clock))
+        with self._place("check") as scratch, contextlib.ExitStack() as stack:
+            context = CaptureContext(scratch, self._ports.clock)
+            reader = stack.enter_context(contextlib.closing(DataReader(context, self._survey.account, self._ports)))
+            witness = Witness(self._application, self._code_paths(staged), reader)
             with self._timed("proof"):
                 watched = Watched(witness, self.carried.notes.append)
             with contextlib.closing(watched):
                 self._run_exchange(stage, staged, replacements, watched)
+            for directory in sorted(witness.unreadable):
+                self.carried.notes.append(f"{directory}: not to be read by {self._survey.account.name}, so not watched")
 
     def _run_exchange(self, stage: Stage, staged: Staged, replacements: list[Replacement], watched: Watched) -> None:
         start = self._what_to_start()
@@ -281,13 +287,21 @@ class DeployRun:
         kept = {os.path.relpath(item.live, self._checkout): item.kept for item in exchange.replacements if item.had}
         for change in staged.plan.changes:
             aside = kept.get(change.path)
-            if aside is None or change.look.thing is not Thing.FILE or not self._is_foreign(change.path, Path(aside)):
+            if aside is None or change.look.thing is not Thing.FILE:
+                continue
+            try:
+                content = _content(aside) if self._is_foreign(change.path, Path(aside)) else None
+            except TradekeepError as error:
+                # Its owner has done something to it since, and that must not hold up a deploy which is in place.
+                self.carried.notes.append(f"{change.path}: the edit was not kept aside: {error}")
+                continue
+            if content is None:
                 continue
             target = place / change.path
-            make_private_directory(place.parent)
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with os_errors(target):
-                atomic_write(target, Path(aside).read_bytes())
+            with privileged(), os_errors(target):
+                make_private_directory(place.parent)
+                target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                atomic_write(target, content)
             self.carried.quarantined.append(change.path)
 
     def _is_foreign(self, path: str, aside: Path) -> bool:
@@ -321,12 +335,12 @@ class DeployRun:
         }
 
     def _make_checkout(self) -> None:
-        if self._checkout.is_dir():
-            return
-        with os_errors(self._checkout):
-            self._checkout.mkdir(parents=True, mode=0o755)
-            if self._application.system:
-                os.chown(self._checkout, self._survey.account.uid, self._survey.account.gid)
+        if not os.path.isdir(self._checkout):
+            give_directory(self._checkout, self._survey.account, mode=0o755)
+
+    def _place(self, purpose: str) -> contextlib.AbstractContextManager[Path]:
+        """An empty directory of the owner's, on a disk and not in memory."""
+        return scratch_directory(self._mirror.directory.parent, purpose, account=self._survey.account)
 
     def _hook(self, step: str) -> None:
         try:
@@ -373,22 +387,16 @@ def _nothing_to_stop(ports: Ports) -> ServiceController:
     return ServiceController((), ports.runner, ports.clock)
 
 
-@contextlib.contextmanager
-def _scratch(state_dir: Path) -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix=f".tradekeep-check-{os.getpid()}-", dir=state_dir))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
+def _content(path: str) -> bytes:
+    """Of a file of the owner's, which is code and not data."""
+    with os_errors(path), open(open_file_beneath(*os.path.split(path)), "rb") as file:
+        content = file.read(_LARGEST_EDIT + 1)
+    if len(content) > _LARGEST_EDIT:
+        raise TradekeepError("is too large for a file of code", path=path)
+    return content
 
 
-@contextlib.contextmanager
-def _export_place(mirrors: Path, application: Application, account: Account) -> Iterator[Path]:
-    """An empty directory of the owner's, on a disk and not in memory; sweep_state removes what a crash left."""
-    path = Path(tempfile.mkdtemp(prefix=f".tradekeep-export-{os.getpid()}-", dir=mirrors))
-    try:
-        if application.system:
-            os.chown(path, account.uid, account.gid)
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
+@with_privileges
+def _make_private_directory(directory: Path) -> None:
+    """One of ours, beside the records."""
+    make_private_directory(directory)

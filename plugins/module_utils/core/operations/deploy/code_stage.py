@@ -15,7 +15,9 @@ from typing import Optional
 
 from ...errors import TradekeepError
 from ...host.account import Account
-from ...host.files import os_errors, write_all
+from ...host.files import open_directory, os_errors, write_all
+from ...host.filesystem.beneath import open_at
+from ...host.ownership import name_of_gid, name_of_uid
 from ...transaction.plan import Replacement
 from ...transaction.stage import Stage
 from .code import EXECUTABLE, SYMLINK, CodeEntry
@@ -23,6 +25,8 @@ from .code_plan import Action, CodeChange, CodePlan
 from .look import Thing, digests_of
 
 _CHUNK = 1 << 20
+_EXPORT = "the export"
+"""How messages call its directory, which is gone by the time that somebody reads them."""
 _FILE_MODE = 0o644
 _DIRECTORY_MODE = 0o755
 # A date further in the future than this is a wrong one, and not to be exceeded.
@@ -32,7 +36,9 @@ _CLOCK_SECONDS = 60
 class CodeStage:
     """Fills a stage with code for a directory beneath the checkout, by default the checkout itself.
 
-    system: whether owners can be given.
+    Stage and export are in reach of the owner, who may exchange whatever lies there at any moment: all of it is read
+    and written with the owner's rights, and belongs to the owner from its beginning. system: whether groups can be
+    given.
     """
 
     def __init__(self, checkout: Path, stage: Stage, owner: Account, *, system: bool, beneath: str = "") -> None:
@@ -46,15 +52,19 @@ class CodeStage:
         """Copy what was exported; returns the plan with the digests, without what turns out to be there already."""
         entries = dict(plan.entries)
         changes: list[CodeChange] = []
-        for change in plan.changes:
-            entry = change.entry
-            if entry is None:
-                changes.append(change)
-                continue
-            sha256 = self._copy(change, entry, exported)
-            entries[entry.path] = dataclasses.replace(entry, sha256=sha256)
-            if not _is_there(change, entry, sha256):
-                changes.append(change)
+        source = open_directory(exported)
+        try:
+            for change in plan.changes:
+                entry = change.entry
+                if entry is None:
+                    changes.append(change)
+                    continue
+                sha256 = self._copy(change, entry, source, plan.notes)
+                entries[entry.path] = dataclasses.replace(entry, sha256=sha256)
+                if not _is_there(change, entry, sha256):
+                    changes.append(change)
+        finally:
+            os.close(source)
         return dataclasses.replace(plan, changes=changes, entries=entries)
 
     def symlink(self, path: str, target: str) -> Replacement:
@@ -106,16 +116,21 @@ class CodeStage:
                     missing.add(name)
         return sorted(missing)
 
-    def _copy(self, change: CodeChange, entry: CodeEntry, exported: Path) -> str:
-        source, target = f"{os.fspath(exported)}/{entry.path}", self._staged(entry.path)
+    def _copy(self, change: CodeChange, entry: CodeEntry, source: int, notes: list[str]) -> str:
+        target = self._staged(entry.path)
         self._make_parents(target)
         with os_errors(target):
             if entry.mode == SYMLINK:
-                return self._copy_symlink(source, target)
-            return self._copy_file(source, target, change, entry)
+                return self._copy_symlink(source, target, entry)
+            return self._copy_file(source, target, change, entry, notes)
 
-    def _copy_symlink(self, source: str, target: str) -> str:
-        leads_to = os.readlink(source)
+    def _copy_symlink(self, source: int, target: str, entry: CodeEntry) -> str:
+        parent, _slash, name = entry.path.rpartition("/")
+        directory = open_at(source, parent, os.O_RDONLY | os.O_DIRECTORY, shown=_EXPORT)
+        try:
+            leads_to = os.readlink(name, dir_fd=directory)
+        finally:
+            os.close(directory)
         self._make_symlink(leads_to, target)
         return digests_of(os.fsencode(leads_to))[1]
 
@@ -124,10 +139,10 @@ class CodeStage:
         if self._system:
             os.chown(target, self._owner.uid, self._owner.gid, follow_symlinks=False)
 
-    def _copy_file(self, source: str, target: str, change: CodeChange, entry: CodeEntry) -> str:
+    def _copy_file(self, source: int, target: str, change: CodeChange, entry: CodeEntry, notes: list[str]) -> str:
         digest = hashlib.sha256()
         # The export belongs to the application's owner: nothing in it is trusted to stay what it was.
-        with open(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as content:
+        with open(open_at(source, entry.path, os.O_RDONLY | os.O_NONBLOCK, shown=_EXPORT), "rb") as content:
             if not stat.S_ISREG(os.fstat(content.fileno()).st_mode):
                 raise TradekeepError("is not a regular file after its export", path=entry.path)
             descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -135,21 +150,23 @@ class CodeStage:
                 while chunk := content.read(_CHUNK):
                     digest.update(chunk)
                     write_all(descriptor, chunk)
-                self._give_rights(descriptor, change, entry)
+                self._give_rights(descriptor, change, entry, notes)
                 _be_newer(descriptor, change)
             finally:
                 os.close(descriptor)
         return digest.hexdigest()
 
-    def _give_rights(self, descriptor: int, change: CodeChange, entry: CodeEntry) -> None:
-        """What is there keeps its owner and its mode, but for the right to execute."""
+    def _give_rights(self, descriptor: int, change: CodeChange, entry: CodeEntry, notes: list[str]) -> None:
+        """What is there keeps its mode, but for the right to execute, and its group where the owner may give it."""
         known = change.look.thing is Thing.FILE
         mode = change.look.mode & 0o7777 if known else _FILE_MODE
         readers = (mode & 0o444) >> 2
         mode = mode | readers if entry.mode == EXECUTABLE else mode & ~0o111
         if self._system:
             uid, gid = (change.look.uid, change.look.gid) if known else (self._owner.uid, self._owner.gid)
-            os.fchown(descriptor, uid, gid)
+            if not _own(descriptor, uid, gid):
+                was = f"{name_of_uid(uid)}:{name_of_gid(gid)}"
+                notes.append(f"{entry.path}: belonged to {was}, and belongs to {self._owner.name} now")
         os.fchmod(descriptor, mode & ~0o6000)
 
     def _make_parents(self, target: str) -> None:
@@ -162,6 +179,17 @@ class CodeStage:
             os.chmod(parent, _DIRECTORY_MODE)
             if self._system:
                 os.chown(parent, self._owner.uid, self._owner.gid)
+
+
+def _own(descriptor: int, uid: int, gid: int) -> bool:
+    """Give a new file an owner and a group, or the group alone; returns whether it has both."""
+    for wanted in (uid, -1):
+        try:
+            os.fchown(descriptor, wanted, gid)
+        except PermissionError:
+            continue
+        return wanted == uid
+    return False
 
 
 def _be_newer(descriptor: int, change: CodeChange) -> None:

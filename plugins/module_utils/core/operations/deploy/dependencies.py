@@ -23,8 +23,9 @@ from ...deploy_settings import Dependencies
 from ...errors import CommandError, TradekeepError
 from ...formatting import output_text
 from ...host.account import Account, command_as, environment_of
-from ...host.files import atomic_write, open_directory_beneath, os_errors
-from ...host.ownership import apply_owner_mode
+from ...host.files import atomic_write, open_directory_beneath, os_errors, os_errors_but_absence
+from ...host.filesystem.given import give_directory
+from ...host.filesystem.identity import privileged
 from ...ports import Ports, Said
 from .lock_file import digest_of
 
@@ -128,7 +129,8 @@ class Environments:
         """Remove the environments whose keys are not to be kept, except the one in use. Returns the removed keys."""
         kept = {*keep, os.path.basename(os.path.realpath(self.link))}
         try:
-            names = sorted(os.listdir(self.directory))
+            with os_errors_but_absence(self.directory):
+                names = sorted(os.listdir(self.directory))
         except FileNotFoundError:
             return ()
         removed = [name for name in names if _KEY.fullmatch(name) and name not in kept]
@@ -149,25 +151,15 @@ class Environments:
 
     def _is_complete(self, directory: Path) -> bool:
         """Whether the marker is there and the interpreter still works: an upgrade of the system may have removed it."""
-        if directory.is_symlink() or not (directory / MARKER).exists():
+        if os.path.islink(directory) or not os.path.exists(directory / MARKER):
             return False
         return self._run([str(directory / "bin/python"), "-I", "-c", ""], directory="/", seconds=60).status == 0
 
     def _make_directory(self) -> None:
         checkout = os.path.realpath(self._checkout)
-        with os_errors(self.directory):
-            created = False
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(os.path.join(checkout, ENVIRONMENTS), 0o755)
-                created = True
-            descriptor = open_directory_beneath(checkout, ENVIRONMENTS)
-            try:
-                if created:
-                    root = os.geteuid() == 0
-                    uid, gid = (self._account.uid, self._account.gid) if root else (None, None)
-                    apply_owner_mode(descriptor, uid=uid, gid=gid, mode=0o755)
-            finally:
-                os.close(descriptor)
+        if not give_directory(Path(checkout, ENVIRONMENTS), self._account, mode=0o755):
+            with os_errors(self.directory):
+                os.close(open_directory_beneath(checkout, ENVIRONMENTS))
 
     def _fill(self, directory: Path, source: Path, log: Path) -> None:
         wanted = self._wanted
@@ -187,7 +179,8 @@ class Environments:
             if installed.status != 0:
                 raise _failure("pip install", installed, log)
         finally:
-            atomic_write(log, output_text(output).encode("utf-8"), mode=0o600)
+            with privileged():
+                atomic_write(log, output_text(output).encode("utf-8"), mode=0o600)
 
     def _remove(self, directory: Path) -> None:
         # The marker goes first: what is half removed must not look complete.

@@ -14,6 +14,7 @@ from ...application import Application
 from ...deploy_settings import BackupFirst
 from ...errors import ExitStatus, InterruptedBySignal, NeedsPersonError, TradekeepError
 from ...git.mirror import Mirror
+from ...host.filesystem.identity import acting_as
 from ...ports import Ports
 from ...transaction.exchange import refuse_pending
 from ...transaction.fence_file import refuse_fenced
@@ -39,6 +40,12 @@ def deploy(application: Application, ports: Ports, request: DeployRequest, *, dr
     Refused collisions give status FAILED with nothing changed. dry_run finds the same and writes nothing.
     """
     application = requested_application(application, request)
+    # What lies in the checkout and the root is the bot's to exchange at any moment: root's rights do not count there.
+    with acting_as(account_for(application)):
+        return _as_owner(application, ports, request, dry_run=dry_run)
+
+
+def _as_owner(application: Application, ports: Ports, request: DeployRequest, *, dry_run: bool) -> Outcome:
     account = account_for(application)
     state_dir = Path(application.application_state_dir)
     if dry_run:

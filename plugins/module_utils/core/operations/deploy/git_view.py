@@ -39,7 +39,7 @@ def _staged(checkout: Checkout, stage: Stage, name: str, content: bytes) -> Repl
             write_all(descriptor, content)
             if os.geteuid() == 0:
                 os.fchown(descriptor, checkout.account.uid, checkout.account.gid)
-            os.fchmod(descriptor, live.lstat().st_mode & 0o777 if live.exists() else 0o644)
+            os.fchmod(descriptor, live.lstat().st_mode & 0o777 if os.path.lexists(live) else 0o644)
         finally:
             os.close(descriptor)
     return Replacement(str(live), str(staged), stage.kept_for(f".git/{name}"))

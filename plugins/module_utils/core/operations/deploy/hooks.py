@@ -16,6 +16,7 @@ from ...errors import CommandError
 from ...formatting import output_text
 from ...host.account import Account, command_as, environment_of
 from ...host.files import atomic_write, make_private_directory
+from ...host.filesystem.identity import with_privileges
 from ...ports import Ports, Said
 
 KEPT_BYTES = 64 * 1024
@@ -108,6 +109,7 @@ class Hooks:
         if said.status != 0:
             raise _failure(hook, said, log)
 
+    @with_privileges
     def _keep(self, hook: Hook, said: Said) -> Path:
         make_private_directory(self._logs)
         log = self._logs / f"hook-{len(self.results) + 1}-{hook.at}.log"

@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Optional
 
-from ...host.files import os_errors
+from ...host.files import failure_of, os_errors
 from ..found import lies_too_deep
 
 _CHUNK = 1 << 20
@@ -67,6 +67,8 @@ class Looker:
             facts = os.lstat(absolute)
         except (FileNotFoundError, NotADirectoryError):
             return Look(path, Thing.ABSENT)
+        except OSError as error:
+            raise failure_of(error, absolute) from error
         thing = _thing(facts.st_mode)
         oid, sha256 = self._digests(absolute, thing, facts.st_size) if digest else (None, None)
         return Look(
@@ -106,14 +108,19 @@ class Looker:
         return [path for path in reversed(found) if not os.path.islink(f"{self._top}/{path}")]
 
     def _walk(self, directory: str) -> Iterator[tuple[str, list[str], list[str]]]:
-        """As os.walk, parents first. A directory below too many others is not looked into and counts as a file, so
+        """As os.walk, parents first. A directory below too many others, or that cannot be read, counts as a file, so
         that nobody takes what is above it for empty.
         """
-        for parent, names, files in os.walk(f"{self._top}/{directory}"):
+        closed: list[OSError] = []
+        for parent, names, files in os.walk(f"{self._top}/{directory}", onerror=closed.append):
             below = parent[len(self._top) + 1 :]
             deep = {name for name in names if lies_too_deep(f"{below}/{name}")}
             names[:] = [name for name in names if name not in deep]
             yield below, names, [*files, *sorted(deep)]
+        for error in closed:
+            if isinstance(error, PermissionError):
+                parent, name = os.path.split(os.fspath(error.filename))
+                yield parent[len(self._top) + 1 :], [], [name]
 
     def _above(self, directory: str) -> Optional[str]:
         if directory not in self._directories:
@@ -125,6 +132,8 @@ class Looker:
                     found = None if stat.S_ISDIR(mode) else directory
                 except FileNotFoundError:
                     found = None
+                except OSError as error:
+                    raise failure_of(error, f"{self._top}/{directory}") from error
             self._directories[directory] = found
         return self._directories[directory]
 

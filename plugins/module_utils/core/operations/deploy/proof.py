@@ -10,32 +10,23 @@ that from damage.
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import hashlib
-import lzma
 import os
 import stat
-import zlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Callable, Optional
 
 from ...application import Application
 from ...deploy_settings import Layout
 from ...errors import TradekeepError
 from ...kinds import default_kind
-from ...kinds.base import CaptureContext
 from ...kinds.sqlite import SIDECAR_SUFFIXES
-from ...kinds.sqlite_rows import live_rows
 from ...patterns import classify
 from ...vocabulary import RESERVED_PREFIX
 from ..found import lies_too_deep
+from .data_reader import DataReader
 
 _APPENDED = ("jsonl", "log")
-_OPENERS: dict[str, Any] = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}
-_SAMPLE = 64 << 10
 _OTHER = "not in a component"
 
 
@@ -80,14 +71,19 @@ def _nothing(_path: str) -> None:
 
 
 class Witness:
-    """Looks at everything in and around the checkout that is not the deployed code."""
+    """Looks at everything in and around the checkout that is not the deployed code.
 
-    def __init__(self, application: Application, code: Collection[str], context: CaptureContext) -> None:
+    What the application's owner cannot look into is not the application's data.
+    """
+
+    def __init__(self, application: Application, code: Collection[str], reader: DataReader) -> None:
         self._application = application
         self._checkout = f"{os.fspath(application.checkout)}/"
         self._root = os.fspath(application.root)
         self._code = frozenset(code)
-        self._context = context
+        self._reader = reader
+        self.unreadable: set[str] = set()
+        """Directories that the owner cannot look into."""
 
     def tops(self) -> tuple[str, ...]:
         """The directories beneath which all of it lies."""
@@ -106,7 +102,7 @@ class Witness:
         """The facts of one file as of now; None where there is none."""
         try:
             status = os.lstat(path)
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
             return None
         return None if stat.S_ISDIR(status.st_mode) else _fact(status)
 
@@ -178,7 +174,11 @@ class Witness:
             return self._judge_rows(path, sample.rows)
         if now.size < sample.size:
             return f"shrank from {sample.size} to {now.size} bytes"
-        return None if _tail(path, sample.size) == sample.tail_sha256 else "what it held before was changed"
+        try:
+            unchanged = self._reader.tail(path, sample.size) == sample.tail_sha256
+        except OSError as error:
+            return f"cannot be read any more: {error.strerror}"
+        return None if unchanged else "what it held before was changed"
 
     def _is_elsewhere(self, path: str, fact: Fact, sample: Optional[Sample], changed: Mapping[str, Fact]) -> bool:
         """Whether what a file held is under another name now, as after a rotation of logs.
@@ -203,13 +203,13 @@ class Witness:
         if sample.rows is not None:
             return self._judge_rows(path, sample.rows) is None
         try:
-            return _tail(path, sample.size, compression) == sample.tail_sha256
-        except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):
-            return False  # neither the log nor a compressed one
+            return self._reader.tail(path, sample.size, compression) == sample.tail_sha256
+        except (OSError, TradekeepError):
+            return False
 
     def _judge_rows(self, path: str, rows: Mapping[str, Optional[int]]) -> Optional[str]:
         try:
-            now = live_rows(Path(path), self._context)
+            now = self._reader.rows(path)
         except TradekeepError as error:
             return f"cannot be read any more: {error.message}"
         for table, count in rows.items():
@@ -222,9 +222,9 @@ class Witness:
         try:
             size = os.stat(path, follow_symlinks=False).st_size
             if kind == "sqlite":
-                return Sample(size, rows=live_rows(Path(path), self._context))
+                return Sample(size, rows=self._reader.rows(path))
             if kind in _APPENDED:
-                return Sample(size, tail_sha256=_tail(path, size))
+                return Sample(size, tail_sha256=self._reader.tail(path, size))
         except (OSError, TradekeepError):
             return None  # nothing is known of it beforehand, so nothing can be proved but its facts
         return None
@@ -243,6 +243,9 @@ class Witness:
             entries = sorted(os.scandir(top), key=lambda entry: entry.name)
         except (FileNotFoundError, NotADirectoryError):
             return
+        except PermissionError:
+            self.unreadable.add(top)
+            return
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 if self.looks_into(entry.name) and not lies_too_deep(os.path.relpath(entry.path, self._root)):
@@ -250,22 +253,12 @@ class Witness:
             elif self.is_data(entry.path):
                 try:
                     yield entry.path, _fact(entry.stat(follow_symlinks=False))
-                except FileNotFoundError:
+                except (FileNotFoundError, PermissionError):
                     continue
 
 
 def _fact(status: os.stat_result) -> Fact:
     return Fact(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-
-def _tail(path: str, size: int, compression: str = "") -> str:
-    """The digest of the last part of a file as long as it was. compression: "gz", "bz2" or "xz", if it was since."""
-    start = max(0, size - _SAMPLE)
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        readable = _OPENERS[compression](file) if compression in _OPENERS else file
-        readable.seek(start)
-        return hashlib.sha256(readable.read(size - start)).hexdigest()
 
 
 def _comes_and_goes(path: str) -> bool:

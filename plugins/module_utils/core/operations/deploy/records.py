@@ -20,6 +20,7 @@ from typing import Any, Optional
 from ...application import Application
 from ...errors import TradekeepError
 from ...host.files import atomic_write, make_private_directory, os_errors
+from ...host.filesystem.identity import with_privileges
 from .code import CodeManifest, read_manifest, write_manifest
 
 RUNNING = "running"
@@ -50,19 +51,21 @@ class Deployed:
 
 
 class DeployRecords:
-    """The directory of one application's deploys."""
+    """The directory of one application's deploys; ours, so root's rights count in it whoever acts."""
 
     def __init__(self, application: Application) -> None:
         self.directory = Path(application.application_state_dir) / "deploy"
         self._standing = self.directory / "deployed.json"
         self._records = self.directory / "records"
 
+    @with_privileges
     def prepare(self) -> None:
         """Create what is missing."""
         make_private_directory(self.directory.parent)
         make_private_directory(self.directory)
         make_private_directory(self._records)
 
+    @with_privileges
     def standing(self) -> Optional[Deployed]:
         """The deploy that stands, None before the first."""
         found = _read_json(self._standing)
@@ -76,10 +79,12 @@ class DeployRecords:
         except TypeError as error:
             raise _damaged(self._standing, error) from error
 
+    @with_privileges
     def manifest(self, deployed: Deployed) -> CodeManifest:
         """What that deploy put into the checkout."""
         return read_manifest(self._manifest_file(deployed.identifier), deployed.commit)
 
+    @with_privileges
     def commit(self, deployed: Deployed, manifest: CodeManifest) -> None:
         """From here on this deploy stands."""
         before = self.standing()
@@ -91,12 +96,14 @@ class DeployRecords:
                 with contextlib.suppress(OSError):
                     leftover.unlink()
 
+    @with_privileges
     def write(self, moment: datetime, identifier: str, record: Mapping[str, Any]) -> Path:
         """Keep the record of one deploy, whatever became of it."""
         path = self._records / f"{moment:%Y%m%d_%H%M%S}_{identifier[:8]}.json"
         atomic_write(path, _as_json(record))
         return path
 
+    @with_privileges
     def log(self) -> list[dict[str, Any]]:
         """All records, newest first; a damaged one says so in its place."""
         found = []
@@ -108,6 +115,7 @@ class DeployRecords:
         # Names tell seconds, in which there may be several.
         return sorted(found, key=lambda item: (Path(item["record"]).name[:15], str(item.get("at", ""))), reverse=True)
 
+    @with_privileges
     def close_cut_off(self) -> None:
         """Say in the records of killed deploys what they are. Only while holding the application's lock."""
         for record in self.log():

@@ -18,7 +18,8 @@ from ...application import Application
 from ...deploy_settings import CollisionPolicy
 from ...errors import ConfigurationError, TradekeepError
 from ...host.account import Account
-from ...host.files import remove_tree
+from ...host.files import open_directory, os_errors, remove_tree
+from ...host.filesystem.identity import with_privileges
 from ...transaction.plan import Replacement
 from ...transaction.stage import Stage
 from .code import CodeManifest
@@ -94,9 +95,14 @@ class Releases:
         notes: list[str] = []
         directory = self._base / RELEASES
         current = os.path.realpath(self._base / CURRENT)
-        releases = [directory / name for name in os.listdir(directory) if not name.startswith(".")]
+        # A symlink in its place is refused; and whatever is put there from now on, the owner alone removes.
+        with os_errors(directory):
+            descriptor = open_directory(directory)
+            names = os.listdir(descriptor)
+            os.close(descriptor)
+        releases = [directory / name for name in names if not name.startswith(".")]
         for release in sorted(releases, key=_made_at, reverse=True)[keep:]:
-            if os.path.realpath(release) == current or release.is_symlink() or not release.is_dir():
+            if os.path.realpath(release) == current or os.path.islink(release) or not os.path.isdir(release):
                 continue
             reason = _in_use(release) or _written_here(release)
             if reason is not None:
@@ -112,13 +118,13 @@ class Releases:
 
     def _check(self) -> None:
         current = self._base / CURRENT
-        if os.path.lexists(current) and not current.is_symlink():
+        if os.path.lexists(current) and not os.path.islink(current):
             raise TradekeepError(
                 "is not a symlink, so this is no directory of releases",
                 path=current,
                 hint="move it away, or set deploy.layout to in_place",
             )
-        if (self._base / ".git").exists():
+        if os.path.lexists(self._base / ".git"):
             raise TradekeepError(
                 "is a git checkout, and releases lie beside each other",
                 path=self._base,
@@ -204,11 +210,14 @@ def _written_here(release: Path) -> Optional[str]:
     for parent, _directories, files in os.walk(release):
         for name in files:
             path = os.path.join(parent, name)
-            if os.lstat(path).st_mtime_ns > made and not name.endswith(_BYPRODUCTS):
+            with os_errors(path):
+                written = os.lstat(path).st_mtime_ns > made
+            if written and not name.endswith(_BYPRODUCTS):
                 return f"{os.path.relpath(path, release)} was written there"
     return None
 
 
+@with_privileges
 def _in_use(release: Path) -> Optional[str]:
     """A process that works in a release or runs a program of it."""
     top = os.path.realpath(release)

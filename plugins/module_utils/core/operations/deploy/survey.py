@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from ...git.objects import LogLine
 from ...git.process import Transport
 from ...git.refs import RefKind, Resolved
 from ...host.account import Account, account_of, current_account
-from ...host.files import space
+from ...host.files import os_errors, space
 from ...host.mounts import device_roots
 from ...ports import Ports
 from ..text import counted, human_bytes
@@ -186,7 +187,7 @@ def _layout(application: Application, account: Account) -> CodeLayout:
 
 def _checkout(application: Application, layout: CodeLayout, account: Account, ports: Ports) -> Optional[Checkout]:
     directory = Path(application.checkout)
-    if not layout.adopts or not directory.is_dir():
+    if not layout.adopts or not os.path.isdir(directory):
         return None
     return Checkout.at(ports.runner, account, directory)
 
@@ -253,12 +254,14 @@ def _state_notes(state: CheckoutState, *, adopted: bool) -> Iterator[str]:
 
 def _mount_notes(application: Application) -> Iterator[str]:
     checkout = Path(application.checkout)
-    if not checkout.is_dir():
+    if not os.path.isdir(checkout):
         return
     for root in device_roots(checkout):
         if root.relative:
             yield f"{root.relative} is a mount point; nothing beneath it is deployed"
-    for name in sorted(entry.name for entry in checkout.iterdir() if entry.is_symlink() and entry.is_dir()):
+    with os_errors(checkout):
+        links = [name for name in os.listdir(checkout) if os.path.islink(checkout / name)]
+    for name in sorted(name for name in links if os.path.isdir(checkout / name)):
         yield f"{name} is a symlink to a directory; nothing is written through it"
 
 

@@ -17,8 +17,9 @@ from ...git.checkout import Checkout
 from ...git.failures import failure_of
 from ...git.ignored import RULES
 from ...git.process import Git, private_directory
-from ...host.account import account_of, current_account
-from ...host.files import atomic_write, open_file_beneath, os_errors
+from ...host.account import Account, account_of, current_account
+from ...host.files import atomic_write, components_of, open_directory, open_file_beneath, os_errors
+from ...host.filesystem.identity import acting_as
 from ...host.ownership import name_of_uid
 from ...ports import Ports
 from ..outcome import Outcome
@@ -37,7 +38,13 @@ def gitignore(
 
     A line is missing when git would not ignore what it stands for; only the rules that the repository itself has count.
     """
-    checkout = _working_copy(ports, path)
+    account = _owner(path)
+    with acting_as(account):
+        checkout = _working_copy(ports, path, account)
+        return _managed(application, checkout, present=present, dry_run=dry_run)
+
+
+def _managed(application: Application, checkout: Checkout, *, present: bool, dry_run: bool) -> Outcome:
     file = checkout.directory / RULES
     text = _read(checkout.directory) or ""
     wanted = ignore_lines(application)
@@ -56,7 +63,13 @@ def gitignore(
 
 def tracked_data(application: Application, ports: Ports, *, path: Optional[str] = None) -> Outcome:
     """The data that a working copy tracks, and the lines that its ``.gitignore`` lacks. Nothing is written."""
-    checkout = _working_copy(ports, path or str(application.checkout))
+    place = path or str(application.checkout)
+    account = _owner(place)
+    with acting_as(account):
+        return _data_of(application, _working_copy(ports, place, account))
+
+
+def _data_of(application: Application, checkout: Checkout) -> Outcome:
     tracked = [{"path": name, "why": why} for name, why in _tracked(application, checkout)]
     missing = _missing(checkout, ignore_lines(application), _read(checkout.directory) or "")
     lines = [f"tracked: {item['path']} ({item['why']})" for item in tracked[:_SHOWN]]
@@ -79,11 +92,25 @@ def _account(file: Path, missing: Sequence[str], *, changed: bool, present: bool
         yield f"{file}: nothing to do"
 
 
-def _working_copy(ports: Ports, path: str) -> Checkout:
-    """Git runs as whoever the directory belongs to."""
+def _owner(path: str) -> Account:
+    """Whoever the directory belongs to: all is done as that account, git and the rest.
+
+    For root, no symlink leads there that somebody else could turn to another directory.
+    """
     directory = Path(path).absolute()
     with os_errors(directory):
-        account = account_of(name_of_uid(directory.stat().st_uid))
+        if os.geteuid() != 0:
+            return account_of(name_of_uid(directory.stat().st_uid))
+        descriptor = open_directory(directory)
+        try:
+            uid = os.fstat(descriptor).st_uid
+        finally:
+            os.close(descriptor)
+    return current_account() if uid == 0 else account_of(name_of_uid(uid))
+
+
+def _working_copy(ports: Ports, path: str, account: Account) -> Checkout:
+    directory = Path(path).absolute()
     checkout = Checkout.at(ports.runner, account, directory)
     if checkout is None:
         raise TradekeepError("there is no .git", path=path, hint="name the top of a git working copy")
@@ -113,8 +140,7 @@ def _ignored(checkout: Checkout, samples: Sequence[str], text: str) -> set[str]:
     """
     nested = checkout.git.fields("ls-files", "-z", "--cached", "--deduplicate")
     rules = {name for name in nested if name.endswith(f"/{RULES}")}
-    with private_directory(checkout.account) as place, private_directory(current_account()) as tree:
-        tree.chmod(0o755)
+    with private_directory(checkout.account) as place, private_directory(checkout.account) as tree:
         _lay_down(tree, RULES, text)
         for name in sorted(rules):
             _lay_down(tree, name, _read(checkout.directory, name) or "")
@@ -136,13 +162,11 @@ def _ignored(checkout: Checkout, samples: Sequence[str], text: str) -> set[str]:
 
 
 def _lay_down(tree: Path, name: str, content: str) -> None:
-    """For git to read, whoever it runs as."""
-    with os_errors(tree / name):
-        for directory in reversed(list((tree / name).relative_to(tree).parents)[:-1]):
-            (tree / directory).mkdir(exist_ok=True)
-            (tree / directory).chmod(0o755)
-        (tree / name).write_bytes(os.fsencode(content))
-        (tree / name).chmod(0o644)
+    """For git to read. The name can come from an index that somebody has made up."""
+    target = tree.joinpath(*components_of(name))
+    with os_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(os.fsencode(content))
 
 
 def _read(directory: Path, name: str = RULES) -> Optional[str]:
@@ -162,7 +186,8 @@ def _write(file: Path, old: str, new: str, *, dry_run: bool) -> bool:
         raise TradekeepError("is not a plain file, and git does not follow it", path=file, hint="make it one")
     if not dry_run:
         with os_errors(file):
-            found = file.stat() if file.exists() else file.parent.stat()
-        mode = stat.S_IMODE(found.st_mode) if file.exists() else 0o644
-        atomic_write(file, os.fsencode(new), mode=mode, uid=found.st_uid, gid=found.st_gid)
+            present = os.path.lexists(file)
+            found = os.lstat(file if present else file.parent)
+        mode = stat.S_IMODE(found.st_mode) & 0o777 if present else 0o644
+        atomic_write(file, os.fsencode(new), mode=mode, gid=found.st_gid)
     return True

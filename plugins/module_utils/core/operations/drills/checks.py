@@ -14,7 +14,7 @@ import stat
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from ...application import Application, CheckLevel
 from ...archive.manifest import Entry
@@ -24,7 +24,9 @@ from ...kinds import default_kind, kind_named
 from ...kinds.base import CheckReport
 from ...kinds.sqlite import DatabaseCheck
 from ...patterns import classify
-from ...ports import Ports
+from ...ports import Ports, Progress
+from ..apart import Telling, patience, work_apart
+from ..leftovers import reader_account
 from .findings import Findings
 from .unpacking import Unpacked
 
@@ -34,11 +36,23 @@ _MOST_PROCESSES = 4
 
 
 def check_unpacked(application: Application, unpacked: Unpacked, ports: Ports, findings: Findings) -> None:
-    """Judge every entry; the digests were compared while it was written."""
+    """Judge every entry, in the owner's name; the digests were compared while it was written."""
     findings.notes.extend(unpacked.report.notes)
     for path in sorted(unpacked.skipped_links):
         findings.note(f"{path}: a symlink that leads out of the data, left out as in a restore")
+
+    def check(telling: Telling) -> dict[str, Any]:
+        found = Findings()
+        _check_all(application, unpacked, telling, found)
+        return found.said()
+
     ports.progress.start("checking", unpacked.bytes)
+    account, seconds = reader_account(application), patience(unpacked.bytes)
+    findings.hear(work_apart(check, ports, account, seconds=seconds))
+    ports.progress.finish()
+
+
+def _check_all(application: Application, unpacked: Unpacked, progress: Progress, findings: Findings) -> None:
     with _DatabaseChecks() as databases:
         for entry in unpacked.entries:
             where = Path(unpacked.root) / entry.path
@@ -51,12 +65,11 @@ def check_unpacked(application: Application, unpacked: Unpacked, ports: Ports, f
                 databases.add(entry, where)
             else:
                 _judge(entry, kind, _checked(kind, where), findings, unpacked.foreign)
-                ports.progress.advance(entry.size)
+                progress.advance(entry.size)
         for entry, report in databases.reports():
             _judge(entry, "sqlite", report, findings, unpacked.foreign)
             _compare_rows(entry, report, findings)
-            ports.progress.advance(entry.size)
-    ports.progress.finish()
+            progress.advance(entry.size)
 
 
 class _DatabaseChecks:

@@ -23,12 +23,13 @@ from ...host.files import make_private_directory
 from ...ports import Ports
 from ...storage.backup import iso
 from ...transaction.lock import application_lock
+from ..leftovers import reader_account
 from ..outcome import Outcome
 from ..reading import passphrase_for
 from ..text import human_bytes
 from .checks import check_unpacked
 from .findings import Findings
-from .live import RecoveryPoint, compare_with_live, recovery_point
+from .live import RecoveryPoint, look_at_live
 from .record import drill_lines, record_path, records_directory, remember, status_of, write_record
 from .scratch import check_space, scratch_base, scratch_place
 from .source import LOCAL, Chosen, choose_backup
@@ -122,10 +123,12 @@ class _Run:
             limit = self.application.profile.drill.maximum_bytes
             select = choose_part(self.application, size, limit)
             check_space(base, size.bytes if limit is None else min(size.bytes, limit), size.things)
-            place = stack.enter_context(scratch_place(base))
+            account = reader_account(self.application)
+            own = self.application.profile.drill.scratch is not None
+            place = stack.enter_context(scratch_place(base, account, chosen=own))
             ports.step("drill scratch")
             with findings.timed("unpack", ports.clock):
-                self.unpacked = unpacked = unpack_into(place, chosen.backup, keys, size, select, ports)
+                self.unpacked = unpacked = unpack_into(place, chosen.backup, keys, size, select, ports, account)
             ports.step("drill unpacked")
             with findings.timed("check", ports.clock):
                 check_unpacked(self.application, unpacked, ports, findings)
@@ -143,10 +146,7 @@ class _Run:
                 f"only {human_bytes(unpacked.bytes)} of {human_bytes(size.bytes)} were unpacked, as maximum_bytes says"
             )
         with findings.timed("compare", self.ports.clock):
-            now = self.ports.clock.now()
-            self.point = recovery_point(self.application, unpacked, now, findings)
-            if chosen.newest:
-                compare_with_live(self.application, chosen.backup, unpacked, place, self.ports, findings)
+            self.point = look_at_live(self.application, chosen, unpacked, place, self.ports, findings)
 
     def _record(self, started: datetime) -> dict[str, Any]:
         findings, settings = self.findings, self.application.profile.drill

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...archive.reported import texts_from
 from ...ports import Clock
+from ..apart import unusable
 
 _MOST = 200
 
@@ -47,6 +49,30 @@ class Findings:
         if self._unsaid:
             self.problems.append(f"and {self._unsaid} more problems")
 
+    def said(self) -> dict[str, Any]:
+        """All of them but the phases, as JSON."""
+        return {
+            "problems": self.problems,
+            "notes": self.notes,
+            "databases": self.databases,
+            "opened": self.opened,
+            "unsaid": self._unsaid,
+        }
+
+    def hear(self, said: Any) -> None:
+        """Add what another process has found, which says it as ``said`` does."""
+        try:
+            for text in texts_from(said["problems"]):
+                self.problem(text)
+            for text in texts_from(said["notes"]):
+                self.note(text)
+            self._unsaid += int(said["unsaid"])
+            self.databases.extend(_database(item) for item in said["databases"])
+            for kind, count in said["opened"].items():
+                self.opened[kind] = self.opened.get(kind, 0) + int(count)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise unusable("reports findings that nobody understands") from None
+
     @contextmanager
     def timed(self, phase: str, clock: Clock) -> Iterator[None]:
         """Measure a phase, also one that fails."""
@@ -55,3 +81,10 @@ class Findings:
             yield
         finally:
             self.phases[phase] = round(self.phases.get(phase, 0.0) + clock.monotonic() - started, 3)
+
+
+def _database(said: Any) -> dict[str, Any]:
+    """What the record has of a database."""
+    tables = {str(name): int(rows) for name, rows in said["tables"].items()}
+    facts = {"path": str(said["path"]), "size": int(said["size"]), "ok": bool(said["ok"]), "tables": tables}
+    return {**facts, "rows": sum(tables.values())}

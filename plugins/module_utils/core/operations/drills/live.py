@@ -21,13 +21,19 @@ from ...kinds.sqlite import SIDECAR_SUFFIXES
 from ...kinds.sqlite_rows import COUNTED_BYTES, live_rows
 from ...ports import Ports
 from ...storage.backup import Backup, iso, parse_iso
+from ..apart import Telling, unusable, work_apart
 from ..backup import SMALL_TABLE_ROWS
 from ..backup_plan import restored_at
+from ..leftovers import reader_account
 from ..scan import scan
 from .findings import Findings
+from .source import Chosen
 from .unpacking import Unpacked
 
 _NANOSECONDS = 10**9
+_LOOK_SECONDS = 4 * 3600.0
+"""Every database has a deadline of its own; there may be hundreds."""
+_LIVE = ("newer", "unchanged", "absent", "unknown")
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,26 @@ class RecoveryPoint:
         }
 
 
+def look_at_live(
+    application: Application, chosen: Chosen, unpacked: Unpacked, scratch: Path, ports: Ports, findings: Findings
+) -> RecoveryPoint:
+    """Both of the following, in the owner's name: the live data is the bot's."""
+    now, restored = ports.clock.now(), restored_at(application)
+
+    def look(_telling: Telling) -> dict[str, Any]:
+        found = Findings()
+        point = recovery_point(application, unpacked, now, found)
+        if chosen.newest:
+            compare_with_live(application, chosen.backup, unpacked, scratch, ports, restored, found)
+        return {"findings": found.said(), "point": _point_as(point)}
+
+    said = work_apart(look, ports, reader_account(application), seconds=_LOOK_SECONDS)
+    if not isinstance(said, dict):
+        raise unusable("does not say what it saw")
+    findings.hear(said.get("findings"))
+    return _point_from(said.get("point"))
+
+
 def recovery_point(application: Application, unpacked: Unpacked, now: datetime, findings: Findings) -> RecoveryPoint:
     """The age of the newest recoverable row or file; nothing is lost where nothing was written since."""
     times = {entry.path: entry.mtime_ns for entry in unpacked.entries if entry.type == FILE}
@@ -73,10 +99,15 @@ def recovery_point(application: Application, unpacked: Unpacked, now: datetime, 
 
 
 def compare_with_live(
-    application: Application, backup: Backup, unpacked: Unpacked, scratch: Path, ports: Ports, findings: Findings
+    application: Application,
+    backup: Backup,
+    unpacked: Unpacked,
+    scratch: Path,
+    ports: Ports,
+    restored: Optional[datetime],
+    findings: Findings,
 ) -> None:
-    """Whether the live databases hold what the newest backup leads to expect."""
-    restored = restored_at(application)
+    """Whether the live databases hold what the newest backup leads to expect. restored: when they were put back."""
     if not Path(application.root).is_dir():
         findings.note(f"{application.root}: there is no live data to compare the backup with")
         return
@@ -91,6 +122,22 @@ def compare_with_live(
         tables = entry.facts.get("tables") if entry.kind == "sqlite" else None
         if tables is not None:
             _compare_database(application, backup, entry, tables, since, context, findings)
+
+
+def _point_as(point: RecoveryPoint) -> list[Any]:
+    moments = (None if moment is None else moment.isoformat() for moment in (point.newest, point.until))
+    return [*moments, point.live, point.seconds]
+
+
+def _point_from(said: Any) -> RecoveryPoint:
+    try:
+        newest, until, live, seconds = said
+        moments = [None if text is None else datetime.fromisoformat(text) for text in (newest, until)]
+        if live not in _LIVE or any(moment is not None and moment.tzinfo is None for moment in moments):
+            raise ValueError(live)
+        return RecoveryPoint(moments[0], moments[1], live, None if seconds is None else int(seconds))
+    except (TypeError, ValueError, OverflowError):
+        raise unusable("does not say what it saw") from None
 
 
 def _compare_database(

@@ -5,21 +5,23 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Optional
 
 from ...application import Application
-from ...errors import ConfigurationError, InterruptedBySignal, SpaceError
-from ...host.files import make_private_directory, os_errors, remove_tree, space
+from ...errors import ConfigurationError, SpaceError
+from ...host.account import Account
+from ...host.files import make_private_directory, space
+from ...host.filesystem.scratch import SHARED, scratch_directory, shared_place, sweep
 from ...host.mounts import filesystem_type
 from ..text import human_bytes
 
-PREFIX = ".tradekeep-drill-"
+SHARED_NAME = ".tradekeep-scratch"
+"""The directory in a place that was chosen, in which the owner can have directories."""
+_PURPOSE = "drill"
 _IN_MEMORY = ("tmpfs", "ramfs")
 _SPARE_BYTES = 32 << 20
 _SPARE_INODES = 64
@@ -56,67 +58,21 @@ def check_space(base: Path, needed: int, things: int) -> None:
 
 
 @contextmanager
-def scratch_place(base: Path) -> Iterator[Path]:
-    """A new private directory that is removed at the end, also when a signal asks to stop.
+def scratch_place(base: Path, account: Optional[Account] = None, *, chosen: bool = False) -> Iterator[Path]:
+    """A new private directory, the account's, that is removed at the end, also when a signal asks to stop.
 
-    It is locked while its process lives; what a killed one left is removed first.
+    chosen: somebody has named the base, so that its rights are left alone. It is locked while its process lives; what a
+    killed one left is removed first.
     """
     make_private_directory(base)
-    sweep(base)
-    place, lock = _new_place(base)
-    try:
-        yield place
-    finally:
-        try:
-            remove_tree(place)
-        except InterruptedBySignal:
-            # It came only now. Of several signals the first alone is heard.
-            remove_tree(place)
-            raise
-        finally:
-            os.close(lock)
-
-
-def sweep(base: Path) -> tuple[str, ...]:
-    """Remove what killed drills left; returns the names."""
-    removed = []
-    with os_errors(base):
-        names = sorted(name for name in os.listdir(base) if name.startswith(PREFIX)) if base.is_dir() else []
-    for name in names:
-        lock = _locked(base / name)
-        if lock is not None:
-            remove_tree(base / name)
-            os.close(lock)
-            removed.append(name)
-    return tuple(removed)
-
-
-def _new_place(base: Path) -> tuple[Path, int]:
-    with os_errors(base):
-        while True:
-            place = base / f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
-            place.mkdir(mode=0o700)
-            lock = _locked(place)
-            # Another drill may have taken it for a leftover before it was locked.
-            if lock is not None:
-                return place, lock
-
-
-def _locked(place: Path) -> Optional[int]:
-    """The lock of a directory of ours that no living process holds; else None."""
-    try:
-        descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        if os.fstat(descriptor).st_uid == os.geteuid():
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(descriptor), os.lstat(place)):
-                return descriptor
-    except OSError:
-        pass
-    os.close(descriptor)
-    return None
+    place = base
+    if account is not None:
+        name = SHARED_NAME if chosen else SHARED
+        place = shared_place(base, account, name=name, let_through=not chosen)
+    for directory in (base, place):
+        sweep(directory, purpose=_PURPOSE)
+    with scratch_directory(place, _PURPOSE, account=account) as made:
+        yield made
 
 
 def _present(path: Path) -> Path:

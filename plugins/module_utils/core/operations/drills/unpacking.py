@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 from ...application import Application
 from ...archive.container import ContainerReader, open_container
@@ -18,14 +18,18 @@ from ...archive.encryption import import_secret_key, is_encrypted, require_gpg, 
 from ...archive.extract import everything, extract_to
 from ...archive.manifest import Entry
 from ...archive.members import ReadReport
+from ...archive.reported import EntriesOut, report_as, report_from, texts_from
 from ...archive.safety import FILE, Limits
-from ...archive.tar_reader import read_archive
+from ...archive.tar_reader import Readable, read_archive
 from ...errors import ArchiveError, EncryptionError
+from ...host.account import Account
 from ...kinds import default_kind
 from ...kinds.sqlite import SIDECAR_SUFFIXES
-from ...ports import Ports, Progress
+from ...ports import Ports
 from ...storage.backup import Backup
-from ..reading import Counted, CountingSink, checksum, compare_checksum, strip
+from ..apart import Telling, read_apart, unusable
+from ..leftovers import reader_account
+from ..reading import ENTRIES, Counted, EntriesHeard, GatheringSink, checksum, compare_checksum, strip
 from .findings import Findings
 
 
@@ -105,12 +109,20 @@ def size_up(application: Application, backup: Backup, keys: Keys, ports: Ports) 
     told, files = _count(backup.sidecar.get("bytes")), _count(backup.sidecar.get("files"))
     if told is not None and files is not None and (limit is None or told <= limit):
         return Size(told, files)
-    gathered = _Gather(ports.progress)
+    heard = EntriesHeard()
+
+    def read(telling: Telling, stream: Readable) -> dict[str, Any]:
+        sink = GatheringSink(telling)
+        read = read_archive(stream, sink)
+        sink.entries.flush()
+        return report_as(read)
+
     ports.progress.start("reading", backup.sidecar.get("bytes"))
-    with _opened(backup, keys, ports) as stream:
-        report = read_archive(stream, gathered)
+    account = reader_account(application)
+    said, _sha256 = read_apart(read, _opened(backup, keys, ports), backup.path, ports, account, heard=heard)
     ports.progress.finish()
-    return Size(report.bytes, report.entries, tuple(gathered.entries))
+    report = report_from(said)
+    return Size(report.bytes, report.entries, tuple(heard.entries))
 
 
 def choose_part(application: Application, size: Size, limit: Optional[int]) -> Callable[[str], bool]:
@@ -131,33 +143,45 @@ def choose_part(application: Application, size: Size, limit: Optional[int]) -> C
 
 
 def unpack_into(
-    place: Path, backup: Backup, keys: Keys, size: Size, select: Callable[[str], bool], ports: Ports
+    place: Path,
+    backup: Backup,
+    keys: Keys,
+    size: Size,
+    select: Callable[[str], bool],
+    ports: Ports,
+    account: Optional[Account] = None,
 ) -> Unpacked:
-    """Restore into the scratch place in one reading, which also compares every entry with the manifest."""
-    entries: list[Entry] = []
-    # The sidecar's word is not trusted with the disk: what is more than it says ends the drill.
-    limits = Limits(total_bytes=size.bytes)
+    """Restore into the scratch place in one reading, which also compares every entry with the manifest.
+
+    account: whose place it is.
+    """
+    heard = EntriesHeard()
+
+    def write(telling: Telling, stream: Readable) -> dict[str, Any]:
+        entries = EntriesOut(lambda batch: telling.send(ENTRIES, batch))
+        # The sidecar's word is not trusted with the disk: what is more than it says ends the drill.
+        limits = Limits(total_bytes=size.bytes)
+        written = extract_to(Counted(stream, telling), place, select=select, limits=limits, on_entry=entries.add)
+        entries.flush()
+        return {"read": report_as(written.read), "bytes": written.bytes, "skipped": list(written.skipped_links)}
+
     ports.progress.start("unpacking", size.bytes)
-    with _opened(backup, keys, ports) as stream:
-        report = extract_to(
-            Counted(stream, ports.progress), place, select=select, limits=limits, on_entry=entries.append
-        )
+    said, sha256 = read_apart(write, _opened(backup, keys, ports), backup.path, ports, account, heard=heard)
     ports.progress.finish()
-    compare_checksum(backup, stream.sha256)
-    prefix = report.read.stripped_prefix
+    compare_checksum(backup, sha256)
+    return _unpacked(place, said, heard.entries)
+
+
+def _unpacked(place: Path, said: Any, entries: Sequence[Entry]) -> Unpacked:
+    """What was written, as the process that wrote it says."""
+    if not isinstance(said, dict) or (written := _count(said.get("bytes"))) is None:
+        raise unusable("does not say what it wrote")
+    report = report_from(said.get("read"))
+    prefix = report.stripped_prefix
     own = [entry._replace(path=path) for entry in entries if (path := strip(entry.path, prefix))]
-    skipped = {path for item in report.skipped_links if (path := strip(item, prefix))}
+    skipped = {path for item in texts_from(said.get("skipped")) if (path := strip(item, prefix))}
     root = f"{place}/{prefix}" if prefix else str(place)
-    return Unpacked(root, report.read, tuple(own), frozenset(skipped), report.bytes)
-
-
-class _Gather(CountingSink):
-    def __init__(self, progress: Progress) -> None:
-        super().__init__(progress)
-        self.entries: list[Entry] = []
-
-    def on_entry(self, entry: Entry) -> None:
-        self.entries.append(entry)
+    return Unpacked(root, report, tuple(own), frozenset(skipped), written)
 
 
 def _count(value: object) -> Optional[int]:
@@ -185,7 +209,11 @@ def _opened(backup: Backup, keys: Keys, ports: Ports) -> Iterator[ContainerReade
         try:
             yield stack.enter_context(
                 open_container(
-                    backup.path, runner=ports.runner, passphrase_file=keys.passphrase_file, gnupg_home=keys.home
+                    backup.path,
+                    runner=ports.runner,
+                    passphrase_file=keys.passphrase_file,
+                    gnupg_home=keys.home,
+                    packed=True,
                 )
             )
         except EncryptionError as error:

@@ -18,6 +18,7 @@ from ...host.transient import TransientUnit
 from ...ports import Ports
 from ..outcome import Outcome
 from ..requests import answer_to, answered, read_request, write_request
+from ..unit_confinement import confined
 from .link import Link
 from .looking import look_ahead
 from .taking import take_over
@@ -29,7 +30,7 @@ def attended_takeover(
     """Take over, under a unit where systemd runs the host and the application belongs to it; else right here."""
     if dry_run:
         return look_ahead(application, ports, link)
-    unit = TransientUnit(f"tradekeep-{application.name}-migrate", ports)
+    unit = TransientUnit(f"tradekeep-{application.name}-migrate", ports, properties=confined(application))
     program = Path(application.bin_dir) / "tradekeep"
     if not application.system or not unit.available() or not program.exists():
         return take_over(application, ports, link, force=force, by=by)

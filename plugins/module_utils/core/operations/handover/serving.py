@@ -38,6 +38,7 @@ from ..migrate.migration_record import MigrationRecord
 from ..outcome import Outcome
 from ..scan import check_root, scan
 from ..text import human_bytes
+from ..unit_confinement import confined
 from .blocks import DIGEST, Digests, blocks_in
 from .channel import VERSION, Block, Channel, LinkLostError, ProtocolError, name_of, number_of, text_of
 from .fences import announce_provisional, granted_to, lower, make_permanent
@@ -267,7 +268,7 @@ class _Session:
         self._ports.step("serve prepare")
         if self._watcher is not None:
             name = f"tradekeep-{self._application.name}-handover-{identifier[:8]}"
-            work = background(name, self._ports, self._state_dir)
+            work = background(name, self._ports, self._state_dir, properties=confined(self._application))
             if not work.active():
                 work.start(self._watcher, description=f"Watch over a migration of {self._application.name}")
         self._work.prepare()
