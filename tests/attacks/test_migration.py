@@ -601,14 +601,14 @@ def test_a_wal_without_end_holds_nothing_up(old: Server) -> None:
 def test_a_target_cannot_fill_the_memory_with_digests(old: Server, request_of: dict[str, Any]) -> None:
     """What it has of a file that is not here, or beyond its end, is of no use and is not kept."""
     kept: list[int] = []
-    original = shipping.Shipping.other_has
 
-    def other_has(ship: shipping.Shipping, path: str, digests: Any) -> None:
-        kept.append(len(digests.raw))
-        original(ship, path, digests)
+    class Kept(serving.Digests):
+        def __init__(self, size: int, blocks: bytes) -> None:
+            kept.append(len(blocks))
+            super().__init__(size, blocks)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shipping.Shipping, "other_has", other_has)
+        patch.setattr(serving, "Digests", Kept)
         _said, line = answered(old, request_of, *[(0, bytes(1 << 16))] * 64)
     assert sum(kept) <= 1 << 12
     assert line.count("\n") == 0 and len(line) < 500

@@ -18,7 +18,7 @@ MIGRATING = (
         HANDOVER + "taking.py",
         "with acting_as(account_for(application)), contextlib.ExitStack() as stack:",
         "with contextlib.ExitStack() as stack:",
-        (f"{ATTACK}the_stage_swapped_before_a_link_is_made_in_it",),
+        (f"{ATTACK}a_bot_without_rights_moves_while_it_trades",),
     ),
     Removal(
         "migrated",
