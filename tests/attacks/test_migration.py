@@ -655,7 +655,7 @@ def deep(levels: int) -> str:
 @pytest.mark.parametrize(
     ("message", "line"),
     [
-        (entry(deep(1500)), "lies too deep"),
+        (entry(deep(150)), "lies too deep"),
         (entry("state/\ud800x"), "no name of a file"),
         ({"entry": json.dumps({**json.loads(entry()["entry"]), "path": ["x"]})}, "no name of a file"),
         ({"entry": json.dumps({**json.loads(entry("state/l", "symlink")["entry"]), "target": 7})}, "symlink"),
