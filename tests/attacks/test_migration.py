@@ -806,7 +806,8 @@ def test_databases_are_read_by_the_owner_alone_on_both_servers(
     requests = [{"do": "round"}, {"do": "prepare", "id": "0" * 16}, {"do": "stop"}, {"do": "final"}, {"do": "holds"}]
     said, line = answered(old, *requests)
     assert line == "" and b'{"holds"' in said
-    assert taken(new, old, force=True).status is ExitStatus.DONE
+    done = taken(new, old, force=True)
+    assert done.status is ExitStatus.DONE and done.record["backup"], done.lines
     monkeypatch.undo()
     assert set(told.read_text().splitlines()) == {f"{(NOBODY,) * 3}"}
 
