@@ -545,6 +545,18 @@ def wal_of_root(secrets: Path, rows: int = 50) -> Path:
     return secrets / "kept-wal"
 
 
+def written_late(monkeypatch: pytest.MonkeyPatch, old: Server) -> None:
+    """The bot writes to its database just before it is stopped."""
+
+    def write() -> None:
+        connection = sqlite3.connect(old.root / FILLS)
+        connection.execute("INSERT INTO fills (trade_id) VALUES ('late')")
+        connection.commit()
+        os._exit(0)  # as a bot that is killed: what it wrote last is in the WAL
+
+    at_the_worst_moment(monkeypatch, serving._Session, "_stop", once(lambda: as_bot(write)))
+
+
 def test_a_wal_that_is_a_link_is_not_followed(old: Server, secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root copied what it leads to beside its copy of the database, and sent the pages."""
     wal = wal_of_root(secrets)
@@ -554,13 +566,7 @@ def test_a_wal_that_is_a_link_is_not_followed(old: Server, secrets: Path, monkey
         place.unlink(missing_ok=True)
         os.symlink(wal, place)
 
-    def write() -> None:
-        connection = sqlite3.connect(old.root / FILLS)
-        connection.execute("INSERT INTO fills (trade_id) VALUES ('late')")
-        connection.commit()
-        os._exit(0)  # as a bot that is killed: what it wrote last is in the WAL
-
-    at_the_worst_moment(monkeypatch, serving._Session, "_stop", once(lambda: as_bot(write)))
+    written_late(monkeypatch, old)
     at_the_worst_moment(monkeypatch, shipping.Shipping, "_database_at_rest", once(lambda: as_bot(swap)))
     said, line = answered(old, {"do": "round"}, {"do": "prepare", "id": "0" * 16}, {"do": "stop"}, {"do": "final"})
     assert MARK not in said
@@ -595,14 +601,14 @@ def test_a_wal_without_end_holds_nothing_up(old: Server) -> None:
 def test_a_target_cannot_fill_the_memory_with_digests(old: Server, request_of: dict[str, Any]) -> None:
     """What it has of a file that is not here, or beyond its end, is of no use and is not kept."""
     kept: list[int] = []
-    original = shipping.Shipping.other_has
 
-    def other_has(ship: shipping.Shipping, path: str, digests: Any) -> None:
-        kept.append(len(digests.raw))
-        original(ship, path, digests)
+    class Kept(serving.Digests):
+        def __init__(self, size: int, blocks: bytes) -> None:
+            kept.append(len(blocks))
+            super().__init__(size, blocks)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shipping.Shipping, "other_has", other_has)
+        patch.setattr(serving, "Digests", Kept)
         _said, line = answered(old, request_of, *[(0, bytes(1 << 16))] * 64)
     assert sum(kept) <= 1 << 12
     assert line.count("\n") == 0 and len(line) < 500
@@ -649,7 +655,7 @@ def deep(levels: int) -> str:
 @pytest.mark.parametrize(
     ("message", "line"),
     [
-        (entry(deep(1500)), "lies too deep"),
+        (entry(deep(150)), "lies too deep"),
         (entry("state/\ud800x"), "no name of a file"),
         ({"entry": json.dumps({**json.loads(entry()["entry"]), "path": ["x"]})}, "no name of a file"),
         ({"entry": json.dumps({**json.loads(entry("state/l", "symlink")["entry"]), "target": 7})}, "symlink"),
@@ -796,10 +802,12 @@ def test_databases_are_read_by_the_owner_alone_on_both_servers(
         return original(*arguments, **options)
 
     monkeypatch.setattr(sqlite3, "connect", connect)
+    written_late(monkeypatch, old)
     requests = [{"do": "round"}, {"do": "prepare", "id": "0" * 16}, {"do": "stop"}, {"do": "final"}, {"do": "holds"}]
     said, line = answered(old, *requests)
     assert line == "" and b'{"holds"' in said
-    assert taken(new, old, force=True).status is ExitStatus.DONE
+    done = taken(new, old, force=True)
+    assert done.status is ExitStatus.DONE and done.record["backup"], done.lines
     monkeypatch.undo()
     assert set(told.read_text().splitlines()) == {f"{(NOBODY,) * 3}"}
 
@@ -863,7 +871,6 @@ def test_a_directory_comes_to_an_owner_without_rights_and_replaces_what_is_there
 
 
 def test_a_bot_without_rights_moves_while_it_trades(base: Path) -> None:
-    base.chmod(0o777)  # both bots write their promises here
     pair = Pair(base, BOT)
     try:
         for server in (pair.old, pair.new):
@@ -883,7 +890,6 @@ def test_a_bot_without_rights_moves_while_it_trades(base: Path) -> None:
 
 
 def test_a_bot_without_rights_that_does_not_start_is_given_back(base: Path) -> None:
-    base.chmod(0o777)
     pair = Pair(base, BOT)
     try:
         (pair.new.base / "refuses").touch()
@@ -894,5 +900,45 @@ def test_a_bot_without_rights_that_does_not_start_is_given_back(base: Path) -> N
         pair.check_never_two()
         again = pair.new.run("look", source=str(pair.old.base))
         assert again.returncode == 0, again.stderr
+    finally:
+        pair.end()
+
+
+def test_a_migration_that_is_killed_is_given_up_by_its_recovery(base: Path) -> None:
+    """With an owner without rights; what was exchanged goes back, and nothing of root's stays in the tree."""
+    pair = Pair(base, BOT)
+    try:
+        done = pair.take(step="verified#1", signal=int(signal.SIGKILL))
+        assert done.returncode == -signal.SIGKILL
+        pair.wait(lambda: pair.alive == ["old"])
+        settled = pair.new.run("recover")
+        assert settled.returncode == 0, settled.stderr
+        assert pair.new.fence is None and not (pair.new.root / LARGE).exists()
+        assert of_root_in(pair.new.root) == []
+        again = pair.take()
+        assert again.returncode == 0, again.stderr
+        assert pair.alive == ["new"]
+        pair.check_never_two()
+    finally:
+        pair.end()
+
+
+def test_hooks_checks_and_health_run_as_the_owner(base: Path) -> None:
+    """Their output is kept where root alone can read it."""
+    said = {"command": ["/bin/sh", "-c", "id -u"], "timeout_seconds": 30}
+    pair = Pair(
+        base,
+        BOT,
+        migrate={
+            "checks": [said],
+            "hooks": [{"at": step, **said} for step in ("before_stop", "before_start", "after_start")],
+        },
+    )
+    try:
+        done = pair.take()
+        assert done.returncode == 0, done.stderr + done.stdout
+        record = json.loads(done.stdout)["record"]
+        assert [hook["last_line"] for hook in record["hooks"]] == [str(NOBODY)] * 3
+        assert all(Path(hook["log"]).stat().st_uid == 0 for hook in record["hooks"])
     finally:
         pair.end()

@@ -11,6 +11,7 @@ from .confining import CONFINING
 from .deploying import DEPLOYING
 from .hanging import HANGING
 from .keeping import KEEPING
+from .migrating import MIGRATING
 from .moving import MOVING
 from .proving import PROVING
 from .reading import READING
@@ -33,6 +34,7 @@ REMOVALS: tuple[Removal, ...] = (
     *DEPLOYING,
     *PROVING,
     *MOVING,
+    *MIGRATING,
     *ACTING,
     *SHOWING,
     *CONFINING,

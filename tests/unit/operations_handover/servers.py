@@ -10,6 +10,7 @@ import grp
 import json
 import os
 import pwd
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -40,8 +41,11 @@ LARGE = "state/large.log"
 class Server:
     """One of the two."""
 
-    def __init__(self, base: Path, owner: str | None = None) -> None:
-        """owner: an account that the bot runs as, and that its data belongs to; None is whoever runs the test."""
+    def __init__(self, base: Path, owner: str | None = None, **profile: Any) -> None:
+        """owner: an account that the bot runs as, and that its data belongs to; None is whoever runs the test.
+
+        profile: more of it.
+        """
         self.base = base
         (base / "units").mkdir(parents=True)
         (base / "units" / BOT).write_text("# the bot\n")
@@ -50,7 +54,7 @@ class Server:
             (base / "account").write_text(f"{account.pw_uid}:{account.pw_gid}")
         places = {"root": "data", "backup_dir": "backups", "state_dir": "state", "config_dir": "etc", "bin_dir": "bin"}
         self.application = resolve_application(
-            PROFILE,
+            {**PROFILE, **profile},
             app="kalshi",
             owner=account.pw_name,
             group=grp.getgrgid(account.pw_gid).gr_name,
@@ -112,14 +116,17 @@ class Server:
 class Pair:
     """Both of them. The bot trades on the old one."""
 
-    def __init__(self, base: Path, owner: str | None = None) -> None:
+    def __init__(self, base: Path, owner: str | None = None, **profile: Any) -> None:
         self.base = base
-        self.old, self.new = Server(base / "old", owner), Server(base / "new", owner)
+        self.old, self.new = Server(base / "old", owner, **profile), Server(base / "new", owner, **profile)
         (self.old.root / PREFERENCES).write_text('{"position_size": 3}')
         (self.old.root / LARGE).write_bytes(os.urandom(300_000))
         (self.old.root / "state/last.log").symlink_to("large.log")
         if owner is not None:
             self.old.give_all()
+            for name in ("alone", "promised", "lives"):  # of the bots, in a directory that is not theirs
+                (base / name).touch()
+                shutil.chown(base / name, owner)
         start_bot(self.old.base)
         self.wait(lambda: self.promised > 5)
 

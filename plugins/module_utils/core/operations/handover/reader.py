@@ -14,7 +14,7 @@ import base64
 import contextlib
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Optional, Protocol, cast
@@ -170,7 +170,7 @@ def _serve(application: Application, ports: Ports, scratch: Path, outlet: Outlet
         raw[request["start"] :] = base64.b64decode(request["digests"])
         shipping.other_has(request["path"], Digests(request["size"], bytes(raw)))
 
-    answers = {
+    answers: dict[str, Callable[[dict[str, Any]], Any]] = {
         "has": has,
         "round": lambda request: shipping.round(Stand(request["stand"])).as_dict(),
         "holds": lambda _request: shipping.holds(),
