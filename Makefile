@@ -6,7 +6,7 @@ DEV := $(CACHE)/dev/bin
 RUN := $(PYTHON) tests/certify/run.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-faults test-guards test-torture test-action test-plays test-integration test-molecule lint sanity bench comparison venv link clean
+.PHONY: help demo test test-unit test-faults test-attacks test-guards test-torture test-action test-plays test-integration test-molecule lint sanity bench comparison venv link clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -22,6 +22,9 @@ test-unit:  ## the engine and the doors, on every Python from 3.9 to 3.13 found 
 
 test-faults:  ## kills, full disks, bit flips, hostile archives
 	@$(RUN) faults
+
+test-attacks:  ## what a bot, an archive, an upstream or another server that was taken over can do (root)
+	@$(RUN) attacks
 
 test-guards:  ## takes each guard against a loss out of the code: a test has to fail without it
 	@$(RUN) guards

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-GROUPS = ("molecule", "faults", "guards", "torture", "action", "plays", "unit", "integration", "sanity", "lint")
+GROUPS = ("molecule", "attacks", "faults", "guards", "torture", "action", "plays", "unit", "integration", "sanity", "lint")
 
 REFERENCES = ("--validate-collection-refs=all", "--disallow-unknown-collection-refs", "--check-extra-docs-refs")
 # The importer says ERROR and ends with 0 when ansible-doc fails.
@@ -20,6 +20,11 @@ set -e; tests/hosts/prepare
 trap 'python tests/hosts/nspawn.py down action13' EXIT
 python tests/hosts/nspawn.py up action13 --image=trixie --fresh
 TRADEKEEP_ACTION_HOST=action13 python -m pytest -q -ra tests/action"""
+ATTACKS = """set -eu
+trap 'python tests/hosts/nspawn.py down sandbox-bookworm sandbox-trixie' EXIT
+trap 'exit 143' TERM INT
+tests/hosts/prepare
+python -m pytest -q -ra tests/attacks"""
 SCHEMA = "exec check-jsonschema --builtin-schema vendor.github"
 
 
@@ -55,6 +60,12 @@ PARTS = (
         # Two scenarios at once. Without -v nothing would be shown of tests that pass, and they could not be counted.
         (("tests/hosts/prepare",), ("molecule", "-v", "test", "--all", "--workers", "2")),
         root="test hosts are systemd-nspawn machines",
+    ),
+    Part(
+        "attacks",
+        "attacks",
+        (("sh", "-c", ATTACKS),),
+        root="root is attacked from other accounts, and units on systemd-nspawn machines",
     ),
     Part("faults", "faults", (pytest("python", "tests/faults"),)),
     Part("guards", "guards", (("python", "tests/certify/guards.py", "--jobs", "2"),)),
