@@ -44,7 +44,7 @@ test-integration:  ## every module by ansible-test, on this machine, without roo
 test-molecule:  ## real systemd hosts, Debian 12 and 13 (root)
 	@$(RUN) molecule
 
-lint:  ## ruff, mypy, ansible-lint, documentation, changelog, workflows
+lint:  ## ruff, mypy, paths that root could follow, ansible-lint, documentation, changelog, workflows
 	@$(RUN) lint
 
 sanity:  ## ansible-test sanity, galaxy build and import

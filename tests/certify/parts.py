@@ -8,7 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-GROUPS = ("molecule", "attacks", "faults", "guards", "torture", "action", "plays", "unit", "integration", "sanity", "lint")
+GROUPS = (
+    "molecule",
+    "attacks",
+    "faults",
+    "guards",
+    "torture",
+    "action",
+    "plays",
+    "unit",
+    "integration",
+    "sanity",
+    "lint",
+)
 
 REFERENCES = ("--validate-collection-refs=all", "--disallow-unknown-collection-refs", "--check-extra-docs-refs")
 # The importer says ERROR and ends with 0 when ansible-doc fails.
@@ -97,6 +109,7 @@ PARTS = (
     Part("ansible-lint", "lint", (("ansible-lint", "--offline", "--profile", "production", "--strict"),), copy="files"),
     Part("ruff", "lint", (("ruff", "check", "."),)),
     Part("mypy", "lint", (("mypy",),)),
+    Part("paths", "lint", (("python", "tests/certify/paths.py"),)),
     Part(
         "documentation",
         "lint",

@@ -18,6 +18,18 @@ from .drill_settings import Drill
 from .migrate_settings import Migrate
 
 
+class BotPath(PurePosixPath):
+    """A place that the bot owns: at any moment it can put anything in the place of anything below.
+
+    Work there is done with the owner's rights (host/filesystem/identity.py), or by descriptors that begin at a
+    directory of root's (host/filesystem/beneath.py). tests/certify/paths.py refuses anything else.
+    """
+
+
+class OurPath(PurePosixPath):
+    """A place that root alone can change: backups, state, configuration, programs."""
+
+
 class Tier(str, Enum):
     """The retention tier that a backup is made for."""
 
@@ -167,31 +179,31 @@ class Application:
 
     name: str
     profile: Profile
-    root: PurePosixPath
+    root: BotPath
     owner: str
     group: str
-    backup_dir: PurePosixPath
-    config_dir: PurePosixPath
-    state_dir: PurePosixPath
-    bin_dir: PurePosixPath
+    backup_dir: OurPath
+    config_dir: OurPath
+    state_dir: OurPath
+    bin_dir: OurPath
     system: bool = True
     """False where nothing of the system may be touched: no chown, no accounts, no units (tradekeep_become: false)."""
     encryption: Encryption = field(default_factory=Encryption)
 
     @property
-    def config_file(self) -> PurePosixPath:
+    def config_file(self) -> OurPath:
         """The configuration that the on-host command reads."""
         return self.config_dir / f"{self.name}.json"
 
     @property
-    def checkout(self) -> PurePosixPath:
+    def checkout(self) -> BotPath:
         """Where the code lies: as the profile says, else the home that the data lies in, else the root itself."""
         if self.profile.deploy.directory:
-            return PurePosixPath(self.profile.deploy.directory)
-        home = PurePosixPath(self.profile.home or "/")
+            return BotPath(self.profile.deploy.directory)
+        home = BotPath(self.profile.home or "/")
         return home if self.profile.home and home in self.root.parents else self.root
 
     @property
-    def application_state_dir(self) -> PurePosixPath:
+    def application_state_dir(self) -> OurPath:
         """Lock, journal, catalog and records of this application."""
         return self.state_dir / self.name

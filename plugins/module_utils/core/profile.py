@@ -13,10 +13,9 @@ import copy
 import dataclasses
 from collections.abc import Mapping
 from enum import Enum
-from pathlib import PurePosixPath
 from typing import Any, Optional, Union
 
-from .application import Application, Component, Encryption, Profile
+from .application import Application, BotPath, Component, Encryption, OurPath, Profile
 from .application_checks import check_application
 from .errors import ConfigurationError
 from .profile_schema import PROFILE, check_profile
@@ -107,13 +106,13 @@ def resolve_application(
     application = Application(
         name=NAME.read(app or resolved.name, "app"),
         profile=located,
-        root=PurePosixPath(where),
+        root=BotPath(where),
         owner=account,
         group=group_name,
-        backup_dir=PurePosixPath(_directory("backup_dir", backup_dir or DEFAULT_BACKUP_DIR)),
-        config_dir=PurePosixPath(_directory("config_dir", config_dir or DEFAULT_CONFIG_DIR)),
-        state_dir=PurePosixPath(_directory("state_dir", state_dir or DEFAULT_STATE_DIR)),
-        bin_dir=PurePosixPath(_directory("bin_dir", bin_dir or DEFAULT_BIN_DIR)),
+        backup_dir=OurPath(_directory("backup_dir", backup_dir or DEFAULT_BACKUP_DIR)),
+        config_dir=OurPath(_directory("config_dir", config_dir or DEFAULT_CONFIG_DIR)),
+        state_dir=OurPath(_directory("state_dir", state_dir or DEFAULT_STATE_DIR)),
+        bin_dir=OurPath(_directory("bin_dir", bin_dir or DEFAULT_BIN_DIR)),
         system=become,
         encryption=Encryption(
             recipients=ListOf(RECIPIENT).read(list(gpg_recipients), "gpg_recipients"),

@@ -136,8 +136,6 @@ class CodeStage:
 
     def _make_symlink(self, leads_to: str, target: str) -> None:
         os.symlink(leads_to, target)
-        if self._system:
-            os.chown(target, self._owner.uid, self._owner.gid, follow_symlinks=False)
 
     def _copy_file(self, source: int, target: str, change: CodeChange, entry: CodeEntry, notes: list[str]) -> str:
         digest = hashlib.sha256()
@@ -177,8 +175,6 @@ class CodeStage:
         with os_errors(parent):
             os.mkdir(parent, _DIRECTORY_MODE)
             os.chmod(parent, _DIRECTORY_MODE)
-            if self._system:
-                os.chown(parent, self._owner.uid, self._owner.gid)
 
 
 def _own(descriptor: int, uid: int, gid: int) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any, Optional
 
 from ...application import Application
@@ -71,7 +72,7 @@ def requested_application(application: Application, request: DeployRequest) -> A
 
 def _check_places(application: Application) -> None:
     """A deploy must not be able to reach its own records and mirror."""
-    checkout, state = application.checkout, application.state_dir
+    checkout, state = PurePosixPath(application.checkout), PurePosixPath(application.state_dir)
     if state == checkout or checkout in state.parents or state in checkout.parents:
         raise ConfigurationError(
             f"expected a directory apart from the code, found {str(state)!r} around or inside {str(checkout)!r}",

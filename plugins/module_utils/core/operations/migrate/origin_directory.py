@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, BinaryIO, Optional
 
-from ...application import Application
+from ...application import Application, BotPath
 from ...archive.manifest import MANIFEST_NAME, Entry, Header, parse_first_line
 from ...archive.members import LayoutOfForeign
 from ...errors import CaptureError, ChangedWhileReadError, CheckError, UnsafePathError, UsageError
@@ -112,7 +112,7 @@ class DirectoryOrigin:
         """
         self._apart = apart
         self._rights = rights
-        self._there = replace(application, root=PurePosixPath(root))
+        self._there = replace(application, root=BotPath(root))
         self._root = root
         self._ports = ports
         self._context = CaptureContext(scratch=scratch, clock=ports.clock)
