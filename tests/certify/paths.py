@@ -102,53 +102,15 @@ BEGINNINGS: dict[str, tuple[str, ...]] = {
 """Where an operation begins its work below a root or checkout: the function holds an ``acting_as``."""
 
 OPENING = frozenset(
-    [
-        "open",
-        "listdir",
-        "scandir",
-        "walk",
-        "fwalk",
-        "readlink",
-        "mkdir",
-        "makedirs",
-        "mkfifo",
-        "mknod",
-        "link",
-        "symlink",
-        "rename",
-        "replace",
-        "renames",
-        "unlink",
-        "remove",
-        "rmdir",
-        "removedirs",
-        "truncate",
-        "utime",
-        "chmod",
-        "setxattr",
-    ]
+    # A list of one name a line reads worse.
+    """open listdir scandir walk fwalk readlink mkdir makedirs mkfifo mknod link symlink rename replace renames unlink
+    remove rmdir removedirs truncate utime chmod setxattr""".split()  # noqa: SIM905
 )
 GIVING = frozenset(("os.chown", "os.lchown", "os.renames", "os.removedirs", "shutil.chown", "shutil.rmtree"))
-COPYING = frozenset(
-    f"shutil.{name}" for name in ["move", "copy", "copy2", "copyfile", "copytree", "copymode", "copystat"]
-)
+COPYING = frozenset(f"shutil.{name}" for name in ("move", "copy", "copy2", "copyfile", "copytree", "copystat"))
 METHODS = frozenset(
-    [
-        "write_text",
-        "write_bytes",
-        "read_text",
-        "read_bytes",
-        "unlink",
-        "rmdir",
-        "mkdir",
-        "chmod",
-        "touch",
-        "iterdir",
-        "symlink_to",
-        "hardlink_to",
-        "rglob",
-        "lchmod",
-    ]
+    """write_text write_bytes read_text read_bytes unlink rmdir mkdir chmod touch iterdir symlink_to hardlink_to rglob
+    lchmod""".split()  # noqa: SIM905
 )
 OF_THE_BOT = frozenset(("root", "checkout"))
 
