@@ -11,18 +11,21 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import TradekeepError
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.account import Account
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.filesystem import beneath
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.filesystem.identity import privileged
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.filesystem.identity import acting_as, privileged
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import restore_plan, restore_stage
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.backup import backup
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.recover import recover
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.restore import restore
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.exchange import pending
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.stage_directory import remove_stage
 
 from .conftest import BOT, FILLS, SECRET, Victim, as_bot, needs_root
 
 pytestmark = needs_root
 OWN = "preferences/shadow"
+ACCOUNT = Account(name=f"#{BOT}", uid=BOT, gid=BOT, home="/")
 
 
 @pytest.fixture
@@ -187,3 +190,21 @@ def test_what_an_earlier_version_left_half_done_is_brought_to_its_end(backed_up:
     assert (victim.root / OWN).read_text() == f'{{"version": {2 if moment == "exchanged" else 1}}}'
     assert pending(victim.state) is None
     assert not stages(victim)
+
+
+def test_a_stage_of_an_earlier_version_is_removed_and_nothing_of_roots_in_its_place(victim: Victim) -> None:
+    left = victim.root / ".tradekeep-stage-0123456789abcdef"
+    (left / "kept").mkdir(parents=True)
+    (left / "kept" / "00000001").write_text("old")
+    left.chmod(0o700)
+    with acting_as(ACCOUNT):
+        assert remove_stage(str(left))
+    assert not left.exists()
+    # What is not made like a stage stays, whatever it is called.
+    victim.secret.rename(left)
+    try:
+        with acting_as(ACCOUNT), pytest.raises(TradekeepError):
+            remove_stage(str(left))
+    finally:
+        left.rename(victim.secret)
+    assert victim.is_untouched()

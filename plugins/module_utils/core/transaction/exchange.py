@@ -159,10 +159,12 @@ class Exchange:
         self._record(State.EXCHANGING, step)
         directories = self._open_directories()
         try:
-            for item in self._replacements:
-                step("exchange")
-                with _located(item.live):
-                    exchange_one(item, directories)
+            # Once for all of them, as the services wait meanwhile.
+            with privileged():
+                for item in self._replacements:
+                    step("exchange")
+                    with _located(item.live):
+                        exchange_one(item, directories)
             step("sync")
             with os_errors():
                 directories.sync()
@@ -180,10 +182,11 @@ class Exchange:
         self._announce_undo(step)
         directories = self._open_directories()
         try:
-            for item in reversed(self._replacements):
-                step("take back")
-                with _located(item.live):
-                    take_back(item, directories)
+            with privileged():
+                for item in reversed(self._replacements):
+                    step("take back")
+                    with _located(item.live):
+                        take_back(item, directories)
             step("sync")
             with os_errors():
                 directories.sync()

@@ -3,7 +3,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 """The renames of an exchange and how each is taken back, whatever instant it was stopped at.
 
-Several accounts can own the directories of one tree, so root renames; by descriptors alone, which are reached from the
+Several accounts can own the directories of one tree, so root's rights are needed; all goes by descriptors alone, which are reached from the
 top of the tree without following symlinks. A name is only ever moved between a directory of the tree and its stage.
 """
 
@@ -84,7 +84,6 @@ class Directories:
         self._touched.clear()
 
 
-@with_privileges
 def exchange_one(item: Replacement, directories: Directories) -> None:
     """Put the staged in the place of the live and keep the old. A file is replaced without an instant of absence."""
     live = _mode(item.live, directories)
@@ -99,7 +98,6 @@ def exchange_one(item: Replacement, directories: Directories) -> None:
         _rename(item.staged, item.live, directories)
 
 
-@with_privileges
 def take_back(item: Replacement, directories: Directories) -> None:
     """Restore the old state of one path, from any instant of ``exchange_one`` or of itself."""
     if item.companions is not None and _is_exchanged(item, directories):

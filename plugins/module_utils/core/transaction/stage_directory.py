@@ -12,6 +12,7 @@ from ..errors import TradekeepError, UnsafePathError
 from ..host.files import make_private_directory, os_errors, remove_tree
 from ..host.filesystem.beneath import open_at, open_root
 from ..host.filesystem.identity import acting_uid, privileged
+from ..host.filesystem.scratch import empty
 
 
 def make_stage(directory: str) -> bool:
@@ -86,10 +87,31 @@ def remove_stage(directory: str) -> bool:
     try:
         return remove_tree(directory)
     except TradekeepError:
-        if acting_uid() == 0 or not _is_roots_own(directory):
+        if acting_uid() == 0 or not _removed_as_root(directory):
             raise
-    with privileged():
-        return remove_tree(directory)
+    return True
+
+
+def _removed_as_root(directory: str) -> bool:
+    """Remove a directory of root's by descriptors; False where it is none, or something else by now."""
+    parent, name = os.path.split(directory)
+    with privileged(), os_errors(directory):
+        above = open_root(parent)
+        try:
+            stage = open_at(above, name, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                status = os.fstat(stage)
+                if not _is_stage_of_root(stage):
+                    return False
+                empty(stage)
+            finally:
+                os.close(stage)
+            if not os.path.samestat(os.stat(name, dir_fd=above, follow_symlinks=False), status):
+                return False
+            os.rmdir(name, dir_fd=above)
+        finally:
+            os.close(above)
+    return True
 
 
 def _is_roots_own(directory: str) -> bool:
@@ -99,11 +121,13 @@ def _is_roots_own(directory: str) -> bool:
         except (OSError, UnsafePathError):
             return False
         try:
-            status = os.fstat(descriptor)
-            return status.st_uid == 0 and stat.S_IMODE(status.st_mode) == 0o700 and _holds_parts(descriptor)
+            return _is_stage_of_root(descriptor)
         finally:
             os.close(descriptor)
 
 
-def _holds_parts(descriptor: int) -> bool:
-    return set(os.listdir(descriptor)) <= {"new", "kept"}
+def _is_stage_of_root(descriptor: int) -> bool:
+    """Whether an open directory is root's alone, and holds what a stage does."""
+    status = os.fstat(descriptor)
+    private = status.st_uid == 0 and stat.S_IMODE(status.st_mode) == 0o700
+    return private and set(os.listdir(descriptor)) <= {"new", "kept"}
