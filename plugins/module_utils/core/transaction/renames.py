@@ -3,8 +3,9 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 """The renames of an exchange and how each is taken back, whatever instant it was stopped at.
 
-Several accounts can own the directories of one tree, so root's rights are needed; all goes by descriptors alone, which are reached from the
-top of the tree without following symlinks. A name is only ever moved between a directory of the tree and its stage.
+Several accounts can own the directories of one tree, so the caller has root's rights, and everything goes by
+descriptors, which are reached from the top of the tree without following symlinks. A name is only ever moved between a
+directory of the tree and its stage.
 """
 
 from __future__ import annotations
