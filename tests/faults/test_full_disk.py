@@ -109,7 +109,7 @@ def test_hazard_b6_a_backup_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.M
         noise(base, 3)
         if blind:  # the space was there when it was looked at, and another program took it
             module = sys.modules[backup.__module__]
-            monkeypatch.setattr(module, "check_space", lambda plan: None)
+            monkeypatch.setattr(module, "check_space", lambda plan, scratch: None)
         worked = []
         for free in (0, 200_000, 1_000_000, 2_500_000, 3_100_000, 12_000_000):
             leave_free(base / "backups", free)
@@ -128,7 +128,7 @@ def test_hazard_b6_a_backup_without_inodes(tmp_path: Path, monkeypatch: pytest.M
         writer = bench.installation(base)
         leave_inodes(base / "backups", 8)
         assert not tried(base, backup, name="few")
-        monkeypatch.setattr(sys.modules[backup.__module__], "check_space", lambda plan: None)
+        monkeypatch.setattr(sys.modules[backup.__module__], "check_space", lambda plan, scratch: None)
         for free in range(8):
             shutil.rmtree(base / "backups" / "fillers")
             leave_inodes(base / "backups", free)
@@ -195,7 +195,7 @@ def test_a_safety_backup_that_does_not_fit_stops_a_restore_before_it_begins(
 
 
 @needs_strace
-@pytest.mark.parametrize("call", ["fsync", "mkdir", "rename"])
+@pytest.mark.parametrize("call", ["fsync", "mkdir", "renameat"])
 def test_hazard_b6_a_backup_whose_disk_fills_up_at_any_call(tmp_path: Path, call: str) -> None:
     template = tmp_path / "template"
     bench.installation(template).close()
@@ -247,7 +247,7 @@ def test_hazard_b6_a_backup_of_which_no_write_succeeds(tmp_path: Path, how: str)
 
 
 @needs_strace
-@pytest.mark.parametrize("call", ["pwrite64", "mkdir", "rename"])
+@pytest.mark.parametrize("call", ["pwrite64", "mkdir", "renameat"])
 def test_hazard_c5_a_restore_whose_disk_fills_up_at_any_call(tmp_path: Path, call: str) -> None:
     template = tmp_path / "template"
     writer = bench.installation(template)

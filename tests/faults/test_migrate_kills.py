@@ -22,7 +22,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.storage.names i
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.exchange import pending
 
 needs_strace = pytest.mark.skipif(bench.STRACE is None, reason="strace is not installed")
-CALLS = {"rename": 6, "renameat2": 8, "unlinkat": 4, "fsync": 6, "openat": 4, "write": 4}
+CALLS = {"renameat": 6, "renameat2": 8, "unlinkat": 4, "fsync": 6, "openat": 4, "write": 4}
 
 
 @dataclass(frozen=True)

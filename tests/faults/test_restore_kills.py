@@ -22,7 +22,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.exc
 
 needs_strace = pytest.mark.skipif(bench.STRACE is None, reason="strace is not installed")
 FAMILIES = {
-    "names": {"rename": 40, "renameat": 9, "renameat2": 40, "link": 9, "linkat": 9, "symlink": 9},
+    "names": {"rename": 9, "renameat": 40, "renameat2": 40, "link": 9, "linkat": 9, "symlink": 9},
     "removals": {"unlink": 14, "unlinkat": 14, "rmdir": 12},
     "syncs": {"fsync": 30, "fdatasync": 8, "syncfs": 4},
     "opens": {"openat": 12, "mkdir": 8, "fchmod": 4, "chmod": 4},

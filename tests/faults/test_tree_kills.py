@@ -18,7 +18,7 @@ from operations_driver import install_credential
 needs_strace = pytest.mark.skipif(bench.STRACE is None, reason="strace is not installed")
 KEY = "credentials/kalshi/prod/2026/api.pem"
 OLD, NEW = "old secret " * 4000, "new secret " * 4000
-MOST = {"openat": 10, "write": 10, "fchmod": 8, "fsync": 10, "rename": 6, "mkdir": 6, "unlink": 4}
+MOST = {"openat": 10, "write": 10, "fchmod": 8, "fsync": 10, "renameat": 6, "mkdir": 6, "unlinkat": 4}
 
 
 def secrets_in(base: Path) -> Iterator[Path]:
