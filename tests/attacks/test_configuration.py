@@ -39,7 +39,8 @@ NEEDS_SUPERVISOR = pytest.mark.skipif(
     importlib.util.find_spec("supervisor") is None or not Path("/usr/bin/python3").exists(),
     reason="needs supervisor (pip install supervisor) and /usr/bin/python3",
 )
-APART = ("unshare", "--mount", "--propagation", "private")
+# Processes of its own as well: a bot of the same place on another test host is not to be taken for this one.
+APART = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--mount-proc")
 INSIDE = """
 set -e
 mount -t tmpfs -o mode=0755 tmpfs /opt
