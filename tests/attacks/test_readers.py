@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive import reported
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive import reported, tar_reader
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.drill_settings import Drill
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     ArchiveError,
@@ -34,6 +34,8 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations impo
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.backup import backup
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.drills import checks, live, unpacking
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.drills.drill import drill
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.migrate import origin_archive
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.migrate.migrate import migrate
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.restore import restore
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.tree import tree
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import NoProgress, Ports
@@ -80,7 +82,7 @@ class Server:
         return [
             str(path)
             for path in state.rglob("*")
-            if path.name.startswith((".tradekeep-verify", ".tradekeep-check", ".tradekeep-drill"))
+            if path.name.startswith(tuple(f".tradekeep-{what}" for what in ("verify", "check", "drill", "compare")))
         ]
 
     def report(self) -> None:
@@ -146,10 +148,37 @@ WORKS = {
     "drill checks": (checks, "_fault_of", OWNER, lambda it: drill(it, PORTS)),
     "drill compares": (live, "live_rows", OWNER, lambda it: drill(it, PORTS)),
     "drill looks": (live, "scan", OWNER, lambda it: drill(it, PORTS)),
+    "migrate": (tar_reader, "_Reader", OWNER, lambda it: moved_in(it, latest)),
+    "migrate without a manifest": (
+        tar_reader,
+        "_Reader",
+        OWNER,
+        lambda it: moved_in(it, without_manifest),
+    ),
+    "migrate unpacks": (
+        origin_archive,
+        "extract_to",
+        OWNER,
+        lambda it: moved_in(it, without_manifest),
+    ),
     "db check": (databases, "inspect_live", OWNER, lambda it: databases.check_databases(it, PORTS)),
     "db check looks": (databases, "scan", OWNER, lambda it: databases.check_databases(it, PORTS)),
     "db optimize": (databases, "optimize", OWNER, lambda it: databases.optimize_databases(it, PORTS)),
 }
+
+
+def moved_in(application, source):
+    return migrate(application, PORTS, source=source(application))
+
+
+def latest(application):
+    return str(LocalCatalog(application, PORTS.clock).find("latest").path)
+
+
+def without_manifest(application):
+    root = Path(application.root)
+    subprocess.run(["tar", "-czf", f"{root}.tar.gz", "-C", root.parent, root.name], check=True)
+    return f"{root}.tar.gz"
 
 
 def verify(application, **options):
@@ -276,6 +305,18 @@ def test_no_report_is_believed_that_is_none(server, monkeypatch, said):
     monkeypatch.setattr(reading, "report_as", lambda _report: said)
     with pytest.raises(ArchiveError, match="no report"):
         restore(server.application, PORTS, dry_run=True)
+
+
+@pytest.mark.parametrize("said", [None, "x", ["a"], ["../a", None], ["a", 1], ["a", None, None]])
+def test_no_finding_on_a_credential_is_believed_that_is_none(server, monkeypatch, said):
+    key = Path(server.application.root) / "credentials" / "key.json"
+    key.write_text("{}")
+    os.chown(key, OWNER, OWNER)
+    backup(server.application, PORTS)
+    monkeypatch.setattr(origin_archive, "finding_as", lambda *_arguments: json.dumps(said).encode())
+    with pytest.raises(ArchiveError) as caught:
+        moved_in(server.application, latest)
+    assert caught.value.exit_status is ExitStatus.FAILED
 
 
 def test_a_frame_that_nobody_asked_for_ends_the_reading(server, monkeypatch):

@@ -29,6 +29,22 @@ READING = (
     ),
     Removal(
         "parsed",
+        "an archive that is migrated is parsed in the owner's name",
+        "operations/migrate/origin_archive.py",
+        "account=worker_account(owner_of(application)),\n        gnupg_home",
+        "account=None,\n        gnupg_home",
+        (READERS + "a_parser_has_the_owners_rights_and_nothing_of_roots",),
+    ),
+    Removal(
+        "parsed",
+        "an old archive that is migrated is unpacked in the owner's name",
+        "operations/migrate/origin_archive.py",
+        "read_apart(write, opened, backup.path, ports, rights.account)",
+        "read_apart(write, opened, backup.path, ports, None)",
+        (READERS + "a_parser_has_the_owners_rights_and_nothing_of_roots",),
+    ),
+    Removal(
+        "parsed",
         "a parser that says nothing for too long is ended",
         "operations/apart.py",
         "account=account, progress=ports.progress, seconds=seconds, keep=keep",
@@ -50,6 +66,14 @@ READING = (
         '        self._names.add(path, FILE if entry_type == "hardlink" else entry_type)\n',
         "",
         (READERS + "no_entry_is_believed_that_no_archive_may_hold",),
+    ),
+    Removal(
+        "parsed",
+        "what a parser finds in credentials is of files in the data",
+        "archive/reported.py",
+        "            self._names.add(safe_relative(path), FILE)\n",
+        "",
+        (READERS + "no_finding_on_a_credential_is_believed_that_is_none",),
     ),
     Removal(
         "parsed",

@@ -294,6 +294,7 @@ def test_keys_that_are_well_formed(content: bytes) -> None:
     assert credential_problem("credentials/a.pem", content) is None
     assert credential_problem("credentials/kalshi-auth.txt", b"email:x\nkey:y\n") is None
     assert credential_problem("credentials/.gitkeep", b"") is None
+    assert credential_problem("credentials/a.json", b'\xef\xbb\xbf{"key": 1}') is None
 
 
 def test_files_from_the_future(old: Any, new: Any) -> None:

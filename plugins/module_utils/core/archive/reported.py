@@ -109,6 +109,28 @@ def report_from(said: Any) -> ReadReport:
         raise damaged("the process that reads the archive reports what is no report") from error
 
 
+def finding_as(path: str, problem: Optional[str]) -> bytes:
+    """What is wrong with one entry, or None, as JSON says it."""
+    return _encode((path, problem)).encode("ascii")
+
+
+class FindingsIn:
+    """Takes the findings, at most one for each file of an archive."""
+
+    def __init__(self) -> None:
+        self.findings: dict[str, Optional[str]] = {}
+        self._names = Names(Limits())
+
+    def hear(self, payload: bytes) -> None:
+        """One finding."""
+        try:
+            path, problem = json.loads(payload)
+            self._names.add(safe_relative(path), FILE)
+            self.findings[path] = _text(problem, optional=True)
+        except (ValueError, TypeError, RecursionError, AttributeError) as error:
+            raise damaged("the process that reads the archive finds what is no finding") from error
+
+
 def texts_from(said: Any) -> tuple[str, ...]:
     """A list of texts that was sent."""
     try:

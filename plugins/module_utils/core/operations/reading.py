@@ -120,16 +120,19 @@ def read_contents(
     *,
     account: Optional[Account] = None,
     gnupg_home: Optional[str] = None,
+    gathering: Callable[[Telling], GatheringSink] = GatheringSink,
+    heard: Optional[EntriesHeard] = None,
 ) -> Contents:
     """Read a whole archive, checking it against its checksum and every entry against the manifest; writes nothing.
 
-    account: in whose name it is parsed; nobody's where none is given and the engine is root. Raises ArchiveError or
-    HostileArchiveError at the first fault, EncryptionError without the key.
+    account: in whose name it is parsed; nobody's where none is given and the engine is root. gathering: what looks at
+    more than the entries there; heard: takes what that sends. Raises ArchiveError or HostileArchiveError at the first
+    fault, EncryptionError without the key.
     """
-    heard = EntriesHeard()
+    heard = heard or EntriesHeard()
 
     def read(telling: Telling, stream: Readable) -> dict[str, Any]:
-        sink = GatheringSink(telling)
+        sink = gathering(telling)
         report = read_archive(stream, sink)
         sink.entries.flush()
         return report_as(report)

@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 import re
+from codecs import BOM_UTF8
 from typing import Optional
 
 LARGEST = 64 * 1024
@@ -102,7 +103,8 @@ def _is_der(label: str, content: bytes) -> bool:
 
 def _json_problem(content: bytes) -> Optional[str]:
     try:
-        json.loads(content.decode("utf-8-sig"))
+        # A codec for the two would be loaded only now, by an account that may not read where Python lies.
+        json.loads(content.removeprefix(BOM_UTF8).decode("utf-8"))
     except (ValueError, RecursionError):
         return "is no JSON document"
     return None

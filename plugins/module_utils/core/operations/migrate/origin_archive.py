@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Optional
 
 from ...application import Application
-from ...archive.container import ContainerReader, open_container
+from ...archive.container import open_container
 from ...archive.extract import extract_to
 from ...archive.manifest import Entry
 from ...archive.members import Member, ReadReport
-from ...archive.tar_reader import read_archive
+from ...archive.reported import FindingsIn, finding_as, texts_from
+from ...archive.tar_reader import Readable
 from ...errors import SpaceError, TradekeepError, UsageError
 from ...host.account import Account, owner_of
 from ...host.files import failure_of, open_file_beneath, os_errors, space, write_all
@@ -31,7 +32,17 @@ from ...ports import Ports
 from ...storage.local import Backup, LocalCatalog
 from ...storage.names import sidecars_of
 from ...transaction.stage import Stage
-from ..reading import Contents, CountingSink, compare_checksum, home_of_key, passphrase_for, unpack
+from ..apart import Telling, read_apart
+from ..reading import (
+    Contents,
+    Counted,
+    EntriesHeard,
+    GatheringSink,
+    home_of_key,
+    passphrase_for,
+    read_contents,
+    unpack,
+)
 from ..restore_plan import Item
 from ..text import human_bytes
 from .credentials import LARGEST, credential_problem
@@ -40,6 +51,8 @@ from .origin_directory import Apart, DirectoryOrigin, find_root, refuse_director
 from .source_rights import SourceRights, rights_to_read
 
 _CHUNK = 1 << 20
+_CREDENTIAL = b"c"
+"""The frames that findings on credentials are sent in."""
 
 
 @contextlib.contextmanager
@@ -151,43 +164,56 @@ def _open_archive(
     """given: as it is called. place: where it is read."""
     with privileged():
         backup = LocalCatalog(application, ports.clock).find(str(place))
-    sink = _Sink(application, ports)
-    ports.progress.start("verifying", backup.sidecar.get("bytes"))
-    with _opened(backup, secrets, ports) as stream:
-        report = read_archive(stream, sink)
-    ports.progress.finish()
-    compare_checksum(backup, stream.sha256)
-    if report.header is None:
-        return _open_foreign(application, ports, given, backup, report, scratch, secrets)
-    refuse_other_profile(application, report.header, given)
-    return ArchiveOrigin(application, ports, given, backup, report, sink, secrets)
-
-
-def _opened(backup: Backup, secrets: Secrets, ports: Ports) -> contextlib.AbstractContextManager[ContainerReader]:
-    return open_container(
-        backup.path, runner=ports.runner, passphrase_file=secrets.passphrase_file, gnupg_home=secrets.home
+    heard = _Heard()
+    contents = read_contents(
+        backup,
+        ports,
+        secrets.passphrase_file,
+        account=worker_account(owner_of(application)),
+        gnupg_home=secrets.home,
+        gathering=lambda telling: _Sink(application, telling),
+        heard=heard,
     )
+    if contents.report.header is None:
+        return _open_foreign(application, ports, given, backup, contents.report, scratch, secrets)
+    refuse_other_profile(application, contents.report.header, given)
+    return ArchiveOrigin(application, ports, given, backup, contents, heard.credentials, secrets)
 
 
-class _Sink(CountingSink):
-    """Gathers the entries of an archive, and what is wrong with its credentials."""
+class _Sink(GatheringSink):
+    """Sends the entries of an archive, and what is wrong with its credentials."""
 
-    def __init__(self, application: Application, ports: Ports) -> None:
-        super().__init__(ports.progress)
+    def __init__(self, application: Application, telling: Telling) -> None:
+        super().__init__(telling)
+        self._send = telling.send
         self._lookup = classifier(application.profile)
-        self.entries: list[Entry] = []
-        self.credentials: dict[str, Optional[str]] = {}
 
     def on_file(self, member: Member, chunks: Iterator[bytes]) -> None:
         """Look at small secrets; everything else is only counted."""
         super().on_file(member, chunks)
         classified = self._lookup.file(member.path)
         if classified is not None and classified.secret and member.size <= LARGEST:
-            self.credentials[member.path] = credential_problem(member.path, b"".join(chunks))
+            self._send(_CREDENTIAL, finding_as(member.path, credential_problem(member.path, b"".join(chunks))))
 
-    def on_entry(self, entry: Entry) -> None:
-        """Remember it."""
-        self.entries.append(entry)
+
+class _Heard(EntriesHeard):
+    """Takes what a ``_Sink`` sends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._credentials = FindingsIn()
+
+    def __call__(self, kind: bytes, payload: bytes) -> None:
+        """One frame."""
+        if kind == _CREDENTIAL:
+            self._credentials.hear(payload)
+        else:
+            super().__call__(kind, payload)
+
+    @property
+    def credentials(self) -> dict[str, Optional[str]]:
+        """What is wrong with each, or None."""
+        return self._credentials.findings
 
 
 class ArchiveOrigin:
@@ -199,16 +225,16 @@ class ArchiveOrigin:
         ports: Ports,
         given: Path,
         backup: Backup,
-        report: ReadReport,
-        sink: _Sink,
+        contents: Contents,
+        credentials: dict[str, Optional[str]],
         secrets: Secrets,
     ) -> None:
         self._ports = ports
         self._backup = backup
         self._secrets = secrets
-        self._contents = Contents(report, tuple(sink.entries))
-        self.facts = _facts(given, backup, report)
-        self.held = _sorted_out(application, sink)
+        self._contents = contents
+        self.facts = _facts(given, backup, contents.report)
+        self.held = _sorted_out(application, contents.entries, credentials)
         if not self.held.entries:
             raise nothing_of_profile(application, given)
 
@@ -247,12 +273,12 @@ def _facts(given: Path, backup: Backup, report: ReadReport) -> SourceFacts:
     )
 
 
-def _sorted_out(application: Application, sink: _Sink) -> Held:
+def _sorted_out(application: Application, found: Sequence[Entry], credentials: dict[str, Optional[str]]) -> Held:
     lookup = classifier(application.profile)
     entries: list[Entry] = []
     refused: list[Refused] = []
     left: list[str] = []
-    for entry in sink.entries:
+    for entry in found:
         known = lookup.directory(entry.path) if entry.type == "directory" else lookup.file(entry.path)
         why = refusal_of(entry.path, entry.type, entry.mode, entry.target)
         if known is None:
@@ -261,7 +287,7 @@ def _sorted_out(application: Application, sink: _Sink) -> Held:
             refused.append(Refused(entry.path, why))
         else:
             entries.append(entry._replace(mode=known.mode))
-    return Held(tuple(entries), tuple(refused), tuple(left), sink.credentials)
+    return Held(tuple(entries), tuple(refused), tuple(left), credentials)
 
 
 def _open_foreign(
@@ -283,24 +309,31 @@ def _open_foreign(
         )
     unpacked = scratch / "unpacked"
     unpacked.mkdir(mode=0o700)
+    rights = SourceRights(worker_account(owner_of(application)))
 
     def dated(entry: Entry) -> None:
         if entry.type == "file":
             os.utime(unpacked / entry.path, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
 
-    with _opened(backup, secrets, ports) as stream:
-        extracted = extract_to(stream, unpacked, on_entry=dated)
+    def write(telling: Telling, stream: Readable) -> list[str]:
+        return list(extract_to(Counted(stream, telling), unpacked, on_entry=dated).skipped_links)
+
+    opened = open_container(
+        backup.path, runner=ports.runner, passphrase_file=secrets.passphrase_file, gnupg_home=secrets.home, packed=True
+    )
+    ports.progress.start("unpacking", report.bytes)
+    skipped, _sha256 = read_apart(write, opened, backup.path, ports, rights.account)
+    ports.progress.finish()
     prefix = f"{report.stripped_prefix}/" if report.stripped_prefix else ""
     left_out = [
         Refused(path[len(prefix) :] if path.startswith(prefix) else path, "a symlink that leads out of the data")
-        for path in extracted.skipped_links
+        for path in texts_from(skipped)
     ]
     try:
         root = find_root(application, unpacked / report.stripped_prefix)
     except UsageError as error:
         raise UsageError(error.message, path=given, hint=error.hint) from error
     try:
-        rights = SourceRights(worker_account(owner_of(application)))
         return DirectoryOrigin(application, ports, root, scratch, _facts(given, backup, report), rights, left_out)
     except TradekeepError as error:
         if error.path is not None:
