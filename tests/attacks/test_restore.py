@@ -208,3 +208,38 @@ def test_a_stage_of_an_earlier_version_is_removed_and_nothing_of_roots_in_its_pl
     finally:
         left.rename(victim.secret)
     assert victim.is_untouched()
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_a_restore_elsewhere_goes_where_the_owner_cannot(backed_up: Victim, reachable: bool) -> None:
+    """Such as below /root; everything is checked all the same, and belongs to the owner."""
+    victim = backed_up
+    place = victim.base / "elsewhere"
+    place.mkdir(mode=0o755 if reachable else 0o700)
+    done = restore(victim.application, victim.ports, to=str(place / "look"))
+    assert done.record["state"] == "restored"
+    assert (place / "look").stat().st_uid == 0
+    assert (place / "look").stat().st_mode & 0o7777 == 0o700
+    assert (place / "look" / OWN).read_text() == '{"version": 1}'
+    assert (place / "look" / FILLS).stat().st_uid == BOT
+    assert sorted(path.name for path in (place / "look").iterdir() if path.name.startswith(".")) == []
+    assert list((victim.state / "scratch").iterdir()) == []
+
+
+def test_a_damaged_database_is_found_where_the_owner_cannot_go(victim: Victim, monkeypatch) -> None:
+    made = backup(victim.application, victim.ports).record["backup"]
+    real = restore_stage.check_restored
+
+    def check(entry, staged, ports):
+        if entry.path == FILLS:
+            with staged.open("r+b") as database:
+                database.seek(4096)
+                database.write(b"x" * 512)
+        return real(entry, staged, ports)
+
+    monkeypatch.setattr(restore_stage, "check_restored", check)
+    place = victim.base / "elsewhere"
+    place.mkdir(mode=0o700)
+    with pytest.raises(TradekeepError):
+        restore(victim.application, victim.ports, reference=made["name"], to=str(place / "look"))
+    assert list((place / "look").iterdir()) == []

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from typing import Optional, Union
 
 from ..errors import ConfigurationError, TradekeepError
+from .filesystem.identity import with_privileges
 from .ownership import name_of_gid, name_of_uid
 
 AnyPath = Union[str, "os.PathLike[str]"]
@@ -58,6 +59,7 @@ class _Level:
     directory: Optional[_Level]
 
 
+@with_privileges
 def untrusted_level(path: AnyPath, *, shared: bool = False) -> Optional[Untrusted]:
     """What keeps root from trusting a path; None where nothing does.
 
@@ -80,12 +82,14 @@ def untrusted_level(path: AnyPath, *, shared: bool = False) -> Optional[Untruste
     return None
 
 
+@with_privileges
 def untrusted_reason(path: AnyPath) -> Optional[str]:
     """Why root must neither read nor execute a path; None where it may."""
     found = untrusted_level(path)
     return None if found is None else found.reason
 
 
+@with_privileges
 def require_trusted(
     path: AnyPath, *, what: str, hint: Optional[str] = None, error: type[TradekeepError] = ConfigurationError
 ) -> None:
@@ -95,6 +99,7 @@ def require_trusted(
         raise _refusal(path, found, what, hint, error)
 
 
+@with_privileges
 def open_trusted(
     path: AnyPath, *, what: str, hint: Optional[str] = None, error: type[TradekeepError] = ConfigurationError
 ) -> int:
@@ -115,6 +120,7 @@ def open_trusted(
     raise error(f"{what} is not a regular file", path=os.fspath(path), hint=hint)
 
 
+@with_privileges
 def read_trusted(
     path: AnyPath,
     *,

@@ -251,13 +251,14 @@ def run_worker(
     progress: Progress,
     seconds: Optional[float] = None,
     feed: Optional[Feed] = None,
+    keep: Sequence[int] = (),
 ) -> Any:
     """Carry work out in a worker and return its result.
 
     feed: called in a thread with a function that gives the worker its input; what it raises is raised here, unless the
     worker's own error came first.
     """
-    with Worker(work, account=account, progress=progress, seconds=seconds) as worker:
+    with Worker(work, account=account, progress=progress, seconds=seconds, keep=keep) as worker:
         return worker.finish() if feed is None else worker.finish_fed(feed)
 
 

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional
 
 from ..application import Application
 from ..archive.manifest import Entry
 from ..errors import ConfigurationError, ExitStatus, SpaceError
-from ..host.account import Account, owner_of
+from ..host.account import owner_of
 from ..host.files import make_private_directory, remove_tree, space
+from ..host.filesystem.beneath import open_root
 from ..host.filesystem.identity import acting_as, privileged
-from ..host.filesystem.scratch import scratch_directory
+from ..host.filesystem.scratch import scratch_directory, shared_place
 from ..host.worker import worker_account
 from ..ports import Ports
 from ..storage.local import Backup
@@ -49,7 +52,8 @@ def restore_elsewhere(
     if needed > space(target).bytes_free:
         raise SpaceError(f"{human_bytes(needed)} needed", path=target, hint="free some space or choose another place")
     if not dry_run:
-        _unpack_into(target, application, ports, backup, contents, entries, chosen, passphrase_file)
+        unpacking = _Unpacking(application, ports, backup, contents, entries, passphrase_file)
+        _unpack_into(target, unpacking, chosen)
         for note in notes_of_refused_rights(application, entries):
             ports.progress.note(note)
     verb = "would restore" if dry_run else "restored"
@@ -76,29 +80,80 @@ def _refuse_target(application: Application, target: Path) -> None:
         raise ConfigurationError("exists and is not an empty directory", path=target, hint="choose a new directory")
 
 
-def _unpack_into(
-    target: Path,
-    application: Application,
-    ports: Ports,
-    backup: Backup,
-    contents: Contents,
-    entries: Sequence[Entry],
-    chosen: Callable[[str], bool],
-    passphrase_file: Optional[str],
-) -> None:
+@dataclass(frozen=True)
+class _Unpacking:
+    """What is unpacked, and how it is told."""
+
+    application: Application
+    ports: Ports
+    backup: Backup
+    contents: Contents
+    entries: Sequence[Entry]
+    passphrase_file: Optional[str]
+
+    def into(self, directory: Path, chosen: Callable[[str], bool]) -> str:
+        """Unpack the chosen entries; returns the directory that stands for the root."""
+        return unpack(self.backup, self.contents, str(directory), chosen, self.ports, self.passphrase_file)
+
+
+def _unpack_into(target: Path, unpacking: _Unpacking, chosen: Callable[[str], bool]) -> None:
     """In a directory of the owner's beneath the target, as everything in it is to be the owner's; then moved up."""
-    owner = owner_of(application)
+    owner = owner_of(unpacking.application)
     make_private_directory(target)
     with _removed_on_failure(target), scratch_directory(target, "unpack", account=worker_account(owner)) as staging:
-        with _passable(target), acting_as(owner):
-            _refuse_unreachable(staging, owner)
-            unpacked = unpack(backup, contents, str(staging), chosen, ports, passphrase_file)
-            _finish(application, ports, entries, Path(unpacked))
-        for path in Path(unpacked).iterdir() if entries else ():
+        unpacked = Path(unpacking.into(staging, chosen))
+        descriptor = open_root(unpacked)
+        try:
+            with _passable(target), acting_as(owner):
+                if _is_reachable(unpacked):
+                    _finish(unpacking, unpacked, unpacking.entries)
+                else:
+                    _finish_unreachable(unpacking, descriptor)
+        finally:
+            os.close(descriptor)
+        for path in unpacked.iterdir() if unpacking.entries else ():
             path.rename(target / path.name)
 
 
-def _finish(application: Application, ports: Ports, entries: Sequence[Entry], unpacked: Path) -> None:
+def _is_reachable(unpacked: Path) -> bool:
+    """Whether the account that acts can get there by its name, as SQLite has to."""
+    try:
+        os.listdir(unpacked)
+    except PermissionError:
+        return False
+    return True
+
+
+def _finish_unreachable(unpacking: _Unpacking, descriptor: int) -> None:
+    """Where the owner cannot pass through, as below /root: by the open directory.
+
+    SQLite opens a database by its real name alone, so that databases are checked in a place of their own.
+    """
+    application, ports = unpacking.application, unpacking.ports
+    databases = {entry.path for entry in unpacking.entries if entry.kind == "sqlite" and entry.type == "file"}
+    owner = owner_of(application)
+    if databases:
+        place = shared_place(application.application_state_dir, owner)
+        with scratch_directory(place, "check", account=worker_account(owner)) as scratch:
+            copied = Path(unpacking.into(scratch, databases.__contains__))
+            check_files(
+                application,
+                ports,
+                [(entry, str(copied / entry.path)) for entry in unpacking.entries if entry.path in databases],
+            )
+    _finish(unpacking, Path(f"/proc/self/fd/{descriptor}"), unpacking.entries, checked=databases, keep=(descriptor,))
+
+
+def _finish(
+    unpacking: _Unpacking,
+    unpacked: Path,
+    entries: Sequence[Entry],
+    *,
+    checked: AbstractSet[str] = frozenset(),
+    keep: Sequence[int] = (),
+) -> None:
+    """Check what was unpacked, but for what has been, and give it its rights."""
+    application, ports = unpacking.application, unpacking.ports
     placed = []
     for entry in reversed(entries):
         place = str(unpacked / entry.path)
@@ -106,7 +161,7 @@ def _finish(application: Application, ports: Ports, entries: Sequence[Entry], un
             ports.progress.note(f"{entry.path}: a symlink that leads out of the data, left out")
         else:
             placed.append((entry, place))
-    check_files(application, ports, placed)
+    check_files(application, ports, [item for item in placed if item[0].path not in checked], keep=keep)
     for entry, place in placed:
         give_rights(application, entry, place)
 
@@ -121,17 +176,6 @@ def _passable(target: Path) -> Iterator[None]:
     finally:
         with privileged():
             target.chmod(0o700)
-
-
-def _refuse_unreachable(staging: Path, owner: Account) -> None:
-    try:
-        os.listdir(staging)
-    except PermissionError:
-        raise ConfigurationError(
-            f"cannot be reached by {owner.name}, in whose name it is unpacked",
-            path=staging.parent,
-            hint="choose a directory below one that everybody can pass through, such as /var/tmp",
-        ) from None
 
 
 @contextmanager

@@ -67,8 +67,13 @@ def settle_stage(
     stage.sync()
 
 
-def check_files(application: Application, ports: Ports, staged: Sequence[tuple[Entry, str]]) -> None:
-    """Judge restored files by their kinds, in a process of the owner's account. Raises ArchiveError."""
+def check_files(
+    application: Application, ports: Ports, staged: Sequence[tuple[Entry, str]], *, keep: Sequence[int] = ()
+) -> None:
+    """Judge restored files by their kinds, in a process of the owner's account. Raises ArchiveError.
+
+    keep: descriptors that the places are reached by.
+    """
     reads_as = worker_account(owner_of(application))
     files = [(entry, Path(place)) for entry, place in staged if entry.type == "file"]
 
@@ -80,7 +85,7 @@ def check_files(application: Application, ports: Ports, staged: Sequence[tuple[E
     if not files or not needs_worker(reads_as, ports.workers):
         check(NoAdvance(ports.progress))
         return
-    run_worker(lambda outlet, _news: check(outlet), account=reads_as, progress=NoAdvance(ports.progress))
+    run_worker(lambda outlet, _news: check(outlet), account=reads_as, progress=NoAdvance(ports.progress), keep=keep)
 
 
 def check_restored(entry: Entry, staged: Path, ports: Ports) -> None:
