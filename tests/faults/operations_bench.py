@@ -101,6 +101,11 @@ def was_killed(done: subprocess.CompletedProcess[str]) -> bool:
     return done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
 
 
+def was_hit(done: subprocess.CompletedProcess[str]) -> bool:
+    """Whether it was killed, or a process that it had read a database in: then it says so and goes on or gives up."""
+    return was_killed(done) or "ended early" in done.stderr
+
+
 # System calls to be killed in
 
 ALWAYS = ("rename", "renameat", "renameat2", "link", "linkat", "symlink", "unlink", "unlinkat", "fsync", "fdatasync")
