@@ -528,6 +528,15 @@ _DEPTH = (
 
 _ELSEWHERE = (
     _following(
+        "what a migration sends is read in the owner's name",
+        "operations/handover",
+        "with acting_as(account_for(application)), contextlib.ExitStack() as stack:\n"
+        "        check_root(application)\n        session",
+        "with contextlib.ExitStack() as stack:\n        check_root(application)\n        session",
+        MIGRATION + "a_directory_swapped_after_the_stop_sends_nothing_of_roots",
+        more=(("            account=other,\n", "            account=None,\n"),),
+    ),
+    _following(
         "what arrives goes through real directories, in the owner's name",
         ".",
         "with acting_as(account_for(application)), contextlib.ExitStack() as stack:\n"
