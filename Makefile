@@ -6,7 +6,7 @@ DEV := $(CACHE)/dev/bin
 RUN := $(PYTHON) tests/certify/run.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-faults test-attacks test-guards test-torture test-action test-plays test-integration test-molecule lint sanity bench comparison venv link clean
+.PHONY: help demo test test-all test-unit test-faults test-attacks test-guards test-torture test-action test-plays test-integration test-molecule lint sanity bench comparison venv link clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -16,6 +16,9 @@ demo: link  ## build, back up, damage and restore a trading bot's data here, and
 
 test:  ## everything below except bench and comparison; installs what it needs, says what needs root
 	@$(RUN)
+
+test-all:  ## the same, with the unit tests on every Python from 3.9 to 3.13 found here
+	@$(RUN) --all-pythons
 
 test-unit:  ## the engine and the doors, on every Python from 3.9 to 3.13 found here; with gpg and the like on the newest
 	@$(RUN) unit

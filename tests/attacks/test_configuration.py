@@ -326,6 +326,8 @@ def test_gpg_of_root_reads_no_home_of_the_bots(server: Server) -> None:
     for directory, _names, names in os.walk(home):
         for name in (".", *names):
             os.chown(os.path.join(directory, name), BOT, BOT, follow_symlinks=False)
+            # For a root without the right to override permissions.
+            os.chmod(os.path.join(directory, name), 0o755)
     server.environment = {"HOME": str(home), "GNUPGHOME": str(home / ".gnupg")}
     server.install(gpg_recipients=(fingerprint,))
     status, said, _answer = server.run(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -243,3 +244,83 @@ def test_a_damaged_database_is_found_where_the_owner_cannot_go(victim: Victim, m
     with pytest.raises(TradekeepError):
         restore(victim.application, victim.ports, reference=made["name"], to=str(place / "look"))
     assert list((place / "look").iterdir()) == []
+
+
+@pytest.mark.parametrize("path", [OWN, "preferences/of_root.json"], ids=["replaced", "removed"])
+def test_what_the_owner_cannot_read_is_not_replaced(backed_up: Victim, path: str) -> None:
+    """No safety backup could hold it."""
+    victim = backed_up
+    of_root = victim.root / path
+    of_root.unlink(missing_ok=True)
+    of_root.write_bytes(SECRET)
+    of_root.chmod(0o600)
+    with pytest.raises(TradekeepError, match="nothing could keep what would be replaced"):
+        restore(victim.application, victim.ports)
+    assert of_root.read_bytes() == SECRET
+    assert victim.leaked() == []
+    assert not stages(victim)
+
+
+def killed_at(victim: Victim, moment: str) -> None:
+    """A restore that the machine ends at this step."""
+
+    def step(name: str) -> None:
+        if name == moment:
+            os._exit(9)
+
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            restore(victim.application, victim.with_steps(step))
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+def exchange_root(victim: Victim, target: Path) -> None:
+    """The bot puts a symlink in the place of its own root."""
+
+    def work() -> None:
+        victim.root.rename(victim.root.with_name("gone"))
+        victim.root.symlink_to(target)
+
+    as_bot(work)
+
+
+def test_what_recover_removes_lies_in_the_tree_alone(backed_up: Victim) -> None:
+    """A copy of the tree that root made meanwhile has a stage of the same name."""
+    victim = backed_up
+    killed_at(victim, "exchanged")
+    (stage,) = stages(victim)
+    copied = victim.base / "copy" / stage.name / "kept" / "file"
+    copied.parent.mkdir(parents=True)
+    copied.write_text("root's")
+
+    def step(name: str) -> None:
+        if name == "clean":
+            exchange_root(victim, victim.base / "copy")
+
+    with pytest.raises(TradekeepError):
+        recover(victim.application, victim.with_steps(step))
+    assert copied.read_text() == "root's"
+
+
+def test_a_top_that_is_swapped_before_the_exchange_gets_nothing(backed_up: Victim) -> None:
+    """Root makes a copy of the tree just then, in which every name of it lies, those of the stage included."""
+    victim, copy = backed_up, backed_up.base / "copy"
+    before: list[tuple[str, int, int]] = []
+
+    def state_of_copy() -> list[tuple[str, int, int]]:
+        found = [(path, path.lstat()) for path in sorted(copy.rglob("*"))]
+        return [(str(path), status.st_ino, status.st_ctime_ns) for path, status in found]
+
+    def step(name: str) -> None:
+        if name == "exchange" and not copy.exists():
+            with privileged():
+                shutil.copytree(victim.root, copy, symlinks=True)
+                before.extend(state_of_copy())
+            exchange_root(victim, copy)
+
+    with contextlib.suppress(TradekeepError):
+        restore(victim.application, victim.with_steps(step))
+    assert before and state_of_copy() == before
+    assert victim.leaked() == []

@@ -104,6 +104,12 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
+def oldest_and_newest(found: dict[str, Path | None]) -> dict[str, Path | None]:
+    """Those two of the Pythons that are here, and what is not here."""
+    here = [version for version, python in found.items() if python is not None]
+    return {version: python for version, python in found.items() if python is None or version in (here[0], here[-1])}
+
+
 def chosen(names: list[str], found: dict[str, Path | None]) -> tuple[list[Part], list[Result]]:
     """The parts to run, and those that cannot."""
     pythons = [(version, python) for version, python in found.items() if python is not None]
@@ -237,11 +243,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     # One more than there are cores: a part waits for hosts and disks about a third of its time.
     parser.add_argument("--jobs", type=int, default=(os.cpu_count() or 1) + 1, help="parts run at once")
+    parser.add_argument(
+        "--all-pythons", action="store_true", help="unit tests on every Python, not the oldest and newest"
+    )
     parser.add_argument("names", nargs="*", metavar="GROUP|PART", help=f"groups: {', '.join(GROUPS)}")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the parts too, as Ctrl-C does
     found = interpreters.find()
-    parts, results = chosen(options.names, found)
+    unit_pythons = found if options.all_pythons or "unit" in options.names else oldest_and_newest(found)
+    parts, results = chosen(options.names, unit_pythons)
     if not parts and not results:
         parser.error(f"no such group or part: {' '.join(options.names)}")
     try:

@@ -9,6 +9,7 @@ from .acting import ACTING
 from .capturing import CAPTURING
 from .confining import CONFINING
 from .deploying import DEPLOYING
+from .following import FOLLOWING
 from .hanging import HANGING
 from .keeping import KEEPING
 from .migrating import MIGRATING
@@ -40,4 +41,5 @@ REMOVALS: tuple[Removal, ...] = (
     *CONFINING,
     *READING,
     *HANGING,
+    *FOLLOWING,
 )

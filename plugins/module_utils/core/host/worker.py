@@ -126,6 +126,7 @@ class Worker:
     ) -> None:
         self._progress = progress
         self._seconds = seconds
+        self._notes = 0
         self._companion = Companion(
             lambda news, answer: _carry_out(work, news, Outlet(answer, seconds)),
             account=account,
@@ -231,7 +232,9 @@ class Worker:
 
     def _shown(self, kind: bytes, payload: bytes) -> bool:
         if kind == _NOTE:
-            self._progress.note(str(_decoded(payload))[:LONGEST_NOTE])
+            self._notes += 1
+            if self._notes <= MOST_NOTES:
+                self._progress.note(str(_decoded(payload))[:LONGEST_NOTE])
         elif kind == _START:
             label, total, unit = _decoded(payload)
             self._progress.start(str(label), total if isinstance(total, int) else None, str(unit))
