@@ -30,8 +30,16 @@ cat importer.log; test $status = 0 && ! grep -q ^ERROR importer.log"""
 ACTION = """test "$(id -u)" = 0 || exec python -m pytest -q -ra tests/action
 set -e; tests/hosts/prepare
 trap 'python tests/hosts/nspawn.py down action13' EXIT
+trap 'exit 143' TERM INT
 python tests/hosts/nspawn.py up action13 --image=trixie --fresh
 TRADEKEEP_ACTION_HOST=action13 python -m pytest -q -ra tests/action"""
+# Two scenarios at once. Without -v nothing would be shown of tests that pass, and they could not be counted. What is
+# ended early takes its hosts down as well.
+MOLECULE = """set -eu
+trap 'ansible-playbook --inventory=molecule/shared/inventory molecule/shared/destroy.yml' EXIT
+trap 'exit 143' TERM INT
+tests/hosts/prepare
+molecule -v test --all --workers 2"""
 ATTACKS = """set -eu
 trap 'python tests/hosts/nspawn.py down sandbox-bookworm sandbox-trixie' EXIT
 trap 'exit 143' TERM INT
@@ -69,8 +77,7 @@ PARTS = (
     Part(
         "molecule",
         "molecule",
-        # Two scenarios at once. Without -v nothing would be shown of tests that pass, and they could not be counted.
-        (("tests/hosts/prepare",), ("molecule", "-v", "test", "--all", "--workers", "2")),
+        (("sh", "-c", MOLECULE),),
         root="test hosts are systemd-nspawn machines",
     ),
     Part(

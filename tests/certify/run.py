@@ -33,7 +33,7 @@ from environments import TOP, EnvironmentFailure, environment
 from parts import GROUPS, PARTS, Part, unit
 
 LOGS = TOP / ".cache" / "test-logs"
-PART_SECONDS = 35 * 60
+PART_SECONDS = 60 * 60
 TAIL_LINES = 60
 # pip 24.2 is what ansible-test 2.19 asks for; any pip does, and the one inside Python needs no download.
 GET_PIP = Path.home() / ".ansible" / "test" / "cache" / "get_pip_24_2.py"
