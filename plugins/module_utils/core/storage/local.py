@@ -33,6 +33,7 @@ from ..host.files import (
     remove_tree,
 )
 from ..host.filesystem.identity import with_privileges
+from ..host.filesystem.scratch import sweep
 from ..ports import Clock
 from .backup import LARGEST_SIDECAR, Backup, is_archive_name, iso, read_backup
 from .names import (
@@ -55,7 +56,6 @@ CANDIDATES_SHOWN = 5
 MOST_PROBLEMS, LONGEST_PROBLEM = 20, 1000
 """What a record keeps of a verification; the catalog has to be read back."""
 _TEMPORARY_OWNER = re.compile(r"\.(\d+)-([0-9a-f]{8})\.part")
-_SCRATCH_OWNER = re.compile(r"\.tradekeep-(?:[a-z]+-)?(\d+)-\w+")
 
 
 def _unheard(text: str) -> None:
@@ -230,9 +230,9 @@ class LocalCatalog:
     def sweep_leftovers(self) -> tuple[str, ...]:
         """Remove what killed processes left; returns the names. Only while holding the application's lock."""
         self.check_directory()
+        removed = list(sweep(self.directory))
         names = self._names()
         present = set(names)
-        removed = []
         for name in names:
             if self._is_leftover(name, present):
                 path = self.directory / name
@@ -340,7 +340,7 @@ class LocalCatalog:
             return archive not in present and parse_name(self.prefix, archive) is not None
         if not name.startswith(TEMPORARY_PREFIX):
             return False
-        owner = _TEMPORARY_OWNER.search(name) or _SCRATCH_OWNER.fullmatch(name)
+        owner = _TEMPORARY_OWNER.search(name)
         return owner is not None and not process_lives(int(owner[1]))
 
 
