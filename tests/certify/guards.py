@@ -79,7 +79,7 @@ class Copy:
         variables.pop("PYTHONDONTWRITEBYTECODE", None)
         done = subprocess.run(
             command, cwd=self.top, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=seconds, check=False,
+            errors="replace", timeout=seconds, check=False,
         )  # fmt: skip
         return Run(done.returncode, _outcomes(report), done.stdout + done.stderr)
 
