@@ -11,7 +11,12 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import CaptureError, TradekeepError
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import assemble, write_archive
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import (
+    assemble,
+    prove,
+    tree_reader,
+    write_archive,
+)
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.backup import backup
 
 from .conftest import BOT, FILLS, SECRET, Victim, as_bot, needs_root
@@ -127,3 +132,32 @@ def test_a_directory_that_cannot_be_read_fails_the_backup(victim: Victim) -> Non
     hidden.mkdir(mode=0o700)
     with pytest.raises(CaptureError, match="may not be read by the owner of the data"):
         backup(victim.application, victim.ports)
+
+
+def test_a_large_archive_is_read_back_while_it_is_written(victim: Victim, monkeypatch) -> None:
+    """By a process of the owner's, which hears of entries before they come; else all of it is read once more."""
+
+    def never(*_given: object, **_options: object) -> None:
+        raise AssertionError("the archive is read a second time")
+
+    monkeypatch.setattr(write_archive, "FOLLOWED_FILES", 0)
+    monkeypatch.setattr(prove, "open_container", never)
+    many = victim.root / "preferences" / "many"
+    as_bot(lambda: (many.mkdir(), [(many / f"{n}.json").write_text('{"a": 1}') for n in range(400)]))
+    as_bot(lambda: (many / "large.bin").write_bytes(os.urandom(5 << 20)))
+    made = backup(victim.application, victim.ports).record["backup"]
+    assert made["good"]
+
+
+def test_what_the_manifest_will_say_is_sent_before_the_bytes_that_say_it() -> None:
+    sent: list[tuple[bytes, bytes]] = []
+
+    class Recorder:
+        def send(self, kind: bytes, payload: bytes) -> None:
+            sent.append((kind, payload))
+
+    sink = tree_reader._FrameSink(Recorder())
+    sink.tell(b"one line")
+    sink.tell(b", another")
+    sink.write(b"bytes")
+    assert sent == [(b"t", b"one line, another"), (b"d", b"bytes")]

@@ -160,9 +160,9 @@ def _optional(*values: object) -> bool:
 
 
 def _count(value: Any) -> int:
-    if type(value) is not int or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise TypeError(value)
-    return value
+    return int(value)
 
 
 def _text(value: Any, *, optional: bool = False) -> Optional[str]:

@@ -235,6 +235,8 @@ class _FrameSink:
         self._told_bytes = 0
 
     def write(self, data: bytes, /) -> None:
+        # First, as whoever reads the archive back has to know of entries before they come.
+        self.flush()
         self._outlet.send(_DATA, data)
 
     def tell(self, what: Union[bytes, Span]) -> None:

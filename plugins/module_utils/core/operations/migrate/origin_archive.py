@@ -78,7 +78,9 @@ def open_origin(
             root = find_root(application, given)
             refuse_directory(application, root)
         facts = SourceFacts(str(given), "directory", str(root), weaker_checks=True)
-        with _scratch(application, rights.account) as scratch, _apart(application, rights) as apart:
+        with contextlib.ExitStack() as stack:
+            scratch = stack.enter_context(_scratch(application, rights.account))
+            apart = stack.enter_context(_apart(application, rights))
             yield DirectoryOrigin(application, ports, root, scratch, facts, rights, apart=apart)
         return
     secret = passphrase_for(application, passphrase_file)
