@@ -20,6 +20,7 @@ import signal
 import sqlite3
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -44,6 +45,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.depl
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.recover import recover
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import NoProgress, Ports
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.profile import resolve_application
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.lock import application_lock
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has something to lose here")
 
@@ -498,6 +500,29 @@ def test_databases_are_read_with_the_owners_rights(world, monkeypatch) -> None:
     assert outcome.record["state"] == "deployed"
     found = {path.read_text(encoding="ascii") for path in seen.iterdir()}
     assert found == {f"{world.bot.uid} {world.bot.uid} 0"}
+
+
+@pytest.mark.parametrize("suffix", ["-journal", "-wal"])
+def test_a_fifo_beside_a_database_holds_no_deploy(world, suffix: str) -> None:
+    """The proof of the data counts its rows, and SQLite would wait for the FIFO for ever."""
+    data = world.live / "paper_trading_outputs"
+
+    def make() -> None:
+        with contextlib.closing(sqlite3.connect(data / "fills.db")) as database:
+            database.execute("create table fills(id)")
+            database.execute("insert into fills values (1)")
+            database.commit()
+        os.mkfifo(data / f"fills.db{suffix}")
+
+    world.bot.does(make)
+    world.push({"bot.py": "print(2)\n"})
+    begun = time.monotonic()
+    outcome = world.deploy()
+    assert time.monotonic() - begun < 120
+    assert "Traceback" not in "\n".join(outcome.lines)
+    assert outcome.record["state"] == "deployed", outcome.lines
+    with application_lock(world.state, operation="test", clock=SystemClock()):
+        pass  # it is free
 
 
 @pytest.mark.parametrize("by", ["a FIFO", "a file that nobody can read"])
