@@ -150,7 +150,11 @@ class NoAdvance(NoProgress):
     """Passes on what is worth reading, and shows nothing else."""
 
     def __init__(self, shown: Progress) -> None:
-        self.note = shown.note  # type: ignore[method-assign]
+        self._shown = shown
+
+    def note(self, text: str) -> None:
+        """Passed on."""
+        self._shown.note(text)
 
 
 def no_fault_point(name: str) -> None:

@@ -15,12 +15,13 @@ import ctypes
 import errno
 import os
 import stat
-from typing import Optional
+from typing import Optional, Union
 
 from ...errors import UnsafePathError
 from ..account import account_of_uid
 from .identity import acting_as
 
+AnyPath = Union[str, "os.PathLike[str]"]
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ON_THE_WAY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """Through directories that may be entered and not be read."""
@@ -32,12 +33,12 @@ _RESOLVE = 0x04 | 0x08  # RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH
 _C = ctypes.CDLL(None, use_errno=True)
 
 
-def open_root(path: object) -> int:
+def open_root(path: AnyPath) -> int:
     """A descriptor of a directory that a root, a checkout or a stage's top is named by.
 
     Raises UnsafePathError that names the symlink, FileNotFoundError where a level does not exist, OSError.
     """
-    text = os.fspath(path)  # type: ignore[call-overload]
+    text = os.fspath(path)
     if not text.startswith("/"):
         text = os.path.abspath(text)
     if os.geteuid() != 0:
@@ -45,13 +46,13 @@ def open_root(path: object) -> int:
     return _walk(_parts(text), text)
 
 
-def make_root(path: object) -> None:
+def make_root(path: AnyPath) -> None:
     """Create a directory and those above it that are missing (0755), level by level as ``open_root`` goes.
 
     What is missing is made in the name of the account that the directory above it belongs to.
     """
     missing: list[str] = []
-    text = os.path.abspath(os.fspath(path))  # type: ignore[call-overload]
+    text = os.path.abspath(path)
     while True:
         try:
             here = open_root(text)
