@@ -9,6 +9,7 @@ import os
 import signal
 import sqlite3
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SubprocessRunner, SystemClock
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.kinds import (
+    bounded,
     json_document,
     jsonl,
     kind_named,
@@ -281,6 +283,29 @@ def test_what_was_accepted_is_restored_even_when_nothing_of_it_can_be_checked(
     notes = in_time(30, lambda: restore(bench.application, bench.ports) and bench.notes)
     assert sum("could not be finished" in text for text in notes) == 2
     assert bench.count() == 100
+
+
+@pytest.mark.parametrize("kept", ["thread", "ended-thread", "limit"])
+def test_work_that_cannot_be_killed_ends_at_its_deadline_too(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, quick: None, kept: str
+) -> None:
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise BlockingIOError("fork: Resource temporarily unavailable")
+
+    bench.rows()
+    bench.slow()
+    over = threading.Event()
+    if kept == "limit":
+        monkeypatch.setattr(bounded, "Worker", refuse)
+    elif kept == "ended-thread":
+        monkeypatch.setattr(bounded, "can_have_worker", lambda: False)
+    else:
+        threading.Thread(target=over.wait, daemon=True).start()
+    try:
+        report = sqlite.check_copy(Path(bench.database), CheckLevel.FULL)
+    finally:
+        over.set()
+    assert report.ok and "could not be finished" in report.warnings[0] and report.facts["check"] == "quick"
 
 
 def test_one_call_without_end_is_killed(bench: Bench, quick: None) -> None:

@@ -43,6 +43,14 @@ HANGING = (
         (ATTACK + "one_call_without_end_is_killed",),
     ),
     Removal(
+        "a4",
+        "work on a database that nobody can kill ends at its deadline",
+        "kinds/sqlite_database.py",
+        "if not deadline.comes:",
+        "if True:",
+        (ATTACK + "work_that_cannot_be_killed_ends_at_its_deadline_too[limit]",),
+    ),
+    Removal(
         "b3",
         "a sidecar that would not be read back is not published",
         "storage/local.py",

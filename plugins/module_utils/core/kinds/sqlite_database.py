@@ -20,7 +20,6 @@ from urllib.parse import quote
 
 from ..application import CheckLevel
 from ..errors import CaptureError, CheckError, SpaceError, TradekeepError
-from ..host.worker import can_have_worker
 from ..ports import Clock
 from .bounded import time_up
 from .reading import open_regular
@@ -144,8 +143,9 @@ def _restrain(connection: sqlite3.Connection, writes: bool) -> None:
 
 @contextmanager
 def _interrupted_at(deadline: Deadline, connection: sqlite3.Connection) -> Iterator[None]:
-    """Where no other process can be killed: the progress handler comes after many instructions, this after one."""
-    if not deadline.comes or can_have_worker():
+    """The progress handler comes after many instructions, this after one. It is the only end where the work is done in
+    a process that nobody kills, and whether it is cannot be told from here."""
+    if not deadline.comes:
         yield
         return
 
