@@ -159,6 +159,7 @@ from .operations.deploy import (  # noqa: F401
     preserved,
     proof,
     records,
+    rehearsal,
     releases,
     request,
     survey,

@@ -73,14 +73,18 @@ def _nothing(_path: str) -> None:
 class Witness:
     """Looks at everything in and around the checkout that is not the deployed code.
 
-    What the application's owner cannot look into is not the application's data.
+    What the application's owner cannot look into is not the application's data. adopted: a directory that makes way for
+    the link to the environment, and is code with all that it holds.
     """
 
-    def __init__(self, application: Application, code: Collection[str], reader: DataReader) -> None:
+    def __init__(
+        self, application: Application, code: Collection[str], reader: DataReader, *, adopted: Optional[str] = None
+    ) -> None:
         self._application = application
         self._checkout = f"{os.fspath(application.checkout)}/"
         self._root = os.fspath(application.root)
         self._code = frozenset(code)
+        self._adopted = adopted
         self._reader = reader
         self.unreadable: set[str] = set()
         """Directories that the owner cannot look into."""
@@ -247,6 +251,8 @@ class Witness:
             self.unreadable.add(top)
             return
         for entry in entries:
+            if entry.path == self._adopted:
+                continue
             if entry.is_dir(follow_symlinks=False):
                 if self.looks_into(entry.name) and not lies_too_deep(os.path.relpath(entry.path, self._root)):
                     yield from self.walk(entry.path, enter)

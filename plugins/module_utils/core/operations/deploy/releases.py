@@ -66,6 +66,16 @@ class Releases:
         plan.entries.update({path: entry for path, entry in upstream.entries.items() if path not in data})
         return plan
 
+    def obstacles(self, plan: CodePlan) -> Iterator[TradekeepError]:
+        """See CodeLayout."""
+        seeds = self._seeds(plan)
+        if seeds and self._base not in self._root.parents:
+            yield TradekeepError(
+                "upstream brings first files for data that lies elsewhere",
+                path=seeds[0].path,
+                hint="put them there yourself, or set deploy.on_collision to keep_live",
+            )
+
     def exported(self, upstream: Upstream, plan: CodePlan) -> list[str]:
         """See CodeLayout."""
         seeds = {change.path for change in plan.changes if change.entry is not None}
@@ -149,16 +159,14 @@ class Releases:
             links[dependencies.environment] = environment
         return links
 
+    def _seeds(self, plan: CodePlan) -> list[CodeChange]:
+        """The files of the commit that the data begins with."""
+        return [change for change in plan.changes if change.entry is not None and self.component(change.path)]
+
     def _seed(self, plan: CodePlan, exported: Path, stage: Stage) -> list[Replacement]:
-        seeds = [change for change in plan.changes if change.entry is not None and self.component(change.path)]
+        seeds = self._seeds(plan)
         if not seeds:
             return []
-        if self._base not in self._root.parents:
-            raise TradekeepError(
-                "upstream brings first files for data that lies elsewhere",
-                path=seeds[0].path,
-                hint="put them there yourself, or set deploy.on_collision to keep_live",
-            )
         root = self._code_stage(stage, self._root.relative_to(self._base).as_posix())
         return root.replacements(root.fill(CodePlan(changes=seeds, entries=plan.entries), exported))
 
