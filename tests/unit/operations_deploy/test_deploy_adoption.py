@@ -190,9 +190,10 @@ def test_code_that_was_copied_is_adopted_and_what_differs_is_kept_aside(copied):
 
 def test_what_the_bot_writes_is_never_adopted(copied):
     """Databases and logs, what upstream ignores itself, and the components' paths: all of it is data."""
-    copied.push({"trades.db": "upstream's\n", "run.jsonl": "upstream's\n", TRADES: "upstream's\n"})
-    written = {"trades.db": "live\n", "run.jsonl": "live\n", TRADES: "live\n"}
-    copied.write(written)
+    paths = ["state.bin", "trades.db", TRADES]
+    copied.push({".gitignore": "*.bin\n", **{path: "upstream's\n" for path in paths}})
+    written = {path: "live\n" for path in paths}
+    copied.write({".gitignore": "*.bin\n", **written})
     outcome = copied.deploy(adopt=True)
     assert [item["path"] for item in outcome.record["collisions"]] == sorted(written)
     assert copied.deploy(adopt=True, on_collision="keep_live").changed
