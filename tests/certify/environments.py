@@ -72,13 +72,10 @@ def _require_python(requirements: Path, python: Path) -> None:
     newer = [f"python{oldest[0]}.{minor}" for minor in range(oldest[1] + 8, oldest[1] - 1, -1)]
     target = requirements.stem if requirements.stem == "demo" else "test"
     here = next((name for name in newer if shutil.which(name)), None)
+    way_out = f"make {target} PYTHON={here or newer[-1]}"
     raise EnvironmentFailure(
         f"requirements/{requirements.name} needs Python {oldest[0]}.{oldest[1]} or newer, and {python} is {found} "
-        + (
-            f"(make {target} PYTHON={here})"
-            if here
-            else f"(install a newer one, then: make {target} PYTHON={newer[-1]})"
-        )
+        f"({way_out if here else f'install a newer one, then: {way_out}'})"
     )
 
 
