@@ -48,6 +48,22 @@ DEPLOYING = (
         (ADOPTION + "what_the_bot_writes_is_never_adopted",),
     ),
     Removal(
+        "d1",
+        "what a component's pattern matches is data",
+        "operations/deploy/preserved.py",
+        'return self._by_open_path("/".join(names)) if self._open else None',
+        "return None",
+        (f"{_PLACE}open_paths.py::test_a_deploy_changes_code_alone",),
+    ),
+    Removal(
+        "d1",
+        "the caches and environments below a pattern are no data",
+        "patterns.py",
+        "_Scope(component, LEFT_OUT)",
+        "_Scope(component)",
+        (f"{_PLACE}open_paths.py::test_what_is_scanned_is_what_the_profile_says_of_each_path",),
+    ),
+    Removal(
         "d2",
         "what no deploy put there is not removed",
         CODE_PLAN,

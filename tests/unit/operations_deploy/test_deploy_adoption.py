@@ -191,8 +191,8 @@ def test_code_that_was_copied_is_adopted_and_what_differs_is_kept_aside(copied):
 def test_what_the_bot_writes_is_never_adopted(copied):
     """Databases and logs, what upstream ignores itself, and the components' paths: all of it is data."""
     paths = ["state.bin", "trades.db", TRADES]
-    copied.push({".gitignore": "*.bin\n", **{path: "upstream's\n" for path in paths}})
-    written = {path: "live\n" for path in paths}
+    copied.push({".gitignore": "*.bin\n", **dict.fromkeys(paths, "upstream's\n")})
+    written = dict.fromkeys(paths, "live\n")
     copied.write({".gitignore": "*.bin\n", **written})
     outcome = copied.deploy(adopt=True)
     assert [item["path"] for item in outcome.record["collisions"]] == sorted(written)

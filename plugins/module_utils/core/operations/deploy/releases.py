@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Optional
 
 from ...application import Application
+from ...component_paths import is_open
 from ...deploy_settings import CollisionPolicy
 from ...errors import ConfigurationError, TradekeepError
 from ...host.account import Account
@@ -140,6 +141,13 @@ class Releases:
                 path=self._base,
                 hint="name a new directory in deploy.directory, or set deploy.layout to in_place",
             )
+        for path, component in self._shared.items():
+            if is_open(path):
+                raise ConfigurationError(
+                    f"expected paths that a release can have links to, found {path!r} in component {component}",
+                    path="deploy.layout",
+                    hint="name directories in the component's paths, or set deploy.layout to in_place",
+                )
         if (self._base / RELEASES) in (self._root, *self._root.parents) or self._root == self._base:
             raise ConfigurationError(
                 f"expected data outside of the releases, found {str(self._root)!r}",
