@@ -133,9 +133,7 @@ def request_backup(
     if name is not None:
         check_name(name)
     catalog = LocalCatalog(application, ports.clock)
-    basis = basis_of(application, catalog)
-    if basis is not None:
-        _refuse_lost_root(application, basis)
+    _refuse_lost_root(application, catalog)
     check_root(application)
     refuse_pending(Path(application.application_state_dir))
     chosen_tier = _tier(tier)
@@ -152,13 +150,14 @@ def request_backup(
         excluded=tuple(pattern for component in application.profile.components for pattern in component.exclude),
         previous=newest_good(catalog),
         space_needed=0,
-        basis=basis,
+        basis=basis_of(application, catalog),
     )
 
 
-def _refuse_lost_root(application: Application, basis: Basis) -> None:
+def _refuse_lost_root(application: Application, catalog: LocalCatalog) -> None:
     """Where there was data, the way out is not to make an empty directory."""
-    if not os.path.lexists(application.root):
+    basis = None if os.path.lexists(application.root) else basis_of(application, catalog)
+    if basis is not None:
         files = sum(basis.files.values())
         raise CaptureError(
             f"the data directory is missing, and {basis.name} held {counted(files, 'file')} of it",
