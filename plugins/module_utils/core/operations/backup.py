@@ -104,7 +104,8 @@ def backup(
         "missing": list(plan.missing),
     }
     status = ExitStatus.FINDINGS if summary.unfinished else ExitStatus.DONE
-    return Outcome(changed=True, record=record, lines=_made_lines(made, summary, plan), status=status)
+    lines = _made_lines(made, summary, plan, noted=warnings)
+    return Outcome(changed=True, record=record, lines=lines, status=status)
 
 
 def _compared(application: Application, plan: BackupPlan, allowed: Collection[str]) -> list[str]:
@@ -276,8 +277,10 @@ def _plan_lines(plan: BackupPlan) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _made_lines(made: Backup, summary: Summary, plan: BackupPlan) -> tuple[str, ...]:
-    lines = [f"warning: {text}" for text in summary.told_warnings() + summary.unfinished]
+def _made_lines(made: Backup, summary: Summary, plan: BackupPlan, noted: Collection[str]) -> tuple[str, ...]:
+    """noted: what was said before the backup was made."""
+    warnings = [text for text in summary.told_warnings() if text not in noted]
+    lines = [f"warning: {text}" for text in warnings + summary.unfinished]
     lines += [f"not there yet: {path}" for path in plan.missing]
     proof = made.sidecar.get("verified", {})
     lines.append(
