@@ -182,6 +182,18 @@ def test_the_thresholds_are_the_profiles(bot):
     made(bot)
 
 
+def test_what_the_profile_comes_to_exclude_is_no_loss(bot):
+    """As after an update of a built-in profile."""
+    changed_profile(bot, retention=Retention(keep_last=1))
+    changed_component(bot, "data", exclude=("*.parquet",))
+    backup(bot.application, on_day(bot, 1))
+    backup(bot.application, on_day(bot, 2))
+    outcome = prune(bot.application, on_day(bot, 2), dry_run=False)
+    assert (len(outcome.record["removed"]), len(outcome.record["kept"])) == (2, 1)
+    changed_component(bot, "data", exclude=("*",))
+    refused(bot, "component data held 2 files")
+
+
 def test_a_table_that_is_emptied_on_purpose(bench):
     connection = bench.database(rows=100)
     made(bench)

@@ -9,6 +9,7 @@ lowers it to what it left. Where it is missing, as after an upgrade, the newest 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 from collections.abc import Collection, Mapping
@@ -17,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Optional
 
-from ..application import Application
+from ..application import Application, Component
 from ..errors import TradekeepError
 from ..host.files import atomic_write
 from ..host.filesystem.identity import privileged
@@ -42,7 +43,7 @@ class Basis:
     moment: when. name: the backup that held it, or what was put in place since. files, content: of each component, see
     ``Tally``. databases: the rows of each table, as far as they are known. missing, empty: files that the profile
     requires; of old backups it is not known which were empty. places: where the root (``""``) and the components lay,
-    on the host of this name.
+    on the host of this name. definitions: what the profile said of each component, see ``definition_of``.
     """
 
     moment: datetime
@@ -53,6 +54,7 @@ class Basis:
     missing: frozenset[str] = frozenset()
     empty: Optional[frozenset[str]] = None
     places: Mapping[str, Place] = field(default_factory=dict)
+    definitions: Mapping[str, str] = field(default_factory=dict)
     root: str = ""
     host: str = ""
 
@@ -93,6 +95,13 @@ def restored_at(application: Application) -> Optional[datetime]:
         return None
 
 
+def definition_of(component: Component) -> str:
+    """Stands for what the profile says of a component's content: where it differs, counts do not compare."""
+    rules = [[rule.pattern, rule.kind] for rule in component.files]
+    text = json.dumps([sorted(component.paths), sorted(component.exclude), rules])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def current_places(application: Application) -> dict[str, Place]:
     """Where the root and the components lie now."""
     paths = [path for component in application.profile.components if component.backup for path in component.paths]
@@ -102,7 +111,13 @@ def current_places(application: Application) -> dict[str, Place]:
 def facts_for_sidecar(application: Application, content: Mapping[str, int], empty: Collection[str]) -> dict[str, Any]:
     """What a sidecar has to say beside the backup's own facts so that it can be a basis."""
     places = {path: asdict(place) for path, place in current_places(application).items()}
-    return {"root": str(application.root), "content": dict(content), "empty": sorted(empty), "places": places}
+    return {
+        "root": str(application.root),
+        "content": dict(content),
+        "empty": sorted(empty),
+        "places": places,
+        "definitions": {item.name: definition_of(item) for item in application.profile.components},
+    }
 
 
 def note_backup(application: Application, made: Backup) -> None:
@@ -199,6 +214,7 @@ def _of_sidecar(name: str, moment: datetime, said: Mapping[str, Any]) -> Basis:
         missing=frozenset(said.get("missing", ())),
         empty=frozenset(said["empty"]) if "empty" in said else None,
         places={path: Place(**place) for path, place in _mapping(said.get("places")).items()},
+        definitions=dict(_mapping(said.get("definitions"))),
         root=str(said.get("root", "")),
         host=str(said.get("host", "")),
     )
@@ -223,6 +239,7 @@ def _write(application: Application, basis: Basis) -> None:
         "databases": {path: {"tables": dict(tables)} for path, tables in basis.databases.items()},
         "missing": sorted(basis.missing),
         "places": {path: asdict(place) for path, place in basis.places.items()},
+        "definitions": dict(basis.definitions),
         "root": basis.root,
         "host": basis.host,
         **({} if basis.empty is None else {"empty": sorted(basis.empty)}),

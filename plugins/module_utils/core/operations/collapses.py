@@ -10,17 +10,24 @@ further one has to hold several times as much: there are never many.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from ..application import Application
 from ..storage.backup import Backup
-from .basis import basis_in
-from .losses import FEW_BYTES, FEW_FILES, SMALL_TABLE_ROWS, collapsed, table_may_shrink, watched
+from .basis import Basis, basis_in
+from .losses import ANY, FEW_BYTES, FEW_FILES, SMALL_TABLE_ROWS, collapsed, table_may_shrink, watched
 from .text import counted, human_bytes
 
 BEFORE_LOSS = "last before a loss"
-_Key = tuple[str, str]
 _FILES, _BYTES, _ROWS = "files", "bytes", "rows"
+
+
+class _Key(NamedTuple):
+    """What is counted: files or bytes of a component as it is defined, or rows of a database."""
+
+    sort: str
+    name: str
+    definition: str = ""
 
 
 def before_losses(application: Application, backups: Sequence[Backup], kept: Collection[str]) -> dict[str, str]:
@@ -44,12 +51,18 @@ def before_losses(application: Application, backups: Sequence[Backup], kept: Col
 def _is_loss(application: Application, key: _Key, held: int, later: Mapping[_Key, int]) -> bool:
     """Whether none that was made later holds nearly as much of something."""
     profile = application.profile
-    if key[0] == _FILES:
-        return collapsed(held, later.get(key, 0), profile.maximum_file_loss_percent, FEW_FILES)
-    if key[0] == _BYTES:
-        return key in later and collapsed(held, later[key], profile.maximum_byte_loss_percent, FEW_BYTES)
-    few = held < SMALL_TABLE_ROWS
-    return not few and collapsed(held, later.get(key, 0), profile.maximum_row_loss_percent, SMALL_TABLE_ROWS)
+    if key.sort == _ROWS:
+        few = held < SMALL_TABLE_ROWS
+        return not few and collapsed(held, later.get(key, 0), profile.maximum_row_loss_percent, SMALL_TABLE_ROWS)
+    # Where the profile says something else of the component since, only all of it is a loss.
+    counts = [count for other, count in later.items() if other[:2] == key[:2]]
+    if not counts:
+        return False
+    if key.sort == _FILES:
+        percent, few_left = profile.maximum_file_loss_percent, FEW_FILES
+    else:
+        percent, few_left = profile.maximum_byte_loss_percent, FEW_BYTES
+    return collapsed(held, later.get(key, max(counts)), percent, few_left if key in later else ANY)
 
 
 def _measures(application: Application, backup: Backup) -> Optional[Mapping[_Key, int]]:
@@ -57,26 +70,21 @@ def _measures(application: Application, backup: Backup) -> Optional[Mapping[_Key
     if "components" not in backup.sidecar:
         return None
     basis = basis_in(backup)
-    return None if basis is None else dict(_each(application, basis.files, basis.content, basis.databases))
+    return None if basis is None else dict(_each(application, basis))
 
 
-def _each(
-    application: Application,
-    files: Mapping[str, int],
-    content: Mapping[str, int],
-    databases: Mapping[str, Mapping[str, int]],
-) -> Iterator[tuple[_Key, int]]:
+def _each(application: Application, basis: Basis) -> Iterator[tuple[_Key, int]]:
     for component in watched(application):
-        yield (_FILES, component.name), files.get(component.name, 0)
-        if component.name in content:
-            yield (_BYTES, component.name), content[component.name]
-    for path, tables in databases.items():
+        name, definition = component.name, basis.definitions.get(component.name, "")
+        yield _Key(_FILES, name, definition), basis.files.get(name, 0)
+        if name in basis.content:
+            yield _Key(_BYTES, name, definition), basis.content[name]
+    for path, tables in basis.databases.items():
         counts = (rows for table, rows in tables.items() if not table_may_shrink(application, path, table))
-        yield (_ROWS, path), sum(counts)
+        yield _Key(_ROWS, path), sum(counts)
 
 
 def _said(key: _Key, held: int) -> str:
-    what, of = key
-    if what == _BYTES:
-        return f"{human_bytes(held)} ({held} bytes) of {of}"
-    return f"{counted(held, what[:-1])} of {of}"
+    if key.sort == _BYTES:
+        return f"{human_bytes(held)} ({held} bytes) of {key.name}"
+    return f"{counted(held, key.sort[:-1])} of {key.name}"

@@ -10,6 +10,7 @@ retention has removed the last backup that held something.
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +20,15 @@ from ..application import Application, Component
 from ..errors import CaptureError, UsageError
 from ..host.mounts import Place, other_filesystem
 from ..patterns import classify, matches
-from .basis import Basis, Tables
+from .basis import Basis, Tables, definition_of
 from .text import counted, human_bytes
 
 SMALL_TABLE_ROWS = 20
 """Tables this small may lose any share of their rows without it meaning anything."""
 FEW_FILES, FEW_BYTES = 3, 64 << 10
 """Fewer files, or bytes, may go whatever their share; but never all of them."""
+ANY = sys.maxsize
+"""Where any number may go, but not all."""
 FILESYSTEM, ALL = "filesystem", "all"
 """Words that allow a loss, beside the names of the components."""
 MOST_SHOWN = 4
@@ -165,12 +168,15 @@ def _fewer(application: Application, basis: Basis, held: Held) -> Iterator[Loss]
         name = component.name
         before, now = basis.files.get(name, 0), held.files.get(name, 0)
         place = _absolute(application, component.paths[0])
-        if collapsed(before, now, profile.maximum_file_loss_percent, FEW_FILES):
+        # Where the profile has come to exclude something, or another version of it, only all of it is a loss.
+        same = basis.definitions.get(name) == definition_of(component)
+        few_files, few_bytes = (FEW_FILES, FEW_BYTES) if same else (ANY, ANY)
+        if collapsed(before, now, profile.maximum_file_loss_percent, few_files):
             text = f"component {name} held {counted(before, 'file')} in {basis.name} and holds {now} now"
             yield Loss(name, text, place)
             continue
         size, left = basis.content.get(name, 0), held.content.get(name, 0)
-        if collapsed(size, left, profile.maximum_byte_loss_percent, FEW_BYTES):
+        if collapsed(size, left, profile.maximum_byte_loss_percent, few_bytes):
             text = f"component {name} held {human_bytes(size)} beside databases and logs in {basis.name}"
             yield Loss(name, f"{text} and holds {human_bytes(left)} now", place)
 
