@@ -119,6 +119,14 @@ LOSING = (
     ),
     Removal(
         "b4",
+        "deploys keep their last backup before a loss",
+        "operations",
+        "if backup.name in fuller:",
+        "if False:",
+        (LOSSES + "b4_backups_before_deploys_are_no_exception",),
+    ),
+    Removal(
+        "b4",
         "only what is kept takes the place of an older backup",
         "operations",
         "if lost or backup.name in kept:",

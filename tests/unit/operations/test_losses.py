@@ -19,7 +19,10 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations impo
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.backup import backup
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.backup_plan import BackupPlan
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.databases import check_databases
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.backup_first import backup_first
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.backup_first import (
+    backup_first,
+    forget_old_backups,
+)
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.prune import prune
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.release import release
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.restore import restore
@@ -372,6 +375,17 @@ def test_hazard_b4_a_slow_decline_is_a_loss_too(bot):
     outcome = prune(bot.application, on_day(bot, 4), dry_run=False)
     assert len(outcome.record["removed"]) == 3
     assert [line for line in outcome.lines if "last before a loss: 10 files of data, later ones at most 4" in line]
+
+
+def test_hazard_b4_backups_before_deploys_are_no_exception(bot):
+    for day in range(4):
+        backup_first(bot.application, on_day(bot, day))
+        for path in (bot.root / "data").glob("*.parquet"):
+            path.unlink()
+    forget_old_backups(bot.application, on_day(bot, 4), 2)
+    left = sorted(path.name for path in bot.backups.glob("*_before_deploy.tar.gz"))
+    assert len(left) == 3
+    assert any(f"{left[0]} is kept: last before a loss: 12 files of data" in note for note in bot.notes)
 
 
 # The disk
