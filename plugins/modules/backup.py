@@ -49,8 +49,8 @@ options:
     default: false
   allow_loss:
     description:
-      - What may hold far less than in the last good backup. The names of components, V(filesystem) where the data lies
-        on another filesystem than last time, or V(all).
+      - What may hold far less than in the last good backup. The names of components, paths of databases, tables as
+        V(PATH:TABLE), V(filesystem) where the data lies on another filesystem than last time, or V(all).
       - Without it such a backup fails. See C(docs/profiles.md) for what is compared.
     type: list
     elements: str

@@ -125,8 +125,8 @@ def _backup(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="WORD",
         action="append",
         default=[],
-        help="accept that a component (its name), or all, holds far less than in the last backup, or with filesystem "
-        "that the data lies on another one; repeatable",
+        help="accept that a component (its name), a database (its path), a table (PATH:TABLE), or all holds far less "
+        "than in the last backup, or with filesystem that the data lies on another one; repeatable",
     )
     _dry_run(backup)
 

@@ -64,8 +64,8 @@ LOSING = (
         "a3",
         "one word allows one loss",
         "operations",
-        "if item.word not in words and ALL not in words",
-        "if not words",
+        "if not {ALL, *item.words} & set(words)]",
+        "if not words]",
         (LOSSES + "a3_one_word_allows_one_loss",),
     ),
     Removal(

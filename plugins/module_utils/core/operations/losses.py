@@ -38,11 +38,11 @@ MOST_SHOWN = 4
 class Loss:
     """Something that the last good backup held.
 
-    word: what allows it, a component's name or one of the words above. path: where it was. remedy: how to get it back,
-    where there is one thing to do.
+    words: what allows it, the widest first: a component's name or one of the words above, a database, a table of it.
+    path: where it was. remedy: how to get it back, where there is one thing to do.
     """
 
-    word: str
+    words: tuple[str, ...]
     text: str
     path: str
     remedy: str = ""
@@ -67,13 +67,16 @@ def check_words(application: Application, words: Collection[str]) -> None:
     """Raises UsageError for a word that allows nothing."""
     known = [*(item.name for item in application.profile.components if item.backup), FILESYSTEM, ALL]
     for word in words:
-        if word not in known:
-            raise UsageError(f"no loss is called {word!r}", hint=f"one of {', '.join(known)}")
+        if word not in known and _component_of(application, word.partition(":")[0]) is None:
+            raise UsageError(
+                f"no loss is called {word!r}",
+                hint=f"one of {', '.join(known)}, or the path of a database, or a table as PATH:TABLE",
+            )
 
 
 def accept(losses: Sequence[Loss], words: Collection[str]) -> list[str]:
     """What the words allow, as warnings. Raises CaptureError for the rest, the first of it in detail."""
-    refused = [item for item in losses if item.word not in words and ALL not in words]
+    refused = [item for item in losses if not {ALL, *item.words} & set(words)]
     if not refused:
         return [f"allowed: {item.path}: {item.text}" for item in losses]
     first, others = refused[0], refused[1:]
@@ -83,7 +86,7 @@ def accept(losses: Sequence[Loss], words: Collection[str]) -> list[str]:
         more = len(others) - MOST_SHOWN
         text += f"; and also {shown}"
         text += f"; and {more} more" if more > 0 else ""
-    needed = " ".join(f"--allow-loss {word}" for word in sorted({item.word for item in refused}))
+    needed = " ".join(f"--allow-loss {word}" for word in sorted({item.words[0] for item in refused}))
     hint = f"{first.remedy or 'find out why'}; if it is right, back up once with {needed}"
     raise CaptureError(text, path=first.path, hint=hint)
 
@@ -132,7 +135,7 @@ def _moved(application: Application, basis: Basis, places: Optional[Mapping[str,
         now = places.get(path)
         if now is not None and other_filesystem(before, now):
             yield Loss(
-                FILESYSTEM,
+                (FILESYSTEM,),
                 f"it lies on another filesystem than in {basis.name}: on {_shown(now)}, and not on {_shown(before)}",
                 _absolute(application, path),
                 "mount the disk again",
@@ -152,13 +155,14 @@ def _gone(application: Application, basis: Basis, held: Held) -> Iterator[Loss]:
         if component is None or (component.may_shrink and path not in required) or _may_shrink(application, path):
             continue
         remedy = f"get it back with: tradekeep restore latest --path '{path}'"
-        yield Loss(component.name, f"{basis.name} held it, and it is missing now", _absolute(application, path), remedy)
+        text = f"{basis.name} held it, and it is missing now"
+        yield Loss((component.name, path), text, _absolute(application, path), remedy)
     for path in sorted(set(held.empty) - (basis.empty if basis.empty is not None else set(held.empty)) - basis.missing):
         component = _component_of(application, path)
         if component is not None:
             remedy = f"get it back with: tradekeep restore latest --path '{path}'"
             text = f"{basis.name} held it, and it is empty now (0 bytes)"
-            yield Loss(component.name, text, _absolute(application, path), remedy)
+            yield Loss((component.name, path), text, _absolute(application, path), remedy)
 
 
 def _fewer(application: Application, basis: Basis, held: Held) -> Iterator[Loss]:
@@ -173,12 +177,12 @@ def _fewer(application: Application, basis: Basis, held: Held) -> Iterator[Loss]
         few_files, few_bytes = (FEW_FILES, FEW_BYTES) if same else (ANY, ANY)
         if collapsed(before, now, profile.maximum_file_loss_percent, few_files):
             text = f"component {name} held {counted(before, 'file')} in {basis.name} and holds {now} now"
-            yield Loss(name, text, place)
+            yield Loss((name,), text, place)
             continue
         size, left = basis.content.get(name, 0), held.content.get(name, 0)
         if collapsed(size, left, profile.maximum_byte_loss_percent, few_bytes):
             text = f"component {name} held {human_bytes(size)} beside databases and logs in {basis.name}"
-            yield Loss(name, f"{text} and holds {human_bytes(left)} now", place)
+            yield Loss((name,), f"{text} and holds {human_bytes(left)} now", place)
 
 
 def collapsed(before: int, now: int, percent: float, few: int) -> bool:
@@ -201,7 +205,7 @@ def _fewer_rows(application: Application, basis: Basis, databases: Mapping[str, 
                 continue
             if not table_may_shrink(application, path, table):
                 text = f"table {table} had {rows_before} rows in {basis.name} and has {rows_now} now"
-                yield Loss(component.name, text, _absolute(application, path))
+                yield Loss((component.name, path, f"{path}:{table}"), text, _absolute(application, path))
 
 
 def watched(application: Application) -> list[Component]:
