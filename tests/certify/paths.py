@@ -68,6 +68,7 @@ ZONES: dict[str, tuple[str, ...]] = {
         "operations/scan.py",
         # Looks at modes and owners, which a tree of wrong ones would not show to its owner; opens no content by path.
         "operations/tree_plan.py",
+        "operations/uncovered.py",
     ),
     "ours": (
         "archive/",

@@ -120,6 +120,14 @@ def _backup(commands: Any, common: argparse.ArgumentParser) -> None:
         action="store_true",
         help="accept that a database lost many of its rows since the last backup",
     )
+    backup.add_argument(
+        "--allow-loss",
+        metavar="WORD",
+        action="append",
+        default=[],
+        help="accept that a component (its name), a database (its path), a table (PATH:TABLE), or all holds far less "
+        "than in the last backup, or with filesystem that the data lies on another one; repeatable",
+    )
     _dry_run(backup)
 
 

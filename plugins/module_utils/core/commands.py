@@ -70,6 +70,7 @@ def _backup(arguments: argparse.Namespace, application: Application, ports: Port
         encrypt=arguments.encrypt,
         output=arguments.output,
         allow_row_loss=arguments.allow_row_loss,
+        allow_loss=tuple(arguments.allow_loss),
         dry_run=arguments.dry_run,
     )
 

@@ -12,6 +12,7 @@ from .deploying import DEPLOYING
 from .following import FOLLOWING
 from .hanging import HANGING
 from .keeping import KEEPING
+from .losing import LOSING
 from .migrating import MIGRATING
 from .moving import MOVING
 from .proving import PROVING
@@ -29,6 +30,7 @@ REMOVALS: tuple[Removal, ...] = (
     *CAPTURING,
     *WRITING,
     *KEEPING,
+    *LOSING,
     *RESTORING,
     *REPOSITORIES,
     *REHEARSING,

@@ -22,6 +22,7 @@ from ..host.trust import untrusted_reason
 from ..ports import Ports
 from ..profile import resolve_mapping
 from .outcome import Outcome
+from .uncovered import Uncovered, uncovered
 
 
 def show_configuration(application: Application) -> Outcome:
@@ -49,6 +50,10 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
     """
     problems = [str(error) for error in _problems(application, ports)]
     warnings = [*missing_keys(application), *_lacking_programs(application, ports)]
+    notes: list[str] = []
+    for found_outside in _not_covered(application, ports):
+        warnings += found_outside.warnings
+        notes += found_outside.notes
     if application.encryption.configured and not problems:
         problems = [str(error) for error in _failures(lambda: _prove(application, ports, recovery_key))]
     found = [*problems, *warnings]
@@ -61,10 +66,18 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
             "path": str(application.config_file),
             "problems": problems,
             "warnings": warnings,
+            "notes": notes,
         },
-        lines=(*found, last),
+        lines=(*found, *notes, last),
         status=ExitStatus.FINDINGS if found else ExitStatus.DONE,
     )
+
+
+def _not_covered(application: Application, ports: Ports) -> Iterator[Uncovered]:
+    """What lies below the root and is not backed up, where there is a root to look at."""
+    if Path(application.root).is_dir():
+        with contextlib.suppress(TradekeepError):
+            yield uncovered(application, ports)
 
 
 def missing_keys(application: Application) -> Iterator[str]:
