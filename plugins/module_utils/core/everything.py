@@ -70,6 +70,7 @@ from .host import (  # noqa: F401
     account,
     companion,
     confinement,
+    distribution,
     files,
     gates,
     health,
@@ -106,6 +107,7 @@ from .kinds import (  # noqa: F401
     sqlite_source,
 )
 from .operations import (  # noqa: F401
+    accounts,
     apart,
     assemble,
     configured,
@@ -116,6 +118,8 @@ from .operations import (  # noqa: F401
     leftovers,
     listing,
     outcome,
+    packages,
+    prerequisites,
     prove,
     prune,
     recover,
