@@ -13,13 +13,17 @@ author:
   - tradekeep.ops contributors (@tradekeep)
 description:
   - Resolves a definition, as the module M(tradekeep.ops.configuration) takes it, on the controller.
-  - Whose the data is does not matter here, since the host may know it.
+  - Whose the data is does not matter here, since the host may know it, unless it is a new one.
 positional: _input
 options:
   _input:
     description: The options of M(tradekeep.ops.configuration) as a mapping.
     type: dict
     required: true
+  new_host:
+    description: Whether the host can know nothing yet.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -42,17 +46,17 @@ from typing import Any, Callable
 
 from ..module_utils.core.errors import TradekeepError
 from ..module_utils.core.formatting import output_line
-from ..module_utils.definition import application_of_code
+from ..module_utils.definition import application_of_code, defined_application
 
 _NONE = "No profile is given: set tradekeep_profile to a built-in profile or to a mapping."
 
 
-def definition_problem(definition: Mapping[str, Any]) -> str:
+def definition_problem(definition: Mapping[str, Any], new_host: bool = False) -> str:
     """The first thing that is wrong with a definition."""
     if not definition.get("profile"):
         return _NONE
     try:
-        application_of_code(definition)
+        (defined_application if new_host else application_of_code)(definition)
     except TradekeepError as error:
         return output_line(error)
     return ""

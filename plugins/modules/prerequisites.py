@@ -70,6 +70,10 @@ options:
     description: Bytes that will be put below O(root).
     type: int
     default: 0
+  code:
+    description: Whether the code has to be fetched, for which a repository that is reached over ssh needs keys.
+    type: bool
+    default: false
 seealso:
   - module: tradekeep.ops.tree
 """
@@ -137,6 +141,7 @@ SPEC = definition_spec(
     brought=NAMES,
     existing=NAMES,
     space={"type": "int", "default": 0},
+    code={"type": "bool", "default": False},
 )
 
 
@@ -150,6 +155,7 @@ def run(module: Any, ports: Ports) -> Answer:
         brought=tuple(params["brought"]),
         existing=tuple(params["existing"]),
         space=params["space"],
+        code=params["code"],
     )
     return answer(prepare_host(application_on_host(params), ports, wanted, dry_run=module.check_mode))
 

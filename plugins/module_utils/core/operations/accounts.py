@@ -65,6 +65,12 @@ def plan_accounts(application: Application) -> AccountPlan:
     )
 
 
+def home_of(plan: AccountPlan) -> str:
+    """Where the owner is at home, or will be."""
+    owner = _account(plan.owner)
+    return plan.home if owner is None else owner.pw_dir
+
+
 def make_accounts(plan: AccountPlan, ports: Ports) -> None:
     """Make what is missing: a group and an account of the system, which nobody can log in with."""
     if plan.group_missing:

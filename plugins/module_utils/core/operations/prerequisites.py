@@ -19,7 +19,8 @@ from ..host.distribution import SUPPORTED, system_name
 from ..host.files import space
 from ..host.ownership import gid_of, uid_of
 from ..ports import Ports
-from .accounts import AccountPlan, account_notes, account_problems, make_accounts, plan_accounts
+from .accounts import AccountPlan, account_notes, account_problems, home_of, make_accounts, plan_accounts
+from .code_access import access_problems
 from .configured import directory_problems
 from .outcome import Outcome
 from .packages import (
@@ -48,7 +49,7 @@ class Wanted:
 
     accounts: whether owner and group are made. packages: more of them, by name. files: what will be put there.
     brought: files that the configuration refers to and that will be put there too. existing: files that must be there
-    already. space: bytes of data that will be put below the root.
+    already. space: bytes of data that will be put below the root. code: whether the code has to be fetched.
     """
 
     accounts: bool = True
@@ -57,6 +58,7 @@ class Wanted:
     brought: tuple[str, ...] = ()
     existing: tuple[str, ...] = ()
     space: int = 0
+    code: bool = False
 
 
 def prepare_host(application: Application, ports: Ports, wanted: Wanted, *, dry_run: bool = False) -> Outcome:
@@ -65,13 +67,13 @@ def prepare_host(application: Application, ports: Ports, wanted: Wanted, *, dry_
     Status USAGE, with every problem in the record, where something is not as it has to be: then nothing is made.
     """
     plan = plan_accounts(application)
-    required = (*needed_packages(application), *named_packages(wanted.packages))
+    required = (*needed_packages(application), *named_packages(wanted.packages)) if application.system else ()
     missing = missing_packages(required, ports.runner)
     problems = [str(error) for error in _problems(application, ports, wanted, plan, missing)]
-    if not problems:
+    if application.system and not problems:
         for note in (*account_notes(plan), *_system_notes(missing, ports)):
             ports.progress.note(note)
-    makes = wanted.accounts and plan.missing
+    makes = application.system and wanted.accounts and plan.missing
     if makes and not problems and not dry_run:
         make_accounts(plan, ports)
     record = {
@@ -99,8 +101,9 @@ def _installable(missing: Sequence[Package], ports: Ports, *, optional: bool) ->
 def _problems(
     application: Application, ports: Ports, wanted: Wanted, plan: AccountPlan, missing: Sequence[Package]
 ) -> Iterator[TradekeepError]:
-    yield from _package_problems(missing, ports)
-    yield from account_problems(application, plan, makes=wanted.accounts)
+    if application.system:
+        yield from _package_problems(missing, ports)
+        yield from account_problems(application, plan, makes=wanted.accounts)
     yield from directory_problems(application)
     yield from _key_problems(application, wanted)
     for path in wanted.existing:
@@ -108,6 +111,9 @@ def _problems(
             yield TradekeepError("there is no such file on the host", path=path)
     for item in wanted.files:
         yield from _file_problems(item, plan, wanted)
+    if wanted.code:
+        brought = {item.path: "" for item in wanted.files}
+        yield from access_problems(application, home_of(plan), brought, os.path.isfile)
     yield from _space_problems(application, wanted)
 
 
