@@ -222,6 +222,11 @@ def test_packages_that_are_missing_are_named_and_apt_is_believed_only_with_its_l
     host.known = {"zstd"}
     (problem,) = prepared(host, zstd, packages=("supervisor",)).record["problems"]
     assert problem.startswith("supervisor: apt knows no such package")
+    done = prepared(host, made())
+    assert (done.record["optional_packages"], host.notes) == (
+        [],
+        ["apt knows no package isal (faster compression); all works without"],
+    )
 
 
 def test_a_host_without_dpkg_is_told_what_is_supported(host: Host, made: Any, tmp_path: Path) -> None:

@@ -69,18 +69,20 @@ def prepare_host(application: Application, ports: Ports, wanted: Wanted, *, dry_
     plan = plan_accounts(application)
     required = (*needed_packages(application), *named_packages(wanted.packages)) if application.system else ()
     missing = missing_packages(required, ports.runner)
-    problems = [str(error) for error in _problems(application, ports, wanted, plan, missing)]
+    unknown = unknown_packages(missing, ports.runner)
+    problems = [str(error) for error in _problems(application, ports, wanted, plan, missing, unknown)]
     if application.system and not problems:
-        for note in (*account_notes(plan), *_system_notes(missing, ports)):
+        for note in (*account_notes(plan), *_system_notes(missing, unknown, ports)):
             ports.progress.note(note)
     makes = application.system and wanted.accounts and plan.missing
     if makes and not problems and not dry_run:
         make_accounts(plan, ports)
+    installs = has_dpkg(ports.runner)
     record = {
         "account": {"name": plan.owner, "missing": plan.owner_missing},
         "group": {"name": plan.group, "missing": plan.group_missing},
-        "packages": _installable(missing, ports, optional=False),
-        "optional_packages": _installable(missing, ports, optional=True),
+        "packages": [item.name for item in missing if installs and not item.optional],
+        "optional_packages": [item.name for item in missing if installs and item.optional and item not in unknown],
         "directories": sorted({parent for item in wanted.files if not os.path.isdir(parent := _parent(item))}),
         "problems": problems,
     }
@@ -94,15 +96,16 @@ def prepare_host(application: Application, ports: Ports, wanted: Wanted, *, dry_
     )
 
 
-def _installable(missing: Sequence[Package], ports: Ports, *, optional: bool) -> list[str]:
-    return [item.name for item in missing if item.optional is optional] if has_dpkg(ports.runner) else []
-
-
 def _problems(
-    application: Application, ports: Ports, wanted: Wanted, plan: AccountPlan, missing: Sequence[Package]
+    application: Application,
+    ports: Ports,
+    wanted: Wanted,
+    plan: AccountPlan,
+    missing: Sequence[Package],
+    unknown: Sequence[Package],
 ) -> Iterator[TradekeepError]:
     if application.system:
-        yield from _package_problems(missing, ports)
+        yield from _package_problems(missing, unknown, ports)
         yield from account_problems(application, plan, makes=wanted.accounts)
     yield from directory_problems(application)
     yield from _key_problems(application, wanted)
@@ -117,7 +120,7 @@ def _problems(
     yield from _space_problems(application, wanted)
 
 
-def _package_problems(missing: Sequence[Package], ports: Ports) -> Iterator[TradekeepError]:
+def _package_problems(missing: Sequence[Package], unknown: Sequence[Package], ports: Ports) -> Iterator[TradekeepError]:
     required = [item for item in missing if not item.optional]
     if required and not has_dpkg(ports.runner):
         needed = " and ".join(f"{item.name} ({item.purpose})" for item in required)
@@ -126,14 +129,16 @@ def _package_problems(missing: Sequence[Package], ports: Ports) -> Iterator[Trad
             path=system_name(),
             hint="install it by hand, then run it again",
         )
-    for item in unknown_packages(required, ports.runner):
-        yield ConfigurationError(
-            "apt knows no such package", path=item.name, hint="correct the name, or run apt-get update on the host"
-        )
+    for item in unknown:
+        if not item.optional:
+            yield ConfigurationError(
+                "apt knows no such package", path=item.name, hint="correct the name, or run apt-get update on the host"
+            )
 
 
-def _system_notes(missing: Sequence[Package], ports: Ports) -> Iterator[str]:
+def _system_notes(missing: Sequence[Package], unknown: Sequence[Package], ports: Ports) -> Iterator[str]:
     if has_dpkg(ports.runner):
+        yield from (f"apt knows no package {item.name} ({item.purpose}); all works without" for item in unknown)
         return
     left_out = "".join(f"; {item.name} ({item.purpose}) is missing" for item in missing)
     yield f"{system_name()}: {SUPPORTED}; here nothing is installed by packages{left_out}"
