@@ -94,7 +94,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.arguments import definition_spec
 from ..module_utils.core.operations.installation import install_configuration
 from ..module_utils.core.ports import Ports
-from ..module_utils.definition import defined_application
+from ..module_utils.definition import application_on_host
 from ..module_utils.door import Answer, answer, serve
 
 STATE: dict[str, Any] = {"type": "str", "choices": ["present", "absent"], "default": "present"}
@@ -102,7 +102,7 @@ STATE: dict[str, Any] = {"type": "str", "choices": ["present", "absent"], "defau
 
 def run(module: Any, ports: Ports) -> Answer:
     """Install or remove the configuration."""
-    application = defined_application(module.params)
+    application = application_on_host(module.params)
     return answer(
         install_configuration(
             application,

@@ -81,6 +81,7 @@ ZONES: dict[str, tuple[str, ...]] = {
         "operations/installation.py",
         "operations/leftovers.py",
         "operations/reading.py",
+        "operations/recovery_source.py",
         "operations/requests.py",
         "operations/server_recovery.py",
         "operations/units.py",

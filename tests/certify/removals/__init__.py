@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from .accounts import ACCOUNTS
 from .acting import ACTING
 from .capturing import CAPTURING
 from .confining import CONFINING
@@ -44,4 +45,5 @@ REMOVALS: tuple[Removal, ...] = (
     *READING,
     *HANGING,
     *FOLLOWING,
+    *ACCOUNTS,
 )

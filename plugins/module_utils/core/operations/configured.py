@@ -112,6 +112,12 @@ def _problems(application: Application, ports: Ports) -> Iterator[TradekeepError
             yield TradekeepError(f"the directory of {key} does not exist", path=place, hint="run the playbook site")
     if Path(application.backup_dir).is_dir() and not os.access(application.backup_dir, os.W_OK | os.X_OK):
         yield TradekeepError("the backup directory is not writable", path=application.backup_dir, hint="run as root")
+    yield from directory_problems(application)
+    yield from _encryption_problems(application, ports)
+
+
+def directory_problems(application: Application) -> Iterator[TradekeepError]:
+    """Directories of root's that others could change."""
     for key, place in (("config_dir", application.config_dir), ("bin_dir", application.bin_dir)):
         reason = untrusted_reason(place)
         if reason is not None:
@@ -121,7 +127,6 @@ def _problems(application: Application, ports: Ports) -> Iterator[TradekeepError
                 path=place,
                 hint="chown root and chmod go-w it and each directory above it, or choose another",
             )
-    yield from _encryption_problems(application, ports)
 
 
 def _encryption_problems(application: Application, ports: Ports) -> Iterator[TradekeepError]:
