@@ -127,7 +127,7 @@ def _drill(arguments: argparse.Namespace, application: Application, ports: Ports
     from .operations.drills.record import drill_log
 
     if arguments.log:
-        return drill_log(application)
+        return drill_log(application, ports)
     return drill(
         application,
         ports,

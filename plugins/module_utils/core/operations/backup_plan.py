@@ -17,6 +17,7 @@ from ..application import Application, Encryption, Tier
 from ..errors import CaptureError, ConfigurationError, SpaceError
 from ..host.files import space
 from ..ports import Ports
+from ..storage.choice import is_future, latest_of
 from ..storage.local import Backup, LocalCatalog
 from ..storage.names import check_name
 from ..transaction.exchange import refuse_pending
@@ -218,18 +219,24 @@ def _directory(application: Application, output: Optional[str]) -> Path:
 
 def baseline(application: Application, catalog: LocalCatalog) -> Optional[Backup]:
     """The newest good backup, unless the data was taken back in time since: then less data than it held is right."""
-    newest = next((item for item in catalog.list() if item.good and not item.is_safety), None)
+    now = catalog.clock.now()
+    newest = latest_of(catalog.list(), now)
     if newest is None:
         return None
-    restored = restored_at(application)
+    restored = restored_at(application, now)
     return newest if restored is None or newest.moment > restored else None
 
 
-def restored_at(application: Application) -> Optional[datetime]:
-    """When the live data was last taken back in time, as far as that is known."""
+def restored_at(application: Application, now: datetime) -> Optional[datetime]:
+    """When the live data was last taken back in time, as far as that is known.
+
+    A date in the future is not: it would keep losses unseen until it has come. A loss that was right then can be
+    accepted once, for instance with --allow-row-loss.
+    """
     restored = Path(application.application_state_dir) / "restored.json"
     try:
-        return datetime.fromisoformat(json.loads(restored.read_text(encoding="utf-8"))["at"])
+        at = datetime.fromisoformat(json.loads(restored.read_text(encoding="utf-8"))["at"])
+        return None if is_future(at, now) else at
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -74,7 +74,7 @@ def doubt_clock(
     good = [item.backup for item in decisions if item.backup.good]
     if last_prune is None and good:
         newest = good[0]
-        if is_future(newest, now):
+        if newest.moment > now + FUTURE_TOLERANCE:
             return f"the newest good backup is dated in the future: {newest.name} ({_TRUST})"
     if retention.within_days > 0 and any(not item.keep for item in decisions):
         # Only this rule measures time: one backup of a clock that jumped forward would make all others too old.
