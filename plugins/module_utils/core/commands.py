@@ -98,6 +98,7 @@ def _restore(arguments: argparse.Namespace, application: Application, ports: Por
         to=arguments.to,
         passphrase_file=arguments.passphrase_file,
         dry_run=arguments.dry_run,
+        any_profile=arguments.any_profile,
     )
 
 

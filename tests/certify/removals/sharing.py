@@ -9,7 +9,17 @@ from .removal import Removal
 
 SHARED = "tests/unit/storage/test_shared_directory.py::test_"
 
+MAKER = "tests/unit/operations/test_operation_other_maker.py::test_"
+
 SHARING = (
+    Removal(
+        "c2",
+        "the backup of another profile is not restored",
+        "operations/provenance.py",
+        "if profile is None or profile == application.profile.name:",
+        "if True:",
+        (MAKER + "hazard_c2_the_backup_of_another_profile_is_refused",),
+    ),
     Removal(
         "b1",
         "a name that another application uses is not taken over",

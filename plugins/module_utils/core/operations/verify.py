@@ -23,6 +23,7 @@ from ..kinds import default_kind, kind_named
 from ..kinds.base import CheckReport
 from ..patterns import classify
 from ..ports import Ports, Progress
+from ..storage.belonging import belongs
 from ..storage.choice import is_future
 from ..storage.local import Backup, LocalCatalog
 from .apart import ArchiveWork, Telling, patience, read_apart
@@ -96,7 +97,9 @@ def _verify_one(
         checked.problems.append(str(error))
     problems, notes, level, counts = checked.problems, checked.notes, checked.level, checked.counts
     ok = not problems
-    if record:
+    if not belongs(backup, application.name, catalog.prefix) and backup.application is not None:
+        notes.append(f"is a backup of the application {backup.application}, in whose list the result is not kept")
+    elif record:
         catalog.record_verified(backup, level, ports.clock.now(), ok, tuple(problems))
     return {
         "name": backup.path.name,

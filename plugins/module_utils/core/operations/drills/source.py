@@ -20,6 +20,7 @@ from ...storage.belonging import belongs
 from ...storage.choice import is_future
 from ...storage.local import LocalCatalog
 from ...storage.names import SAFETY_LABELS, parse_any_name
+from ..provenance import refuse_other_maker
 
 LOCAL = "local"
 
@@ -43,6 +44,7 @@ def choose_backup(application: Application, ports: Ports, reference: str, source
     if reference != "latest":
         found = LocalCatalog(application, ports.clock, directory=directory).find(reference)
         backup = read_backup(found.path, application.profile.archive_prefix)
+        refuse_other_maker(application, backup)
         return Chosen(backup, newest is not None and newest.path == backup.path)
     if newest is None:
         raise TradekeepError("there is no backup to recover from", path=directory, hint="run 'tradekeep backup'")
