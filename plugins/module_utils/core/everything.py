@@ -108,6 +108,7 @@ from .kinds import (  # noqa: F401
 from .operations import (  # noqa: F401
     apart,
     assemble,
+    claims,
     configured,
     databases,
     exchange_run,
@@ -117,9 +118,11 @@ from .operations import (  # noqa: F401
     listing,
     outcome,
     prove,
+    provenance,
     prune,
     recover,
     release,
+    rename,
     requests,
     restore,
     restore_elsewhere,
@@ -209,6 +212,7 @@ from .operations.migrate import (  # noqa: F401
 )
 from .profiles import crypto_bot, freqtrade, kalshi, paper_bot, trade_agent, v6  # noqa: F401
 from .storage import backup as storage_backup  # noqa: F401
+from .storage import belonging, choice, relocation  # noqa: F401
 from .transaction import (  # noqa: F401
     exchange,
     fence_file,

@@ -11,7 +11,41 @@ SHARED = "tests/unit/storage/test_shared_directory.py::test_"
 
 MAKER = "tests/unit/operations/test_operation_other_maker.py::test_"
 
+RENAME = "tests/unit/operations/test_operation_rename.py::test_"
+
 SHARING = (
+    Removal(
+        "b5",
+        "two applications never have one root",
+        "operations/claims.py",
+        "if _real(other.root) == _real(application.root):",
+        "if False:",
+        (RENAME + "a_second_application_with_the_same_root_is_refused",),
+    ),
+    Removal(
+        "b5",
+        "no application has what is part of another's component",
+        "operations/claims.py",
+        "if lookup.directory(relative) is not None or lookup.file(relative) is not None:",
+        "if False:",
+        (RENAME + "a_root_below_a_component_of_another_is_refused",),
+    ),
+    Removal(
+        "b4",
+        "backups are not left behind in a directory that nobody looks at",
+        "operations/installation.py",
+        "if not renamed:",
+        "if False:",
+        (RENAME + "what_would_be_left_behind_is_refused",),
+    ),
+    Removal(
+        "b1",
+        "a backup that is moved replaces no other",
+        "operations/rename.py",
+        "if taken_by_another(backup, target):",
+        "if False:",
+        (RENAME + "what_cannot_be_renamed_is_refused",),
+    ),
     Removal(
         "c2",
         "the backup of another profile is not restored",

@@ -19,6 +19,7 @@ from ..host.ownership import gid_of, uid_of
 from ..host.trust import untrusted_reason
 from ..ports import Ports
 from ..profile import resolve_mapping
+from .claims import conflicts, unclaimed_backups
 from .outcome import Outcome
 
 
@@ -51,6 +52,8 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
         problems = [str(error) for error in _failures(lambda: _prove(application, ports, recovery_key))]
     found = [*problems, *warnings]
     word = "one problem" if len(found) == 1 else f"{len(found)} problems"
+    for text in unclaimed_backups(application):
+        ports.progress.note(text)
     last = f"{application.config_file}: {word if found else 'no problem'}"
     return Outcome(
         changed=False,
@@ -97,6 +100,7 @@ def _problems(application: Application, ports: Ports) -> Iterator[TradekeepError
                 path=place,
                 hint="chown root and chmod go-w it and each directory above it, or choose another",
             )
+    yield from conflicts(application)
     yield from _encryption_problems(application, ports)
 
 
