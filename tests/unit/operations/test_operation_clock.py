@@ -9,12 +9,18 @@ import json
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import ExitStatus
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SystemClock
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.backup import backup
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.backup_plan import baseline, restored_at
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.backup_first import (
+    forget_old_backups,
+)
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.deploy import _latest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.drills.record import dated_records
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.drills.source import LOCAL, choose_backup
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.listing import list_backups
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.prune import prune
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.restore import restore
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.retention import decide
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.verify import verify
@@ -113,3 +119,30 @@ def test_records_of_that_night_come_after_the_others(night, tmp_path):
     found = [path.stem for path in dated_records(tmp_path, now(night))]
     assert found[:2] == stems[1:]
     assert set(found[2:]) == {stems[0], "odd"}
+
+
+def test_a_prune_of_that_night_does_not_stop_those_after_it(night):
+    """It ran by timer; from then on each prune would be refused until its date has come."""
+    catalog = LocalCatalog(night.application, night.ports.clock)
+    night.clock.wrong = timedelta(days=40)
+    prune(night.application, night.ports, dry_run=False)
+    night.clock.wrong = timedelta()
+    done = prune(night.application, night.ports, dry_run=False)
+    assert (done.status, done.record["refused"]) == (ExitStatus.DONE, None)
+    assert "passed over, as dated in the future: the last prune" in night.notes[-1]
+    night.notes.clear()
+    assert prune(night.application, night.ports, dry_run=False).record["refused"] is None
+    assert night.notes == []
+    assert {item.name for item in catalog.list()} == set(night.made)
+
+
+def test_a_deploy_of_that_night_takes_no_place_of_the_later_ones(night):
+    """Of the backups that deploys make the newest stay: not the one of that night alone."""
+    for wrong in (40, 0):
+        night.clock.wrong = timedelta(days=wrong)
+        backup(night.application, night.ports, name="before_deploy")
+    forget_old_backups(night.application, night.ports, 1)
+    catalog = LocalCatalog(night.application, night.ports.clock)
+    assert len([item for item in catalog.list() if item.label == "before_deploy"]) == 2
+    records = [{"at": (now(night) + timedelta(days=days)).isoformat()} for days in (40, -1, -2)]
+    assert _latest(records, night.ports, 1) == [records[1], records[0]]

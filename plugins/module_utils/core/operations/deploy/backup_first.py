@@ -15,6 +15,7 @@ from ...deploy_settings import BackupFirst
 from ...host.filesystem.identity import privileged, with_privileges
 from ...ports import Ports
 from ...storage.backup import Backup
+from ...storage.choice import is_future
 from ...storage.local import LocalCatalog
 from ...storage.names import DEPLOY_LABEL
 from ..backup import back_up
@@ -38,12 +39,13 @@ def backup_first(application: Application, ports: Ports) -> Optional[Backup]:
 
 @with_privileges
 def forget_old_backups(application: Application, ports: Ports, keep: int) -> None:
-    """Of the backups that deploys made, the newest stay."""
+    """Of the backups that deploys made, the newest stay; those of a clock that was wrong take no place of theirs."""
     if not Path(application.backup_dir).is_dir():
         return
     catalog = LocalCatalog(application, ports.clock)
+    now = ports.clock.now()
     ours = [item for item in catalog.list() if item.label == DEPLOY_LABEL and item.good]
-    for backup in ours[keep:]:
+    for backup in [item for item in ours if not is_future(item.moment, now)][keep:]:
         catalog.remove(backup)
 
 
