@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 from ..application import Application
+from ..component_paths import is_open, named_by
 from ..errors import CaptureError
 from ..git.index_names import index_names
 from ..kinds import SIDECAR_SUFFIXES, default_kind
@@ -148,7 +149,9 @@ class _Walk:
     def __init__(self, application: Application, clock: Clock, found: Uncovered) -> None:
         self._root = str(application.root)
         self._lookup = classifier(application.profile)
-        self._listed = {path for component in application.profile.components for path in component.paths}
+        named = [path for component in application.profile.components for path in component.paths]
+        self._listed = {path for path in named if not is_open(path)}
+        self._open = [path for path in named if is_open(path)]
         self._ignored = application.profile.ignore_uncovered
         ours = (application.backup_dir, application.state_dir, application.config_dir, application.bin_dir)
         self._ours = {str(place) for place in ours}
@@ -190,7 +193,7 @@ class _Walk:
     def _is_walked(self, above: str, entry: os.DirEntry[str], repository: Optional[_Repository]) -> bool:
         """Count a file; whether it is a directory to look into."""
         name, path = entry.name, f"{above}/{entry.name}" if above else entry.name
-        if name.startswith(OWN_PREFIX) or name in _NO_DATA or path in self._listed:
+        if name.startswith(OWN_PREFIX) or name in _NO_DATA or path in self._listed or named_by(self._open, path):
             return False
         if any(matches(pattern, path) for pattern in self._ignored) or (repository and repository.tracks(path)):
             return False
