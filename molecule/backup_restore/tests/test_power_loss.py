@@ -87,7 +87,7 @@ def test_hazard_c1_power_loss_in_the_middle_of_a_restore(server: Server) -> None
     assert server.preference("multiplier") == {"live": 7, "backed up": 1}["live" if "live" in found else "backed up"]
     assert eventually(lambda: bool(server.bot_pid()), seconds=30), server.run("journalctl -b -n 60")
     assert server.trading()
-    assert "no operation was cut off" in server.host.run("tradekeep recover").stderr
+    assert "no operation was cut off" in server.host.run("tradekeep recover").stdout
     server.host.run_expect([0], "tradekeep db check")
     assert server.leftovers() == ""
     server.run(f"rm -r {MANY}")

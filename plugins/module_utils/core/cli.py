@@ -3,8 +3,8 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 """The on-host door: ``tradekeep ...``.
 
-Reads the command line, carries out one command and says how it went: people's text and progress on standard error,
-``--json`` one object on standard output, and the exit status of ``errors.ExitStatus``.
+Reads the command line, carries out one command and says how it went: results on standard output (with ``--json`` one
+object and nothing else), progress, notes and errors on standard error, and the exit status of ``errors.ExitStatus``.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class _Door:
         self._stdout = stdout
         self._stderr = stderr
         self._json = False
+        self._results = stdout
         self._command: Optional[str] = None
         self.status = ExitStatus.DONE
         self.unheard = False
@@ -71,6 +72,9 @@ class _Door:
             with interruptible():
                 arguments = build_parser(config_dir=config_dir, version=VERSION).parse_args(words)
                 self._command = _full_name(arguments)
+                if getattr(arguments, "serve", False):
+                    # Standard output is the channel to another server.
+                    self._results = self._stderr
                 return self._answer(carry_out(arguments, self._ports(arguments)))
         except Exception as error:
             known = foreseen(error)
@@ -83,9 +87,10 @@ class _Door:
 
     def _answer(self, outcome: Outcome) -> ExitStatus:
         self.status = outcome.status
-        width = columns(self._stderr)
-        for line in outcome.lines if width is None or outcome.fitted is None else outcome.fitted(width):
-            self._tell(line)
+        if not self._json:
+            width = columns(self._results)
+            for line in outcome.lines if width is None or outcome.fitted is None else outcome.fitted(width):
+                self._tell(line, self._results)
         self._print_object({"changed": outcome.changed, "record": outcome.record})
         return outcome.status
 
@@ -108,9 +113,9 @@ class _Door:
         # ASCII only: a file's name may hold bytes that no encoding can print.
         self._write(self._stdout, json.dumps(answer, ensure_ascii=True, sort_keys=True) + "\n")
 
-    def _tell(self, line: str) -> None:
+    def _tell(self, line: str, stream: Optional[TextIO] = None) -> None:
         """One line for people. The only place where results and errors are made safe to show."""
-        self._write(self._stderr, output_line(line) + "\n")
+        self._write(self._stderr if stream is None else stream, output_line(line) + "\n")
 
     def _write(self, stream: TextIO, text: str) -> None:
         """What was done has been done, and has the status that it has, whether or not anybody can be told."""

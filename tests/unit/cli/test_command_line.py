@@ -21,8 +21,10 @@ class Terminal(io.StringIO):
 
 
 class Said:
-    def __init__(self, words: list[str], stderr: Optional[io.StringIO] = None) -> None:
-        out, err = io.StringIO(), stderr or io.StringIO()
+    def __init__(
+        self, words: list[str], stderr: Optional[io.StringIO] = None, stdout: Optional[io.StringIO] = None
+    ) -> None:
+        out, err = stdout or io.StringIO(), stderr or io.StringIO()
         self.status = cli.main(words, config_dir="/nonexistent", stdout=out, stderr=err)
         self.out, self.err = out.getvalue(), err.getvalue()
 
@@ -108,14 +110,15 @@ def test_a_profile_can_be_shown_without_a_configuration() -> None:
     assert Said(["config", "show", "kalshy"]).status == 2
 
 
-def test_people_read_standard_error_and_programs_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_go_to_standard_output_and_with_json_one_object_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = Outcome(
         changed=True, record={"name": "caf\u00e9\udcff"}, lines=("one", "two"), status=errors.ExitStatus.FINDINGS
     )
     answering(monkeypatch, outcome)
     said = Said(["list"])
-    assert (said.out, said.err, said.status) == ("", "one\ntwo\n", 1)
+    assert (said.out, said.err, said.status) == ("one\ntwo\n", "", 1)
     said = Said(["list", "--json"])
+    assert said.err == ""
     assert said.out.count("\n") == 1
     assert json.loads(said.out) == {
         "command": "list",
@@ -188,14 +191,10 @@ def test_an_account_is_fitted_to_a_terminal_and_to_nothing_else(monkeypatch: pyt
     outcome = Outcome(changed=False, record={}, lines=("wide",), fitted=lambda width: (f"narrow {width}",))
     answering(monkeypatch, outcome)
     monkeypatch.setenv("COLUMNS", "61")
-    assert Said(["list"]).err == "wide\n"
-    screen = Terminal()
-    cli.main(["list"], stdout=io.StringIO(), stderr=screen)
-    assert screen.getvalue() == "narrow 61\n"
+    assert Said(["list"], stderr=Terminal()).out == "wide\n", "`tradekeep list | less` on a terminal"
+    assert Said(["list"], stdout=Terminal()).out == "narrow 61\n"
     monkeypatch.delenv("COLUMNS")
-    screen = Terminal()
-    cli.main(["list"], stdout=io.StringIO(), stderr=screen)
-    assert screen.getvalue() == "wide\n", "a terminal that does not say how wide it is"
+    assert Said(["list"], stdout=Terminal()).out == "wide\n", "a terminal that does not say how wide it is"
 
 
 class Full(io.StringIO):
