@@ -81,6 +81,7 @@ ZONES: dict[str, tuple[str, ...]] = {
         "operations/leftovers.py",
         "operations/reading.py",
         "operations/requests.py",
+        "operations/runs.py",
         "operations/server_recovery.py",
         "operations/units.py",
         "operations/verify.py",

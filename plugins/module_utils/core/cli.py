@@ -28,7 +28,7 @@ from .host.trust import leave_untrusted_places
 from .operations.outcome import Outcome
 from .ports import Ports, Progress
 from .signals import interruptible
-from .terminal import Bar, NotesOnly, columns, is_terminal
+from .terminal import Bar, NotesOnly, columns, is_journal, is_terminal
 from .version import VERSION
 
 
@@ -46,6 +46,7 @@ def main(
     words = list(sys.argv[1:] if argv is None else argv)
     door = _Door(sys.stdout if stdout is None else stdout, sys.stderr if stderr is None else stderr)
     status = door.serve(words, config_dir)
+    door.explain(status)
     if door.unheard:
         _discard_output()
     return int(status)
@@ -79,6 +80,11 @@ class _Door:
         except Exception as error:
             known = foreseen(error)
             return self._unforeseen(error) if known is None else self._failed(known)
+
+    def explain(self, status: ExitStatus) -> None:
+        """In the journal, where systemd is about to say ``status=3/NOTIMPLEMENTED``, what the status means."""
+        if status is not ExitStatus.DONE and is_journal(self._stderr):
+            self._tell(f"tradekeep: exit status {int(status)}, whatever systemd calls it, means: {status.in_words}")
 
     def _ports(self, arguments: argparse.Namespace) -> Ports:
         with_bar = is_terminal(self._stderr) and not arguments.no_progress and not arguments.json
@@ -128,7 +134,7 @@ class _Door:
 
 def _full_name(arguments: argparse.Namespace) -> str:
     subcommand = getattr(arguments, "subcommand", None)
-    return f"{arguments.command} {subcommand}" if subcommand else str(arguments.command)
+    return f"{arguments.command} {subcommand}" if subcommand else str(arguments.command or "state")
 
 
 def _discard_output() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Callable
 
 from .application import Application, CheckLevel
-from .configuration import load_application
+from .configuration import configured_names, load_application
 from .errors import UsageError
 from .host.account import asker
 from .operations.outcome import Outcome
@@ -25,6 +25,8 @@ _Command = Callable[[argparse.Namespace, Application, Ports], Outcome]
 def carry_out(arguments: argparse.Namespace, ports: Ports) -> Outcome:
     """Carry out a parsed command line."""
     name = arguments.command
+    if name is None:
+        return _state(arguments, ports)
     if name == "config" and arguments.subcommand == "show" and arguments.profile:
         from .operations.configured import show_profile
 
@@ -33,6 +35,17 @@ def carry_out(arguments: argparse.Namespace, ports: Ports) -> Outcome:
         name = f"{name} {arguments.subcommand}"
     application = load_application(config_file=arguments.config, app=arguments.app, config_dir=arguments.config_dir)
     return _COMMANDS[name](arguments, application, ports)
+
+
+def _state(arguments: argparse.Namespace, ports: Ports) -> Outcome:
+    from .operations.state import show_all, show_state
+
+    if arguments.config or arguments.app:
+        chosen = load_application(config_file=arguments.config, app=arguments.app, config_dir=arguments.config_dir)
+        return show_state(chosen, ports)
+    if not configured_names(arguments.config_dir):
+        return Outcome(changed=False, record={"applications": []}, lines=tuple(arguments.whole_help().splitlines()))
+    return show_all(ports, arguments.config_dir)
 
 
 def _config_check(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
@@ -56,34 +69,44 @@ def _tree(arguments: argparse.Namespace, application: Application, ports: Ports)
 def _list(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
     from .operations.listing import list_backups
 
-    return list_backups(application, ports)
+    return list_backups(application, ports, limit=arguments.limit)
 
 
 def _backup(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
     from .operations.backup import backup
+    from .operations.runs import backup_job, recorded
 
-    return backup(
-        application,
-        ports,
-        tier=arguments.tier,
-        name=arguments.name,
-        encrypt=arguments.encrypt,
-        output=arguments.output,
-        allow_row_loss=arguments.allow_row_loss,
-        dry_run=arguments.dry_run,
-    )
+    def work() -> Outcome:
+        return backup(
+            application,
+            ports,
+            tier=arguments.tier,
+            name=arguments.name,
+            encrypt=arguments.encrypt,
+            output=arguments.output,
+            allow_row_loss=arguments.allow_row_loss,
+            dry_run=arguments.dry_run,
+        )
+
+    if arguments.dry_run or arguments.output:
+        return work()
+    return recorded(application, ports, backup_job(arguments.tier), work)
 
 
 def _verify(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    from .operations.runs import recorded
     from .operations.verify import verify
 
-    return verify(
-        application,
-        ports,
-        reference=arguments.backup,
-        deep=arguments.deep,
-        passphrase_file=arguments.passphrase_file,
-    )
+    def work() -> Outcome:
+        return verify(
+            application,
+            ports,
+            reference=arguments.backup,
+            deep=arguments.deep,
+            passphrase_file=arguments.passphrase_file,
+        )
+
+    return recorded(application, ports, "verify", work) if arguments.backup == "all" else work()
 
 
 def _restore(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
@@ -103,17 +126,24 @@ def _restore(arguments: argparse.Namespace, application: Application, ports: Por
 
 def _recover(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
     from .operations.recover import make_whole_at_boot, recover
+    from .operations.runs import make_up_for
 
     if arguments.boot:
         return make_whole_at_boot(application, ports)
+    if arguments.missed:
+        return make_up_for(application, ports)
     wait_seconds = float("inf") if arguments.wait else 600.0
     return recover(application, ports, dry_run=arguments.dry_run, wait_seconds=wait_seconds)
 
 
 def _prune(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
     from .operations.prune import prune
+    from .operations.runs import recorded
 
-    return prune(application, ports, dry_run=arguments.dry_run, trust_clock=arguments.trust_clock)
+    def work() -> Outcome:
+        return prune(application, ports, dry_run=arguments.dry_run, trust_clock=arguments.trust_clock)
+
+    return work() if arguments.dry_run else recorded(application, ports, "prune", work)
 
 
 def _release(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
@@ -125,18 +155,22 @@ def _release(arguments: argparse.Namespace, application: Application, ports: Por
 def _drill(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
     from .operations.drills.drill import drill
     from .operations.drills.record import drill_log
+    from .operations.runs import recorded
+
+    def work() -> Outcome:
+        return drill(
+            application,
+            ports,
+            reference=arguments.backup,
+            source=arguments.source,
+            key_file=arguments.key,
+            passphrase_file=arguments.passphrase_file,
+            dry_run=arguments.dry_run,
+        )
 
     if arguments.log:
         return drill_log(application)
-    return drill(
-        application,
-        ports,
-        reference=arguments.backup,
-        source=arguments.source,
-        key_file=arguments.key,
-        passphrase_file=arguments.passphrase_file,
-        dry_run=arguments.dry_run,
-    )
+    return work() if arguments.dry_run else recorded(application, ports, "drill", work)
 
 
 def _db_check(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:

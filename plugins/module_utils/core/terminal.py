@@ -27,6 +27,15 @@ def is_terminal(stream: TextIO) -> bool:
         return False
 
 
+def is_journal(stream: TextIO) -> bool:
+    """Whether the stream goes to the journal, as systemd.exec(5) has a unit find out (``JOURNAL_STREAM``)."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
 def columns(stream: TextIO) -> Optional[int]:
     """How wide the terminal is that somebody looks at; None where nobody does, and nothing need be shortened."""
     if not is_terminal(stream):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+from pathlib import Path
 from typing import Any, Optional
 
 import pytest
@@ -50,6 +52,7 @@ COMMANDS = (
     "tree",
     "tree --fix",
     "list",
+    "list --limit 5",
     "backup --tier weekly --name before_upgrade --encrypt --output /mnt --dry-run",
     "verify latest --deep",
     "verify all",
@@ -81,13 +84,13 @@ def test_every_command_parses_with_common_options_before_and_after(line: str) ->
 @pytest.mark.parametrize(
     "line",
     [
-        "",
         "dril",
         "drill a b",
         "backup --tier hourly",
         "backup --ti daily",
         "restore",
         "list extra",
+        "list --limit 0",
         "--config a --app b list",
     ],
 )
@@ -226,3 +229,18 @@ def test_a_closed_stream_is_no_terminal() -> None:
     stream = Terminal()
     assert terminal.is_terminal(stream)
     assert not terminal.is_terminal(io.StringIO())
+
+
+def test_the_journal_is_told_what_an_exit_status_means(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """systemd itself says ``status=3/NOTIMPLEMENTED``."""
+    answering(monkeypatch, errors.SpaceError("no space left"))
+    for of_a_unit in (True, False):
+        with (tmp_path / "journal").open("w+") as journal:
+            status = os.fstat(journal.fileno())
+            monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino if of_a_unit else 1}")
+            cli.main(["list"], stdout=io.StringIO(), stderr=journal)
+            journal.seek(0)
+            said = journal.read().splitlines()
+        assert len(said) == 1 + of_a_unit
+        if of_a_unit:
+            assert "exit status 3" in said[1] and "failed, and the data is as it was" in said[1]

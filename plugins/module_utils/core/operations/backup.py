@@ -30,6 +30,7 @@ from .found import Share, Thing
 from .leftovers import sweep_state
 from .listings import Listings
 from .outcome import Outcome
+from .room import with_room
 from .scan import scan, shared_scan
 from .second_reader import SecondReader
 from .text import human_bytes, table
@@ -60,12 +61,26 @@ def backup(
     encrypt: None lets the schedule of the tier and the components decide. output: another directory than the catalog's.
     allow_row_loss: accept a table that lost most of its rows since the last backup.
     """
-    request = request_backup(application, ports, tier, name, encrypt, output)
+
+    def request_again() -> BackupPlan:
+        return request_backup(application, ports, tier, name, encrypt, output)
+
+    request = request_again()
     if dry_run:
         with tree_reader(application, ports, lambda: nullcontext(Source(lambda: scan(application))), request) as reader:
             plan = reader.survey(list_paths=True)
         check_space(plan)
         return Outcome(changed=True, record={"backup": None, "plan": plan.as_dict()}, lines=_plan_lines(plan))
+
+    def work() -> Outcome:
+        return _locked_backup(application, ports, request_again, allow_row_loss=allow_row_loss)
+
+    return work() if output else with_room(application, ports, work)
+
+
+def _locked_backup(
+    application: Application, ports: Ports, request_again: Callable[[], BackupPlan], *, allow_row_loss: bool
+) -> Outcome:
     lock = application_lock(
         Path(application.application_state_dir),
         operation="backup",
@@ -75,7 +90,7 @@ def backup(
     )
     with _as_failure(), lock, many_objects(), batch_work():
         # Anew, as what ran before may have made a backup.
-        request = request_backup(application, ports, tier, name, encrypt, output)
+        request = request_again()
         with tree_reader(application, ports, lambda: _live_data(application), request) as reader:
             plan = reader.survey()
             made, summary = make_backup(application, ports, plan, reader, allow_row_loss=allow_row_loss)

@@ -20,6 +20,7 @@ from ..ports import Ports
 from .configured import missing_keys
 from .fence import mend_fence
 from .outcome import Outcome
+from .runs import FAILURES_LOG
 from .unit_files import HEADER, drill_is_locked_out, render_units, sandbox_root
 
 __all__ = ["install_units", "render_units"]
@@ -62,7 +63,7 @@ def install_units(
     if not application.system:
         return Outcome(
             changed=False,
-            record={"units": [], "written": [], "removed": [], "enabled": []},
+            record={"units": [], "written": [], "removed": [], "enabled": [], "failures": None},
             lines=("units are left out, because tradekeep_become is false",),
         )
     if ports.runner.find("systemctl") is None:
@@ -88,7 +89,18 @@ def install_units(
             _make_sandbox(Path(sandbox_root(application)))
         _apply(ports, directory, plan)
     masked = mend_fence(application, ports, unit_dir=directory) if present and not dry_run else []
-    return _outcome(plan, wanted, dry_run, masked)
+    told = failures_in_words(application, unit_dir) if present else None
+    return _outcome(plan, wanted, dry_run, masked, told)
+
+
+def failures_in_words(application: Application, unit_dir: str = "/etc/systemd/system") -> str:
+    """Where somebody hears of a backup that failed at night."""
+    log = application.application_state_dir / FAILURES_LOG
+    return (
+        f"what fails is told by 'tradekeep' on the host, in {log} and in the journal (journalctl -t tradekeep); "
+        f"to be told elsewhere, put a drop-in into {unit_dir}/tradekeep-failure-{application.name}@.service.d/ "
+        "(docs/failures.md)"
+    )
 
 
 def _runtime(application: Application, ports: Ports) -> list[PurePosixPath]:
@@ -234,7 +246,9 @@ def _by_type(names: Sequence[str]) -> tuple[list[str], list[str]]:
     return [name for name in names if _is_timer(name)], [name for name in names if not _is_timer(name)]
 
 
-def _outcome(plan: UnitsPlan, wanted: Mapping[str, str], dry_run: bool, masked: Sequence[str]) -> Outcome:
+def _outcome(
+    plan: UnitsPlan, wanted: Mapping[str, str], dry_run: bool, masked: Sequence[str], told: Optional[str]
+) -> Outcome:
     would = "would " if dry_run else ""
     lines = [f"{would}write {name}" for name in sorted(plan.write)]
     lines += [f"{would}remove {name}" for name in plan.remove]
@@ -247,8 +261,9 @@ def _outcome(plan: UnitsPlan, wanted: Mapping[str, str], dry_run: bool, masked: 
             "written": sorted(plan.write),
             "removed": list(plan.remove),
             "enabled": list(plan.enable),
+            "failures": told,
         },
-        lines=tuple(lines) or ("units are as they should be",),
+        lines=(*(lines or ["units are as they should be"]), *([] if told is None else [told])),
         before={"units": dict(plan.before)},
         after={"units": dict(plan.after)},
     )
