@@ -28,7 +28,7 @@ from .host.trust import leave_untrusted_places
 from .operations.outcome import Outcome
 from .ports import Ports, Progress
 from .signals import interruptible
-from .terminal import Bar, NotesOnly, columns, is_journal, is_terminal
+from .terminal import Bar, NotesOnly, ask, columns, is_journal, is_terminal
 from .version import VERSION
 
 
@@ -38,13 +38,18 @@ def main(
     config_dir: str = "/etc/tradekeep",
     stdout: Optional[TextIO] = None,
     stderr: Optional[TextIO] = None,
+    stdin: Optional[TextIO] = None,
 ) -> int:
     """Carry out one command line and return the exit status."""
     keep_freed_memory()
     hide_memory()
     leave_untrusted_places()
     words = list(sys.argv[1:] if argv is None else argv)
-    door = _Door(sys.stdout if stdout is None else stdout, sys.stderr if stderr is None else stderr)
+    door = _Door(
+        sys.stdout if stdout is None else stdout,
+        sys.stderr if stderr is None else stderr,
+        sys.stdin if stdin is None else stdin,
+    )
     status = door.serve(words, config_dir)
     door.explain(status)
     if door.unheard:
@@ -55,7 +60,8 @@ def main(
 class _Door:
     """Where a command's answer goes."""
 
-    def __init__(self, stdout: TextIO, stderr: TextIO) -> None:
+    def __init__(self, stdout: TextIO, stderr: TextIO, stdin: TextIO) -> None:
+        self._stdin = stdin
         self._stdout = stdout
         self._stderr = stderr
         self._json = False
@@ -76,6 +82,7 @@ class _Door:
                 if getattr(arguments, "serve", False):
                     # Standard output is the channel to another server.
                     self._results = self._stderr
+                arguments.ask = self._ask
                 return self._answer(carry_out(arguments, self._ports(arguments)))
         except Exception as error:
             known = foreseen(error)
@@ -85,6 +92,9 @@ class _Door:
         """In the journal, where systemd is about to say ``status=3/NOTIMPLEMENTED``, what the status means."""
         if status is not ExitStatus.DONE and is_journal(self._stderr):
             self._tell(f"tradekeep: exit status {int(status)}, whatever systemd calls it, means: {status.in_words}")
+
+    def _ask(self, question: str) -> Optional[bool]:
+        return ask(question, self._stdin, self._stderr)
 
     def _ports(self, arguments: argparse.Namespace) -> Ports:
         with_bar = is_terminal(self._stderr) and not arguments.no_progress and not arguments.json

@@ -88,6 +88,10 @@ def _dry_run(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would be done; write nothing")
 
 
+def _yes(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--yes", action="store_true", help="do not ask on a terminal before live data is replaced")
+
+
 def _passphrase(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--passphrase-file", metavar="FILE", help="read the passphrase of the backup from this file")
 
@@ -158,6 +162,7 @@ def _restore(commands: Any, common: argparse.ArgumentParser) -> None:
         "--to", metavar="DIR", help="restore into this directory; live data and services are left alone"
     )
     _passphrase(restore)
+    _yes(restore)
     _dry_run(restore)
 
 
@@ -259,6 +264,7 @@ def _migrate(commands: Any, common: argparse.ArgumentParser) -> None:
     migrate.add_argument("--by", metavar="WHO", help="who asked for it, for the record")
     migrate.add_argument("--key", metavar="FILE", help="secret key of an archive to a public one; it is not kept")
     _passphrase(migrate)
+    _yes(migrate)
     _dry_run(migrate)
 
 

@@ -14,7 +14,7 @@ from typing import Callable
 
 from .application import Application, CheckLevel
 from .configuration import configured_names, load_application
-from .errors import UsageError
+from .errors import TradekeepError, UsageError
 from .host.account import asker
 from .operations.outcome import Outcome
 from .ports import Ports
@@ -112,6 +112,8 @@ def _verify(arguments: argparse.Namespace, application: Application, ports: Port
 def _restore(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
     from .operations.restore import restore
 
+    if not arguments.to and not arguments.dry_run:
+        _confirm_restore(arguments, application, ports)
     return restore(
         application,
         ports,
@@ -122,6 +124,26 @@ def _restore(arguments: argparse.Namespace, application: Application, ports: Por
         passphrase_file=arguments.passphrase_file,
         dry_run=arguments.dry_run,
     )
+
+
+def _confirm_restore(arguments: argparse.Namespace, application: Application, ports: Ports) -> None:
+    """Somebody who looks for ``restore --to`` must not find out by what is gone."""
+    from .operations.state import age_in_words
+    from .storage.local import LocalCatalog
+
+    backup = LocalCatalog(application, ports.clock, note=ports.progress.note).find(arguments.backup)
+    part = " in part" if arguments.components or arguments.paths else ""
+    _confirm(
+        arguments,
+        f"This stops what runs of {application.name} and replaces its live data in {application.root}{part} by "
+        f"{backup.path.name} ({age_in_words(backup.moment, ports.clock.now())}). Go on?",
+    )
+
+
+def _confirm(arguments: argparse.Namespace, question: str) -> None:
+    """Ask whoever sits at a terminal; elsewhere, and with --yes, go on."""
+    if not arguments.yes and arguments.ask(question) is False:
+        raise TradekeepError("nothing was done, as nobody said yes", hint="--dry-run shows what it would do")
 
 
 def _recover(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
@@ -219,6 +241,7 @@ def _migrate(arguments: argparse.Namespace, application: Application, ports: Por
 
     if not arguments.source:
         raise UsageError("name a source, or a server with --from", hint="see tradekeep migrate --help")
+    _confirm_migration(arguments, application, arguments.source)
     return migrate(
         application,
         ports,
@@ -230,6 +253,15 @@ def _migrate(arguments: argparse.Namespace, application: Application, ports: Por
         key_file=arguments.key,
         by=arguments.by or asker(),
     )
+
+
+def _confirm_migration(arguments: argparse.Namespace, application: Application, source: str) -> None:
+    if arguments.force and not arguments.dry_run:
+        _confirm(
+            arguments,
+            f"This stops what runs of {application.name}, and replaces and removes live data in {application.root} "
+            f"that {source} does not have, after a backup of it. Go on?",
+        )
 
 
 def _hand_over(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
@@ -253,6 +285,7 @@ def _hand_over(arguments: argparse.Namespace, application: Application, ports: P
         arguments.known_hosts,
         f"tradekeep --app {application.name} migrate --serve",
     )
+    _confirm_migration(arguments, application, arguments.server)
     by = arguments.by or asker()
     return attended_takeover(application, ports, link, force=arguments.force, by=by, dry_run=arguments.dry_run)
 

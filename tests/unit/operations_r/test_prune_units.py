@@ -394,7 +394,7 @@ def test_a_schedule_without_a_key_is_said_and_installed(application, tmp_path):
     assert (found.status, found.record["problems"]) == (ExitStatus.FINDINGS, [])
     assert progress.notes == found.record["warnings"]
     assert "the weekly backup will fail" in found.lines[0] and "backup_gpg_recipients" in found.lines[0]
-    assert found.lines[1].endswith("bot.json: one problem")
+    assert found.lines[1].endswith("bot.json: 1 problem")
     assert check_configuration(replace(keyless, system=False), door).status is ExitStatus.DONE
     strict = replace(keyless.profile, components=(Component("keys", ("keys",), require_encryption=True),))
     found = check_configuration(replace(keyless, profile=strict), door)
@@ -423,6 +423,9 @@ def test_install_change_remove(application, tmp_path):
     systemd.calls.clear()
     changed = install_units(replace(application, profile=profile), ports(runner=systemd), **door)
     assert changed.record["written"] == ["tradekeep-backup-bot-daily.timer"]
+    sides = [side["units"]["tradekeep-backup-bot-daily.timer"] for side in (changed.before, changed.after)]
+    assert "OnCalendar=05:00" in sides[1] and sides[0] != sides[1]
+    assert list(changed.after["units"]) == ["tradekeep-backup-bot-daily.timer"], "and nothing of what stays"
     assert changed.record["removed"] == ["tradekeep-backup-bot-daily-2.service", "tradekeep-backup-bot-daily-2.timer"]
     assert ["systemctl", "restart", "tradekeep-backup-bot-daily.timer"] in systemd.calls
     install_units(application, ports(runner=systemd), present=False, **door)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +33,7 @@ from .outcome import Outcome
 from .room import with_room
 from .scan import scan, shared_scan
 from .second_reader import SecondReader
-from .text import human_bytes, table
+from .text import counted, first_lines, human_bytes, table
 from .tree_reader import Source, TreeReader, tree_reader
 from .write_archive import Job, Written, scratch_of, write_archive
 
@@ -70,7 +70,13 @@ def backup(
         with tree_reader(application, ports, lambda: nullcontext(Source(lambda: scan(application))), request) as reader:
             plan = reader.survey(list_paths=True)
         check_space(plan)
-        return Outcome(changed=True, record={"backup": None, "plan": plan.as_dict()}, lines=_plan_lines(plan))
+
+        def fitted(_width: int) -> Sequence[str]:
+            return _plan_lines(plan, first_lines)
+
+        return Outcome(
+            changed=True, record={"backup": None, "plan": plan.as_dict()}, lines=_plan_lines(plan), fitted=fitted
+        )
 
     def work() -> Outcome:
         return _locked_backup(application, ports, request_again, allow_row_loss=allow_row_loss)
@@ -86,7 +92,7 @@ def _locked_backup(
         operation="backup",
         clock=ports.clock,
         wait_seconds=600.0,
-        note=ports.progress.note,
+        note=ports.progress.mention,
     )
     with _as_failure(), lock, many_objects(), batch_work():
         # Anew, as what ran before may have made a backup.
@@ -222,8 +228,9 @@ def check_rows(application: Application, previous: Optional[Backup], summary: Su
         for table_name, rows_before in facts.get("tables", {}).items():
             rows_now = now.get(table_name, 0)
             if rows_before >= SMALL_TABLE_ROWS and rows_now < rows_before * (1 - limit / 100):
+                before = counted(rows_before, "row")
                 raise CaptureError(
-                    f"table {table_name} had {rows_before} rows in {previous.path.name} and has {rows_now} now",
+                    f"table {table_name} had {before} in {previous.path.name} and has {rows_now} now",
                     path=Path(application.root) / path,
                     hint="find out why; if it is right, back up once with --allow-row-loss",
                 )
@@ -233,14 +240,14 @@ def _relative(application: Application, path: str) -> str:
     return os.path.relpath(path, str(application.root))
 
 
-def _plan_lines(plan: BackupPlan) -> tuple[str, ...]:
+def _plan_lines(plan: BackupPlan, shown: Callable[[Sequence[str]], Sequence[str]] = tuple) -> tuple[str, ...]:
     rows = [[name, str(share["files"]), human_bytes(share["bytes"])] for name, share in sorted(plan.components.items())]
-    lines = [f"{human_bytes(size):>10}  {kind:<6}  {path}" for path, size, kind in plan.paths]
+    lines = [*shown([f"{human_bytes(size):>10}  {kind:<6}  {path}" for path, size, kind in plan.paths])]
     lines += ["", *table(["component", "files", "size"], rows)]
     lines += [f"excluded: {pattern}" for pattern in plan.excluded]
     lines += [f"not there yet: {path}" for path in plan.missing]
     lines.append(
-        f"would capture {plan.files} files, {human_bytes(plan.bytes)}, into {plan.directory}"
+        f"would capture {counted(plan.files, 'file')}, {human_bytes(plan.bytes)}, into {plan.directory}"
         + (", encrypted" if plan.encryption.configured else "")
         + "; nothing was written"
     )
@@ -252,7 +259,7 @@ def _made_lines(made: Backup, summary: Summary, plan: BackupPlan) -> tuple[str, 
     lines += [f"not there yet: {path}" for path in plan.missing]
     proof = made.sidecar.get("verified", {})
     lines.append(
-        f"{made.path}: {summary.files} files, {human_bytes(summary.bytes)} in {human_bytes(made.size)}, "
+        f"{made.path}: {counted(summary.files, 'file')}, {human_bytes(summary.bytes)} in {human_bytes(made.size)}, "
         f"verified ({proof.get('level')}), {made.sidecar.get('seconds', 0):.1f} s"
     )
     return tuple(lines)

@@ -20,6 +20,7 @@ from ..host.trust import untrusted_reason
 from ..ports import Ports
 from ..profile import resolve_mapping
 from .outcome import Outcome
+from .text import counted
 
 
 def show_configuration(application: Application) -> Outcome:
@@ -50,8 +51,7 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
     if application.encryption.configured and not problems:
         problems = [str(error) for error in _failures(lambda: _prove(application, ports, recovery_key))]
     found = [*problems, *warnings]
-    word = "one problem" if len(found) == 1 else f"{len(found)} problems"
-    last = f"{application.config_file}: {word if found else 'no problem'}"
+    last = f"{application.config_file}: {counted(len(found), 'problem') if found else 'no problem'}"
     return Outcome(
         changed=False,
         record={

@@ -44,7 +44,7 @@ def check_databases(
         def check(telling: Telling) -> list[Any]:
             results = []
             for path in _chosen(application, paths):
-                telling.note(f"checking {path}")
+                telling.start(f"checking {path}", None, "databases")
                 results.append(_inspect(application, path, scratch, ports, level, foreign_keys))
             return results
 
@@ -74,7 +74,7 @@ def optimize_databases(
         operation="db optimize",
         clock=ports.clock,
         wait_seconds=600.0,
-        note=ports.progress.note,
+        note=ports.progress.mention,
     ):
 
         def work(telling: Telling) -> list[Any]:
@@ -121,7 +121,7 @@ def _inspect(
 
 
 def _optimize(application: Application, path: str, ports: Ports, progress: Progress, vacuum: bool) -> dict[str, Any]:
-    progress.note(f"optimizing {path}")
+    progress.start(f"optimizing {path}", None, "databases")
     try:
         done = optimize(Path(application.root) / path, clock=ports.clock, vacuum=vacuum)
     except TradekeepError as error:

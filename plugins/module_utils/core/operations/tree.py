@@ -32,6 +32,7 @@ from ..ports import Ports
 from ..transaction.lock import application_lock
 from .fence import note_fence
 from .outcome import Outcome
+from .text import first_lines
 from .tree_plan import Change, Credential, Rights, TreePlan, absolute, plan_tree
 
 __all__ = ["Credential", "mend_rights", "tree"]
@@ -58,7 +59,7 @@ def tree(
         operation="tree",
         clock=ports.clock,
         wait_seconds=600.0,
-        note=ports.progress.note,
+        note=ports.progress.mention,
     ):
         _sweep(application, credentials)
         plan = plan_tree(application, credentials)
@@ -187,6 +188,7 @@ def _keep_replaced(application: Application, change: Change, ports: Ports) -> No
     stamp = ports.clock.now().strftime("%Y%m%d_%H%M%S_%f")
     with os.fdopen(open_file_beneath(Path(application.root), change.path), "rb") as replaced:
         atomic_write(kept.with_name(f"{kept.name}.{stamp}"), replaced.read(), mode=0o600)
+    ports.progress.mention(f"{change.path}: what was replaced is kept as {kept.name}.{stamp} in {kept.parent}")
 
 
 def _outcome(plan: TreePlan, *, fixed: bool) -> Outcome:
@@ -209,6 +211,7 @@ def _outcome(plan: TreePlan, *, fixed: bool) -> Outcome:
             "notes": list(plan.notes),
         },
         lines=(*described, *plan.notes, f"data tree: {verdict}"),
+        fitted=lambda _width: (*first_lines([*described, *plan.notes]), f"data tree: {verdict}"),
         before={item.path: str(item.found or "absent") for item in plan.changes},
         after={item.path: str(item.wanted) for item in plan.changes},
         status=ExitStatus.FINDINGS if changed and not fixed else ExitStatus.DONE,

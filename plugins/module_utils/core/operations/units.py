@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,8 +41,8 @@ class UnitsPlan:
     disable: tuple[str, ...]
     reload: bool
     sandbox: bool
-    before: Mapping[str, str]
-    after: Mapping[str, str]
+    before: Mapping[str, Sequence[str]]
+    after: Mapping[str, Sequence[str]]
 
     @property
     def changed(self) -> bool:
@@ -150,8 +149,9 @@ def _plan(application: Application, ports: Ports, directory: Path, wanted: Mappi
         disable=tuple(name for name in remove if _INSTALL in installed[name]),
         sandbox=bool(wanted) and not Path(sandbox_root(application)).is_dir(),
         reload=any(states.get(name, {}).get("NeedDaemonReload") == "yes" for name in present),
-        before={name: _digest(text) for name, text in sorted(installed.items())},
-        after={name: _digest(text) for name, text in sorted(wanted.items())},
+        # In full, line by line: a unit holds no secret. Of what stays as it is nothing.
+        before={name: tuple(text.splitlines()) for name, text in sorted(installed.items()) if wanted.get(name) != text},
+        after={name: tuple(text.splitlines()) for name, text in sorted(write.items())},
     )
 
 
@@ -267,7 +267,3 @@ def _outcome(
         before={"units": dict(plan.before)},
         after={"units": dict(plan.after)},
     )
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -32,6 +32,7 @@ from ...ports import Ports
 from ...transaction.exchange import Exchange
 from ...transaction.plan import Replacement
 from ...transaction.stage import Stage
+from ...vocabulary import RESERVED_PREFIX
 from ..exchange_run import Change, run_exchange
 from .code import CodeManifest
 from .code_plan import Action
@@ -283,7 +284,7 @@ class DeployRun:
 
     def _quarantine(self, exchange: Exchange, staged: Staged) -> None:
         """Keep what was replaced or removed and is not what a deploy had put there."""
-        place = self._records.outputs(self.carried.moment, self.carried.identifier) / "quarantine"
+        place = self._records.quarantine(self.carried.moment, self.carried.identifier)
         kept = {os.path.relpath(item.live, self._checkout): item.kept for item in exchange.replacements if item.had}
         for change in staged.plan.changes:
             aside = kept.get(change.path)
@@ -318,6 +319,7 @@ class DeployRun:
             self._hook("after_commit")
         if self._survey.checkout is not None:
             self._survey.checkout.refresh()
+            self._survey.checkout.exclude(f"{RESERVED_PREFIX}*")
 
     def _remove_empty_directories(self, staged: Staged) -> None:
         """Directories that only held code which is gone; one that upstream kept by a placeholder stays."""
