@@ -481,10 +481,11 @@ def _missed(application: Application) -> str:
         + f"\n[Service]\nType=oneshot\n{_starts(application, ['recover --missed'])}TimeoutStartSec=10min\nLimitCORE=0\n"
         + f"ReadWritePaths={_argument(application.application_state_dir, optional=True)}\n"
         + _hardened(
-            capabilities="",
+            capabilities=_TO_BECOME_THE_OWNER,
             home=_protect_home(application, _paths_used(application)),
             families="AF_UNIX",
             less_calls="@resources @keyring",
+            more_calls=_CHANGE_ACCOUNTS,
         )
         + "\n[Install]\nWantedBy=multi-user.target\n"
     )
