@@ -74,4 +74,20 @@ SHOWING = (
         "cell",
         (f"{ATTACK}a_table_is_as_wide_as_what_is_shown_of_it",),
     ),
+    Removal(
+        "shown",
+        "what may be a secret is a digest in the diff of a configuration",
+        "configuration.py",
+        "(_shown if key in _SHOWN else _digest)(value)",
+        "_shown(value)",
+        ("tests/unit/modules/test_modules.py::test_a_changed_schedule_is_shown_in_full_and_a_command_as_a_digest",),
+    ),
+    Removal(
+        "shown",
+        "whoever sits at a terminal is asked before live data is replaced",
+        "commands.py",
+        "if not arguments.yes and arguments.ask(question) is False:",
+        "if False:",
+        ("tests/unit/cli/test_asking.py::test_nothing_but_yes_replaces_live_data",),
+    ),
 )

@@ -131,6 +131,13 @@ def test_results_go_to_standard_output_and_with_json_one_object_alone(monkeypatc
     }
 
 
+def test_what_is_said_of_a_served_migration_is_kept_off_its_channel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard output leads to another server, which reads frames from it."""
+    answering(monkeypatch, Outcome(changed=True, record={}, lines=("served",)))
+    said = Said(["migrate", "--serve"])
+    assert (said.out, said.err) == ("", "served\n")
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [

@@ -162,6 +162,17 @@ def test_hazard_b9_what_power_cut_off_is_seen_by_list_and_made_up_for_at_boot(cl
     assert make_up_for(application, ports).record["started"] == [DAILY]
 
 
+def test_a_manual_run_that_left_an_empty_mark_on_a_full_disk_is_over_with_the_next_good_backup(clocked):
+    cut_off(clocked, "backup-manual")
+    mark = Path(clocked.application.application_state_dir) / "runs/backup-manual.running"
+    mark.write_bytes(b"")
+    os.utime(mark, (1.7e9, 1.7e9))
+    assert list_backups(clocked.application, clocked.ports).status is ExitStatus.FINDINGS
+    said(clocked, "backup", "--tier", "daily")
+    clocked.ports.clock.moment += timedelta(minutes=1)
+    assert list_backups(clocked.application, clocked.ports).status is ExitStatus.DONE
+
+
 def test_without_a_boot_the_next_run_records_what_was_cut_off(clocked):
     cut_off(clocked, "verify")
     recorded(clocked.application, clocked.ports, "verify", lambda: Outcome(changed=True, record={}))

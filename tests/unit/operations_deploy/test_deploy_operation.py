@@ -125,6 +125,7 @@ def test_what_was_edited_here_is_replaced_and_kept_aside(world):
     assert (kept / "lib/b.py").read_text() == "b = 'mine'\n"
     assert stat.S_IMODE((kept / "bot.py").stat().st_mode) == 0o600
     assert {f"  {kept}/bot.py", f"  {kept}/lib/b.py"} <= set(done.lines), "a person is told where"
+    assert f"kept aside: {record['rescued']['differences']}" in done.lines
     assert "hotfix" in Path(record["rescued"]["differences"]).read_text()
 
 

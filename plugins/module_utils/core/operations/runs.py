@@ -17,7 +17,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -263,21 +263,28 @@ def _write(application: Application, run: Run) -> None:
 
 
 def _read(path: Path, job: str) -> Run:
-    """A record or a mark; of one that is damaged only that it is there is known."""
+    """A record or a mark; of one that is damaged, or was written to a full disk, is known when it was made."""
     try:
         content = json.loads(read_small(path, _LARGEST))
     except (OSError, ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
-        return Run(job, None, problem="its record cannot be read")
+        return Run(job, _made_at(path), problem="its record cannot be read")
     status, problem = content.get("exit_status"), content.get("problem")
     return Run(
         job,
-        parse_iso(content.get("started")),
+        parse_iso(content.get("started")) or _made_at(path),
         parse_iso(content.get("ended")),
         status if isinstance(status, int) else None,
         problem if isinstance(problem, str) else None,
     )
+
+
+def _made_at(path: Path) -> Optional[datetime]:
+    try:
+        return datetime.fromtimestamp(int(path.lstat().st_mtime), timezone.utc)
+    except OSError:
+        return None
 
 
 def _meaning(status: int) -> str:

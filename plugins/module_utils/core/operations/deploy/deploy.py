@@ -350,6 +350,9 @@ def _done_lines(survey: Survey, carried: Carried, record: dict[str, Any], reques
     yield from _missing_lines(survey)
     if carried.backup:
         yield f"backed up before: {carried.backup}"
+    for what in ("differences", "staged"):
+        if carried.rescued.get(what):
+            yield f"kept aside: {carried.rescued[what]}"
     if carried.quarantined:
         place = DeployRecords(survey.application).quarantine(carried.moment, carried.identifier)
         yield f"kept aside {counted(len(carried.quarantined), 'file')} that had been edited here:"
