@@ -208,7 +208,7 @@ def test_every_backup_stands_up_to_deep_verification(server: Server, recovery: d
 
 def test_a_drop_in_on_the_unit_for_failures_reaches_the_network(server: Server) -> None:
     place = "/etc/systemd/system/tradekeep-failure-kalshi@.service.d"
-    tells = "[Service]\\nExecStart=/bin/bash -c \"echo %%i >/dev/tcp/127.0.0.1/5999\"\\n"
+    tells = '[Service]\\nExecStart=/bin/bash -c "echo %%i >/dev/tcp/127.0.0.1/5999"\\n'
     listens = (
         "import socket; s = socket.create_server(('127.0.0.1', 5999)); "
         "open('/run/told', 'wb').write(s.accept()[0].recv(100))"

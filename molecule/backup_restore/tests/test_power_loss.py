@@ -96,7 +96,8 @@ def test_hazard_c1_power_loss_in_the_middle_of_a_restore(server: Server) -> None
     assert eventually(lambda: server.host.run(f"test -e {MARK}").rc != 0, seconds=30), server.run("journalctl -b -n 60")
     assert "tradekeep-backup-kalshi-daily.service was cut off" in server.run(f"cat {FAILURES}")
     unit = "tradekeep-backup-kalshi-daily.service"
-    assert eventually(lambda: moment(server, unit, "ExecMainExit") != "0", seconds=60), server.run("journalctl -b -n 60")
+    ended = eventually(lambda: moment(server, unit, "ExecMainExit") != "0", seconds=60)
+    assert ended, server.run("journalctl -b -n 60")
     server.host.run_expect([0], "tradekeep db check")
     assert server.leftovers() == ""
     server.run(f"rm -r {MANY}")
