@@ -234,6 +234,11 @@ def _deploy(commands: Any, common: argparse.ArgumentParser) -> None:
         choices=[policy.value for policy in CollisionPolicy],
         help="where upstream wants the place of live data (default: as the profile says)",
     )
+    deploy.add_argument(
+        "--adopt",
+        action="store_true",
+        help="replace and keep aside what no deploy put in the place of code or of the virtual environment",
+    )
     deploy.add_argument("--no-backup", action="store_true", help="make no backup before")
     deploy.add_argument("--expect", metavar="COMMIT", help="with --rollback: only if this commit is deployed")
     deploy.add_argument("--request", metavar="FILE", help=argparse.SUPPRESS)

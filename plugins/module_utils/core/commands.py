@@ -229,6 +229,7 @@ def _deploy(arguments: argparse.Namespace, application: Application, ports: Port
         on_collision=arguments.on_collision,
         backup_first="none" if arguments.no_backup else None,
         expected=arguments.expect,
+        adopt=arguments.adopt,
         by=arguments.by or asker(),
     )
     return attended_deploy(application, ports, request, dry_run=arguments.dry_run)

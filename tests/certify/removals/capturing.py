@@ -455,7 +455,7 @@ CAPTURING = (
         "a9",
         "a part of the data that is a symlink is refused",
         "operations",
-        'if found.type == "symlink" and found.path in component.paths:',
+        'if found.type == "symlink" and named_by(component.paths, found.path):',
         "if False:",
         (BACKUP + "a9_a_component_that_is_a_symlink_is_refused",),
     ),

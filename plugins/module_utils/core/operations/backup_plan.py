@@ -16,6 +16,7 @@ from typing import Any, Optional, Union
 from ..application import Application, Encryption, Tier
 from ..errors import CaptureError, ConfigurationError, SpaceError
 from ..host.files import space
+from ..patterns import classify_directory
 from ..ports import Ports
 from ..storage.local import Backup, LocalCatalog
 from ..storage.names import check_name
@@ -199,11 +200,10 @@ def _directory(application: Application, output: Optional[str]) -> Path:
         for path in component.paths:
             part = root / path
             if real == part or part in real.parents:
-                raise ConfigurationError(
-                    f"the backup directory lies inside the data (component {component.name})",
-                    path=directory,
-                    hint="choose a directory outside, better on another disk",
-                )
+                raise _inside(directory, component.name)
+    found = classify_directory(application.profile, os.path.relpath(real, root)) if root in real.parents else None
+    if found is not None:
+        raise _inside(directory, found.component.name)
     ancestor = directory
     while not ancestor.exists():
         ancestor = ancestor.parent
@@ -214,6 +214,14 @@ def _directory(application: Application, output: Optional[str]) -> Path:
             "the backup directory is not writable", path=directory, hint="run as its owner or mend its mode"
         )
     return directory
+
+
+def _inside(directory: Path, component: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"the backup directory lies inside the data (component {component})",
+        path=directory,
+        hint="choose a directory outside, better on another disk",
+    )
 
 
 def baseline(application: Application, catalog: LocalCatalog) -> Optional[Backup]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from ..application import Application
 from ..archive.encryption import check_passphrase_file, prove_round_trip, require_gpg
 from ..configuration import application_as_dict
 from ..errors import ConfigurationError, ExitStatus, TradekeepError
+from ..host.account import owner_of
 from ..host.ownership import gid_of, uid_of
 from ..host.trust import untrusted_reason
 from ..ports import Ports
@@ -47,7 +49,7 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
     proves itself.
     """
     problems = [str(error) for error in _problems(application, ports)]
-    warnings = list(missing_keys(application))
+    warnings = [*missing_keys(application), *_lacking_programs(application, ports)]
     if application.encryption.configured and not problems:
         problems = [str(error) for error in _failures(lambda: _prove(application, ports, recovery_key))]
     found = [*problems, *warnings]
@@ -78,6 +80,15 @@ def missing_keys(application: Application) -> Iterator[str]:
                 hint="set backup_gpg_recipients or backup_passphrase_file, or encrypt: false for it in the profile",
             )
         )
+
+
+def _lacking_programs(application: Application, ports: Ports) -> Iterator[str]:
+    """What a deploy will fail for: a server can be set up without it, and a backup is made all the same."""
+    from .deploy.rehearsal import lacking_programs
+
+    with contextlib.suppress(ConfigurationError):  # an account that is not there is a problem of its own
+        account = owner_of(application)
+        yield from (f"every deploy will fail: {error}" for error in lacking_programs(application, account, ports))
 
 
 def _problems(application: Application, ports: Ports) -> Iterator[TradekeepError]:

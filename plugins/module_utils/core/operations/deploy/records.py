@@ -128,7 +128,7 @@ class DeployRecords:
         return self._records / f"{moment:%Y%m%d_%H%M%S}_{identifier[:8]}"
 
     def quarantine(self, moment: datetime, identifier: str) -> Path:
-        """Where one deploy keeps the files that had been edited in the checkout."""
+        """The directory for files that one deploy replaced or removed, and that no deploy had put there like this."""
         return self.outputs(moment, identifier) / "quarantine"
 
     def _manifest_file(self, identifier: str) -> Path:
