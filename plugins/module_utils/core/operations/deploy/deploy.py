@@ -104,8 +104,11 @@ def _why(record: Mapping[str, Any]) -> str:
     if record.get("error"):
         return str(record["error"])
     refused = [item for item in record.get("collisions") or () if item.get("outcome") == "refused"]
-    if record.get("state") == "refused" and refused:
-        return f"upstream wants {counted(len(refused), 'path')} that live data has: {refused[0].get('path')}"
+    if record.get("state") == "refused" and (refused or record.get("obstacles")):
+        wanted = (
+            [f"upstream wants {counted(len(refused), 'path')}, such as {refused[0].get('path')}"] if refused else []
+        )
+        return "; ".join([*wanted, *record.get("obstacles", ())])
     asked = "rollback" if record.get("rollback") else str(record.get("ref") or "-")
     commits = record.get("commits") or ()
     return asked if not commits or record.get("rollback") else f"{asked}: {commits[0].get('subject', '')}"
