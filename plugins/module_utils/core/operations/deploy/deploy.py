@@ -105,9 +105,7 @@ def _why(record: Mapping[str, Any]) -> str:
         return str(record["error"])
     refused = [item for item in record.get("collisions") or () if item.get("outcome") == "refused"]
     if record.get("state") == "refused" and (refused or record.get("obstacles")):
-        wanted = (
-            [f"upstream wants {counted(len(refused), 'path')}, such as {refused[0].get('path')}"] if refused else []
-        )
+        wanted = [f"upstream wants {counted(len(refused), 'path')}, such as {item.get('path')}" for item in refused[:1]]
         return "; ".join([*wanted, *record.get("obstacles", ())])
     asked = "rollback" if record.get("rollback") else str(record.get("ref") or "-")
     commits = record.get("commits") or ()
