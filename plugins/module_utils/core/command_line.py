@@ -132,6 +132,14 @@ def _backup(commands: Any, common: argparse.ArgumentParser) -> None:
         action="store_true",
         help="accept that a database lost many of its rows since the last backup",
     )
+    backup.add_argument(
+        "--allow-loss",
+        metavar="WORD",
+        action="append",
+        default=[],
+        help="accept that a component (its name), a database (its path), a table (PATH:TABLE), or all holds far less "
+        "than in the last backup, or with filesystem that the data lies on another one; repeatable",
+    )
     _dry_run(backup)
 
 
@@ -161,6 +169,7 @@ def _restore(commands: Any, common: argparse.ArgumentParser) -> None:
     restore.add_argument(
         "--to", metavar="DIR", help="restore into this directory; live data and services are left alone"
     )
+    restore.add_argument("--any-profile", action="store_true", help="take a backup of another profile")
     _passphrase(restore)
     _yes(restore)
     _dry_run(restore)

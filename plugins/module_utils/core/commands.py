@@ -85,6 +85,7 @@ def _backup(arguments: argparse.Namespace, application: Application, ports: Port
             encrypt=arguments.encrypt,
             output=arguments.output,
             allow_row_loss=arguments.allow_row_loss,
+            allow_loss=tuple(arguments.allow_loss),
             dry_run=arguments.dry_run,
         )
 
@@ -123,6 +124,7 @@ def _restore(arguments: argparse.Namespace, application: Application, ports: Por
         to=arguments.to,
         passphrase_file=arguments.passphrase_file,
         dry_run=arguments.dry_run,
+        any_profile=arguments.any_profile,
     )
 
 
@@ -191,7 +193,7 @@ def _drill(arguments: argparse.Namespace, application: Application, ports: Ports
         )
 
     if arguments.log:
-        return drill_log(application)
+        return drill_log(application, ports)
     return work() if arguments.dry_run else recorded(application, ports, "drill", work)
 
 

@@ -21,8 +21,10 @@ from ..host.ownership import gid_of, uid_of
 from ..host.trust import untrusted_reason
 from ..ports import Ports
 from ..profile import resolve_mapping
+from .claims import conflicts, unclaimed_backups
 from .outcome import Outcome
 from .text import counted
+from .uncovered import Uncovered, uncovered
 
 
 def show_configuration(application: Application) -> Outcome:
@@ -50,9 +52,15 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
     """
     problems = [str(error) for error in _problems(application, ports)]
     warnings = [*missing_keys(application), *_lacking_programs(application, ports)]
+    notes: list[str] = []
+    for found_outside in _not_covered(application, ports):
+        warnings += found_outside.warnings
+        notes += found_outside.notes
     if application.encryption.configured and not problems:
         problems = [str(error) for error in _failures(lambda: _prove(application, ports, recovery_key))]
     found = [*problems, *warnings]
+    for text in unclaimed_backups(application):
+        ports.progress.note(text)
     last = f"{application.config_file}: {counted(len(found), 'problem') if found else 'no problem'}"
     return Outcome(
         changed=False,
@@ -61,10 +69,18 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
             "path": str(application.config_file),
             "problems": problems,
             "warnings": warnings,
+            "notes": notes,
         },
-        lines=(*found, last),
+        lines=(*found, *notes, last),
         status=ExitStatus.FINDINGS if found else ExitStatus.DONE,
     )
+
+
+def _not_covered(application: Application, ports: Ports) -> Iterator[Uncovered]:
+    """What lies below the root and is not backed up, where there is a root to look at."""
+    if Path(application.root).is_dir():
+        with contextlib.suppress(TradekeepError):
+            yield uncovered(application, ports)
 
 
 def missing_keys(application: Application) -> Iterator[str]:
@@ -99,6 +115,13 @@ def _problems(application: Application, ports: Ports) -> Iterator[TradekeepError
             yield TradekeepError(f"the directory of {key} does not exist", path=place, hint="run the playbook site")
     if Path(application.backup_dir).is_dir() and not os.access(application.backup_dir, os.W_OK | os.X_OK):
         yield TradekeepError("the backup directory is not writable", path=application.backup_dir, hint="run as root")
+    yield from directory_problems(application)
+    yield from conflicts(application)
+    yield from _encryption_problems(application, ports)
+
+
+def directory_problems(application: Application) -> Iterator[TradekeepError]:
+    """Directories of root's that others could change."""
     for key, place in (("config_dir", application.config_dir), ("bin_dir", application.bin_dir)):
         reason = untrusted_reason(place)
         if reason is not None:
@@ -108,7 +131,6 @@ def _problems(application: Application, ports: Ports) -> Iterator[TradekeepError
                 path=place,
                 hint="chown root and chmod go-w it and each directory above it, or choose another",
             )
-    yield from _encryption_problems(application, ports)
 
 
 def _encryption_problems(application: Application, ports: Ports) -> Iterator[TradekeepError]:

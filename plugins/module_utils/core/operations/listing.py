@@ -10,11 +10,13 @@ from typing import Optional
 
 from ..application import Application
 from ..ports import Ports
+from ..storage.choice import passed_over
 from ..storage.local import Backup, LocalCatalog
 from .outcome import Outcome
 from .state import state_of
 from .text import table
 
+_FUTURE = "future"
 _WIDE_ENOUGH_FOR_DATES = 80
 
 
@@ -44,7 +46,8 @@ def list_backups(application: Application, ports: Ports, *, limit: Optional[int]
         # Where a screen ends, below the last line, is what a person looks for.
         body = (*listed, *more) if width is None else (*more, *reversed(listed))
         problems = (f"{item.name}: {item.problem}" for item in backups if item.problem)
-        return (head, *body, *problems, *state.lines)
+        said = passed_over(found, now)
+        return (head, *body, *problems, *([] if said is None else [f"note: {said}"]), *state.lines)
 
     record = {"backups": [item.as_dict() for item in backups], "older": older, "state": state.as_dict()}
     return Outcome(changed=False, record=record, lines=lines(), fitted=lines, status=state.status)
@@ -64,7 +67,7 @@ def compact_age(moment: datetime, now: datetime) -> str:
     """The age in its largest unit; ``future`` when there is none."""
     seconds = int((now - moment).total_seconds())
     if seconds < 0:
-        return "future"
+        return _FUTURE
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= size:
             return f"{seconds // size}{unit}"
@@ -72,7 +75,12 @@ def compact_age(moment: datetime, now: datetime) -> str:
 
 
 def _drilled(item: Backup, now: datetime) -> str:
-    return f"{compact_age(item.drilled_at, now)} ago {item.drilled_verdict or ''}".rstrip() if item.drilled_at else "-"
+    return f"{_ago(item.drilled_at, now)} {item.drilled_verdict or ''}".rstrip() if item.drilled_at else "-"
+
+
+def _ago(moment: datetime, now: datetime) -> str:
+    age = compact_age(moment, now)
+    return age if age == _FUTURE else f"{age} ago"
 
 
 def _row(item: Backup, now: datetime, *, dated: bool, drilled: bool) -> list[str]:
@@ -81,7 +89,7 @@ def _row(item: Backup, now: datetime, *, dated: bool, drilled: bool) -> list[str
     elif item.verified_at is None:
         verified = "never"
     else:
-        verified = f"{compact_age(item.verified_at, now)} ago {item.verified_level or ''}".rstrip()
+        verified = f"{_ago(item.verified_at, now)} {item.verified_level or ''}".rstrip()
     return [
         item.name,
         compact_bytes(item.size),

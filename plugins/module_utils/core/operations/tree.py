@@ -34,6 +34,7 @@ from .fence import note_fence
 from .outcome import Outcome
 from .text import first_lines
 from .tree_plan import Change, Credential, Rights, TreePlan, absolute, plan_tree
+from .uncovered import uncovered
 
 __all__ = ["Credential", "mend_rights", "tree"]
 
@@ -53,7 +54,8 @@ def tree(
     """
     note_fence(application, ports)
     if not fix:
-        return _outcome(plan_tree(application, credentials, assume_owner=assume_owner), fixed=False)
+        plan = plan_tree(application, credentials, assume_owner=assume_owner)
+        return _outcome(plan, uncovered(application, ports).lines, fixed=False)
     with application_lock(
         Path(application.application_state_dir),
         operation="tree",
@@ -65,7 +67,7 @@ def tree(
         plan = plan_tree(application, credentials)
         for change in plan.changes:
             _apply(application, change, ports)
-    return _outcome(plan, fixed=True)
+    return _outcome(plan, uncovered(application, ports).lines, fixed=True)
 
 
 @with_privileges
@@ -191,8 +193,9 @@ def _keep_replaced(application: Application, change: Change, ports: Ports) -> No
     ports.progress.mention(f"{change.path}: what was replaced is kept as {kept.name}.{stamp} in {kept.parent}")
 
 
-def _outcome(plan: TreePlan, *, fixed: bool) -> Outcome:
+def _outcome(plan: TreePlan, not_covered: Sequence[str], *, fixed: bool) -> Outcome:
     changed = bool(plan.changes)
+    notes = (*plan.notes, *not_covered)
     described = [change.describe() for change in plan.changes]
     verdict = "as the profile says" if not changed else f"{len(described)} {'changed' if fixed else 'differ'}"
     return Outcome(
@@ -208,10 +211,10 @@ def _outcome(plan: TreePlan, *, fixed: bool) -> Outcome:
                 }
                 for item in plan.changes
             ],
-            "notes": list(plan.notes),
+            "notes": list(notes),
         },
-        lines=(*described, *plan.notes, f"data tree: {verdict}"),
-        fitted=lambda _width: (*first_lines([*described, *plan.notes]), f"data tree: {verdict}"),
+        lines=(*described, *notes, f"data tree: {verdict}"),
+        fitted=lambda _width: (*first_lines([*described, *notes]), f"data tree: {verdict}"),
         before={item.path: str(item.found or "absent") for item in plan.changes},
         after={item.path: str(item.wanted) for item in plan.changes},
         status=ExitStatus.FINDINGS if changed and not fixed else ExitStatus.DONE,

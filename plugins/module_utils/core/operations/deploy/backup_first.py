@@ -16,10 +16,12 @@ from ...deploy_settings import BackupFirst
 from ...host.filesystem.identity import privileged, with_privileges
 from ...ports import Ports
 from ...storage.backup import Backup
+from ...storage.choice import is_future
 from ...storage.local import LocalCatalog
 from ...storage.names import DEPLOY_LABEL
 from ..backup import back_up
 from ..backup_plan import ASSUMED_RATIO, BackupPlan, check_space, choose_encryption
+from ..collapses import before_losses
 from ..scan import gathered_scan, scan
 from ..tree_reader import Source, tree_reader
 
@@ -56,13 +58,22 @@ def rehearse_backup(application: Application, ports: Ports) -> None:
 
 @with_privileges
 def forget_old_backups(application: Application, ports: Ports, keep: int) -> None:
-    """Of the backups that deploys made, the newest stay."""
+    """Of the backups that deploys made, the newest stay, and those that hold far more than any of them.
+
+    Those of a clock that was wrong take no place of theirs.
+    """
     if not Path(application.backup_dir).is_dir():
         return
     catalog = LocalCatalog(application, ports.clock)
+    now = ports.clock.now()
     ours = [item for item in catalog.list() if item.label == DEPLOY_LABEL and item.good]
-    for backup in ours[keep:]:
-        catalog.remove(backup)
+    present = [item for item in ours if not is_future(item.moment, now)]
+    fuller = before_losses(application, ours, {item.name for item in present[:keep]})
+    for backup in present[keep:]:
+        if backup.name in fuller:
+            ports.progress.note(f"{backup.name} is kept: {fuller[backup.name]}")
+        else:
+            catalog.remove(backup)
 
 
 def _covered(application: Application) -> Optional[Application]:
