@@ -125,7 +125,7 @@ def test_plurals_are_made_by_the_function_for_them() -> None:
     """``1 files`` is nowhere said; sizes and limits, which are never one, may be said directly."""
     nouns = "files|rows|tables|entries|backups|lines|paths|problems|things|seconds|documents|databases|warnings|notes"
     plain = re.compile(rf'f"[^"]*\{{[^}}"]*\}} (?:{nouns})\b')
-    constant = re.compile(r"\{(?:_?[A-Z_]+|self\._limits\.entries)\} |CANDIDATES|stands for")
+    constant = re.compile(r"\{(?:_?[A-Z_]+|self\._limits\.entries|most:,)\} |CANDIDATES|stands for")
     core = Path(formatting.__file__).parent
     found = [
         f"{path.relative_to(core)}: {line.strip()}"

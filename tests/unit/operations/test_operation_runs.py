@@ -254,7 +254,7 @@ def test_without_a_configuration_the_help_is_shown_and_with_several_each_of_them
     assert cli.main([], config_dir=str(server.base / "nowhere"), stdout=out, stderr=io.StringIO()) == 0
     assert out.getvalue().startswith("usage: tradekeep")
     said(server, "backup")
-    other = make_bench("v6")
+    other = make_bench("v6", root=str(server.base / "other"), backup_dir=str(server.base / "of_v6"))
     install_configuration(other.application)
     status, text = said(server)
     heads = [line.partition(":")[0] for line in text.splitlines() if not line.startswith(" ")]
