@@ -98,6 +98,7 @@ def _restore(arguments: argparse.Namespace, application: Application, ports: Por
         to=arguments.to,
         passphrase_file=arguments.passphrase_file,
         dry_run=arguments.dry_run,
+        force=arguments.force,
     )
 
 
@@ -107,7 +108,7 @@ def _recover(arguments: argparse.Namespace, application: Application, ports: Por
     if arguments.boot:
         return make_whole_at_boot(application, ports)
     wait_seconds = float("inf") if arguments.wait else 600.0
-    return recover(application, ports, dry_run=arguments.dry_run, wait_seconds=wait_seconds)
+    return recover(application, ports, dry_run=arguments.dry_run, wait_seconds=wait_seconds, force=arguments.force)
 
 
 def _prune(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
@@ -174,6 +175,7 @@ def _deploy(arguments: argparse.Namespace, application: Application, ports: Port
         backup_first="none" if arguments.no_backup else None,
         expected=arguments.expect,
         by=arguments.by or asker(),
+        force=arguments.force,
     )
     return attended_deploy(application, ports, request, dry_run=arguments.dry_run)
 

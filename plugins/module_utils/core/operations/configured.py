@@ -20,6 +20,7 @@ from ..host.trust import untrusted_reason
 from ..ports import Ports
 from ..profile import resolve_mapping
 from .outcome import Outcome
+from .services_check import missing_services, unmanaged
 
 
 def show_configuration(application: Application) -> Outcome:
@@ -40,13 +41,15 @@ def _shown(document: dict[str, Any]) -> Outcome:
 def check_configuration(application: Application, ports: Ports, *, recovery_key: Optional[str] = None) -> Outcome:
     """Whether the host has what the configuration refers to; that it can be read at all is known by now.
 
-    A warning of the record is a finding like a problem, but no reason to call the set-up of a server failed.
+    A warning of the record is a finding like a problem, but no reason to call the set-up of a server failed. A note is
+    no finding.
 
     recovery_key: file of the secret key that shall decrypt backups; that it does is proven with a sample. A passphrase
     proves itself.
     """
     problems = [str(error) for error in _problems(application, ports)]
-    warnings = list(missing_keys(application))
+    warnings = [*missing_keys(application), *missing_services(application, ports)]
+    notes = list(unmanaged(application))
     if application.encryption.configured and not problems:
         problems = [str(error) for error in _failures(lambda: _prove(application, ports, recovery_key))]
     found = [*problems, *warnings]
@@ -59,8 +62,9 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
             "path": str(application.config_file),
             "problems": problems,
             "warnings": warnings,
+            "notes": notes,
         },
-        lines=(*found, last),
+        lines=(*found, *(f"note: {text}" for text in notes), last),
         status=ExitStatus.FINDINGS if found else ExitStatus.DONE,
     )
 

@@ -22,6 +22,8 @@ from ..errors import (
     ArchiveError,
     CaptureError,
     CheckError,
+    ExitStatus,
+    ServiceError,
     SpaceError,
     UsageError,
 )
@@ -43,6 +45,7 @@ from ..transaction.plan import Replacement
 from ..transaction.stage import Stage
 from .exchange_run import Change, run_exchange
 from .fence import note_fence
+from .healthy import health_gate
 from .leftovers import sweep_state
 from .outcome import Outcome
 from .reading import Contents, passphrase_for, read_contents
@@ -51,7 +54,8 @@ from .restore_plan import DatabaseDigest, Item, Selection, check_selection, comp
 from .restore_stage import fill_stage, replacements
 from .safety import keep_given_up, make_safety_backup, safety_space
 from .scan import check_root
-from .text import human_bytes
+from .still_writing import FORCE, FORCED, refuse_unmanaged_writers, refuse_writers
+from .text import human_bytes, stopped_for
 from .tree import mend_rights
 
 
@@ -66,6 +70,10 @@ class _Run:
     selection: Selection
     items: list[Item]
     passphrase_file: Optional[str]
+    force: bool
+    stopped: list[str] = field(default_factory=list)
+    health: list[dict[str, Any]] = field(default_factory=list)
+    unhealthy: Optional[str] = None
     times: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -84,10 +92,12 @@ def restore(
     to: Optional[str] = None,
     dry_run: bool = False,
     passphrase_file: Optional[str] = None,
+    force: bool = False,
 ) -> Outcome:
     """Put a backup (or the chosen part of it) in the place of the live data, or into the directory ``to``.
 
-    Restoring what is there already stops nothing and changes nothing.
+    Restoring what is there already stops nothing and changes nothing. force: go on although a process that the services
+    do not own writes the data, and keep what was restored although a health check fails.
     """
     selection = check_selection(application, components, paths)
     backup = LocalCatalog(application, ports.clock, note=ports.progress.note).find(reference)
@@ -96,12 +106,17 @@ def restore(
         return restore_elsewhere(application, ports, backup, selection, Path(to), secret, dry_run)
     with acting_as(owner_of(application)):
         if dry_run:
-            return _planned(_prepare(application, ports, backup, selection, secret))
-        return _restore_locked(application, ports, backup, selection, secret)
+            return _planned(_prepare(application, ports, backup, selection, secret, force))
+        return _restore_locked(application, ports, backup, selection, secret, force)
 
 
 def _restore_locked(
-    application: Application, ports: Ports, backup: Backup, selection: Selection, secret: Optional[str]
+    application: Application,
+    ports: Ports,
+    backup: Backup,
+    selection: Selection,
+    secret: Optional[str],
+    force: bool,
 ) -> Outcome:
     with application_lock(
         Path(application.application_state_dir),
@@ -111,11 +126,16 @@ def _restore_locked(
         note=ports.progress.note,
     ):
         sweep_state(application)
-        return _restore_live(_prepare(application, ports, backup, selection, secret))
+        return _restore_live(_prepare(application, ports, backup, selection, secret, force))
 
 
 def _prepare(
-    application: Application, ports: Ports, backup: Backup, selection: Selection, passphrase_file: Optional[str]
+    application: Application,
+    ports: Ports,
+    backup: Backup,
+    selection: Selection,
+    passphrase_file: Optional[str],
+    force: bool,
 ) -> _Run:
     """Verify the whole archive and compare it with the live data. Writes nothing."""
     check_root(application)
@@ -129,9 +149,16 @@ def _prepare(
         raise UsageError(
             "the backup holds nothing of what was chosen", path=backup.path.name, hint="see tar -tzf of it"
         )
-    run = _Run(application, ports, backup, contents, selection, items, passphrase_file)
+    run = _Run(application, ports, backup, contents, selection, items, passphrase_file, force)
     _check_space(run)
+    if run.changes:
+        services = _services_of(application, ports)
+        refuse_unmanaged_writers(application, ports, services, force=force, way_out=FORCE)
     return run
+
+
+def _services_of(application: Application, ports: Ports) -> ServiceController:
+    return ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
 
 
 def database_digest(application: Application, ports: Ports) -> DatabaseDigest:
@@ -226,6 +253,8 @@ def _outcome(
         ],
         "unchanged": len(run.items) - len(run.changes),
         "safety_backup": None,
+        "stopped": run.stopped,
+        "health": run.health,
         "seconds": run.times,
         **(more or {}),
     }
@@ -235,6 +264,7 @@ def _outcome(
         lines=tuple(lines),
         before={item.path: item.before or "absent" for item in run.changes},
         after={item.path: item.after or "absent" for item in run.changes},
+        status=ExitStatus.DONE if run.unhealthy is None else ExitStatus.FINDINGS,
     )
 
 
@@ -267,9 +297,11 @@ def _restore_live(run: _Run) -> Outcome:
     mended = mend_rights(application, ports, run.selection.chooser(application))
     lines = [item.describe() for item in run.changes] + [change.describe() for change in mended]
     lines.append(
-        f"restored {len(run.changes)} from {run.backup.path.name}; services were stopped for "
-        f"{run.times.get('downtime', 0.0):.2f} s; what was there before is in {safety.path.name}"
+        f"restored {len(run.changes)} from {run.backup.path.name}; "
+        f"{stopped_for(run.stopped, run.times.get('downtime', 0.0))}; what was there before is in {safety.path.name}"
     )
+    if run.unhealthy is not None:
+        lines.append(f"kept although it is not healthy: {run.unhealthy}")
     return _outcome(run, changed=True, lines=lines, state="restored", more={"safety_backup": str(safety.path)})
 
 
@@ -293,19 +325,47 @@ def _exchange(run: _Run, stage: Stage, state_dir: Path) -> Backup:
         _settle(run, stage)
         return replacements(application, run.changes, stage, run.contents.report.stripped_prefix)
 
+    services = _services_of(application, ports)
+    start: Optional[Snapshot] = [] if note_fence(application, ports) else None
+
+    def confirm() -> None:
+        if start is None and run.stopped:
+            _ask_health(run)
+        note_restored(application, ports, name)
+
     change = Change(
         operation="restore",
         in_place="the restored data is in place",
         replacements=settled,
-        confirm=lambda: note_restored(application, ports, name),
+        confirm=confirm,
         keep=lambda exchange: make_safety_backup(application, ports, exchange, encrypted=run.backup.encrypted),
         given_up=lambda exchange: keep_given_up(application, ports, exchange, encrypted=run.backup.encrypted),
+        were_stopped=run.stopped.extend,
         was_down=lambda seconds: run.times.update(downtime=seconds),
-        details={"backup": name, "encrypted": run.backup.encrypted},
+        details={"backup": name, "encrypted": run.backup.encrypted, FORCED: run.force},
     )
-    services = ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
-    start: Optional[Snapshot] = [] if note_fence(application, ports) else None
-    return run_exchange(change, state_dir=state_dir, stage=stage, services=services, ports=ports, start=start)
+    return run_exchange(
+        change,
+        state_dir=state_dir,
+        stage=stage,
+        services=services,
+        ports=ports,
+        refuse_writers=lambda: refuse_writers(application, ports, services, force=run.force, way_out=FORCE),
+        start=start,
+    )
+
+
+def _ask_health(run: _Run) -> None:
+    """Raises ServiceError where the bot is not healthy on the restored data, unless that is to be kept."""
+    gate = health_gate(run.application, run.ports)
+    try:
+        gate.run(run.ports.clock.now())
+    except ServiceError as error:
+        if not run.force:
+            raise ServiceError(error.message, path=error.path, hint="--force keeps what was restored") from error
+        run.unhealthy = str(error)
+    finally:
+        run.health = [result.as_dict() for result in gate.results]
 
 
 def _settle(run: _Run, stage: Stage) -> None:

@@ -20,6 +20,7 @@ from ..ports import Ports
 from .configured import missing_keys
 from .fence import mend_fence
 from .outcome import Outcome
+from .services_check import missing_services, unmanaged
 from .unit_files import HEADER, drill_is_locked_out, render_units, sandbox_root
 
 __all__ = ["install_units", "render_units"]
@@ -74,8 +75,9 @@ def install_units(
             "the directory of the units does not exist", path=directory, hint="set backup_unit_dir to one of systemd's"
         )
     plan = _plan(application, ports, directory, wanted)
-    for warning in missing_keys(application) if present else ():
-        ports.progress.note(warning)
+    if present:
+        for warning in (*missing_keys(application), *missing_services(application, ports), *unmanaged(application)):
+            ports.progress.note(warning)
     if present and plan.changed and drill_is_locked_out(application):
         ports.progress.note(
             "no timer for drills, as this host cannot read its own backups: run the playbook drill with "
