@@ -21,6 +21,7 @@ from .removal import Moved, Removal, changed
 from .repositories import REPOSITORIES
 from .restoring import RESTORING
 from .showing import SHOWING
+from .unmanaged import UNMANAGED
 from .writing import WRITING
 
 __all__ = ["REMOVALS", "Moved", "Removal", "changed"]
@@ -42,4 +43,5 @@ REMOVALS: tuple[Removal, ...] = (
     *READING,
     *HANGING,
     *FOLLOWING,
+    *UNMANAGED,
 )

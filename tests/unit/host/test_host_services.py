@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.application imp
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import ServiceError
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SubprocessRunner, SystemClock
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.services import ServiceController
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.writers import writers_in
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import Completed
 
 SHOW = "Type={kind}\nMainPID={pid}\nNRestarts={n}\n"
@@ -236,6 +236,10 @@ def test_a_real_supervisord(tmp_path: Path) -> None:
         assert snapshot[0]["running"] == ["bot"]
         services.stop(snapshot)
         assert not services.is_active()
+        # supervisord itself goes on, and writes its own log.
+        assert [item.path for item in writers_in(tmp_path)] == [str(tmp_path / "s.log")]
+        assert writers_in(tmp_path, spared=services.managers()) == ()
+        assert services.missing() == [] and controller("bot", "tpyo").missing() == ["tpyo"]
         assert services.start(snapshot) == ("bot",)
         services.wait_until_steady(snapshot)
         services.stop(snapshot)
@@ -316,18 +320,3 @@ def test_units_that_do_not_exist_are_named() -> None:
 
     wanted = Services(manager=ServiceManager.SYSTEMD, units=("bot.service", "tpyo.service", "any*.service"))
     assert ServiceController([wanted], FakeRunner(answer), StillClock()).missing() == ["tpyo.service"]
-
-
-def test_what_belongs_to_services_is_told_by_their_control_groups() -> None:
-    group = Path("/proc/self/cgroup").read_text().splitlines()[-1].split(":", 2)[2]
-    for said, ours in ((group, True), ("/system.slice/bot.service", False), ("/", False)):
-        wanted = Services(manager=ServiceManager.SYSTEMD, units=("bot.service",))
-        runner = FakeRunner(lambda _argv, said=said: f"ControlGroup={said}\n")  # type: ignore[misc]
-        services = ServiceController([wanted], runner, StillClock())
-        own = services.processes(services.snapshot())
-        assert own is not None
-        assert own.has(os.getpid()) is (ours and group != "/")
-    lines = f"bot   RUNNING   pid {os.getppid()}, uptime 0:00:01\n"
-    services = supervised(lambda _argv: lines)
-    own = services.processes(services.snapshot())
-    assert own is not None and own.has(os.getpid()) and not own.has(1)

@@ -160,9 +160,6 @@ class Switch:
     def managers(self):
         return set()
 
-    def processes(self, snapshot):
-        return None
-
 
 def healthy(bench, monkeypatch, *, running=True, command=("/bin/false",)):
     """The bench, with services and a health check."""
@@ -223,3 +220,15 @@ def test_a_recovery_asks_for_health_too(filled, monkeypatch):
     # What was put right once is not asked for again.
     again = recover(application, filled.ports)
     assert (again.status, again.changed, again.record["health"]) == (ExitStatus.DONE, False, [])
+
+
+def test_what_a_running_service_may_end_is_looked_for_once_it_is_stopped(filled, monkeypatch):
+    """A container's processes are in no group of its unit: whose they are shows when that is stopped."""
+    application, services = healthy(filled, monkeypatch, command=("/bin/true",))
+    with trading(filled.root / FILLS) as bot:
+        assert restore(application, filled.ports, dry_run=True).changed
+        with pytest.raises(StillWrittenError, match=rf"\(process {bot.pid}\) writes .*its services do not stop that"):
+            restore(application, filled.ports)
+        assert services.calls == ["stop", "start"]
+        monkeypatch.setattr(services, "stop", lambda _snapshot: bot.communicate())
+        assert restore(application, filled.ports).record["state"] == "restored"

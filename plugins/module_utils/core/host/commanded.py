@@ -153,6 +153,8 @@ class Commanded:
                     "--collect",
                     # Its end is the end of the start; what it leaves behind goes on in the unit.
                     "--service-type=forking",
+                    # All of it is the bot: one process that ends takes no other along.
+                    "--property=GuessMainPID=no",
                     f"--unit={unit}",
                     f"--description={self._name}, started by tradekeep",
                     f"--property=TimeoutStartSec={seconds:g}",
@@ -220,7 +222,8 @@ def _path_in(word: str) -> Optional[str]:
 
 def _environment(account: Account) -> dict[str, str]:
     """Of a user's own systemd and podman too, where there is a session or the account lingers (loginctl(1))."""
-    environment = environment_of(account)
+    # The account's own shell may be one that nobody logs in with, and tmux(1) would run the bot by it.
+    environment = {**environment_of(account), "SHELL": "/bin/sh"}
     runtime = f"/run/user/{account.uid}"
     try:
         facts = os.lstat(runtime)

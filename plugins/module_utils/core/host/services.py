@@ -14,7 +14,6 @@ from typing import Any, Callable, Optional, Union
 from ..application import ServiceManager, Services
 from ..errors import ServiceError
 from ..ports import Clock, Runner
-from .belonging import Belonging
 from .commanded import Commanded, Commands
 from .supervisor import Supervisor
 from .systemd import Systemd
@@ -66,19 +65,6 @@ class ServiceController:
             if not isinstance(manager, Commanded):
                 found += manager.missing(entry["units"])
         return found
-
-    def processes(self, snapshot: Snapshot) -> Optional[Belonging]:
-        """What tells their processes from others while they run; None where that cannot be known."""
-        groups: set[str] = set()
-        numbers: set[int] = set()
-        for manager, entry in self._managers(snapshot):
-            if isinstance(manager, Systemd):
-                groups.update(manager.control_groups(_all_of(entry)))
-            elif isinstance(manager, Supervisor):
-                numbers.update(manager.processes(_all_of(entry)))
-            elif entry["running"]:
-                return None
-        return Belonging(frozenset(groups), frozenset(numbers))
 
     def managers(self) -> set[int]:
         """The numbers of processes that run services, and so go on when these are stopped."""

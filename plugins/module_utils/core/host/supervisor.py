@@ -126,13 +126,6 @@ class Supervisor:
             found[name] = (rest.partition(",")[0], "")
         return found
 
-    def processes(self, programs: Sequence[str]) -> list[int]:
-        """The numbers of the processes that the programs run as."""
-        states = self._states() if programs and self._installed() else {}
-        words = [states[name][1].split() for name in _expand(programs, states)]
-        numbers = [line[1].rstrip(",") for line in words if len(line) > 1 and line[0] == "pid"]
-        return [int(number) for number in numbers if number.isdigit()]
-
     def manager_process(self) -> Optional[int]:
         """The number of supervisord itself, which goes on writing its own log."""
         if not self._installed():

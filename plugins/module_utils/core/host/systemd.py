@@ -95,16 +95,6 @@ class Systemd:
         """The present state; a unit that does not exist is inactive."""
         return _state_in(self._show([unit]))
 
-    def control_groups(self, units: Sequence[str]) -> list[str]:
-        """Where the processes of the units are; of those that run."""
-        if not units or self._runner.find("systemctl") is None:
-            return []
-        completed = self._runner.run(
-            ["systemctl", "show", "-p", "ControlGroup", "--", *units], check=False, timeout_seconds=60
-        )
-        lines = completed.stdout.splitlines()
-        return [group for line in lines if (group := line.partition("ControlGroup=")[2]) not in ("", "/")]
-
     def missing(self, units: Sequence[str]) -> list[str]:
         """The units that this host has no file of, as far as systemd can tell."""
         if self._runner.find("systemctl") is None:

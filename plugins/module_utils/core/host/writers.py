@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from .belonging import parent_of
 from .companion import companions
 from .filesystem.identity import privileged
 from .mounts import unescape
@@ -258,7 +257,8 @@ def _works_for_us(pid: int) -> bool:
     for _step in range(_MOST_PARENTS if ours else 0):
         if pid in ours:
             return True
-        pid = parent_of(pid)
+        # The name is in brackets, and can hold any character.
+        pid = int(_read(f"{PROC}/{pid}/stat").rpartition(b")")[2].split()[1])
         if pid <= 1:
             break
     return False

@@ -6,8 +6,8 @@
 A bot that the profile's services do not stop (started by pm2, a container, a terminal, or by a unit whose name is
 mistyped) would go on writing into files that are no longer there, and lose what it writes.
 
-It is looked for twice: before anything is stopped, among the processes that no service of the profile owns, so that a
-bot of somebody else's costs no downtime and a dry run knows it too; and once the services are stopped.
+It is looked for twice: before the operation begins, where no service of the profile runs, so that a dry run knows it
+too; and once the services are stopped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PATIENCE_SECONDS = 3.0
 """So long a process may take to be gone after its service says that it is stopped."""
 _POLL_SECONDS = 0.1
 _SHOWN = 3
-FORCE = "--force goes on all the same (in a playbook restore_force or deploy_force)"
+FORCE = "--force goes on all the same"
 FORCED = "forced"
 """Among the details of a transaction: whether it went on all the same, which ``recover`` then does as well."""
 GUIDE = "docs/your-bots-start.md"
@@ -48,14 +48,13 @@ def writers_of(application: Application, services: ServiceController) -> tuple[W
 def refuse_unmanaged_writers(
     application: Application, ports: Ports, services: ServiceController, *, force: bool = False, way_out: str = ""
 ) -> None:
-    """While everything runs: raises StillWrittenError for a process that stopping the services would not end."""
+    """While everything runs: raises StillWrittenError where no service does, and so no stop would end the process.
+
+    What a service that runs would end is not known beforehand: a container's processes are in no group of its unit.
+    """
     found = writers_of(application, services)
-    if not found:
-        return
-    own = services.processes(services.snapshot())
-    # Of commands nobody knows what they would stop; then it shows afterwards.
-    others = [item for item in found if own is not None and not own.has(item.pid)]
-    _refuse(others, application, ports, services, force, way_out)
+    if found and not services.is_active():
+        _refuse(found, application, ports, services, force, way_out)
 
 
 def refuse_writers(
@@ -93,7 +92,7 @@ def _refuse(
     raise StillWrittenError(
         f"{what}; {why}, so nothing was exchanged",
         path=application.root,
-        hint=f"stop it and run again; {GUIDE} shows how tradekeep can do it{'; ' + way_out if way_out else ''}",
+        hint=f"stop it and run again, or say what runs it: {GUIDE}{'; ' + way_out if way_out else ''}",
     )
 
 
