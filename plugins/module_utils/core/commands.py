@@ -70,6 +70,7 @@ def _backup(arguments: argparse.Namespace, application: Application, ports: Port
         encrypt=arguments.encrypt,
         output=arguments.output,
         allow_row_loss=arguments.allow_row_loss,
+        allow_loss=tuple(arguments.allow_loss),
         dry_run=arguments.dry_run,
     )
 
@@ -99,6 +100,7 @@ def _restore(arguments: argparse.Namespace, application: Application, ports: Por
         passphrase_file=arguments.passphrase_file,
         dry_run=arguments.dry_run,
         force=arguments.force,
+        any_profile=arguments.any_profile,
     )
 
 
@@ -128,7 +130,7 @@ def _drill(arguments: argparse.Namespace, application: Application, ports: Ports
     from .operations.drills.record import drill_log
 
     if arguments.log:
-        return drill_log(application)
+        return drill_log(application, ports)
     return drill(
         application,
         ports,
@@ -174,6 +176,7 @@ def _deploy(arguments: argparse.Namespace, application: Application, ports: Port
         on_collision=arguments.on_collision,
         backup_first="none" if arguments.no_backup else None,
         expected=arguments.expect,
+        adopt=arguments.adopt,
         by=arguments.by or asker(),
         force=arguments.force,
     )

@@ -34,8 +34,8 @@ UNMANAGED = (
         "c5",
         "recover puts nothing back under a process that writes",
         "transaction/recovery.py",
-        "        refuse_writers(exchange.pending)\n        with shielded():\n            exchange.undo(step)\n        actions",
-        "        with shielded():\n            exchange.undo(step)\n        actions",
+        "        services.stop(snapshot)\n        refuse_writers(exchange.pending)\n",
+        "        services.stop(snapshot)\n",
         (RESTORES + "hazard_c5_recover_puts_nothing_back_under_a_bot",),
     ),
     Removal(

@@ -20,6 +20,7 @@ from ..host.files import atomic_write, failure_of, fsync_directory, make_private
 from ..ports import Ports
 from ..program import DEFAULT_INTERPRETER, PROGRAM_NAME, PYTHON_OPTIONS, build_program, compiler_source
 from ..version import VERSION
+from .claims import refuse_claimed
 from .outcome import Outcome
 
 _PROBE = "import sqlite3, sys, zlib; sys.exit(sys.version_info < (3, 9))"
@@ -55,13 +56,20 @@ def install_program(
     return outcome
 
 
-def install_configuration(application: Application, *, present: bool = True, dry_run: bool = False) -> Outcome:
-    """Install the configuration and the directories that it names, or remove the configuration alone."""
+def install_configuration(
+    application: Application, *, present: bool = True, dry_run: bool = False, renamed: bool = False
+) -> Outcome:
+    """Install the configuration and the directories that it names, or remove the configuration alone.
+
+    renamed: what the application had under another name or elsewhere was taken along.
+    """
     path = Path(application.config_file)
     content = render_configuration(application).encode("ascii") if present else None
     if content is not None:
         # What cannot be read back must not replace what can.
         parse_configuration(content, path=path)
+        if not renamed:
+            refuse_claimed(application)
     missing = _missing_directories(application) if present else []
     changed = bool(missing) or _facts(path) != _wanted(content, 0o600)
     outcome = _outcome(path, content, 0o600, changed, {"application": application.name, "directories": missing})

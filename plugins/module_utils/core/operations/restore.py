@@ -9,10 +9,11 @@ safety backup; on any failure before that, everything goes back.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -25,6 +26,7 @@ from ..errors import (
     ExitStatus,
     ServiceError,
     SpaceError,
+    TradekeepError,
     UsageError,
 )
 from ..host.account import Account, owner_of
@@ -43,11 +45,13 @@ from ..transaction.exchange import refuse_pending
 from ..transaction.lock import application_lock
 from ..transaction.plan import Replacement
 from ..transaction.stage import Stage
+from .basis import note_replaced
 from .exchange_run import Change, run_exchange
 from .fence import note_fence
 from .healthy import health_gate
 from .leftovers import sweep_state
 from .outcome import Outcome
+from .provenance import note_other_maker, refuse_other_maker
 from .reading import Contents, passphrase_for, read_contents
 from .restore_elsewhere import restore_elsewhere
 from .restore_plan import DatabaseDigest, Item, Selection, check_selection, compare, digest_of, identity, plan_items
@@ -57,6 +61,8 @@ from .scan import check_root
 from .still_writing import FORCE, FORCED, refuse_unmanaged_writers, refuse_writers
 from .text import human_bytes, stopped_for
 from .tree import mend_rights
+
+_OTHER_PROFILE = "look at it with --to DIR; put it here all the same with --any-profile; or "
 
 
 @dataclass
@@ -92,22 +98,27 @@ def restore(
     to: Optional[str] = None,
     dry_run: bool = False,
     passphrase_file: Optional[str] = None,
+    any_profile: bool = False,
     force: bool = False,
 ) -> Outcome:
     """Put a backup (or the chosen part of it) in the place of the live data, or into the directory ``to``.
 
-    Restoring what is there already stops nothing and changes nothing. force: go on although a process that the services
-    do not own writes the data, and keep what was restored although a health check fails.
+    Restoring what is there already stops nothing and changes nothing. any_profile: take a backup of another profile.
+    force: go on although a process that the services do not own writes the data, and keep what was restored although a
+    health check fails.
     """
     selection = check_selection(application, components, paths)
     backup = LocalCatalog(application, ports.clock, note=ports.progress.note).find(reference)
     secret = passphrase_for(application, passphrase_file)
     if to is not None:
         return restore_elsewhere(application, ports, backup, selection, Path(to), secret, dry_run)
+    if not any_profile:
+        # As far as its sidecar tells, before all of it is read.
+        refuse_other_maker(application, backup, hint=_OTHER_PROFILE)
     with acting_as(owner_of(application)):
         if dry_run:
-            return _planned(_prepare(application, ports, backup, selection, secret, force))
-        return _restore_locked(application, ports, backup, selection, secret, force)
+            return _planned(_prepare(application, ports, backup, selection, secret, any_profile, force))
+        return _restore_locked(application, ports, backup, selection, secret, any_profile, force)
 
 
 def _restore_locked(
@@ -116,6 +127,7 @@ def _restore_locked(
     backup: Backup,
     selection: Selection,
     secret: Optional[str],
+    any_profile: bool,
     force: bool,
 ) -> Outcome:
     with application_lock(
@@ -126,7 +138,7 @@ def _restore_locked(
         note=ports.progress.note,
     ):
         sweep_state(application)
-        return _restore_live(_prepare(application, ports, backup, selection, secret, force))
+        return _restore_live(_prepare(application, ports, backup, selection, secret, any_profile, force))
 
 
 def _prepare(
@@ -135,12 +147,16 @@ def _prepare(
     backup: Backup,
     selection: Selection,
     passphrase_file: Optional[str],
+    any_profile: bool,
     force: bool,
 ) -> _Run:
     """Verify the whole archive and compare it with the live data. Writes nothing."""
     check_root(application)
     refuse_pending(Path(application.application_state_dir))
     contents = read_contents(backup, ports, passphrase_file)
+    if not any_profile:
+        refuse_other_maker(application, backup, contents.report.header, hint=_OTHER_PROFILE)
+    note_other_maker(application, backup, contents.report.header, ports.progress.note)
     if contents.foreign:
         ports.progress.note("made by another program, without a manifest: only weaker checks are possible")
     _refuse_unsafe_links(contents, selection, application)
@@ -331,7 +347,7 @@ def _exchange(run: _Run, stage: Stage, state_dir: Path) -> Backup:
     def confirm() -> None:
         if start is None and run.stopped:
             _ask_health(run)
-        note_restored(application, ports, name)
+        note_restored(application, ports, name, _touched(run))
 
     change = Change(
         operation="restore",
@@ -342,7 +358,7 @@ def _exchange(run: _Run, stage: Stage, state_dir: Path) -> Backup:
         given_up=lambda exchange: keep_given_up(application, ports, exchange, encrypted=run.backup.encrypted),
         were_stopped=run.stopped.extend,
         was_down=lambda seconds: run.times.update(downtime=seconds),
-        details={"backup": name, "encrypted": run.backup.encrypted, FORCED: run.force},
+        details={"backup": name, "encrypted": run.backup.encrypted, "touched": _touched(run), FORCED: run.force},
     )
     return run_exchange(
         change,
@@ -368,6 +384,12 @@ def _ask_health(run: _Run) -> None:
         run.health = [result.as_dict() for result in gate.results]
 
 
+def _touched(run: _Run) -> list[str]:
+    """The components of which something is changed."""
+    classified = (classify(run.application.profile, item.path) for item in run.changes)
+    return sorted({item.component.name for item in classified if item is not None})
+
+
 def _settle(run: _Run, stage: Stage) -> None:
     """Between the comparison and the stop the bot went on writing: take in what it changed meanwhile."""
     before = {item.path: item for item in run.items}
@@ -391,8 +413,16 @@ def _settle(run: _Run, stage: Stage) -> None:
     run.items = [now[path] for path in sorted(now)]
 
 
-def note_restored(application: Application, ports: Ports, backup: str) -> None:
-    """Remember that the data went back in time, so that the next backup does not take that for a loss."""
+def note_restored(
+    application: Application, ports: Ports, backup: str, touched: Optional[Collection[str]] = None
+) -> None:
+    """Remember that the data went back in time, so that the next backup does not take that for a loss.
+
+    touched: the components that were changed, None for all.
+    """
+    with contextlib.suppress(TradekeepError):
+        # What cannot be looked at now is compared with what the last backup held.
+        note_replaced(application, ports, backup, touched)
     record = {"at": ports.clock.now().isoformat(), "backup": backup}
     with privileged():
         atomic_write(

@@ -13,13 +13,17 @@ from pathlib import Path
 from typing import Callable, Optional, Union, cast
 
 from ..application import Application, Component
+from ..archive.safety import Limits
+from ..component_paths import named_by
 from ..errors import ConfigurationError, UnsafePathError
 from ..patterns import classifier, expected_files
-from .found import OWN_PREFIX, Found, Share, Thing, found_of, look, names_in
+from .found import OWN_PREFIX, Found, Share, Thing, found_of, look, names_in, too_many_names
 from .listings import Listings
+from .places import places
 
 __all__ = ["OWN_PREFIX", "Found", "check_root", "expected_paths", "found_at", "gathered_scan", "scan", "shared_scan"]
 
+MOST_ENTRIES = Limits().entries
 _Children = Callable[[Found], Sequence[Union[Thing, Share]]]
 
 
@@ -49,10 +53,8 @@ def scan(application: Application, *, components: Optional[frozenset[str]] = Non
     Raises UnsafePathError when a component's own path is a symlink: what it leads to would not be captured.
     """
     lookup = classifier(application.profile)
-    return cast(  # nothing is gathered here
-        Iterator[Found],
-        chain.from_iterable(_runs(application, components, lambda found: look(lookup, found, names_in(found)))),
-    )
+    runs = _runs(application, components, lambda found: look(lookup, found, names_in(found)))
+    return cast(Iterator[Found], _bounded(application, chain.from_iterable(runs)))  # nothing is gathered here
 
 
 def gathered_scan(application: Application) -> Iterator[Thing]:
@@ -65,7 +67,17 @@ def shared_scan(application: Application, listings: Listings) -> Iterator[Union[
 
     listings: where to keep what is listed for the next scan, or to find what an earlier one has kept.
     """
-    return chain.from_iterable(_runs(application, None, listings.children))
+    return _bounded(application, chain.from_iterable(_runs(application, None, listings.children)))
+
+
+def _bounded(application: Application, things: Iterator[Union[Thing, Share]]) -> Iterator[Union[Thing, Share]]:
+    """The same things, no more of them than an archive can be read back with."""
+    left = MOST_ENTRIES
+    for thing in things:
+        left -= max(1, thing.files)
+        if left < 0:
+            raise too_many_names(MOST_ENTRIES, str(application.root))
+        yield thing
 
 
 def _runs(
@@ -76,7 +88,7 @@ def _runs(
     for component in sorted(application.profile.components, key=lambda item: item.name):
         if not component.backup or (components is not None and component.name not in components):
             continue
-        for path in sorted(component.paths):
+        for path in places(str(root), component.paths):
             found = found_at(application, path, os.path.join(str(root), path))
             if found is not None:
                 yield from _with_contents(component, found, children_of)
@@ -99,7 +111,7 @@ def expected_paths(application: Application) -> frozenset[str]:
 def _with_contents(
     component: Component, found: Found, children_of: _Children
 ) -> Iterator[Sequence[Union[Thing, Share]]]:
-    if found.type == "symlink" and found.path in component.paths:
+    if found.type == "symlink" and named_by(component.paths, found.path):
         raise UnsafePathError(
             "a part of the data is a symlink, what it leads to would not be captured",
             path=found.absolute,
