@@ -33,7 +33,6 @@ PROFILE: dict[str, Any] = {
             "paths": ["user_data"],
             "directories": ["user_data", *(f"user_data/{name}" for name in _USER_DATA)],
             "directory_mode": "0755",
-            "file_mode": "0644",
             "critical": True,
             "files": [
                 {"pattern": "user_data/config*.json", "kind": "file", "mode": "0600", "secret": True},
