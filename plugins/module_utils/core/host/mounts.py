@@ -37,7 +37,7 @@ def device_roots(root: AnyPath) -> tuple[DeviceRoot, ...]:
     with os_errors(root):
         os.close(open_directory(root))
         top = os.path.realpath(root)
-        mounts = [point for point in _mount_points() if point.startswith(top + "/")]
+        mounts = [point for point in mount_points() if point.startswith(top + "/")]
         return tuple(_device_root(top, point) for point in sorted({top, *mounts}))
 
 
@@ -80,7 +80,7 @@ def mounts_holding(path: AnyPath) -> tuple[Mount, ...]:
     beneath: list[Mount] = []
     for line in _mount_lines():
         fields = line.split(" ")
-        found = Mount(fields[0], _unescape(fields[4]), line.partition(" - ")[2].split(" ")[0])
+        found = Mount(fields[0], unescape(fields[4]), line.partition(" - ")[2].split(" ")[0])
         if found.point.startswith(real.rstrip("/") + "/"):
             beneath.append(found)
         # Of several mounts at one place the last is the one that is seen.
@@ -99,9 +99,9 @@ def _holds(point: str, path: str) -> bool:
     return (path + "/").startswith(point.rstrip("/") + "/")
 
 
-def _mount_points() -> list[str]:
+def mount_points() -> list[str]:
     """Mount points of this process; empty where the system does not tell."""
-    return [_unescape(line.split(" ")[4]) for line in _mount_lines()]
+    return [unescape(line.split(" ")[4]) for line in _mount_lines()]
 
 
 def _mount_lines() -> list[str]:
@@ -110,5 +110,6 @@ def _mount_lines() -> list[str]:
     return [line for line in os.fsdecode(_MOUNTINFO.read_bytes()).split("\n") if line.count(" ") > 4]
 
 
-def _unescape(text: str) -> str:
+def unescape(text: str) -> str:
+    """A path of the kernel's tables, in which blanks and backslashes are octal numbers."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), text)

@@ -17,6 +17,7 @@ from ..application import Application
 from ..errors import CaptureError, ChangedWhileReadError, CheckError, ExitStatus, InterruptedBySignal
 from ..host.files import make_private_directory
 from ..host.filesystem.identity import privileged
+from ..host.fstab import require_mounted
 from ..host.memory import many_objects
 from ..host.scheduling import batch_work
 from ..patterns import classifier
@@ -132,6 +133,7 @@ def make_backup(
 ) -> tuple[Backup, Summary]:
     """Capture, verify, publish. The caller holds the application's lock. Nothing is left behind on failure."""
     with privileged():
+        require_mounted(plan.directory)
         make_private_directory(plan.directory)
     catalog = LocalCatalog(application, ports.clock, directory=plan.directory, note=ports.progress.note)
     catalog.sweep_leftovers()

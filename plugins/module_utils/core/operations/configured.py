@@ -12,13 +12,21 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..application import Application
-from ..archive.encryption import check_passphrase_file, prove_round_trip, require_gpg
+from ..archive.encryption import (
+    check_passphrase_file,
+    import_recipients,
+    prove_round_trip,
+    require_gpg,
+    temporary_home,
+)
 from ..configuration import application_as_dict
 from ..errors import ConfigurationError, ExitStatus, TradekeepError
+from ..host.fstab import missing_mount
 from ..host.ownership import gid_of, uid_of
 from ..host.trust import untrusted_reason
 from ..ports import Ports
 from ..profile import resolve_mapping
+from . import rehearsal
 from .outcome import Outcome
 
 
@@ -38,7 +46,9 @@ def _shown(document: dict[str, Any]) -> Outcome:
 
 
 def check_configuration(application: Application, ports: Ports, *, recovery_key: Optional[str] = None) -> Outcome:
-    """Whether the host has what the configuration refers to; that it can be read at all is known by now.
+    """Whether the host has what the configuration refers to and what the timers need each night.
+
+    That the configuration can be read at all is known by now.
 
     A warning of the record is a finding like a problem, but no reason to call the set-up of a server failed.
 
@@ -46,7 +56,7 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
     proves itself.
     """
     problems = [str(error) for error in _problems(application, ports)]
-    warnings = list(missing_keys(application))
+    warnings = list(standing_warnings(application))
     if application.encryption.configured and not problems:
         problems = [str(error) for error in _failures(lambda: _prove(application, ports, recovery_key))]
     found = [*problems, *warnings]
@@ -63,6 +73,12 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
         lines=(*found, last),
         status=ExitStatus.FINDINGS if found else ExitStatus.DONE,
     )
+
+
+def standing_warnings(application: Application) -> Iterator[str]:
+    """What is no reason to call the set-up of a server failed, and has to be known all the same."""
+    yield from missing_keys(application)
+    yield from rehearsal.warnings(application)
 
 
 def missing_keys(application: Application) -> Iterator[str]:
@@ -84,7 +100,7 @@ def _problems(application: Application, ports: Ports) -> Iterator[TradekeepError
     if application.system:
         yield from _failures(lambda: uid_of(application.owner), lambda: gid_of(application.group))
     for key, place in (("root", application.root), ("backup_dir", application.backup_dir)):
-        if not Path(place).is_dir():
+        if missing_mount(place) is None and not Path(place).is_dir():
             yield TradekeepError(f"the directory of {key} does not exist", path=place, hint="run the playbook site")
     if Path(application.backup_dir).is_dir() and not os.access(application.backup_dir, os.W_OK | os.X_OK):
         yield TradekeepError("the backup directory is not writable", path=application.backup_dir, hint="run as root")
@@ -97,6 +113,7 @@ def _problems(application: Application, ports: Ports) -> Iterator[TradekeepError
                 path=place,
                 hint="chown root and chmod go-w it and each directory above it, or choose another",
             )
+    yield from rehearsal.problems(application, ports)
     yield from _encryption_problems(application, ports)
 
 
@@ -123,6 +140,9 @@ def _encryption_problems(application: Application, ports: Ports) -> Iterator[Tra
 def _prove(application: Application, ports: Ports, recovery_key: Optional[str]) -> None:
     encryption = application.encryption
     if recovery_key is None and encryption.passphrase_file is None:
+        # Nothing here decrypts. That something can be encrypted is known when each key is one that can.
+        with temporary_home(ports.runner) as home:
+            import_recipients(encryption.recipients, home, ports.runner)
         return
     prove_round_trip(
         encryption,

@@ -17,6 +17,7 @@ from ..application import Application
 from ..configuration import parse_configuration, render_configuration
 from ..errors import CommandError, ConfigurationError, TradekeepError
 from ..host.files import atomic_write, failure_of, fsync_directory, make_private_directory
+from ..host.fstab import require_mounted
 from ..ports import Ports
 from ..program import DEFAULT_INTERPRETER, PROGRAM_NAME, PYTHON_OPTIONS, build_program, compiler_source
 from ..version import VERSION
@@ -62,6 +63,8 @@ def install_configuration(application: Application, *, present: bool = True, dry
     if content is not None:
         # What cannot be read back must not replace what can.
         parse_configuration(content, path=path)
+        for directory in _private_directories(application):
+            require_mounted(directory)
     missing = _missing_directories(application) if present else []
     changed = bool(missing) or _facts(path) != _wanted(content, 0o600)
     outcome = _outcome(path, content, 0o600, changed, {"application": application.name, "directories": missing})

@@ -16,6 +16,7 @@ from typing import Optional
 from ..application import Application, Component
 from ..errors import ConfigurationError, UnsafePathError
 from ..host.files import open_file_beneath
+from ..host.fstab import require_mounted
 from ..host.ownership import gid_of, name_of_gid, name_of_uid, uid_of
 from ..patterns import (
     Classified,
@@ -89,6 +90,7 @@ def plan_tree(
         gid_of(application.group)
     root = Path(application.root)
     _refuse_symlinked_root(root)
+    require_mounted(application.root)
     changes: list[Change] = []
     notes: list[str] = []
     others = OpenToOthers(application.root)

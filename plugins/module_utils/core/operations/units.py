@@ -17,7 +17,7 @@ from ..application import Application
 from ..errors import ConfigurationError, ServiceError
 from ..host.files import atomic_write, fsync_directory, make_private_directory, os_errors
 from ..ports import Ports
-from .configured import missing_keys
+from .configured import standing_warnings
 from .fence import mend_fence
 from .outcome import Outcome
 from .unit_files import HEADER, drill_is_locked_out, render_units, sandbox_root
@@ -74,7 +74,7 @@ def install_units(
             "the directory of the units does not exist", path=directory, hint="set backup_unit_dir to one of systemd's"
         )
     plan = _plan(application, ports, directory, wanted)
-    for warning in missing_keys(application) if present else ():
+    for warning in standing_warnings(application) if present else ():
         ports.progress.note(warning)
     if present and plan.changed and drill_is_locked_out(application):
         ports.progress.note(
