@@ -25,9 +25,11 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     UsageError,
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SystemClock
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import installation
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.configured import check_configuration
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.exchange import Exchange
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.plan import Replacement
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.version import VERSION, is_newer
 from ansible_collections.tradekeep.ops.plugins.modules import (
     application_info,
     archive_verify,
@@ -173,6 +175,40 @@ def test_runtime_do_again_undo(call: Any, tmp_path: Path) -> None:
     assert call(runtime, runtime.SPEC, given)[0] is False
     assert call(runtime, runtime.SPEC, {**given, "state": "absent"})[0] is True
     assert not program.exists()
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_an_older_controller_does_not_take_the_newer_command_away(
+    call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_mode: bool
+) -> None:
+    given = {"bin_dir": str(tmp_path), "config_dir": str(tmp_path / "etc"), "interpreter": sys.executable}
+    call(runtime, runtime.SPEC, given)
+    program = tmp_path / "tradekeep"
+    before = program.read_bytes()
+    monkeypatch.setattr(installation, "VERSION", "0.0.9")
+    with pytest.raises(ConfigurationError, match=f"version {VERSION} is installed.*the older 0.0.9") as refused:
+        call(runtime, runtime.SPEC, given, check_mode=check_mode)
+    assert "upgrade the collection" in str(refused.value.hint) and "runtime_allow_downgrade" in str(refused.value.hint)
+    assert program.read_bytes() == before
+    program.write_bytes(before + b" ")
+    allowed = {**given, "allow_downgrade": True}
+    changed, record, diff = call(runtime, runtime.SPEC, allowed, check_mode=check_mode)
+    assert (changed, record["installed"], record["version"]) == (True, VERSION, "0.0.9")
+    assert (diff["before"]["version"], diff["after"]["version"]) == (VERSION, "0.0.9")
+    # A newer controller, or one beside a program that is none of ours, installs.
+    program.write_bytes(before + b" ")
+    monkeypatch.setattr(installation, "VERSION", "9.0.0")
+    assert call(runtime, runtime.SPEC, given)[0] is True
+    program.write_bytes(b"#!/bin/sh\n")
+    monkeypatch.setattr(installation, "VERSION", "0.0.1")
+    assert call(runtime, runtime.SPEC, given, check_mode=True)[1]["installed"] is None
+
+
+def test_versions_are_ordered_as_releases_are() -> None:
+    ordered = ["0.1.0-alpha", "0.1.0-beta.2", "0.1.0-beta.10", "0.1.0", "0.2.0-rc.1", "0.2.0", "0.10.0", "1.0.0"]
+    for index, one in enumerate(ordered):
+        assert [is_newer(other, one) for other in ordered] == [place > index for place in range(len(ordered))]
+    assert not is_newer("1.0", "0.1.0") and not is_newer("1.0.0", "dev") and not is_newer("0.1.0+b", "0.1.0+a")
 
 
 def test_runtime_refuses_an_interpreter_that_cannot_run_it(call: Any, tmp_path: Path) -> None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -20,9 +23,11 @@ from ..host.files import atomic_write, failure_of, fsync_directory, make_private
 from ..host.fstab import require_mounted
 from ..ports import Ports
 from ..program import DEFAULT_INTERPRETER, PROGRAM_NAME, PYTHON_OPTIONS, build_program, compiler_source
-from ..version import VERSION
+from ..version import VERSION, is_newer, stated_version
 from .outcome import Outcome
 
+_VERSION_MODULE = "tradekeep/version.py"
+_LONGEST_VERSION_MODULE = 1 << 16
 _PROBE = "import sqlite3, sys, zlib; sys.exit(sys.version_info < (3, 9))"
 
 
@@ -33,17 +38,25 @@ def install_program(
     config_dir: str,
     interpreter: str = DEFAULT_INTERPRETER,
     present: bool = True,
+    allow_downgrade: bool = False,
     dry_run: bool = False,
 ) -> Outcome:
-    """Install the program, or remove it. It is tried out before it replaces another."""
+    """Install the program, or remove it. It is tried out before it replaces another.
+
+    allow_downgrade: put an older release in the place of a newer one, which is refused otherwise.
+    """
     path = Path(bin_dir) / PROGRAM_NAME
     content: Optional[bytes] = None
+    installed = installed_version(path)
     if present:
+        if not allow_downgrade:
+            _refuse_downgrade(path, installed)
         sources = build_program(interpreter=interpreter, config_dir=config_dir)
         _check_interpreter(ports, interpreter)
         content = _with_byte_code(ports, sources, interpreter, path)
     changed = _facts(path) != _wanted(content, 0o755)
-    outcome = _outcome(path, content, 0o755, changed, {"version": VERSION if present else None})
+    version = VERSION if present else None
+    outcome = _with_versions(_outcome(path, content, 0o755, changed, {}), installed, version)
     if not changed or dry_run:
         return outcome
     if content is None:
@@ -78,6 +91,40 @@ def install_configuration(application: Application, *, present: bool = True, dry
         make_private_directory(directory)
     atomic_write(path, content, mode=0o600)
     return outcome
+
+
+def installed_version(path: Path) -> Optional[str]:
+    """The version of the program at a path, read and not run; None where there is none, or none of ours."""
+    try:
+        with zipfile.ZipFile(path) as program, program.open(_VERSION_MODULE) as source:
+            return stated_version(source.read(_LONGEST_VERSION_MODULE).decode("utf-8", "replace"))
+    except (OSError, KeyError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def _refuse_downgrade(path: Path, installed: Optional[str]) -> None:
+    """An older controller would take away what newer timers, configurations and records need."""
+    if installed is not None and is_newer(installed, VERSION):
+        raise ConfigurationError(
+            f"version {installed} is installed, and this controller would put the older {VERSION} in its place",
+            path=path,
+            hint="upgrade the collection on this controller (ansible-galaxy collection install --upgrade tradekeep.ops), or "
+            "set runtime_allow_downgrade to true",
+        )
+
+
+def _with_versions(outcome: Outcome, installed: Optional[str], version: Optional[str]) -> Outcome:
+    """An outcome that says which release was there and which one is."""
+    lines = outcome.lines
+    if outcome.changed and installed is not None and version is not None and installed != version:
+        lines = tuple(f"{line} ({installed} -> {version})" for line in lines)
+    return replace(
+        outcome,
+        record={**outcome.record, "installed": installed, "version": version},
+        lines=lines,
+        before={**outcome.before, "version": installed},
+        after={**outcome.after, "version": version},
+    )
 
 
 def _check_interpreter(ports: Ports, interpreter: str) -> None:
