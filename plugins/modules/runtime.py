@@ -40,8 +40,8 @@ options:
     default: /usr/bin/python3
   allow_downgrade:
     description:
-      - Put an older release in the place of a newer one. Without it a controller with an older collection is refused, as
-        the timers and records on the host may need the newer one.
+      - Put an older release in the place of a newer one. Without it a controller with an older collection is refused,
+        as the timers and records on the host may need the newer one.
     type: bool
     default: false
   state:

@@ -188,7 +188,7 @@ def test_an_older_controller_does_not_take_the_newer_command_away(
     monkeypatch.setattr(installation, "VERSION", "0.0.9")
     with pytest.raises(ConfigurationError, match=f"version {VERSION} is installed.*the older 0.0.9") as refused:
         call(runtime, runtime.SPEC, given, check_mode=check_mode)
-    assert "upgrade the collection" in str(refused.value.hint) and "runtime_allow_downgrade" in str(refused.value.hint)
+    assert "upgrade the collection here" in str(refused.value.hint) and "runtime_allow_downgrade" in str(refused.value.hint)
     assert program.read_bytes() == before
     program.write_bytes(before + b" ")
     allowed = {**given, "allow_downgrade": True}

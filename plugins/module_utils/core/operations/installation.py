@@ -108,8 +108,8 @@ def _refuse_downgrade(path: Path, installed: Optional[str]) -> None:
         raise ConfigurationError(
             f"version {installed} is installed, and this controller would put the older {VERSION} in its place",
             path=path,
-            hint="upgrade the collection on this controller (ansible-galaxy collection install --upgrade tradekeep.ops), or "
-            "set runtime_allow_downgrade to true",
+            hint="upgrade the collection here (ansible-galaxy collection install --upgrade tradekeep.ops), or set "
+            "runtime_allow_downgrade to true",
         )
 
 
