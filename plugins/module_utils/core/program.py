@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Iterator
 from importlib.resources import files
-from typing import Any
+from pathlib import Path
+from typing import Any, Optional
 
 from .byte_code import add_entry
 from .errors import UsageError
@@ -54,6 +56,32 @@ def build_program(*, interpreter: str = DEFAULT_INTERPRETER, config_dir: str = "
         for name, source in sorted(engine_sources()):
             add_entry(archive, f"{_PACKAGE}/{name}", source)
     return content.getvalue()
+
+
+def made_before(path: Path, program: bytes, magic: bytes) -> Optional[bytes]:
+    """What lies at the path, where it is the program of these very sources with byte code of this very interpreter.
+
+    program: the sources, as ``build_program`` makes them. magic: what byte code of the interpreter begins with. It is
+    put together anew of the sources and of the byte code that is there, and has to be the same to the byte.
+    """
+    try:
+        content = path.read_bytes()
+        with zipfile.ZipFile(io.BytesIO(program)) as sources, zipfile.ZipFile(io.BytesIO(content)) as found:
+            entries = [(name, sources.read(name)) for name in sources.namelist()]
+            for name, _source in tuple(entries):
+                if "/" in name:
+                    byte_code = found.read(f"{name}c")
+                    if not byte_code.startswith(magic) or f"{path}/{name}".encode() not in byte_code:
+                        return None
+                    entries.append((f"{name}c", byte_code))
+    except (OSError, KeyError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+        return None
+    again = io.BytesIO()
+    again.write(program[: program.index(b"\n") + 1])
+    with zipfile.ZipFile(again, "a", zipfile.ZIP_STORED) as archive:
+        for name, entry in entries:
+            add_entry(archive, name, entry)
+    return content if again.getvalue() == content else None
 
 
 def compiler_source() -> str:

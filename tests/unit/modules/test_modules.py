@@ -177,6 +177,41 @@ def test_runtime_do_again_undo(call: Any, tmp_path: Path) -> None:
     assert not program.exists()
 
 
+def test_a_program_that_is_as_it_should_be_is_not_compiled_again(
+    call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"bin_dir": str(tmp_path), "config_dir": str(tmp_path / "etc"), "interpreter": sys.executable}
+    made = call(runtime, runtime.SPEC, given)[1]
+    program = tmp_path / "tradekeep"
+    right = program.read_bytes()
+    compiled: list[str] = []
+    real = installation._with_byte_code
+
+    def compiling(*arguments: Any) -> bytes:
+        compiled.append("again")
+        return real(*arguments)
+
+    monkeypatch.setattr(installation, "_with_byte_code", compiling)
+    assert call(runtime, runtime.SPEC, given)[:2] == (False, {**made, "installed": VERSION})
+    assert compiled == []
+    middle = right.index(b"PK\x01\x02") // 2
+    for wrong in (
+        right[:middle] + bytes([right[middle] ^ 1]) + right[middle + 1 :],
+        right[:-100],
+        right.replace(b"#!", b"# ", 1),
+        b"",
+        right + b"x" * 70_000,
+    ):
+        program.write_bytes(wrong)
+        assert call(runtime, runtime.SPEC, given)[0] is True
+        assert program.read_bytes() == right
+    # Another Python was put in the place of the one that compiled it.
+    monkeypatch.setattr(installation, "_check_interpreter", lambda *_arguments: b"\0\0\r\n")
+    compiled.clear()
+    call(runtime, runtime.SPEC, given)
+    assert compiled == ["again"]
+
+
 @pytest.mark.parametrize("check_mode", [True, False])
 def test_an_older_controller_does_not_take_the_newer_command_away(
     call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_mode: bool
@@ -188,7 +223,9 @@ def test_an_older_controller_does_not_take_the_newer_command_away(
     monkeypatch.setattr(installation, "VERSION", "0.0.9")
     with pytest.raises(ConfigurationError, match=f"version {VERSION} is installed.*the older 0.0.9") as refused:
         call(runtime, runtime.SPEC, given, check_mode=check_mode)
-    assert "upgrade the collection here" in str(refused.value.hint) and "runtime_allow_downgrade" in str(refused.value.hint)
+    assert "upgrade the collection here" in str(refused.value.hint) and "runtime_allow_downgrade" in str(
+        refused.value.hint
+    )
     assert program.read_bytes() == before
     program.write_bytes(before + b" ")
     allowed = {**given, "allow_downgrade": True}

@@ -22,13 +22,24 @@ from ..errors import CommandError, ConfigurationError, TradekeepError
 from ..host.files import atomic_write, failure_of, fsync_directory, make_private_directory
 from ..host.fstab import require_mounted
 from ..ports import Ports
-from ..program import DEFAULT_INTERPRETER, PROGRAM_NAME, PYTHON_OPTIONS, build_program, compiler_source
+from ..program import (
+    DEFAULT_INTERPRETER,
+    PROGRAM_NAME,
+    PYTHON_OPTIONS,
+    build_program,
+    compiler_source,
+    made_before,
+)
 from ..version import VERSION, is_newer, stated_version
 from .outcome import Outcome
 
 _VERSION_MODULE = "tradekeep/version.py"
 _LONGEST_VERSION_MODULE = 1 << 16
-_PROBE = "import sqlite3, sys, zlib; sys.exit(sys.version_info < (3, 9))"
+_PROBE = """\
+import importlib.util, sqlite3, sys, zlib
+print(importlib.util.MAGIC_NUMBER.hex())
+sys.exit(sys.version_info < (3, 9))
+"""
 
 
 def install_program(
@@ -52,8 +63,9 @@ def install_program(
         if not allow_downgrade:
             _refuse_downgrade(path, installed)
         sources = build_program(interpreter=interpreter, config_dir=config_dir)
-        _check_interpreter(ports, interpreter)
-        content = _with_byte_code(ports, sources, interpreter, path)
+        magic = _check_interpreter(ports, interpreter)
+        # To compile it takes longer than all else that a play does which changes nothing.
+        content = made_before(path, sources, magic) or _with_byte_code(ports, sources, interpreter, path)
     changed = _facts(path) != _wanted(content, 0o755)
     version = VERSION if present else None
     outcome = _with_versions(_outcome(path, content, 0o755, changed, {}), installed, version)
@@ -127,19 +139,21 @@ def _with_versions(outcome: Outcome, installed: Optional[str], version: Optional
     )
 
 
-def _check_interpreter(ports: Ports, interpreter: str) -> None:
+def _check_interpreter(ports: Ports, interpreter: str) -> bytes:
+    """What byte code of the interpreter begins with."""
     try:
-        status = ports.runner.run((interpreter, PYTHON_OPTIONS, "-c", _PROBE), check=False, timeout_seconds=60).status
+        done = ports.runner.run((interpreter, PYTHON_OPTIONS, "-c", _PROBE), check=False, timeout_seconds=60)
     except CommandError as error:
         raise ConfigurationError(
             f"the interpreter cannot be run: {error.message}", path=interpreter, hint="set runtime_interpreter"
         ) from error
-    if status != 0:
+    if done.status != 0:
         raise ConfigurationError(
             "the interpreter is older than Python 3.9 or lacks sqlite3 or zlib",
             path=interpreter,
             hint="set runtime_interpreter",
         )
+    return bytes.fromhex(done.stdout.strip())
 
 
 def _with_byte_code(ports: Ports, program: bytes, interpreter: str, path: Path) -> bytes:
