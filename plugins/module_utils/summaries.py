@@ -192,6 +192,9 @@ def _runtime(record: Record, changed: bool) -> Iterator[str]:
 
 
 def _configuration(record: Record, changed: bool) -> Iterator[str]:
+    command = record.get("command")
+    if isinstance(command, Mapping):
+        yield from _runtime(command, bool(command.get("changed")))
     yield f"configuration: {record.get('path')}{' written' if changed else ', nothing to do'}"
 
 

@@ -80,7 +80,7 @@ def call(fake: Any, complete: Any, ports: Any) -> Any:
 
 
 TREE = arguments.definition_spec(credentials=tree.CREDENTIALS)
-CONFIGURATION = arguments.definition_spec(state=configuration.STATE)
+CONFIGURATION = configuration.SPEC
 
 
 @pytest.fixture
@@ -256,9 +256,31 @@ def test_runtime_refuses_an_interpreter_that_cannot_run_it(call: Any, tmp_path: 
 
 
 def test_units_are_left_out_without_the_system(call: Any, definition: dict[str, Any], tmp_path: Path) -> None:
-    spec = arguments.definition_spec(state=units.STATE, unit_dir=units.UNIT_DIR)
-    assert call(units, spec, {**definition, "unit_dir": str(tmp_path / "units")})[0] is False
+    given = {**definition, "unit_dir": str(tmp_path / "units")}
+    assert call(units, units.SPEC, given)[0] is False
     assert not (tmp_path / "units").exists()
+
+
+def test_one_execution_installs_the_command_and_one_checks_what_is_there(
+    call: Any, definition: dict[str, Any], tmp_path: Path, ports: Any
+) -> None:
+    call(tree, TREE, definition)
+    wanted = {**definition, "command": {"interpreter": sys.executable, "allow_downgrade": False}}
+    assert call(configuration, CONFIGURATION, wanted, check_mode=True)[1]["command"]["changed"] is True
+    assert not Path(definition["bin_dir"], "tradekeep").exists()
+    changed, record, diff = call(configuration, CONFIGURATION, wanted)
+    assert changed and Path(record["command"]["path"]).is_file() and Path(record["path"]).is_file()
+    assert record["command"]["changed"] and diff["after"]["command"]["version"] == VERSION
+    changed, record, _ = call(configuration, CONFIGURATION, wanted)
+    assert (changed, record["command"]["changed"]) == (False, False)
+    given = {**definition, "unit_dir": str(tmp_path / "units"), "check": True}
+    assert call(units, units.SPEC, given)[1]["check"] == {"problems": [], "warnings": []}
+    shutil.rmtree(definition["backup_dir"])
+    assert "check" not in call(units, units.SPEC, given, check_mode=True)[1]
+    with pytest.raises(door.FailedOutcome, match="the directory of backup_dir does not exist") as failed:
+        call(units, units.SPEC, given)
+    assert failed.value.exit_status == ExitStatus.FINDINGS
+    assert len(failed.value.outcome.record["check"]["problems"]) == 1
 
 
 def test_backup_check_mode_then_backup_verify_restore(
