@@ -20,17 +20,22 @@ import zlib
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from .byte_code import add_entry
 from .errors import UsageError
-from .everything import ENGINE
+
+if TYPE_CHECKING:
+    # Ansible ships what is imported, wherever the statement stands. To import all of it takes longer than to use it.
+    from . import everything  # noqa: F401  # pylint: disable=unused-import
 
 PROGRAM_NAME = "tradekeep"
 DEFAULT_INTERPRETER = "/usr/bin/python3"
 PYTHON_OPTIONS = "-IXutf8"
 """Isolated mode and UTF-8 mode, in one word: Linux passes on no more than that of a ``#!`` line."""
 _PACKAGE = "tradekeep"
+# Not __package__: zipimport of Python 3.9 sets it after the module has run.
+_ENGINE = __name__.rpartition(".")[0]
 _STARTER = """\
 import sys
 
@@ -92,7 +97,7 @@ def compiler_source() -> str:
 def engine_sources() -> Iterator[tuple[str, bytes]]:
     """Name below the engine's package, and source, of each of its files."""
     # The module `everything`, from which the name comes, makes Ansible ship all of them.
-    return _python_files(files(ENGINE), "")
+    return _python_files(files(_ENGINE), "")
 
 
 def _python_files(directory: Any, prefix: str) -> Iterator[tuple[str, bytes]]:
