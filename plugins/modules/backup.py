@@ -47,6 +47,14 @@ options:
     description: Accept that a database lost many of its rows since the last backup.
     type: bool
     default: false
+  allow_loss:
+    description:
+      - What may hold far less than in the last good backup. The names of components, paths of databases, tables as
+        V(PATH:TABLE), V(filesystem) where the data lies on another filesystem than last time, or V(all).
+      - Without it such a backup fails. See C(docs/profiles.md) for what is compared.
+    type: list
+    elements: str
+    default: []
 seealso:
   - module: tradekeep.ops.backup_info
   - module: tradekeep.ops.verify
@@ -119,6 +127,7 @@ SPEC = configured_spec(
     encrypt={"type": "bool"},
     output={"type": "path"},
     allow_row_loss={"type": "bool", "default": False},
+    allow_loss={"type": "list", "elements": "str", "default": []},
 )
 
 
@@ -134,6 +143,7 @@ def run(module: Any, ports: Ports) -> Answer:
             encrypt=params["encrypt"],
             output=params["output"],
             allow_row_loss=params["allow_row_loss"],
+            allow_loss=params["allow_loss"],
             dry_run=module.check_mode,
         )
     )

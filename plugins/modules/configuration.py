@@ -115,7 +115,7 @@ from ..module_utils.core.application import Application
 from ..module_utils.core.operations.installation import install_configuration, install_program
 from ..module_utils.core.operations.outcome import Outcome
 from ..module_utils.core.ports import Ports
-from ..module_utils.definition import defined_application
+from ..module_utils.definition import application_on_host
 from ..module_utils.door import Answer, answer, serve
 
 COMMAND: dict[str, Any] = {
@@ -131,7 +131,7 @@ SPEC = definition_spec(state=STATE, command=COMMAND)
 
 def run(module: Any, ports: Ports) -> Answer:
     """Install or remove the configuration."""
-    application = defined_application(module.params)
+    application = application_on_host(module.params)
     present = module.params["state"] == "present"
     options = module.params["command"] if present else None
     # First: an older release is refused before it changes anything.

@@ -100,7 +100,7 @@ from ..module_utils.core.operations.configured import check_configuration
 from ..module_utils.core.operations.outcome import Outcome
 from ..module_utils.core.operations.units import install_units
 from ..module_utils.core.ports import Ports
-from ..module_utils.definition import defined_application
+from ..module_utils.definition import application_on_host
 from ..module_utils.door import Answer, answer, serve
 
 STATE: dict[str, Any] = {"type": "str", "choices": ["present", "absent"], "default": "present"}
@@ -113,7 +113,7 @@ SPEC = definition_spec(state=STATE, unit_dir=UNIT_DIR, check=CHECK, recovery_key
 
 def run(module: Any, ports: Ports) -> Answer:
     """Install or remove the units."""
-    application = defined_application(module.params)
+    application = application_on_host(module.params)
     params = module.params
     present = params["state"] == "present"
     outcome = install_units(application, ports, unit_dir=params["unit_dir"], present=present, dry_run=module.check_mode)

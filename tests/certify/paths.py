@@ -70,6 +70,7 @@ ZONES: dict[str, tuple[str, ...]] = {
         "operations/scan.py",
         # Looks at modes and owners, which a tree of wrong ones would not show to its owner; opens no content by path.
         "operations/tree_plan.py",
+        "operations/uncovered.py",
     ),
     "ours": (
         "archive/",
@@ -82,6 +83,7 @@ ZONES: dict[str, tuple[str, ...]] = {
         "operations/installation.py",
         "operations/leftovers.py",
         "operations/reading.py",
+        "operations/recovery_source.py",
         "operations/requests.py",
         "operations/server_recovery.py",
         "operations/units.py",

@@ -70,6 +70,7 @@ def _backup(arguments: argparse.Namespace, application: Application, ports: Port
         encrypt=arguments.encrypt,
         output=arguments.output,
         allow_row_loss=arguments.allow_row_loss,
+        allow_loss=tuple(arguments.allow_loss),
         dry_run=arguments.dry_run,
     )
 
@@ -173,6 +174,7 @@ def _deploy(arguments: argparse.Namespace, application: Application, ports: Port
         on_collision=arguments.on_collision,
         backup_first="none" if arguments.no_backup else None,
         expected=arguments.expect,
+        adopt=arguments.adopt,
         by=arguments.by or asker(),
     )
     return attended_deploy(application, ports, request, dry_run=arguments.dry_run)

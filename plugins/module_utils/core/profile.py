@@ -98,6 +98,12 @@ def resolve_application(
     """The application that a profile and the inputs of the playbooks define; empty inputs count as not given."""
     resolved = resolve_profile(profile, default_name=app or None)
     # Without the system nothing changes owner, so that the name stands for nobody and need not be given.
+    if become and not (owner or resolved.owner):
+        raise ConfigurationError(
+            f"the profile {resolved.name} names no account that its data belongs to",
+            path="owner",
+            hint="set tradekeep_owner to the account that the bot runs as",
+        )
     account = _account("owner", owner or resolved.owner or ("" if become else app or resolved.name))
     group_name = _account("group", group or (resolved.group if not owner else "") or account)
     where = _directory("root", root or resolved.root)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from .accounts import ACCOUNTS
 from .acting import ACTING
 from .capturing import CAPTURING
 from .confining import CONFINING
@@ -12,6 +13,7 @@ from .deploying import DEPLOYING
 from .following import FOLLOWING
 from .hanging import HANGING
 from .keeping import KEEPING
+from .losing import LOSING
 from .migrating import MIGRATING
 from .moving import MOVING
 from .proving import PROVING
@@ -29,6 +31,7 @@ REMOVALS: tuple[Removal, ...] = (
     *CAPTURING,
     *WRITING,
     *KEEPING,
+    *LOSING,
     *RESTORING,
     *REPOSITORIES,
     *REHEARSING,
@@ -42,4 +45,5 @@ REMOVALS: tuple[Removal, ...] = (
     *READING,
     *HANGING,
     *FOLLOWING,
+    *ACCOUNTS,
 )

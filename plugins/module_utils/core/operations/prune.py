@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
@@ -16,6 +17,7 @@ from ..ports import Ports
 from ..storage.backup import iso, parse_iso
 from ..storage.local import LocalCatalog
 from ..transaction.lock import application_lock
+from .collapses import BEFORE_LOSS, before_losses
 from .outcome import Outcome
 from .retention import FUTURE_TOLERANCE, Decision, decide, is_future
 from .text import human_bytes, table
@@ -48,7 +50,7 @@ def _prune(
     application: Application, ports: Ports, catalog: LocalCatalog, *, dry_run: bool, trust_clock: bool
 ) -> Outcome:
     now, retention = ports.clock.now(), application.profile.retention
-    decisions = decide(catalog.list(), retention, now)
+    decisions = decide(catalog.list(), retention, now, partial(before_losses, application))
     last_prune = parse_iso(catalog.records.read().get("last_prune"))
     doomed = [item for item in decisions if not item.keep]
     refusal = None if trust_clock else doubt_clock(decisions, retention, now, last_prune)
@@ -167,8 +169,11 @@ def explain(decisions: Sequence[Decision], width: Optional[int] = None) -> list[
 
 def _remarks(decisions: Sequence[Decision]) -> list[str]:
     """What is kept although no rule asks for it, so that somebody looks."""
-    return [
-        f"{item.backup.name}: {item.reasons[0]}"
-        for item in decisions
-        if item.reasons[0].startswith(("not counted", "dated"))
-    ]
+    remarks = []
+    for item in decisions:
+        why = item.reasons[0]
+        if why.startswith(BEFORE_LOSS):
+            why += f" (find out what was lost, or let it go with: tradekeep release {item.backup.name})"
+        if why.startswith((BEFORE_LOSS, "not counted", "dated")):
+            remarks.append(f"{item.backup.name}: {why}")
+    return remarks

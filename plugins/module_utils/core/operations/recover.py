@@ -140,7 +140,7 @@ def _keep_old_state(application: Application, ports: Ports, exchange: Exchange) 
     details = exchange.pending.details
     encrypted = bool(details.get("encrypted"))
     if exchange.pending.operation == "restore":
-        note_restored(application, ports, str(details.get("backup", "")))
+        note_restored(application, ports, str(details.get("backup", "")), details.get("touched"))
         make_safety_backup(application, ports, exchange, encrypted=encrypted)
     if exchange.pending.operation == "migrate":
         note_restored(application, ports, str(details.get("source", "")))

@@ -9,10 +9,11 @@ safety backup; on any failure before that, everything goes back.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -23,6 +24,7 @@ from ..errors import (
     CaptureError,
     CheckError,
     SpaceError,
+    TradekeepError,
     UsageError,
 )
 from ..host.account import Account, owner_of
@@ -41,6 +43,7 @@ from ..transaction.exchange import refuse_pending
 from ..transaction.lock import application_lock
 from ..transaction.plan import Replacement
 from ..transaction.stage import Stage
+from .basis import note_replaced
 from .exchange_run import Change, run_exchange
 from .fence import note_fence
 from .leftovers import sweep_state
@@ -297,15 +300,21 @@ def _exchange(run: _Run, stage: Stage, state_dir: Path) -> Backup:
         operation="restore",
         in_place="the restored data is in place",
         replacements=settled,
-        confirm=lambda: note_restored(application, ports, name),
+        confirm=lambda: note_restored(application, ports, name, _touched(run)),
         keep=lambda exchange: make_safety_backup(application, ports, exchange, encrypted=run.backup.encrypted),
         given_up=lambda exchange: keep_given_up(application, ports, exchange, encrypted=run.backup.encrypted),
         was_down=lambda seconds: run.times.update(downtime=seconds),
-        details={"backup": name, "encrypted": run.backup.encrypted},
+        details={"backup": name, "encrypted": run.backup.encrypted, "touched": _touched(run)},
     )
     services = ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
     start: Optional[Snapshot] = [] if note_fence(application, ports) else None
     return run_exchange(change, state_dir=state_dir, stage=stage, services=services, ports=ports, start=start)
+
+
+def _touched(run: _Run) -> list[str]:
+    """The components of which something is changed."""
+    classified = (classify(run.application.profile, item.path) for item in run.changes)
+    return sorted({item.component.name for item in classified if item is not None})
 
 
 def _settle(run: _Run, stage: Stage) -> None:
@@ -331,8 +340,16 @@ def _settle(run: _Run, stage: Stage) -> None:
     run.items = [now[path] for path in sorted(now)]
 
 
-def note_restored(application: Application, ports: Ports, backup: str) -> None:
-    """Remember that the data went back in time, so that the next backup does not take that for a loss."""
+def note_restored(
+    application: Application, ports: Ports, backup: str, touched: Optional[Collection[str]] = None
+) -> None:
+    """Remember that the data went back in time, so that the next backup does not take that for a loss.
+
+    touched: the components that were changed, None for all.
+    """
+    with contextlib.suppress(TradekeepError):
+        # What cannot be looked at now is compared with what the last backup held.
+        note_replaced(application, ports, backup, touched)
     record = {"at": ports.clock.now().isoformat(), "backup": backup}
     with privileged():
         atomic_write(

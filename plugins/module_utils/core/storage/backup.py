@@ -26,7 +26,8 @@ class Backup:
     """What is known of one backup.
 
     name: the archive's file name. label: the NAME that somebody gave it. pinned: named and not yet released.
-    sidecar: the ``.json`` beside it as written. problem: why it cannot be relied on, or None.
+    sidecar: the ``.json`` beside it as written. problem: why it cannot be relied on, or None. released: whether a
+    person has left it to retention.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class Backup:
     drilled_from: Optional[str] = None
     drilled_verdict: Optional[str] = None
     problem: Optional[str] = None
+    released: bool = False
 
     @property
     def is_safety(self) -> bool:
@@ -108,13 +110,14 @@ def read_backup(path: Path, prefix: str, record: Optional[Mapping[str, Any]] = N
     drill = _drill(record, sha256)
     parsed = parse_name(prefix, path.name)
     label = parsed.name if parsed else None
+    released = bool((record or {}).get("released", False))
     return Backup(
         path=path,
         name=path.name,
         label=label,
         moment=parsed.moment if parsed else datetime.fromtimestamp(int(status.st_mtime), timezone.utc),
         tier=_text(sidecar.get("tier")),
-        pinned=label is not None and not (record or {}).get("released", False),
+        pinned=label is not None and not released,
         encrypted=path.name.endswith(ENCRYPTED_SUFFIX),
         size=status.st_size,
         sha256=sha256,
@@ -125,6 +128,7 @@ def read_backup(path: Path, prefix: str, record: Optional[Mapping[str, Any]] = N
         drilled_from=_text(drill.get("source")),
         drilled_verdict=_text(drill.get("verdict")),
         problem="; ".join(problems) or None,
+        released=released,
     )
 
 
