@@ -13,6 +13,9 @@ version_added: 0.1.0
 description:
   - Writes C(<config_dir>/<app>.json), which the C(tradekeep) command reads. It is validated before it replaces
     what is there.
+  - Refuses a root that is another application's, or data that is part of another's, and refuses to leave the
+    application's own data, records or backups behind where they were until now; see M(tradekeep.ops.rename).
+  - Notes backups that no configured application claims.
   - Creates the directories of configurations, state and backups where they are missing, the latter two for
     their owner alone.
 extends_documentation_fragment:
@@ -50,6 +53,7 @@ options:
     choices: [present, absent]
     default: present
 seealso:
+  - module: tradekeep.ops.rename
   - module: tradekeep.ops.runtime
   - module: tradekeep.ops.units
 """
@@ -112,6 +116,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.arguments import definition_spec
 from ..module_utils.core.application import Application
+from ..module_utils.core.operations.claims import unclaimed_backups
 from ..module_utils.core.operations.installation import install_configuration, install_program
 from ..module_utils.core.operations.outcome import Outcome
 from ..module_utils.core.ports import Ports
@@ -137,6 +142,8 @@ def run(module: Any, ports: Ports) -> Answer:
     # First: an older release is refused before it changes anything.
     command = _command(application, ports, options, dry_run=module.check_mode) if options else None
     outcome = install_configuration(application, present=present, dry_run=module.check_mode)
+    for note in unclaimed_backups(application) if present else ():
+        ports.progress.note(note)
     return answer(outcome if command is None else _both(command, outcome))
 
 

@@ -45,6 +45,10 @@ options:
   to:
     description: Restore into this directory. The live data and the services are left alone.
     type: path
+  any_profile:
+    description: Restore a backup of another profile, which is refused otherwise.
+    type: bool
+    default: false
   passphrase_file:
     description: File on the host with the passphrase, where it is not the configured one.
     type: path
@@ -106,6 +110,7 @@ SPEC = configured_spec(
     components={"type": "list", "elements": "str", "default": []},
     paths={"type": "list", "elements": "str", "default": []},
     to={"type": "path"},
+    any_profile={"type": "bool", "default": False},
     passphrase_file={"type": "path", "no_log": False},
 )
 
@@ -123,6 +128,7 @@ def run(module: Any, ports: Ports) -> Answer:
             to=params["to"],
             passphrase_file=params["passphrase_file"],
             dry_run=module.check_mode,
+            any_profile=params["any_profile"],
         )
     )
 

@@ -99,6 +99,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.arguments import definition_spec
 from ..module_utils.core.errors import ExitStatus
+from ..module_utils.core.operations.claims import refuse_claimed
 from ..module_utils.core.operations.tree import Credential, tree
 from ..module_utils.core.ports import Ports
 from ..module_utils.definition import application_on_host, decoded
@@ -127,6 +128,8 @@ def credentials_of(items: list[dict[str, Any]]) -> tuple[Credential, ...]:
 def run(module: Any, ports: Ports) -> Answer:
     """Compare the tree with its profile and, outside of check mode, mend it."""
     application = application_on_host(module.params)
+    # Before anything is created in what is another application's.
+    refuse_claimed(application)
     credentials = credentials_of(module.params["credentials"])
     if module.check_mode:
         # Drift is what a real run would mend; an account that is missing is created before it.

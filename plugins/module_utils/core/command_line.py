@@ -157,6 +157,7 @@ def _restore(commands: Any, common: argparse.ArgumentParser) -> None:
     restore.add_argument(
         "--to", metavar="DIR", help="restore into this directory; live data and services are left alone"
     )
+    restore.add_argument("--any-profile", action="store_true", help="take a backup of another profile")
     _passphrase(restore)
     _dry_run(restore)
 

@@ -99,6 +99,7 @@ def _restore(arguments: argparse.Namespace, application: Application, ports: Por
         to=arguments.to,
         passphrase_file=arguments.passphrase_file,
         dry_run=arguments.dry_run,
+        any_profile=arguments.any_profile,
     )
 
 
@@ -128,7 +129,7 @@ def _drill(arguments: argparse.Namespace, application: Application, ports: Ports
     from .operations.drills.record import drill_log
 
     if arguments.log:
-        return drill_log(application)
+        return drill_log(application, ports)
     return drill(
         application,
         ports,

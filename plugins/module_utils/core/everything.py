@@ -111,6 +111,7 @@ from .operations import (  # noqa: F401
     accounts,
     apart,
     assemble,
+    claims,
     code_access,
     configured,
     databases,
@@ -124,10 +125,12 @@ from .operations import (  # noqa: F401
     places,
     prerequisites,
     prove,
+    provenance,
     prune,
     recover,
     recovery_source,
     release,
+    rename,
     requests,
     restore,
     restore_elsewhere,
@@ -218,6 +221,7 @@ from .operations.migrate import (  # noqa: F401
 )
 from .profiles import crypto_bot, freqtrade, kalshi, paper_bot, trade_agent, v6  # noqa: F401
 from .storage import backup as storage_backup  # noqa: F401
+from .storage import belonging, choice, relocation  # noqa: F401
 from .transaction import (  # noqa: F401
     exchange,
     fence_file,

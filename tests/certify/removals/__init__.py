@@ -22,6 +22,7 @@ from .rehearsing import REHEARSING
 from .removal import Moved, Removal, changed
 from .repositories import REPOSITORIES
 from .restoring import RESTORING
+from .sharing import SHARING
 from .showing import SHOWING
 from .writing import WRITING
 
@@ -40,6 +41,7 @@ REMOVALS: tuple[Removal, ...] = (
     *MOVING,
     *MIGRATING,
     *ACTING,
+    *SHARING,
     *SHOWING,
     *CONFINING,
     *READING,

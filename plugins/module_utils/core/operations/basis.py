@@ -26,8 +26,8 @@ from ..host.mounts import Place, places_of
 from ..patterns import classify
 from ..ports import Ports
 from ..storage.backup import LARGEST_SIDECAR, Backup, iso, parse_iso, read_small
+from ..storage.choice import is_future, latest_of
 from ..storage.local import LocalCatalog
-from .retention import is_future
 from .scan import expected_paths, scan
 from .tally import Tally
 
@@ -64,7 +64,7 @@ def basis_of(application: Application, catalog: LocalCatalog) -> Optional[Basis]
     recorded, newest = _recorded(application), newest_good(catalog)
     if newest is None or (recorded is not None and recorded.moment >= newest.moment):
         return recorded
-    restored = restored_at(application)
+    restored = restored_at(application, catalog.clock.now())
     if restored is not None and restored >= newest.moment:
         return None  # restored by an older version, which left no basis: less data than the backup held is right
     return basis_in(newest)
@@ -79,18 +79,21 @@ def basis_in(backup: Backup) -> Optional[Basis]:
 
 
 def newest_good(catalog: LocalCatalog) -> Optional[Backup]:
-    """The newest backup to rely on. What is dated in the future tells of a wrong clock."""
-    now = catalog.clock.now()
-    good = (item for item in catalog.list() if item.good and not item.is_safety)
-    return next((item for item in good if not is_future(item, now)), None)
+    """The newest backup to rely on; one that is dated in the future only where there is no other."""
+    return latest_of(catalog.list(), catalog.clock.now())
 
 
-def restored_at(application: Application) -> Optional[datetime]:
-    """When the live data was last taken back in time, as far as that is known."""
+def restored_at(application: Application, now: datetime) -> Optional[datetime]:
+    """When the live data was last taken back in time, as far as that is known.
+
+    A date in the future is not: it would keep losses unseen until it has come. A loss that was right then can be
+    accepted once.
+    """
     restored = Path(application.application_state_dir) / "restored.json"
     try:
         with privileged():
-            return datetime.fromisoformat(json.loads(read_small(restored))["at"])
+            at = datetime.fromisoformat(json.loads(read_small(restored))["at"])
+        return None if is_future(at, now) else at
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -29,6 +29,7 @@ from ..host.trust import untrusted_reason
 from ..ports import Ports
 from ..profile import resolve_mapping
 from . import rehearsal
+from .claims import conflicts, unclaimed_backups
 from .outcome import Outcome
 from .uncovered import Uncovered, uncovered
 
@@ -68,6 +69,8 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
         problems = [str(error) for error in _failures(lambda: _prove(application, ports, recovery_key))]
     found = [*problems, *warnings]
     word = "one problem" if len(found) == 1 else f"{len(found)} problems"
+    for text in unclaimed_backups(application):
+        ports.progress.note(text)
     last = f"{application.config_file}: {word if found else 'no problem'}"
     return Outcome(
         changed=False,
@@ -130,6 +133,7 @@ def _problems(application: Application, ports: Ports) -> Iterator[TradekeepError
         yield TradekeepError("the backup directory is not writable", path=application.backup_dir, hint="run as root")
     yield from directory_problems(application)
     yield from rehearsal.problems(application, ports)
+    yield from conflicts(application)
     yield from _encryption_problems(application, ports)
 
 

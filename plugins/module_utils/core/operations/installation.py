@@ -31,6 +31,7 @@ from ..program import (
     made_before,
 )
 from ..version import VERSION, is_newer, stated_version
+from .claims import refuse_claimed
 from .outcome import Outcome
 
 _VERSION_MODULE = "tradekeep/version.py"
@@ -81,8 +82,13 @@ def install_program(
     return outcome
 
 
-def install_configuration(application: Application, *, present: bool = True, dry_run: bool = False) -> Outcome:
-    """Install the configuration and the directories that it names, or remove the configuration alone."""
+def install_configuration(
+    application: Application, *, present: bool = True, dry_run: bool = False, renamed: bool = False
+) -> Outcome:
+    """Install the configuration and the directories that it names, or remove the configuration alone.
+
+    renamed: what the application had under another name or elsewhere was taken along.
+    """
     path = Path(application.config_file)
     content = render_configuration(application).encode("ascii") if present else None
     if content is not None:
@@ -90,6 +96,8 @@ def install_configuration(application: Application, *, present: bool = True, dry
         parse_configuration(content, path=path)
         for directory in _private_directories(application):
             require_mounted(directory)
+        if not renamed:
+            refuse_claimed(application)
     missing = _missing_directories(application) if present else []
     changed = bool(missing) or _facts(path) != _wanted(content, 0o600)
     outcome = _outcome(path, content, 0o600, changed, {"application": application.name, "directories": missing})

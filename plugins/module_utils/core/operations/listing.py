@@ -10,9 +10,12 @@ from typing import Optional
 
 from ..application import Application
 from ..ports import Ports
+from ..storage.choice import passed_over
 from ..storage.local import Backup, LocalCatalog
 from .outcome import Outcome
 from .text import table
+
+_FUTURE = "future"
 
 
 def list_backups(application: Application, ports: Ports) -> Outcome:
@@ -28,7 +31,9 @@ def list_backups(application: Application, ports: Ports) -> Outcome:
         heads = ["backup", "size", "age", "tier", "gpg", "verified", *(["drilled"] if drilled else [])]
         giving_way = [*([(6, 7)] if drilled else []), (5, 8), (3, 4), (0, 24)]
         found = table(heads, rows, width=width, giving_way=giving_way)
-        return (*found, *(f"{item.name}: {item.problem}" for item in backups if item.problem))
+        said = passed_over(backups, now)
+        problems = (f"{item.name}: {item.problem}" for item in backups if item.problem)
+        return (*found, *problems, *([] if said is None else [f"note: {said}"]))
 
     record = {"backups": [item.as_dict() for item in backups]}
     return Outcome(changed=False, record=record, lines=lines(), fitted=lines)
@@ -48,7 +53,7 @@ def compact_age(moment: datetime, now: datetime) -> str:
     """The age in its largest unit; ``future`` when there is none."""
     seconds = int((now - moment).total_seconds())
     if seconds < 0:
-        return "future"
+        return _FUTURE
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= size:
             return f"{seconds // size}{unit}"
@@ -56,7 +61,12 @@ def compact_age(moment: datetime, now: datetime) -> str:
 
 
 def _drilled(item: Backup, now: datetime) -> str:
-    return f"{compact_age(item.drilled_at, now)} ago {item.drilled_verdict or ''}".rstrip() if item.drilled_at else "-"
+    return f"{_ago(item.drilled_at, now)} {item.drilled_verdict or ''}".rstrip() if item.drilled_at else "-"
+
+
+def _ago(moment: datetime, now: datetime) -> str:
+    age = compact_age(moment, now)
+    return age if age == _FUTURE else f"{age} ago"
 
 
 def _row(item: Backup, now: datetime) -> list[str]:
@@ -65,7 +75,7 @@ def _row(item: Backup, now: datetime) -> list[str]:
     elif item.verified_at is None:
         verified = "never"
     else:
-        verified = f"{compact_age(item.verified_at, now)} ago {item.verified_level or ''}".rstrip()
+        verified = f"{_ago(item.verified_at, now)} {item.verified_level or ''}".rstrip()
     return [
         item.name,
         compact_bytes(item.size),

@@ -51,7 +51,7 @@ def _prune(
 ) -> Outcome:
     now, retention = ports.clock.now(), application.profile.retention
     decisions = decide(catalog.list(), retention, now, partial(before_losses, application))
-    last_prune = parse_iso(catalog.records.read().get("last_prune"))
+    last_prune = _believed(parse_iso(catalog.records.read().get("last_prune")), decisions, now, ports)
     doomed = [item for item in decisions if not item.keep]
     refusal = None if trust_clock else doubt_clock(decisions, retention, now, last_prune)
     refusal = refusal or refuse(decisions, now) or _doubt(catalog)
@@ -61,6 +61,23 @@ def _prune(
             catalog.refresh_latest()
         catalog.records.set(last_prune=iso(now), lost=None)
     return _outcome(decisions, doomed if refusal is None else [], refusal, dry_run)
+
+
+def _believed(
+    last_prune: Optional[datetime], decisions: Sequence[Decision], now: datetime, ports: Ports
+) -> Optional[datetime]:
+    """When the last prune was, or None where it tells of a clock that was wrong that night, and is right now.
+
+    Backups go on until now, by this clock. Should they do so by chance, a clock that is behind removes nothing that a
+    right one would keep: what is dated after it is not counted, and stays.
+    """
+    if last_prune is None or last_prune <= now + FUTURE_TOLERANCE:
+        return last_prune
+    present = [item.backup.moment for item in decisions if item.backup.good and not is_future(item.backup, now)]
+    if not present or now - present[0] > LONGEST_SILENCE:
+        return last_prune
+    ports.progress.note(f"passed over, as dated in the future: the last prune at {iso(last_prune)}")
+    return now
 
 
 def doubt_clock(
@@ -76,7 +93,7 @@ def doubt_clock(
     good = [item.backup for item in decisions if item.backup.good]
     if last_prune is None and good:
         newest = good[0]
-        if is_future(newest, now):
+        if newest.moment > now + FUTURE_TOLERANCE:
             return f"the newest good backup is dated in the future: {newest.name} ({_TRUST})"
     if retention.within_days > 0 and any(not item.keep for item in decisions):
         # Only this rule measures time: one backup of a clock that jumped forward would make all others too old.

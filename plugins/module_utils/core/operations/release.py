@@ -12,6 +12,7 @@ from pathlib import Path
 from ..application import Application
 from ..errors import UsageError
 from ..ports import Ports
+from ..storage.belonging import belongs
 from ..storage.local import Backup, LocalCatalog
 from ..transaction.lock import application_lock
 from .collapses import BEFORE_LOSS, before_losses
@@ -41,6 +42,12 @@ def _release(application: Application, ports: Ports, reference: str, *, dry_run:
     backup = catalog.find(reference)
     if backup.path.parent != Path(application.backup_dir):
         raise UsageError("is not in the backup directory, where alone backups are pruned", path=backup.path)
+    if not belongs(backup, application.name, application.profile.archive_prefix):
+        raise UsageError(
+            "is a backup of another application, whose retention decides about it",
+            path=backup.path,
+            hint=f"choose --app {backup.application}" if backup.application else None,
+        )
     kept = backup.pinned or _is_before_loss(_decision(application, ports, catalog, backup))
     if kept and not dry_run:
         catalog.release(backup)

@@ -48,6 +48,7 @@ from .exchange_run import Change, run_exchange
 from .fence import note_fence
 from .leftovers import sweep_state
 from .outcome import Outcome
+from .provenance import note_other_maker, refuse_other_maker
 from .reading import Contents, passphrase_for, read_contents
 from .restore_elsewhere import restore_elsewhere
 from .restore_plan import DatabaseDigest, Item, Selection, check_selection, compare, digest_of, identity, plan_items
@@ -56,6 +57,8 @@ from .safety import keep_given_up, make_safety_backup, safety_space
 from .scan import check_root
 from .text import human_bytes
 from .tree import mend_rights
+
+_OTHER_PROFILE = "look at it with --to DIR; put it here all the same with --any-profile; or "
 
 
 @dataclass
@@ -87,24 +90,33 @@ def restore(
     to: Optional[str] = None,
     dry_run: bool = False,
     passphrase_file: Optional[str] = None,
+    any_profile: bool = False,
 ) -> Outcome:
     """Put a backup (or the chosen part of it) in the place of the live data, or into the directory ``to``.
 
-    Restoring what is there already stops nothing and changes nothing.
+    Restoring what is there already stops nothing and changes nothing. any_profile: take a backup of another profile.
     """
     selection = check_selection(application, components, paths)
     backup = LocalCatalog(application, ports.clock, note=ports.progress.note).find(reference)
     secret = passphrase_for(application, passphrase_file)
     if to is not None:
         return restore_elsewhere(application, ports, backup, selection, Path(to), secret, dry_run)
+    if not any_profile:
+        # As far as its sidecar tells, before all of it is read.
+        refuse_other_maker(application, backup, hint=_OTHER_PROFILE)
     with acting_as(owner_of(application)):
         if dry_run:
-            return _planned(_prepare(application, ports, backup, selection, secret))
-        return _restore_locked(application, ports, backup, selection, secret)
+            return _planned(_prepare(application, ports, backup, selection, secret, any_profile))
+        return _restore_locked(application, ports, backup, selection, secret, any_profile)
 
 
 def _restore_locked(
-    application: Application, ports: Ports, backup: Backup, selection: Selection, secret: Optional[str]
+    application: Application,
+    ports: Ports,
+    backup: Backup,
+    selection: Selection,
+    secret: Optional[str],
+    any_profile: bool,
 ) -> Outcome:
     with application_lock(
         Path(application.application_state_dir),
@@ -114,16 +126,24 @@ def _restore_locked(
         note=ports.progress.note,
     ):
         sweep_state(application)
-        return _restore_live(_prepare(application, ports, backup, selection, secret))
+        return _restore_live(_prepare(application, ports, backup, selection, secret, any_profile))
 
 
 def _prepare(
-    application: Application, ports: Ports, backup: Backup, selection: Selection, passphrase_file: Optional[str]
+    application: Application,
+    ports: Ports,
+    backup: Backup,
+    selection: Selection,
+    passphrase_file: Optional[str],
+    any_profile: bool,
 ) -> _Run:
     """Verify the whole archive and compare it with the live data. Writes nothing."""
     check_root(application)
     refuse_pending(Path(application.application_state_dir))
     contents = read_contents(backup, ports, passphrase_file)
+    if not any_profile:
+        refuse_other_maker(application, backup, contents.report.header, hint=_OTHER_PROFILE)
+    note_other_maker(application, backup, contents.report.header, ports.progress.note)
     if contents.foreign:
         ports.progress.note("made by another program, without a manifest: only weaker checks are possible")
     _refuse_unsafe_links(contents, selection, application)

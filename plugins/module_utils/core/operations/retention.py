@@ -16,9 +16,11 @@ from datetime import datetime, timedelta
 from typing import Callable, Optional
 
 from ..application import Retention
+from ..storage import choice
 from ..storage.backup import Backup
 
 FUTURE_TOLERANCE = timedelta(days=1)
+"""How far behind the last prune this clock may be. No rule but ``within_days`` measures time in smaller steps."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ def decide(
 
 
 def is_future(backup: Backup, now: datetime) -> bool:
-    """Whether a backup claims to be made later than any clock error explains."""
-    return backup.moment > now + FUTURE_TOLERANCE
+    """Whether a backup claims to be made later than it can have been."""
+    return choice.is_future(backup.moment, now)
 
 
 def keeps_something(retention: Retention) -> bool:

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Optional
 
-from .names import ARCHIVE_SUFFIXES, ENCRYPTED_SUFFIX, SAFETY_LABELS, parse_name, sidecars_of
+from .names import ARCHIVE_SUFFIXES, ENCRYPTED_SUFFIX, SAFETY_LABELS, parse_any_name, parse_name, sidecars_of
 
 LARGEST_SIDECAR = 16 << 20
 _CHECKSUM_LINE = re.compile(r"([0-9a-f]{64}) [ *]([^\n/]+)\n?")
@@ -52,6 +52,16 @@ class Backup:
     def is_safety(self) -> bool:
         """Whether it was made to undo one operation, and is no backup for every day."""
         return self.label in SAFETY_LABELS
+
+    @property
+    def application(self) -> Optional[str]:
+        """Whose it is, where its sidecar says so."""
+        return _text(self.sidecar.get("application"))
+
+    @property
+    def profile(self) -> Optional[str]:
+        """The profile it was made by, where its sidecar says so."""
+        return _text(self.sidecar.get("profile"))
 
     @property
     def good(self) -> bool:
@@ -108,7 +118,7 @@ def read_backup(path: Path, prefix: str, record: Optional[Mapping[str, Any]] = N
     sha256 = listed or _text(sidecar.get("sha256"))
     verified_at, level = _verification(sidecar, record, sha256, problems)
     drill = _drill(record, sha256)
-    parsed = parse_name(prefix, path.name)
+    parsed = parse_name(prefix, path.name) or (parse_any_name(path.name) if sidecar else None)
     label = parsed.name if parsed else None
     released = bool((record or {}).get("released", False))
     return Backup(

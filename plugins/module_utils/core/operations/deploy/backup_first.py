@@ -16,6 +16,7 @@ from ...deploy_settings import BackupFirst
 from ...host.filesystem.identity import privileged, with_privileges
 from ...ports import Ports
 from ...storage.backup import Backup
+from ...storage.choice import is_future
 from ...storage.local import LocalCatalog
 from ...storage.names import DEPLOY_LABEL
 from ..backup import back_up
@@ -57,13 +58,18 @@ def rehearse_backup(application: Application, ports: Ports) -> None:
 
 @with_privileges
 def forget_old_backups(application: Application, ports: Ports, keep: int) -> None:
-    """Of the backups that deploys made, the newest stay, and those that hold far more than any of them."""
+    """Of the backups that deploys made, the newest stay, and those that hold far more than any of them.
+
+    Those of a clock that was wrong take no place of theirs.
+    """
     if not Path(application.backup_dir).is_dir():
         return
     catalog = LocalCatalog(application, ports.clock)
+    now = ports.clock.now()
     ours = [item for item in catalog.list() if item.label == DEPLOY_LABEL and item.good]
-    fuller = before_losses(application, ours, {item.name for item in ours[:keep]})
-    for backup in ours[keep:]:
+    present = [item for item in ours if not is_future(item.moment, now)]
+    fuller = before_losses(application, ours, {item.name for item in present[:keep]})
+    for backup in present[keep:]:
         if backup.name in fuller:
             ports.progress.note(f"{backup.name} is kept: {fuller[backup.name]}")
         else:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -179,6 +179,13 @@ def _written(survey: Survey, request: DeployRequest, carried: Carried, state: st
         return {**_whole_record(survey, request, carried, state), "record": None}, ExitStatus.FINDINGS
 
 
+def _latest(records: Sequence[dict[str, Any]], ports: Ports, count: int) -> list[dict[str, Any]]:
+    """So many of the newest records, and beside them those of a clock that was wrong, which take no place of theirs."""
+    now = ports.clock.now().isoformat()
+    ahead = [item for item in records if str(item.get("at", "")) > now]
+    return [item for item in records if item not in ahead][:count] + ahead
+
+
 def _tidy(survey: Survey, mirror: Mirror, ports: Ports, carried: Carried) -> None:
     """Old releases, environments, backups and commits. None of it can fail a deploy that stands."""
     deploy = survey.application.profile.deploy
@@ -189,7 +196,7 @@ def _tidy(survey: Survey, mirror: Mirror, ports: Ports, carried: Carried) -> Non
 
             forget_old_backups(survey.application, ports, deploy.keep_releases)
         recent = [item for item in records.log() if item.get("state") in ("deployed", "rolled_back", "waiting")]
-        recent = recent[: deploy.keep_releases]
+        recent = _latest(recent, ports, deploy.keep_releases)
         if isinstance(survey.layout, Releases):
             carried.notes.extend(survey.layout.tidy(deploy.keep_releases))
         if deploy.dependencies is not None and survey.layout.adopts:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
@@ -112,7 +113,9 @@ class Releases:
             names = os.listdir(descriptor)
             os.close(descriptor)
         releases = [directory / name for name in names if not name.startswith(".")]
-        for release in sorted(releases, key=_made_at, reverse=True)[keep:]:
+        # What a wrong clock dated in the future takes no place of the newest ones, and stays until its date has come.
+        dated = [release for release in releases if _made_at(release) <= time.time_ns()]
+        for release in sorted(dated, key=_made_at, reverse=True)[keep:]:
             if os.path.realpath(release) == current or os.path.islink(release) or not os.path.isdir(release):
                 continue
             reason = _in_use(release) or _written_here(release)

@@ -66,7 +66,8 @@ def look_at_live(
     application: Application, chosen: Chosen, unpacked: Unpacked, scratch: Path, ports: Ports, findings: Findings
 ) -> RecoveryPoint:
     """Both of the following, in the owner's name: the live data is the bot's."""
-    now, restored = ports.clock.now(), restored_at(application)
+    now = ports.clock.now()
+    restored = restored_at(application, now)
 
     def look(_telling: Telling) -> dict[str, Any]:
         found = Findings()

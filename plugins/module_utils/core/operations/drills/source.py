@@ -6,18 +6,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Optional
 
 from ...application import Application
 from ...errors import ConfigurationError, TradekeepError
 from ...host.files import os_errors
 from ...ports import Ports
 from ...storage.backup import Backup, read_backup
+from ...storage.belonging import belongs
+from ...storage.choice import is_future
 from ...storage.local import LocalCatalog
-from ...storage.names import SAFETY_LABELS, parse_name
+from ...storage.names import SAFETY_LABELS, parse_any_name
+from ..provenance import refuse_other_maker
 
 LOCAL = "local"
 
@@ -36,13 +39,19 @@ def choose_backup(application: Application, ports: Ports, reference: str, source
     source: ``local``, or the absolute path of a directory that holds copies.
     """
     directory = _directory(application, source)
-    newest = _newest(application, directory, ports.clock.now())
+    now = ports.clock.now()
+    newest = next(_by_name(application, directory, now), None)
     if reference != "latest":
         found = LocalCatalog(application, ports.clock, directory=directory).find(reference)
         backup = read_backup(found.path, application.profile.archive_prefix)
+        refuse_other_maker(application, backup)
         return Chosen(backup, newest is not None and newest.path == backup.path)
     if newest is None:
         raise TradekeepError("there is no backup to recover from", path=directory, hint="run 'tradekeep backup'")
+    for ahead in _by_name(application, directory, now, of_the_future=True):
+        if ahead.path != newest.path:
+            ports.progress.note(f"passed over, as dated in the future: {ahead.name}")
+            break
     return Chosen(newest, True)
 
 
@@ -58,16 +67,20 @@ def _directory(application: Application, source: str) -> Path:
     return Path(source)
 
 
-def _newest(application: Application, directory: Path, now: datetime) -> Optional[Backup]:
+def _by_name(
+    application: Application, directory: Path, now: datetime, *, of_the_future: bool = False
+) -> Iterator[Backup]:
+    """Its backups but for safety backups, the newest first; after all others those of the future, or these alone."""
     prefix = application.profile.archive_prefix
     with os_errors(directory):
         names = os.listdir(directory) if directory.is_dir() else []
-    named = [parsed for parsed in (parse_name(prefix, name) for name in names) if parsed is not None]
+    named = [parsed for parsed in map(parse_any_name, names) if parsed is not None]
     # A name that lies in the future comes last: a clock was wrong then.
-    for parsed in sorted(named, key=lambda item: (item.moment <= now, item.moment, item.filename), reverse=True):
+    for parsed in sorted(named, key=lambda item: (not is_future(item.moment, now), item.moment), reverse=True):
         if parsed.name in SAFETY_LABELS:
             continue
+        if of_the_future and not is_future(parsed.moment, now):
+            continue
         backup = read_backup(directory / parsed.filename, prefix)
-        if backup.sidecar.get("application", application.name) == application.name:
-            return backup
-    return None
+        if belongs(backup, application.name, prefix):
+            yield backup
