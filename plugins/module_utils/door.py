@@ -9,7 +9,7 @@ from typing import Any, Callable, Optional
 
 from .core.errors import ExitStatus, TradekeepError
 from .core.faults import foreseen, unforeseen
-from .core.formatting import LINE_LIMIT, output_line, printable_values, shortened, traceback_lines
+from .core.formatting import LINE_LIMIT, counted, output_line, printable_values, shortened, traceback_lines
 from .core.host.memory import keep_freed_memory
 from .core.host.runner import SubprocessRunner, SystemClock
 from .core.host.trust import leave_untrusted_places
@@ -37,7 +37,7 @@ class FailedOutcome(TradekeepError):
 def _summary(lines: tuple[str, ...]) -> str:
     if not lines:
         return "the operation found problems"
-    more = f"; and {len(lines) - _SHOWN} more lines in the record" if len(lines) > _SHOWN else ""
+    more = f"; and {counted(len(lines) - _SHOWN, 'more line')} in the record" if len(lines) > _SHOWN else ""
     return "; ".join(shortened(line.strip(), LINE_LIMIT // _SHOWN) for line in lines[:_SHOWN]) + more
 
 
@@ -59,6 +59,9 @@ class WarningProgress:
     def note(self, text: str) -> None:
         """A warning."""
         self._warn(output_line(text))
+
+    def mention(self, text: str) -> None:
+        """Nothing: that a run waited for another is no reason to warn."""
 
 
 def answer(outcome: Outcome) -> Answer:

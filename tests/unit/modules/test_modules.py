@@ -100,6 +100,29 @@ def test_tree_creates_then_leaves_alone(call: Any, definition: dict[str, Any]) -
     assert call(tree, TREE, definition)[0] is False
 
 
+def test_a_changed_schedule_is_shown_in_full_and_a_command_as_a_digest(call: Any, definition: dict[str, Any]) -> None:
+    def of(hour: int, secret: str) -> dict[str, Any]:
+        profile = {
+            **definition["profile"],
+            "schedules": [{"tier": "daily", "calendar": f"*-*-* {hour:02d}:00:00"}],
+            "retention": {"daily": hour},
+            "deploy": {"hooks": [{"at": "after_start", "command": ["tell", secret]}]},
+        }
+        return {**definition, "profile": profile}
+
+    first = call(configuration, CONFIGURATION, of(2, "hunter2"))[2]
+    assert first["before"]["configuration"] is None
+    assert call(configuration, CONFIGURATION, of(2, "hunter2"))[0] is False
+    diff = call(configuration, CONFIGURATION, of(3, "hunter3"), check_mode=True)[2]
+    before, after = (diff[side]["configuration"]["profile"] for side in ("before", "after"))
+    assert [item["calendar"] for item in before["schedules"] + after["schedules"]] == [
+        "*-*-* 02:00:00",
+        "*-*-* 03:00:00",
+    ]
+    assert (before["retention"]["daily"], after["retention"]["daily"]) == (2, 3)
+    assert before["deploy"] != after["deploy"] and "hunter" not in json.dumps(diff)
+
+
 def test_tree_in_check_mode_writes_nothing_and_predicts(call: Any, definition: dict[str, Any], tmp_path: Path) -> None:
     before = listing(tmp_path)
     assert call(tree, TREE, definition, check_mode=True)[0] is True
@@ -212,7 +235,7 @@ def test_backup_check_mode_then_backup_verify_restore(
     assert json.loads(document.read_text()) == {"mode": "demo"}
     assert call(restore, restore.SPEC, installed)[0] is False
     assert call(prune, prune.SPEC, installed, check_mode=True)[0] is False
-    assert call(recover, arguments.configured_spec(), installed)[0] is False
+    assert call(recover, recover.SPEC, installed)[0] is False
 
 
 def test_a_backup_of_nothing_needs_a_word(call: Any, installed: dict[str, Any], definition: dict[str, Any]) -> None:
@@ -425,7 +448,7 @@ def test_a_module_that_fails_while_a_transaction_is_pending_needs_a_person(
     if module is recover:  # it would not need anybody, if only it could write
         (state / "restored.json").mkdir()
     with pytest.raises(ended) as caught:
-        spec = arguments.configured_spec() if module is recover else module.SPEC
+        spec = module.SPEC
         door.serve(fake(complete(spec, installed)), module.run)
     assert caught.value.failed
     assert caught.value.result["exit_status"] == caught.value.result["error"]["exit_status"] == 4
@@ -479,13 +502,14 @@ def test_notes_of_the_engine_become_warnings(fake: Any, ended: Any) -> None:
         ports.progress.start("x", 1)
         ports.progress.advance(1)
         ports.progress.finish()
-        ports.progress.note("waiting for the lock")
+        ports.progress.note("worth a warning")
+        ports.progress.mention("waiting for the lock")
         return False, {}, {}
 
     module = fake({})
     with pytest.raises(ended):
         door.serve(module, run)
-    assert module.warnings == ["waiting for the lock"]
+    assert module.warnings == ["worth a warning"]
 
 
 @pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg is not installed")

@@ -269,7 +269,7 @@ def test_a_restore_by_an_older_version_left_no_basis(bench):
     bench.database(rows=100).close()
     made(bench)
     (bench.base / "state/kalshi/basis.json").unlink()
-    at = (bench.ports.clock.now() + timedelta(seconds=5)).isoformat()
+    at = (SystemClock().now() + timedelta(minutes=1)).isoformat()
     (bench.base / "state/kalshi/restored.json").write_text(json.dumps({"at": at, "backup": "x"}))
     (bench.root / FILLS).unlink()
     made(bench)

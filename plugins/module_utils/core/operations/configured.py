@@ -23,6 +23,8 @@ from ..ports import Ports
 from ..profile import resolve_mapping
 from .claims import conflicts, unclaimed_backups
 from .outcome import Outcome
+from .services_check import missing_services, unmanaged
+from .text import counted
 from .uncovered import Uncovered, uncovered
 
 
@@ -44,24 +46,28 @@ def _shown(document: dict[str, Any]) -> Outcome:
 def check_configuration(application: Application, ports: Ports, *, recovery_key: Optional[str] = None) -> Outcome:
     """Whether the host has what the configuration refers to; that it can be read at all is known by now.
 
-    A warning of the record is a finding like a problem, but no reason to call the set-up of a server failed.
+    A warning of the record is a finding like a problem, but no reason to call the set-up of a server failed. A note is
+    no finding.
 
     recovery_key: file of the secret key that shall decrypt backups; that it does is proven with a sample. A passphrase
     proves itself.
     """
     problems = [str(error) for error in _problems(application, ports)]
-    warnings = [*missing_keys(application), *_lacking_programs(application, ports)]
-    notes: list[str] = []
+    warnings = [
+        *missing_keys(application),
+        *_lacking_programs(application, ports),
+        *missing_services(application, ports),
+    ]
+    notes = list(unmanaged(application))
     for found_outside in _not_covered(application, ports):
         warnings += found_outside.warnings
         notes += found_outside.notes
     if application.encryption.configured and not problems:
         problems = [str(error) for error in _failures(lambda: _prove(application, ports, recovery_key))]
     found = [*problems, *warnings]
-    word = "one problem" if len(found) == 1 else f"{len(found)} problems"
     for text in unclaimed_backups(application):
         ports.progress.note(text)
-    last = f"{application.config_file}: {word if found else 'no problem'}"
+    last = f"{application.config_file}: {counted(len(found), 'problem') if found else 'no problem'}"
     return Outcome(
         changed=False,
         record={
