@@ -18,11 +18,11 @@ from ..errors import ConfigurationError, ServiceError
 from ..host.files import atomic_write, fsync_directory, make_private_directory, os_errors
 from ..ports import Ports
 from .claims import RENAME
-from .configured import missing_keys
+from .configured import standing_warnings
 from .fence import mend_fence
 from .outcome import Outcome
 from .runs import FAILURES_LOG
-from .services_check import missing_services, unmanaged
+from .services_check import unmanaged
 from .text import counted
 from .unit_files import HEADER, drill_is_locked_out, render_units, sandbox_root
 
@@ -79,7 +79,7 @@ def install_units(
         )
     plan = _plan(application, ports, directory, wanted)
     if present:
-        for warning in (*missing_keys(application), *missing_services(application, ports), *unmanaged(application)):
+        for warning in (*standing_warnings(application, ports), *unmanaged(application)):
             ports.progress.note(warning)
     if present and plan.changed and drill_is_locked_out(application):
         ports.progress.note(
