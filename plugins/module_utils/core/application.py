@@ -30,6 +30,12 @@ class OurPath(PurePosixPath):
     """A place that root alone can change: backups, state, configuration, programs."""
 
 
+NEW_DIRECTORY_MODE = 0o750
+"""What a directory is made with where the profile states no mode."""
+NEW_FILE_MODE = 0o640
+"""What a file is made with where the profile states no mode."""
+
+
 class Tier(str, Enum):
     """The retention tier that a backup is made for."""
 
@@ -80,6 +86,7 @@ class Component:
 
     paths: files or directories relative to the root. directories: those that must exist, relative to the root too.
     exclude: globs (as FileRule.pattern) that are neither captured nor touched.
+    directory_mode, file_mode: None where the profile states none; what is there then keeps the mode that it has.
     """
 
     name: str
@@ -87,8 +94,8 @@ class Component:
     directories: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     files: tuple[FileRule, ...] = ()
-    directory_mode: int = 0o750
-    file_mode: int = 0o640
+    directory_mode: Optional[int] = None
+    file_mode: Optional[int] = None
     owner: Optional[str] = None
     group: Optional[str] = None
     critical: bool = False
@@ -169,7 +176,7 @@ class Profile:
     group: str = ""
     home: Optional[str] = None
     archive_prefix: str = "backup"
-    root_mode: int = 0o750
+    root_mode: Optional[int] = None
     components: tuple[Component, ...] = ()
     services: tuple[Services, ...] = ()
     schedules: tuple[Schedule, ...] = ()

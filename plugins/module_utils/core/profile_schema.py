@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .application import (
+    NEW_FILE_MODE,
     CheckLevel,
     Component,
     FileRule,
@@ -171,8 +172,9 @@ def _check_component(component: Component, key: str) -> None:
                 path=f"{key}.directories[{index}]",
                 hint=f"add it to {key}.paths",
             )
-    if component.secret and component.file_mode & 0o007:
-        raise _open_secret(component.file_mode, f"{key}.file_mode")
+    file_mode = NEW_FILE_MODE if component.file_mode is None else component.file_mode
+    if component.secret and file_mode & 0o007:
+        raise _open_secret(file_mode, f"{key}.file_mode")
     if component.require_encryption and not component.backup:
         raise ConfigurationError(
             "expected a component that is backed up", path=f"{key}.require_encryption", hint="remove one of the two"
@@ -184,7 +186,7 @@ def _check_component(component: Component, key: str) -> None:
 def _check_rule(component: Component, rule: FileRule, key: str) -> None:
     secret = component.secret if rule.secret is None else rule.secret
     mode = component.file_mode if rule.mode is None else rule.mode
-    if secret and mode & 0o007:
+    if secret and mode is not None and mode & 0o007:
         raise _open_secret(mode, f"{key}.mode")
     if rule.required or rule.template is not None:
         why = "required" if rule.required else "template"

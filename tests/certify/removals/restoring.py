@@ -266,7 +266,7 @@ RESTORING = (
         "c5",
         "mounts are stages of their own",
         "host/mounts.py",
-        'mounts = [point for point in _mount_points() if point.startswith(top + "/")]',
+        'mounts = [point for point in mount_points() if point.startswith(top + "/")]',
         "mounts: list[str] = []",
         (MOUNTS + "c5_a_restore_over_a_bind_mount",),
     ),

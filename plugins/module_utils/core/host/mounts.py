@@ -38,7 +38,7 @@ def device_roots(root: AnyPath) -> tuple[DeviceRoot, ...]:
     with os_errors(root):
         os.close(open_directory(root))
         top = os.path.realpath(root)
-        mounts = [point for point in _mount_points() if point.startswith(top + "/")]
+        mounts = [point for point in mount_points() if point.startswith(top + "/")]
         return tuple(_device_root(top, point) for point in sorted({top, *mounts}))
 
 
@@ -178,7 +178,7 @@ def _holds(point: str, path: str) -> bool:
     return (path + "/").startswith(point.rstrip("/") + "/")
 
 
-def _mount_points() -> list[str]:
+def mount_points() -> list[str]:
     """Mount points of this process; empty where the system does not tell."""
     return [unescape(line.split(" ")[4]) for line in _mount_lines()]
 
@@ -190,5 +190,5 @@ def _mount_lines() -> list[str]:
 
 
 def unescape(text: str) -> str:
-    """A field of a mountinfo line as it is meant (proc(5))."""
+    """A path of the kernel's tables, in which blanks and backslashes are octal numbers."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), text)

@@ -76,7 +76,7 @@ def _recover(
             lines=("nothing to recover",),
         )
     lock = application_lock(
-        state_dir, operation="recover", clock=ports.clock, wait_seconds=wait_seconds, note=ports.progress.note
+        state_dir, operation="recover", clock=ports.clock, wait_seconds=wait_seconds, note=ports.progress.mention
     )
     with lock, needs_person_while_pending(state_dir):
         swept = sweep_state(application)

@@ -273,7 +273,7 @@ def _migrate_from(
                 _refuse_unmanaged(run)
             return planned(run)
     lock = application_lock(
-        state_dir, operation="migrate", clock=ports.clock, wait_seconds=600.0, note=ports.progress.note
+        state_dir, operation="migrate", clock=ports.clock, wait_seconds=600.0, note=ports.progress.mention
     )
     with lock:
         refuse_pending(state_dir)
