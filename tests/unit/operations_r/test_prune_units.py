@@ -442,9 +442,8 @@ def test_a_rename_removes_the_units_of_the_old_name_and_others_are_noted(applica
     systemd, notes = Systemd(), []
     door = replace(ports(runner=systemd), progress=Noting(notes))
     daily = application.profile.schedules[:1]
-    profile = replace(
-        application.profile, components=(Component("state", ("state",)),), schedules=daily, services=(Services(),)
-    )
+    parts = (Component("state", ("state",)),)
+    profile = replace(application.profile, components=parts, schedules=daily, services=(Services(),))
     application = replace(application, profile=profile)
     install_units(application, door, unit_dir=str(directory))
     new = replace(application, name="new", profile=replace(application.profile, name="new"))
