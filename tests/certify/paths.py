@@ -58,6 +58,8 @@ ZONES: dict[str, tuple[str, ...]] = {
         "operations/found.py",
         "operations/handover/",
         "operations/listings.py",
+        # Looks whether the owner can read the data.
+        "operations/rehearsal.py",
         "operations/migrate/",
         "operations/restore.py",
         "operations/restore_elsewhere.py",

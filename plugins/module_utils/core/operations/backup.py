@@ -24,6 +24,7 @@ from ..errors import (
 )
 from ..host.files import make_private_directory
 from ..host.filesystem.identity import privileged
+from ..host.fstab import require_mounted
 from ..host.memory import many_objects
 from ..host.scheduling import batch_work
 from ..patterns import classifier
@@ -190,6 +191,7 @@ def make_backup(
     operation, which has to be made of what there is: a loss is noted.
     """
     with privileged():
+        require_mounted(plan.directory)
         make_private_directory(plan.directory)
     catalog = LocalCatalog(application, ports.clock, directory=plan.directory, note=ports.progress.note)
     catalog.sweep_leftovers()

@@ -13,16 +13,25 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..application import Application
-from ..archive.encryption import check_passphrase_file, prove_round_trip, require_gpg
+from ..archive.encryption import (
+    check_passphrase_file,
+    import_recipients,
+    prove_round_trip,
+    require_gpg,
+    temporary_home,
+)
 from ..configuration import application_as_dict
 from ..errors import ConfigurationError, ExitStatus, TradekeepError
 from ..host.account import owner_of
+from ..host.fstab import missing_mount
 from ..host.ownership import gid_of, uid_of
 from ..host.trust import untrusted_reason
 from ..ports import Ports
 from ..profile import resolve_mapping
+from . import rehearsal
 from .claims import conflicts, unclaimed_backups
 from .outcome import Outcome
+from .services_check import missing_services, unmanaged
 from .text import counted
 from .uncovered import Uncovered, uncovered
 
@@ -43,16 +52,19 @@ def _shown(document: dict[str, Any]) -> Outcome:
 
 
 def check_configuration(application: Application, ports: Ports, *, recovery_key: Optional[str] = None) -> Outcome:
-    """Whether the host has what the configuration refers to; that it can be read at all is known by now.
+    """Whether the host has what the configuration refers to and what the timers need each night.
 
-    A warning of the record is a finding like a problem, but no reason to call the set-up of a server failed.
+    That the configuration can be read at all is known by now.
+
+    A warning of the record is a finding like a problem, but no reason to call the set-up of a server failed. A note is
+    no finding.
 
     recovery_key: file of the secret key that shall decrypt backups; that it does is proven with a sample. A passphrase
     proves itself.
     """
     problems = [str(error) for error in _problems(application, ports)]
-    warnings = [*missing_keys(application), *_lacking_programs(application, ports)]
-    notes: list[str] = []
+    warnings = [*standing_warnings(application, ports), *_lacking_programs(application, ports)]
+    notes = list(unmanaged(application))
     for found_outside in _not_covered(application, ports):
         warnings += found_outside.warnings
         notes += found_outside.notes
@@ -74,6 +86,13 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
         lines=(*found, *notes, last),
         status=ExitStatus.FINDINGS if found else ExitStatus.DONE,
     )
+
+
+def standing_warnings(application: Application, ports: Ports) -> Iterator[str]:
+    """What is no reason to call the set-up of a server failed, and has to be known all the same."""
+    yield from missing_keys(application)
+    yield from rehearsal.warnings(application)
+    yield from missing_services(application, ports)
 
 
 def _not_covered(application: Application, ports: Ports) -> Iterator[Uncovered]:
@@ -111,11 +130,12 @@ def _problems(application: Application, ports: Ports) -> Iterator[TradekeepError
     if application.system:
         yield from _failures(lambda: uid_of(application.owner), lambda: gid_of(application.group))
     for key, place in (("root", application.root), ("backup_dir", application.backup_dir)):
-        if not Path(place).is_dir():
+        if missing_mount(place) is None and not Path(place).is_dir():
             yield TradekeepError(f"the directory of {key} does not exist", path=place, hint="run the playbook site")
     if Path(application.backup_dir).is_dir() and not os.access(application.backup_dir, os.W_OK | os.X_OK):
         yield TradekeepError("the backup directory is not writable", path=application.backup_dir, hint="run as root")
     yield from directory_problems(application)
+    yield from rehearsal.problems(application, ports)
     yield from conflicts(application)
     yield from _encryption_problems(application, ports)
 
@@ -156,6 +176,9 @@ def _encryption_problems(application: Application, ports: Ports) -> Iterator[Tra
 def _prove(application: Application, ports: Ports, recovery_key: Optional[str]) -> None:
     encryption = application.encryption
     if recovery_key is None and encryption.passphrase_file is None:
+        # Nothing here decrypts. That something can be encrypted is known when each key is one that can.
+        with temporary_home(ports.runner) as home:
+            import_recipients(encryption.recipients, home, ports.runner)
         return
     prove_round_trip(
         encryption,
