@@ -9,7 +9,7 @@ from typing import Any, Callable, Optional
 
 from .core.errors import ExitStatus, TradekeepError
 from .core.faults import foreseen, unforeseen
-from .core.formatting import LINE_LIMIT, output_line, printable_values, shortened, traceback_lines
+from .core.formatting import LINE_LIMIT, counted, output_line, printable_values, shortened, traceback_lines
 from .core.host.memory import keep_freed_memory
 from .core.host.runner import SubprocessRunner, SystemClock
 from .core.host.trust import leave_untrusted_places
@@ -38,7 +38,7 @@ class FailedOutcome(TradekeepError):
 def _summary(lines: tuple[str, ...]) -> str:
     if not lines:
         return "the operation found problems"
-    more = f"; and {len(lines) - _SHOWN} more lines in the record" if len(lines) > _SHOWN else ""
+    more = f"; and {counted(len(lines) - _SHOWN, 'more line')} in the record" if len(lines) > _SHOWN else ""
     return "; ".join(shortened(line.strip(), LINE_LIMIT // _SHOWN) for line in lines[:_SHOWN]) + more
 
 
@@ -64,6 +64,9 @@ class WarningProgress:
         if line not in self._warned:
             self._warned.add(line)
             self._warn(line)
+
+    def mention(self, text: str) -> None:
+        """Nothing: that a run waited for another is no reason to warn."""
 
 
 def answer(outcome: Outcome) -> Answer:

@@ -87,6 +87,7 @@ ZONES: dict[str, tuple[str, ...]] = {
         "operations/recovery_source.py",
         "operations/rename.py",
         "operations/requests.py",
+        "operations/runs.py",
         "operations/server_recovery.py",
         "operations/units.py",
         "operations/verify.py",

@@ -204,3 +204,20 @@ def test_wrong_passphrase_leaves_everything_as_it_is(server: Server) -> None:
 def test_every_backup_stands_up_to_deep_verification(server: Server, recovery: dict[str, str]) -> None:
     options = " ".join(f"--passphrase-file {path}" for path in recovery.values())
     server.run(f"tradekeep verify all --deep {options}")
+
+
+def test_a_drop_in_on_the_unit_for_failures_reaches_the_network(server: Server) -> None:
+    place = "/etc/systemd/system/tradekeep-failure-kalshi@.service.d"
+    tells = '[Service]\\nExecStart=/bin/bash -c "echo %%i >/dev/tcp/127.0.0.1/5999"\\n'
+    listens = (
+        "import socket; s = socket.create_server(('127.0.0.1', 5999)); "
+        "open('/run/told', 'wb').write(s.accept()[0].recv(100))"
+    )
+    server.run(f"install -d {place} && printf '{tells}' > {place}/tell.conf && systemctl daemon-reload")
+    server.run(f'systemd-run --quiet --collect python3 -c "{listens}"')
+    try:
+        start = "systemctl start tradekeep-failure-kalshi@a_trial.service"
+        assert eventually(lambda: server.host.run(start).rc == 0, seconds=10)
+        assert server.run("cat /run/told").strip() == "a_trial"
+    finally:
+        server.run(f"rm -rf {place} /var/lib/tradekeep/kalshi/failures.log && systemctl daemon-reload")

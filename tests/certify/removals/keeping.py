@@ -15,6 +15,7 @@ REHEARSAL = "tests/unit/operations/test_operation_rehearsal.py::test_"
 KEYS = "tests/unit/operations/test_operation_keys.py::test_hazard_"
 CONTAINER = "tests/unit/archive/test_archive_container.py::test_"
 SERVICES = "tests/unit/host/test_host_services.py::test_hazard_"
+RUNS = "tests/unit/operations/test_operation_runs.py::test_hazard_"
 LOCK = "tests/unit/host/test_host_files.py::test_hazard_"
 CATALOG = "tests/unit/operations/test_operation_catalog.py::test_hazard_"
 BAD_INPUT = "tests/faults/test_bad_input.py::test_hazard_"
@@ -322,6 +323,22 @@ KEEPING = (
         'units[f"tradekeep-failure-{name}@.service"] = _failure(application)',
         "_failure(application)",
         (UNITS + "b9_a_unit_that_fails_starts_one_that_says_so",),
+    ),
+    Removal(
+        "b9",
+        "a run without an end is a failure",
+        "operations",
+        "return not self.running and self.exit_status != ExitStatus.DONE",
+        "return self.exit_status not in (None, ExitStatus.DONE)",
+        (RUNS + "b9_what_power_cut_off_is_seen_by_list_and_made_up_for_at_boot",),
+    ),
+    Removal(
+        "b9",
+        "a backup that is overdue is a problem",
+        "operations",
+        "if ports.clock.now() > due:",
+        "if False:",
+        (RUNS + "b9_a_backup_is_overdue_when_its_schedule_says_so",),
     ),
     Removal(
         "b9",

@@ -212,11 +212,13 @@ def test_an_old_python_is_told_so(
     assert "Python 3.9 or newer" in capsys.readouterr().err
 
 
-def test_a_reader_that_goes_away_is_no_error(tradekeep: Path) -> None:
-    command = f"{tradekeep} --json config show kalshi | true; exit ${{PIPESTATUS[0]}}"
+@pytest.mark.parametrize("words", ["--json config show kalshi | true", "config show kalshi | head -1"])
+def test_a_reader_that_goes_away_is_no_error(tradekeep: Path, words: str) -> None:
+    command = f"{tradekeep} {words}; exit ${{PIPESTATUS[0]}}"
     answer = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert "Traceback" not in answer.stderr
     assert "BrokenPipe" not in answer.stderr
+    assert answer.stdout in ("", "{\n") and answer.stderr == ""
     assert answer.returncode == 0
 
 

@@ -102,6 +102,29 @@ def test_tree_creates_then_leaves_alone(call: Any, definition: dict[str, Any]) -
     assert call(tree, TREE, definition)[0] is False
 
 
+def test_a_changed_schedule_is_shown_in_full_and_a_command_as_a_digest(call: Any, definition: dict[str, Any]) -> None:
+    def of(hour: int, secret: str) -> dict[str, Any]:
+        profile = {
+            **definition["profile"],
+            "schedules": [{"tier": "daily", "calendar": f"*-*-* {hour:02d}:00:00"}],
+            "retention": {"daily": hour},
+            "deploy": {"hooks": [{"at": "after_start", "command": ["tell", secret]}]},
+        }
+        return {**definition, "profile": profile}
+
+    first = call(configuration, CONFIGURATION, of(2, "hunter2"))[2]
+    assert first["before"]["configuration"] is None
+    assert call(configuration, CONFIGURATION, of(2, "hunter2"))[0] is False
+    diff = call(configuration, CONFIGURATION, of(3, "hunter3"), check_mode=True)[2]
+    before, after = (diff[side]["configuration"]["profile"] for side in ("before", "after"))
+    assert [item["calendar"] for item in before["schedules"] + after["schedules"]] == [
+        "*-*-* 02:00:00",
+        "*-*-* 03:00:00",
+    ]
+    assert (before["retention"]["daily"], after["retention"]["daily"]) == (2, 3)
+    assert before["deploy"] != after["deploy"] and "hunter" not in json.dumps(diff)
+
+
 def test_tree_in_check_mode_writes_nothing_and_predicts(call: Any, definition: dict[str, Any], tmp_path: Path) -> None:
     before = listing(tmp_path)
     assert call(tree, TREE, definition, check_mode=True)[0] is True
@@ -574,13 +597,14 @@ def test_notes_of_the_engine_become_warnings(fake: Any, ended: Any) -> None:
         ports.progress.start("x", 1)
         ports.progress.advance(1)
         ports.progress.finish()
-        ports.progress.note("waiting for the lock")
+        ports.progress.note("worth a warning")
+        ports.progress.mention("waiting for the lock")
         return False, {}, {}
 
     module = fake({})
     with pytest.raises(ended):
         door.serve(module, run)
-    assert module.warnings == ["waiting for the lock"]
+    assert module.warnings == ["worth a warning"]
 
 
 @pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg is not installed")

@@ -101,7 +101,7 @@ def test_hazard_a3_a_backup_from_another_root_is_refused(bot, make_bench):
 
 def test_a_root_that_is_gone_is_not_made_anew(bot):
     bot.root.rename(bot.base / "moved")
-    error = refused(bot, "the data directory is missing, and backup_.* held 13 files of it")
+    error = refused(bot, "the data directory is missing, and bot_.* held 13 files of it")
     assert "mount its disk" in str(error)
 
 
@@ -269,7 +269,7 @@ def test_a_restore_by_an_older_version_left_no_basis(bench):
     bench.database(rows=100).close()
     made(bench)
     (bench.base / "state/kalshi/basis.json").unlink()
-    at = "2999-01-01T00:00:00+00:00"
+    at = (SystemClock().now() + timedelta(minutes=1)).isoformat()
     (bench.base / "state/kalshi/restored.json").write_text(json.dumps({"at": at, "backup": "x"}))
     (bench.root / FILLS).unlink()
     made(bench)
@@ -332,7 +332,7 @@ def on_day(bench, day):
 
 
 def oldest(bench):
-    return min(path.name for path in bench.backups.glob("backup_*.tar.gz"))
+    return min(path.name for path in bench.backups.glob("bot_*.tar.gz"))
 
 
 @pytest.fixture

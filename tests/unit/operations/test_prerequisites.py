@@ -185,7 +185,7 @@ def test_a_directory_that_others_can_change_is_found_before_anything_is_made(hos
         ({"deploy": {"repository": "https://x.example/b.git"}}, {}, ["git", "ca-certificates"], ["gnupg", "isal"]),
         ({"deploy": {"repository": "git@x.example:b.git"}}, {}, ["git", "openssh-client"], ["gnupg", "isal"]),
         ({"deploy": {"repository": "ssh://x.example/b"}}, {}, ["git", "openssh-client"], ["gnupg", "isal"]),
-        ({"deploy": {"repository": "/srv/b", "dependencies": {}}}, {}, ["git", "python3-venv"], ["gnupg", "isal"]),
+        ({"deploy": {"dependencies": {}}}, {}, ["git", "python3-venv"], ["gnupg", "isal"]),
         (
             {"deploy": {"repository": "/srv/b", "dependencies": {"python": "/usr/bin/python3.11"}}},
             {},

@@ -81,6 +81,16 @@ def test_what_is_no_data_is_not_named(bench):
     assert names(bench, "databases") == ["old.db"], "a database is one however old"
 
 
+@pytest.mark.parametrize(("paths", "named"), [(["*"], []), (["*.db", "v*"], ["orders.csv"])])
+def test_what_a_component_of_patterns_leaves_out_is_left_out_on_purpose(make_bench, paths, named):
+    bench = make_bench({"name": "bot", "components": {"all": {"paths": paths, "exclude": ["*.db", "cache"]}}})
+    bench.make_tree()
+    for path in ("left.db", "v2/left.db", "v2/cache/orders.csv", "venv/old.csv", "orders.csv"):
+        put(bench, path)
+    found = uncovered(bench.application, bench.ports)
+    assert (found.databases, found.recent) == ([], named)
+
+
 def test_backups_and_state_below_the_root_are_ours(bench):
     bench.application = dataclasses.replace(
         bench.application,

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..application import Application, Component
+from ..component_paths import fixed_part, is_open
 from ..errors import TradekeepError
 from ..host.files import atomic_write
 from ..host.filesystem.identity import privileged
@@ -107,8 +108,9 @@ def definition_of(component: Component) -> str:
 
 def current_places(application: Application) -> dict[str, Place]:
     """Where the root and the components lie now."""
-    paths = [path for component in application.profile.components if component.backup for path in component.paths]
-    return places_of(application.root, ["", *sorted(paths)[:MOST_PLACES]])
+    kept = [component for component in application.profile.components if component.backup]
+    paths = {fixed_part(path) if is_open(path) else path for component in kept for path in component.paths}
+    return places_of(application.root, ["", *sorted(paths - {""})[:MOST_PLACES]])
 
 
 def facts_for_sidecar(application: Application, content: Mapping[str, int], empty: Collection[str]) -> dict[str, Any]:

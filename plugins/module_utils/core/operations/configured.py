@@ -31,6 +31,7 @@ from ..profile import resolve_mapping
 from . import rehearsal
 from .claims import conflicts, unclaimed_backups
 from .outcome import Outcome
+from .text import counted
 from .uncovered import Uncovered, uncovered
 
 
@@ -68,10 +69,9 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
     if application.encryption.configured and not problems:
         problems = [str(error) for error in _failures(lambda: _prove(application, ports, recovery_key))]
     found = [*problems, *warnings]
-    word = "one problem" if len(found) == 1 else f"{len(found)} problems"
     for text in unclaimed_backups(application):
         ports.progress.note(text)
-    last = f"{application.config_file}: {word if found else 'no problem'}"
+    last = f"{application.config_file}: {counted(len(found), 'problem') if found else 'no problem'}"
     return Outcome(
         changed=False,
         record={

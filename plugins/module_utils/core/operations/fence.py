@@ -227,7 +227,7 @@ def _lock(application: Application, ports: Ports, operation: str) -> Any:
         operation=operation,
         clock=ports.clock,
         wait_seconds=600.0,
-        note=ports.progress.note,
+        note=ports.progress.mention,
     )
 
 

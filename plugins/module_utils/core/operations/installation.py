@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..application import Application
-from ..configuration import parse_configuration, render_configuration
+from ..configuration import parse_configuration, render_configuration, shown_configuration
 from ..errors import CommandError, ConfigurationError, TradekeepError
 from ..host.files import atomic_write, failure_of, fsync_directory, make_private_directory
 from ..host.fstab import require_mounted
@@ -101,6 +101,8 @@ def install_configuration(
     missing = _missing_directories(application) if present else []
     changed = bool(missing) or _facts(path) != _wanted(content, 0o600)
     outcome = _outcome(path, content, 0o600, changed, {"application": application.name, "directories": missing})
+    before = {**outcome.before, "configuration": _shown(path.read_bytes() if path.is_file() else None)}
+    outcome = replace(outcome, before=before, after={**outcome.after, "configuration": _shown(content)})
     if not changed or dry_run:
         return outcome
     if content is None:
@@ -111,6 +113,10 @@ def install_configuration(
         make_private_directory(directory)
     atomic_write(path, content, mode=0o600)
     return outcome
+
+
+def _shown(content: Optional[bytes]) -> Optional[dict[str, Any]]:
+    return None if content is None else shown_configuration(content)
 
 
 def installed_version(path: Path) -> Optional[str]:

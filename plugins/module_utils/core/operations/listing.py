@@ -13,30 +13,44 @@ from ..ports import Ports
 from ..storage.choice import passed_over
 from ..storage.local import Backup, LocalCatalog
 from .outcome import Outcome
+from .state import state_of
 from .text import table
 
 _FUTURE = "future"
+_WIDE_ENOUGH_FOR_DATES = 80
 
 
-def list_backups(application: Application, ports: Ports) -> Outcome:
-    """Every backup, newest first, with what is known of it. Read-only, and no finding: ``verify`` judges."""
+def list_backups(application: Application, ports: Ports, *, limit: Optional[int] = None) -> Outcome:
+    """Every backup, newest first (on a terminal last), with what is known of it, and whether backups are made.
+
+    Read-only. A backup with a problem is no finding: ``verify`` judges. That a run failed or is overdue is one.
+    limit: list so many of them, the newest.
+    """
     now = ports.clock.now()
-    backups = LocalCatalog(application, ports.clock, note=ports.progress.note).list()
+    found = LocalCatalog(application, ports.clock, note=ports.progress.note).list()
+    state, backups = state_of(application, ports, found), found[:limit]
+    older = len(found) - len(backups)
     drilled = any(item.drilled_at for item in backups)
-    rows = [[*_row(item, now), *([_drilled(item, now)] if drilled else [])] for item in backups]
 
     def lines(width: Optional[int] = None) -> tuple[str, ...]:
-        if not rows:
-            return ("no backups yet",)
-        heads = ["backup", "size", "age", "tier", "gpg", "verified", *(["drilled"] if drilled else [])]
-        giving_way = [*([(6, 7)] if drilled else []), (5, 8), (3, 4), (0, 24)]
-        found = table(heads, rows, width=width, giving_way=giving_way)
-        said = passed_over(backups, now)
+        if not found:
+            return ("no backups yet", *state.lines)
+        dated = width is None or width >= _WIDE_ENOUGH_FOR_DATES
+        rows = [_row(item, now, dated=dated, drilled=drilled) for item in backups]
+        heads = ["backup", "size", *(["made"] if dated else []), "age", "tier", "gpg", "verified"]
+        heads += ["drilled"] if drilled else []
+        tier = heads.index("tier")
+        giving_way = [*([(tier + 3, 7)] if drilled else []), (tier + 2, 8), (tier, 4), (0, 24)]
+        head, *listed = table(heads, rows, width=width, giving_way=giving_way)
+        more = [f"and {older} older"] if older else []
+        # Where a screen ends, below the last line, is what a person looks for.
+        body = (*listed, *more) if width is None else (*more, *reversed(listed))
         problems = (f"{item.name}: {item.problem}" for item in backups if item.problem)
-        return (*found, *problems, *([] if said is None else [f"note: {said}"]))
+        said = passed_over(found, now)
+        return (head, *body, *problems, *([] if said is None else [f"note: {said}"]), *state.lines)
 
-    record = {"backups": [item.as_dict() for item in backups]}
-    return Outcome(changed=False, record=record, lines=lines(), fitted=lines)
+    record = {"backups": [item.as_dict() for item in backups], "older": older, "state": state.as_dict()}
+    return Outcome(changed=False, record=record, lines=lines(), fitted=lines, status=state.status)
 
 
 def compact_bytes(count: int) -> str:
@@ -69,7 +83,7 @@ def _ago(moment: datetime, now: datetime) -> str:
     return age if age == _FUTURE else f"{age} ago"
 
 
-def _row(item: Backup, now: datetime) -> list[str]:
+def _row(item: Backup, now: datetime, *, dated: bool, drilled: bool) -> list[str]:
     if item.problem:
         verified = "PROBLEM"
     elif item.verified_at is None:
@@ -79,8 +93,10 @@ def _row(item: Backup, now: datetime) -> list[str]:
     return [
         item.name,
         compact_bytes(item.size),
+        *([f"{item.moment:%Y-%m-%d}"] if dated else []),
         compact_age(item.moment, now),
         item.tier or "-",
         "yes" if item.encrypted else "no",
         verified,
+        *([_drilled(item, now)] if drilled else []),
     ]

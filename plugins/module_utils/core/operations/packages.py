@@ -89,8 +89,8 @@ def _needed(application: Application) -> Iterator[Package]:
         yield Package("zstd", "compression", ("zstd",))
     else:
         yield Package("isal", "faster compression", ("igzip",), optional=True)
-    if profile.deploy.repository:
-        yield from _needed_to_deploy(application, profile.deploy.repository)
+    if profile.deploy.repository or profile.deploy.dependencies:
+        yield from _needed_to_deploy(application, profile.deploy.repository or "")
 
 
 def _needed_to_deploy(application: Application, repository: str) -> Iterator[Package]:

@@ -62,7 +62,7 @@ def _recover(application: Application, ports: Ports, *, dry_run: bool, wait_seco
             changed=False, record={"data": "untouched", "actions": [], "transaction": {}}, lines=("nothing to recover",)
         )
     lock = application_lock(
-        state_dir, operation="recover", clock=ports.clock, wait_seconds=wait_seconds, note=ports.progress.note
+        state_dir, operation="recover", clock=ports.clock, wait_seconds=wait_seconds, note=ports.progress.mention
     )
     with lock, needs_person_while_pending(state_dir):
         swept = sweep_state(application)

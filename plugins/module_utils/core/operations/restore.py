@@ -55,7 +55,7 @@ from .restore_plan import DatabaseDigest, Item, Selection, check_selection, comp
 from .restore_stage import fill_stage, replacements
 from .safety import keep_given_up, make_safety_backup, safety_space
 from .scan import check_root
-from .text import human_bytes
+from .text import first_lines, human_bytes
 from .tree import mend_rights
 
 _OTHER_PROFILE = "look at it with --to DIR; put it here all the same with --any-profile; or "
@@ -123,7 +123,7 @@ def _restore_locked(
         operation="restore",
         clock=ports.clock,
         wait_seconds=600.0,
-        note=ports.progress.note,
+        note=ports.progress.mention,
     ):
         sweep_state(application)
         return _restore_live(_prepare(application, ports, backup, selection, secret, any_profile))
@@ -225,15 +225,22 @@ def _check_space(run: _Run) -> None:
 
 
 def _planned(run: _Run) -> Outcome:
-    lines = [item.describe() for item in run.changes]
     same = len(run.items) - len(run.changes)
-    lines.append(f"{run.backup.path.name}: {len(run.changes)} would change, {same} are the same; nothing was written")
-    return _outcome(run, changed=bool(run.changes), lines=lines, state="planned")
+    end = f"{run.backup.path.name}: {len(run.changes)} would change, {same} are the same; nothing was written"
+    listed = [item.describe() for item in run.changes]
+    return _outcome(run, changed=bool(run.changes), listed=listed, lines=[end], state="planned")
 
 
 def _outcome(
-    run: _Run, *, changed: bool, lines: Sequence[str], state: str, more: Optional[dict[str, Any]] = None
+    run: _Run,
+    *,
+    changed: bool,
+    lines: Sequence[str],
+    state: str,
+    listed: Sequence[str] = (),
+    more: Optional[dict[str, Any]] = None,
 ) -> Outcome:
+    """listed: what a line each is said about, before the lines; of very much of it a terminal shows the beginning."""
     left = _left_alone(run) if run.changes else []
     if left:
         # Positions that refer to fills, for instance: only a person knows whether two moments fit together.
@@ -255,7 +262,8 @@ def _outcome(
     return Outcome(
         changed=changed,
         record=record,
-        lines=tuple(lines),
+        lines=(*listed, *lines),
+        fitted=lambda _width: (*first_lines(listed), *lines),
         before={item.path: item.before or "absent" for item in run.changes},
         after={item.path: item.after or "absent" for item in run.changes},
     )
@@ -288,12 +296,18 @@ def _restore_live(run: _Run) -> Outcome:
         run.times["staging"] = round(ports.clock.monotonic() - started, 3)
         safety = _exchange(run, stage, state_dir)
     mended = mend_rights(application, ports, run.selection.chooser(application))
-    lines = [item.describe() for item in run.changes] + [change.describe() for change in mended]
-    lines.append(
+    end = (
         f"restored {len(run.changes)} from {run.backup.path.name}; services were stopped for "
         f"{run.times.get('downtime', 0.0):.2f} s; what was there before is in {safety.path.name}"
     )
-    return _outcome(run, changed=True, lines=lines, state="restored", more={"safety_backup": str(safety.path)})
+    return _outcome(
+        run,
+        changed=True,
+        listed=[item.describe() for item in run.changes] + [change.describe() for change in mended],
+        lines=[end],
+        state="restored",
+        more={"safety_backup": str(safety.path)},
+    )
 
 
 def _fill(run: _Run, stage: Stage, changes: Sequence[Item]) -> None:

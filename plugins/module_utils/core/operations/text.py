@@ -8,9 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Optional
 
-from ..formatting import printable
+from ..formatting import counted, printable
 
+__all__ = ["counted", "first_lines", "human_bytes", "human_seconds", "shorten", "table"]
 _WIDEST_CELL = 300
+_LISTED = 100
+"""So many lines of a list fit on a terminal that somebody scrolls back."""
+
+
+def first_lines(lines: Sequence[str], most: int = _LISTED, where: str = "see it all with | less") -> tuple[str, ...]:
+    """The beginning of a list that is too long, and how much more there is."""
+    left = len(lines) - most
+    return tuple(lines) if left <= 0 else (*lines[:most], f"and {left} more ({where})")
 
 
 def human_bytes(count: float) -> str:
@@ -20,11 +29,6 @@ def human_bytes(count: float) -> str:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return ""
-
-
-def counted(count: int, what: str) -> str:
-    """A number with its noun: ``1 path``, ``2 paths``."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def human_seconds(seconds: float) -> str:

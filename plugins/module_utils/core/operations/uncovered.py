@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 from ..application import Application
+from ..component_paths import covers
 from ..errors import CaptureError
 from ..git.index_names import index_names
 from ..kinds import SIDECAR_SUFFIXES, default_kind
-from ..patterns import classifier, matches
+from ..patterns import matches
 from ..ports import Clock, Ports
 from ..storage.backup import read_small
 from .apart import work_apart
@@ -135,10 +136,7 @@ class _Repository(NamedTuple):
 def find_uncovered(application: Application, clock: Clock) -> Uncovered:
     """The same in place."""
     found = Uncovered()
-    if classifier(application.profile).directory("") is not None:
-        return found
-    walk = _Walk(application, clock, found)
-    walk.run()
+    _Walk(application, clock, found).run()
     return found
 
 
@@ -147,8 +145,7 @@ class _Walk:
 
     def __init__(self, application: Application, clock: Clock, found: Uncovered) -> None:
         self._root = str(application.root)
-        self._lookup = classifier(application.profile)
-        self._listed = {path for component in application.profile.components for path in component.paths}
+        self._listed = [path for component in application.profile.components for path in component.paths]
         self._ignored = application.profile.ignore_uncovered
         ours = (application.backup_dir, application.state_dir, application.config_dir, application.bin_dir)
         self._ours = {str(place) for place in ours}
@@ -190,19 +187,23 @@ class _Walk:
     def _is_walked(self, above: str, entry: os.DirEntry[str], repository: Optional[_Repository]) -> bool:
         """Count a file; whether it is a directory to look into."""
         name, path = entry.name, f"{above}/{entry.name}" if above else entry.name
-        if name.startswith(OWN_PREFIX) or name in _NO_DATA or path in self._listed:
+        if name.startswith(OWN_PREFIX) or name in _NO_DATA:
             return False
         if any(matches(pattern, path) for pattern in self._ignored) or (repository and repository.tracks(path)):
             return False
         try:
             if entry.is_dir(follow_symlinks=False):
-                outside = self._lookup.directory(path) is None and os.path.join(self._root, path) not in self._ours
-                return outside and not lies_too_deep(path)
-            if entry.is_file(follow_symlinks=False) and self._lookup.file(path) is None:
+                ours = os.path.join(self._root, path) in self._ours
+                return not (ours or self._is_covered(path) or lies_too_deep(path))
+            if entry.is_file(follow_symlinks=False) and not self._is_covered(path):
                 self._count(name, path, entry.stat(follow_symlinks=False), repository)
         except OSError:
             pass  # removed by the bot
         return False
+
+    def _is_covered(self, path: str) -> bool:
+        """Whether a component has it, or leaves it out on purpose."""
+        return any(covers(named, path) for named in self._listed)
 
     def _count(self, name: str, path: str, status: os.stat_result, repository: Optional[_Repository]) -> None:
         lowered = name.lower()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from ..errors import NeedsPersonError, ServiceError
+from ..formatting import counted
 from ..host.filesystem.identity import acting_uid
 from ..host.services import ServiceController, Snapshot
 from ..ports import Clock, Runner, no_fault_point
@@ -200,7 +201,7 @@ def _started(names: tuple[str, ...], actions: list[str]) -> None:
 
 
 def _intention(found: PendingTransaction) -> str:
-    of = f"{found.operation} of {found.begun}, {found.count} replacements"
+    of = f"{found.operation} of {found.begun}, {counted(found.count, 'replacement')}"
     if found.state is State.COMMITTED:
         return f"keep the new state and clean up ({of})"
     if found.state is State.UNDONE:

@@ -32,6 +32,7 @@ from ...ports import Ports
 from ...transaction.exchange import Exchange
 from ...transaction.plan import Replacement
 from ...transaction.stage import Stage
+from ...vocabulary import RESERVED_PREFIX
 from ..exchange_run import Change, run_exchange
 from .code import CodeManifest
 from .code_plan import LARGEST_EDIT, Action, CodeChange
@@ -337,6 +338,7 @@ class DeployRun:
             self._hook("after_commit")
         if self._survey.checkout is not None:
             self._survey.checkout.refresh()
+            self._survey.checkout.exclude(f"{RESERVED_PREFIX}*")
 
     def _remove_empty_directories(self, staged: Staged) -> None:
         """Directories that only held code which is gone; one that upstream kept by a placeholder stays."""

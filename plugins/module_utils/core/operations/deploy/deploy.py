@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from ...application import Application
 from ...deploy_settings import BackupFirst
@@ -21,7 +21,7 @@ from ...transaction.fence_file import refuse_fenced
 from ...transaction.lock import application_lock
 from ..leftovers import sweep_state
 from ..outcome import Outcome
-from ..text import counted, table
+from ..text import counted, first_lines, table
 from .carry_out import Carried, DeployRun, deploy_hooks, new_identifier
 from .dependencies import Environments
 from .hooks import Hooks
@@ -60,7 +60,7 @@ def _as_owner(application: Application, ports: Ports, request: DeployRequest, *,
     records = DeployRecords(application)
     records.prepare()
     lock = application_lock(
-        state_dir, operation="deploy", clock=ports.clock, wait_seconds=WAIT_SECONDS, note=ports.progress.note
+        state_dir, operation="deploy", clock=ports.clock, wait_seconds=WAIT_SECONDS, note=ports.progress.mention
     )
     with lock:
         refuse_pending(state_dir)
@@ -84,12 +84,32 @@ def deploy_log(application: Application) -> Outcome:
             f"{item.get('downtime_seconds', 0):.2f} s",
             str((item.get("proof") or {}).get("verdict", "-")),
             str(item.get("by") or "-"),
+            _why(item),
         )
         for item in found
     ]
-    header = ("at (UTC)", "state", "old", "new", "downtime", "data", "by")
-    lines = tuple(table(header, rows)) if rows else ("nothing was deployed yet",)
-    return Outcome(changed=False, record={"deploys": found}, lines=lines)
+    header = ("at (UTC)", "state", "old", "new", "downtime", "data", "by", "why")
+
+    def lines(width: Optional[int] = None) -> tuple[str, ...]:
+        if not rows:
+            return ("nothing was deployed yet",)
+        listed = table(header, rows, width=width, giving_way=((7, 24), (6, 8)))
+        return tuple(listed) if width is None else first_lines(listed)
+
+    return Outcome(changed=False, record={"deploys": found}, lines=lines(), fitted=lines)
+
+
+def _why(record: Mapping[str, Any]) -> str:
+    """Why a deploy failed, or what it was made for: the ref that was asked for, and the latest of its commits."""
+    if record.get("error"):
+        return str(record["error"])
+    refused = [item for item in record.get("collisions") or () if item.get("outcome") == "refused"]
+    if record.get("state") == "refused" and (refused or record.get("obstacles")):
+        wanted = [f"upstream wants {counted(len(refused), 'path')}, such as {item.get('path')}" for item in refused[:1]]
+        return "; ".join([*wanted, *record.get("obstacles", ())])
+    asked = "rollback" if record.get("rollback") else str(record.get("ref") or "-")
+    commits = record.get("commits") or ()
+    return asked if not commits or record.get("rollback") else f"{asked}: {commits[0].get('subject', '')}"
 
 
 def _deploy(application: Application, request: DeployRequest, mirror: Mirror, ports: Ports) -> Outcome:
@@ -281,11 +301,16 @@ def _planned(survey: Survey, request: DeployRequest) -> Outcome:
     record = {**_record(survey, request, "unchanged" if survey.unchanged else "planned"), "record": None}
     if survey.refused:
         record["state"] = "refused"
+
+    def fitted(_width: int) -> Sequence[str]:
+        return (*_plan_lines(survey, first_lines), "nothing was written")
+
     lines = [*_plan_lines(survey), "nothing was written"]
     return Outcome(
         changed=not survey.unchanged and not survey.refused,
         record=record,
         lines=tuple(lines),
+        fitted=fitted,
         before={"commit": survey.old.commit, **{change.path: "deployed" for change in survey.plan.changes}},
         after={
             "commit": survey.target.commit,
@@ -313,15 +338,15 @@ def _unchanged(survey: Survey, request: DeployRequest) -> Outcome:
     return Outcome(changed=False, record=record, lines=tuple(lines))
 
 
-def _plan_lines(survey: Survey) -> Iterator[str]:
+def _plan_lines(survey: Survey, shown: Callable[[Sequence[str]], Sequence[str]] = tuple) -> Iterator[str]:
     refused = survey.refused
     # First, as a play shows the first lines alone; what would change is of no interest then.
     yield from _refusals(survey)
-    yield from (f"collision: {item.describe()}" for item in survey.plan.collisions)
+    yield from shown([f"collision: {item.describe()}" for item in survey.plan.collisions])
     yield from (f"note: {note}" for note in (*survey.notes, *survey.plan.notes))
-    yield from (f"{line.commit[:12]} {line.subject}" for line in survey.commits)
+    yield from shown([f"{line.commit[:12]} {line.subject}" for line in survey.commits])
     if not refused:
-        yield from (change.describe() for change in survey.plan.changes)
+        yield from shown([change.describe() for change in survey.plan.changes])
     yield from _missing_lines(survey)
     if not refused:
         old = (survey.old.commit or "nothing")[:12]
@@ -363,14 +388,18 @@ def _done_lines(survey: Survey, carried: Carried, record: dict[str, Any], reques
     yield from _missing_lines(survey)
     if carried.backup:
         yield f"backed up before: {carried.backup}"
+    for what in ("differences", "staged"):
+        if carried.rescued.get(what):
+            yield f"kept aside: {carried.rescued[what]}"
     if carried.quarantined:
         place = DeployRecords(survey.application).quarantine(carried.moment, carried.identifier)
-        yield f"kept aside {counted(len(carried.quarantined), 'file')} that no deploy had put here like this: {place}"
+        yield f"kept aside {counted(len(carried.quarantined), 'file')} that no deploy had put here like this:"
+        yield from first_lines([f"  {place}/{path}" for path in carried.quarantined], where="see the record")
     yield from (f"kept aside: {place} (remove it when nothing needs it any more)" for place in carried.set_aside)
     if carried.proof is not None:
         files = sum(counts["files"] for counts in carried.proof.components.values())
         written = sum(counts["written"] for counts in carried.proof.components.values())
-        yield f"proof: {files} files of data, none damaged, {written} written by the bot meanwhile"
+        yield f"proof: {counted(files, 'file')} of data, none damaged, {written} written by the bot meanwhile"
     verb = "rolled back to" if request.rollback else "deployed"
     old = (survey.old.commit or "nothing")[:12]
     yield (

@@ -290,7 +290,7 @@ class _Session:
                     operation="migrate",
                     clock=self._ports.clock,
                     wait_seconds=_LOCK_SECONDS,
-                    note=self._ports.progress.note,
+                    note=self._ports.progress.mention,
                 )
             )
             self._locked = True

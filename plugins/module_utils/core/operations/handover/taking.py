@@ -80,7 +80,7 @@ def take_over(
     """
     state_dir = Path(application.application_state_dir)
     lock = application_lock(
-        state_dir, operation="migrate", clock=ports.clock, wait_seconds=600.0, note=ports.progress.note
+        state_dir, operation="migrate", clock=ports.clock, wait_seconds=600.0, note=ports.progress.mention
     )
     with acting_as(account_for(application)), contextlib.ExitStack() as stack:
         check_root(application)

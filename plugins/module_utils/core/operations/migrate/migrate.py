@@ -267,7 +267,7 @@ def _migrate_from(
         with opened() as origin:
             return planned(_prepare(application, ports, origin, force=force, start=start, by=by))
     lock = application_lock(
-        state_dir, operation="migrate", clock=ports.clock, wait_seconds=600.0, note=ports.progress.note
+        state_dir, operation="migrate", clock=ports.clock, wait_seconds=600.0, note=ports.progress.mention
     )
     with lock:
         refuse_pending(state_dir)
