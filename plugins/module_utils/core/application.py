@@ -58,6 +58,7 @@ class ServiceManager(str, Enum):
     NONE = "none"
     SYSTEMD = "systemd"
     SUPERVISOR = "supervisor"
+    COMMAND = "command"
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,10 @@ class Component:
 class Services:
     """What must be stopped while data is exchanged, in the order in which it is stopped.
 
-    units: systemd units, or supervisor programs (``all`` for every one). supervisor_config: path of supervisord.conf.
+    units: systemd units, or supervisor programs (``all`` for every one), or what messages call that which commands
+    start. supervisor_config: path of supervisord.conf.
     stay_up_seconds: how long they must keep running after a start before an operation is committed.
+    start, stop, is_active, user and what follows: the commands of the manager ``command``, and who runs them.
     """
 
     manager: ServiceManager = ServiceManager.NONE
@@ -120,6 +123,12 @@ class Services:
     supervisor_config: Optional[str] = None
     stay_up_seconds: float = 10.0
     stop_timeout_seconds: float = 90.0
+    start: Optional[tuple[str, ...]] = None
+    stop: Optional[tuple[str, ...]] = None
+    is_active: Optional[tuple[str, ...]] = None
+    user: Optional[str] = None
+    start_timeout_seconds: Optional[float] = None
+    is_active_timeout_seconds: Optional[float] = None
 
 
 @dataclass(frozen=True)

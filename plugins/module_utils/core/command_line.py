@@ -172,12 +172,20 @@ def _restore(commands: Any, common: argparse.ArgumentParser) -> None:
     restore.add_argument("--any-profile", action="store_true", help="take a backup of another profile")
     _passphrase(restore)
     _yes(restore)
+    restore.add_argument(
+        "--force",
+        action="store_true",
+        help="go on although a process that no service owns writes the data, and although a health check fails",
+    )
     _dry_run(restore)
 
 
 def _recover(commands: Any, common: argparse.ArgumentParser) -> None:
     recover = _command(commands, common, "recover", "finish or undo what a crash left behind")
     recover.add_argument("--wait", action="store_true", help="however long another run takes")
+    recover.add_argument(
+        "--force", action="store_true", help="go on although a process that no service owns writes the data"
+    )
     how = recover.add_mutually_exclusive_group()
     _dry_run(how)
     how.add_argument(
@@ -250,6 +258,9 @@ def _deploy(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     deploy.add_argument("--no-backup", action="store_true", help="make no backup before")
     deploy.add_argument("--expect", metavar="COMMIT", help="with --rollback: only if this commit is deployed")
+    deploy.add_argument(
+        "--force", action="store_true", help="go on although a process that no service owns writes the data"
+    )
     deploy.add_argument("--request", metavar="FILE", help=argparse.SUPPRESS)
     deploy.add_argument("--by", metavar="WHO", help="who asked for it, for the record")
     _dry_run(deploy)

@@ -124,6 +124,7 @@ def _restore(arguments: argparse.Namespace, application: Application, ports: Por
         to=arguments.to,
         passphrase_file=arguments.passphrase_file,
         dry_run=arguments.dry_run,
+        force=arguments.force,
         any_profile=arguments.any_profile,
     )
 
@@ -157,7 +158,7 @@ def _recover(arguments: argparse.Namespace, application: Application, ports: Por
     if arguments.missed:
         return make_up_for(application, ports)
     wait_seconds = float("inf") if arguments.wait else 600.0
-    return recover(application, ports, dry_run=arguments.dry_run, wait_seconds=wait_seconds)
+    return recover(application, ports, dry_run=arguments.dry_run, wait_seconds=wait_seconds, force=arguments.force)
 
 
 def _prune(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
@@ -233,6 +234,7 @@ def _deploy(arguments: argparse.Namespace, application: Application, ports: Port
         expected=arguments.expect,
         adopt=arguments.adopt,
         by=arguments.by or asker(),
+        force=arguments.force,
     )
     return attended_deploy(application, ports, request, dry_run=arguments.dry_run)
 

@@ -21,7 +21,7 @@ from .application import (
     Tier,
 )
 from .component_paths import covers, is_open
-from .deploy_schema import DEPLOY
+from .deploy_schema import DEPLOY, Words
 from .drill_schema import DRILL
 from .errors import ConfigurationError
 from .migrate_schema import MIGRATE
@@ -79,6 +79,12 @@ _SERVICES = Table(
         "supervisor_config": ABSOLUTE_PATH,
         "stay_up_seconds": Number(0, 3600, whole=False),
         "stop_timeout_seconds": Number(1, 3600, whole=False),
+        "start": Words(),
+        "stop": Words(),
+        "is_active": Words(),
+        "user": ACCOUNT,
+        "start_timeout_seconds": Number(1, 3600, whole=False),
+        "is_active_timeout_seconds": Number(0.1, 600, whole=False),
     },
     required=("manager",),
     build=Services,
@@ -99,6 +105,10 @@ _RETENTION = Table(
     {"daily": _COUNT, "weekly": _COUNT, "monthly": _COUNT, "keep_last": _COUNT, "within_days": _COUNT},
     build=Retention,
 )
+
+
+_COMMANDS = ("start", "stop", "is_active")
+_OF_COMMANDS = ("user", "start_timeout_seconds", "is_active_timeout_seconds")
 
 
 def _build_profile(components: dict[str, dict[str, Any]], **fields: Any) -> Profile:
@@ -229,6 +239,28 @@ def _check_services(profile: Profile) -> None:
             raise ConfigurationError(f"expected {what}", path=f"{key}.units")
         if services.supervisor_config and services.manager is not ServiceManager.SUPERVISOR:
             raise ConfigurationError("expected this key only with manager supervisor", path=f"{key}.supervisor_config")
+        _check_commands(services, key)
+
+
+def _check_commands(services: Services, key: str) -> None:
+    if services.manager is not ServiceManager.COMMAND:
+        for name in (*_COMMANDS, *_OF_COMMANDS):
+            if getattr(services, name) is not None:
+                raise ConfigurationError("expected this key only with manager command", path=f"{key}.{name}")
+        return
+    for name in _COMMANDS:
+        if getattr(services, name) is None:
+            raise ConfigurationError(
+                "expected a command as a list of words, found none",
+                path=f"{key}.{name}",
+                hint="the manager command needs start, stop and is_active",
+            )
+    if len(services.units) != 1 or "*" in services.units[0]:
+        raise ConfigurationError(
+            "expected one name for what the commands start",
+            path=f"{key}.units",
+            hint="write units: [bot], and an entry of its own for each further one",
+        )
 
 
 def _check_schedules(profile: Profile) -> None:

@@ -377,7 +377,7 @@ KEEPING = (
         "b9",
         "a service that dies after a good start is found",
         "host/systemd.py",
-        'if state.active != "active":\n                raise self._failure(unit, "does not stay up")',
+        'if state.active != "active":\n                raise self._failure(unit, "does not stay up", state)',
         "",
         (SERVICES + "b9_a_unit_that_dies_after_a_good_start_is_found",),
     ),

@@ -217,8 +217,8 @@ RESTORING = (
         "c5",
         "the bot is stopped for the exchange",
         "operations/exchange_run.py",
-        "services.stop(snapshot)\n        exchange = ",
-        "exchange = ",
+        "services.stop(snapshot)\n        change.were_stopped",
+        "change.were_stopped",
         (RESTORE + "hazard_c1_a_service_that_does_not_stay_up_gets_its_old_data_back",),
     ),
     Removal(

@@ -330,7 +330,7 @@ def test_backup_check_mode_then_backup_verify_restore(
     assert json.loads(document.read_text()) == {"mode": "demo"}
     assert call(restore, restore.SPEC, installed)[0] is False
     assert call(prune, prune.SPEC, installed, check_mode=True)[0] is False
-    assert call(recover, arguments.configured_spec(), installed)[0] is False
+    assert call(recover, recover.SPEC, installed)[0] is False
 
 
 def test_a_backup_of_nothing_needs_a_word(call: Any, installed: dict[str, Any], definition: dict[str, Any]) -> None:
@@ -543,7 +543,7 @@ def test_a_module_that_fails_while_a_transaction_is_pending_needs_a_person(
     if module is recover:  # it would not need anybody, if only it could write
         (state / "restored.json").mkdir()
     with pytest.raises(ended) as caught:
-        spec = arguments.configured_spec() if module is recover else module.SPEC
+        spec = module.SPEC
         door.serve(fake(complete(spec, installed)), module.run)
     assert caught.value.failed
     assert caught.value.result["exit_status"] == caught.value.result["error"]["exit_status"] == 4

@@ -394,9 +394,10 @@ def test_a_schedule_without_a_key_is_said_and_installed(application, tmp_path):
     assert "tradekeep-backup-bot-weekly.timer" in done.record["written"]
     found = check_configuration(keyless, door)
     assert (found.status, found.record["problems"]) == (ExitStatus.FINDINGS, [])
-    assert progress.notes == found.record["warnings"]
+    assert progress.notes == [*found.record["warnings"], *found.record["notes"]]
+    assert "names no services" in found.record["notes"][0]
     assert "the weekly backup will fail" in found.lines[0] and "backup_gpg_recipients" in found.lines[0]
-    assert found.lines[1].endswith("bot.json: 1 problem")
+    assert found.lines[-1].endswith("bot.json: 1 problem")
     assert check_configuration(replace(keyless, system=False), door).status is ExitStatus.DONE
     strict = replace(keyless.profile, components=(Component("keys", ("keys",), require_encryption=True),))
     found = check_configuration(replace(keyless, profile=strict), door)

@@ -31,6 +31,7 @@ from ..profile import resolve_mapping
 from . import rehearsal
 from .claims import conflicts, unclaimed_backups
 from .outcome import Outcome
+from .services_check import missing_services, unmanaged
 from .text import counted
 from .uncovered import Uncovered, uncovered
 
@@ -55,14 +56,15 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
 
     That the configuration can be read at all is known by now.
 
-    A warning of the record is a finding like a problem, but no reason to call the set-up of a server failed.
+    A warning of the record is a finding like a problem, but no reason to call the set-up of a server failed. A note is
+    no finding.
 
     recovery_key: file of the secret key that shall decrypt backups; that it does is proven with a sample. A passphrase
     proves itself.
     """
     problems = [str(error) for error in _problems(application, ports)]
-    warnings = [*standing_warnings(application), *_lacking_programs(application, ports)]
-    notes: list[str] = []
+    warnings = [*standing_warnings(application, ports), *_lacking_programs(application, ports)]
+    notes = list(unmanaged(application))
     for found_outside in _not_covered(application, ports):
         warnings += found_outside.warnings
         notes += found_outside.notes
@@ -86,10 +88,11 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
     )
 
 
-def standing_warnings(application: Application) -> Iterator[str]:
+def standing_warnings(application: Application, ports: Ports) -> Iterator[str]:
     """What is no reason to call the set-up of a server failed, and has to be known all the same."""
     yield from missing_keys(application)
     yield from rehearsal.warnings(application)
+    yield from missing_services(application, ports)
 
 
 def _not_covered(application: Application, ports: Ports) -> Iterator[Uncovered]:

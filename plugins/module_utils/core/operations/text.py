@@ -31,6 +31,17 @@ def human_bytes(count: float) -> str:
     return ""
 
 
+def first_few(texts: Sequence[str], limit: int) -> str:
+    """The first of several texts, and how many more there are: ``a; b and 7 more``."""
+    shown = "; ".join(texts[:limit])
+    return shown if len(texts) <= limit else f"{shown} and {len(texts) - limit} more"
+
+
+def stopped_for(stopped: Sequence[str], seconds: float) -> str:
+    """What an operation stopped and for how long, which may be nothing."""
+    return f"services were stopped for {seconds:.2f} s" if stopped else "no service ran, so none was stopped"
+
+
 def human_seconds(seconds: float) -> str:
     """A duration in its two largest units: ``3 d 4 h``."""
     left = int(seconds)

@@ -22,6 +22,7 @@ from .configured import standing_warnings
 from .fence import mend_fence
 from .outcome import Outcome
 from .runs import FAILURES_LOG
+from .services_check import unmanaged
 from .text import counted
 from .unit_files import HEADER, drill_is_locked_out, render_units, sandbox_root
 
@@ -77,8 +78,9 @@ def install_units(
             "the directory of the units does not exist", path=directory, hint="set backup_unit_dir to one of systemd's"
         )
     plan = _plan(application, ports, directory, wanted)
-    for warning in standing_warnings(application) if present else ():
-        ports.progress.note(warning)
+    if present:
+        for warning in (*standing_warnings(application, ports), *unmanaged(application)):
+            ports.progress.note(warning)
     if present and plan.changed and drill_is_locked_out(application):
         ports.progress.note(
             "no timer for drills, as this host cannot read its own backups: run the playbook drill with "

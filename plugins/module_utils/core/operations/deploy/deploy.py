@@ -15,13 +15,15 @@ from ...deploy_settings import BackupFirst
 from ...errors import ExitStatus, InterruptedBySignal, NeedsPersonError, TradekeepError
 from ...git.mirror import Mirror
 from ...host.filesystem.identity import acting_as
+from ...host.services import ServiceController
 from ...ports import Ports
 from ...transaction.exchange import refuse_pending
 from ...transaction.fence_file import refuse_fenced
 from ...transaction.lock import application_lock
 from ..leftovers import sweep_state
 from ..outcome import Outcome
-from ..text import counted, first_lines, table
+from ..still_writing import FORCE, refuse_unmanaged_writers
+from ..text import counted, first_lines, stopped_for, table
 from .carry_out import Carried, DeployRun, deploy_hooks, new_identifier
 from .dependencies import Environments
 from .hooks import Hooks
@@ -33,6 +35,7 @@ from .survey import Survey, account_for, look_around, mirror_of, peeking
 
 WAIT_SECONDS = 3600.0
 STANDS = "deployed"
+_STOPPING = ("before_stop", "after_stop")
 
 
 def deploy(application: Application, ports: Ports, request: DeployRequest, *, dry_run: bool = False) -> Outcome:
@@ -56,6 +59,8 @@ def _as_owner(application: Application, ports: Ports, request: DeployRequest, *,
             survey = look_around(application, request, mirror, account, ports)
             if not survey.unchanged:
                 survey.obstacles.extend(rehearse(survey, mirror, ports))
+            if not survey.obstacles and not survey.plan.refused:
+                _refuse_unmanaged(application, survey, request, ports)
             return _planned(survey, request)
     records = DeployRecords(application)
     records.prepare()
@@ -126,9 +131,10 @@ def _deploy(application: Application, request: DeployRequest, mirror: Mirror, po
         return _refused(survey, request, carried)
     if survey.unchanged:
         return _unchanged(survey, request)
+    _refuse_unmanaged(application, survey, request, ports)
     _write(survey, request, carried, RUNNING)
     try:
-        DeployRun(survey, mirror, hooks, carried, ports).carry_out()
+        DeployRun(survey, mirror, hooks, carried, ports, force=request.force).carry_out()
     except TradekeepError as error:
         record = _failed(survey, request, carried, hooks, error)
         if isinstance(error, InterruptedBySignal):
@@ -146,6 +152,15 @@ def _deploy(application: Application, request: DeployRequest, mirror: Mirror, po
     after = {"commit": survey.target.commit}
     lines = tuple(_done_lines(survey, carried, record, request))
     return Outcome(changed=True, record=record, lines=lines, before=before, after=after, status=status)
+
+
+def _refuse_unmanaged(application: Application, survey: Survey, request: DeployRequest, ports: Ports) -> None:
+    """What a stop would not end is found before it, unless hooks of the application's see to that."""
+    if survey.plan.changes and not any(hook.at in _STOPPING for hook in application.profile.deploy.hooks):
+        services = ServiceController(
+            application.profile.services if application.system else (), ports.runner, ports.clock
+        )
+        refuse_unmanaged_writers(application, ports, services, force=request.force, way_out=FORCE)
 
 
 def _failed(
@@ -404,6 +419,6 @@ def _done_lines(survey: Survey, carried: Carried, record: dict[str, Any], reques
     old = (survey.old.commit or "nothing")[:12]
     yield (
         f"{verb} {_named(survey)} over {old}: {counted(len(survey.plan.changes), 'change')}; "
-        f"services were stopped for {carried.downtime:.2f} s"
+        f"{stopped_for(carried.stopped, carried.downtime)}"
     )
     yield f"record: {record['record']}"

@@ -16,7 +16,7 @@ from ...host.services import ServiceController
 from ...ports import Ports
 from ..outcome import Outcome
 from ..restore_plan import Item
-from ..text import counted, first_lines, human_bytes
+from ..text import counted, first_lines, human_bytes, stopped_for
 from .migration_plan import MigrationPlan, holds_of, word_for
 from .origin import Origin
 from .preflight import FAILED, OK, Check
@@ -46,6 +46,7 @@ class Run:
     safety_backup: Optional[str] = None
     hooks: list[dict[str, Any]] = field(default_factory=list)
     health: list[dict[str, Any]] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
     started: list[str] = field(default_factory=list)
 
     @property
@@ -99,8 +100,8 @@ def done_lines(run: Run) -> Iterator[str]:
     if run.safety_backup:
         yield f"and what was written after that: {run.safety_backup}"
     yield (
-        f"migrated {len(run.plan.changes)} from {run.origin.facts.given}; services were stopped for "
-        f"{run.times.get('downtime', 0.0):.2f} s"
+        f"migrated {len(run.plan.changes)} from {run.origin.facts.given}; "
+        f"{stopped_for(run.stopped, run.times.get('downtime', 0.0))}"
     )
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from ...host.writers import writers_in
 from ...ports import Ports
 from ...transaction.fence_file import fence_in_words, read_fence
 from ...version import VERSION
+from ..healthy import working_directory
 from ..safety import safety_space
 from ..text import counted, human_bytes, human_seconds
 from .migration_plan import MigrationPlan
@@ -233,9 +233,3 @@ def _verdict(command: str, status: Optional[int], last_line: str, timeout_second
     if status != 0:
         return Check("checks", FAILED, f"{command} failed with exit status {status}{words}")
     return Check("checks", OK, command)
-
-
-def working_directory(application: Application) -> Path:
-    """Where commands of the application run: in its code, or in its data where no code was deployed yet."""
-    checkout = Path(application.checkout)
-    return checkout if os.path.isdir(checkout) else Path(application.root)
