@@ -45,6 +45,11 @@ options:
   to:
     description: Restore into this directory. The live data and the services are left alone.
     type: path
+  key_file:
+    description:
+      - File on the host with the secret key of a backup to a public one. The host's own key needs none.
+      - It is imported into a gpg home that is removed again.
+    type: path
   passphrase_file:
     description: File on the host with the passphrase, where it is not the configured one.
     type: path
@@ -106,6 +111,8 @@ SPEC = configured_spec(
     components={"type": "list", "elements": "str", "default": []},
     paths={"type": "list", "elements": "str", "default": []},
     to={"type": "path"},
+    # Names of files, not secrets.
+    key_file={"type": "path", "no_log": False},
     passphrase_file={"type": "path", "no_log": False},
 )
 
@@ -121,6 +128,7 @@ def run(module: Any, ports: Ports) -> Answer:
             components=tuple(params["components"]),
             paths=tuple(params["paths"]),
             to=params["to"],
+            key_file=params["key_file"],
             passphrase_file=params["passphrase_file"],
             dry_run=module.check_mode,
         )
