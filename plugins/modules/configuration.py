@@ -15,6 +15,9 @@ description:
     what is there.
   - Creates the directories of configurations, state and backups where they are missing, the latter two for
     their owner alone.
+  - Makes the host's own key where backups are encrypted to public keys, unless O(host_key) is V(false). Its secret half
+    can be read by root alone, or by who runs this without O(system), and is in no result.
+  - Removes files of public keys in C(<config_dir>/keys) that the configuration named before and that none names now.
 extends_documentation_fragment:
   - tradekeep.ops.common
   - tradekeep.ops.definition
@@ -66,6 +69,15 @@ record:
       description: Name of the application.
       returned: success
       type: str
+    host_key:
+      description: Whether the host has a key of its own for this application.
+      returned: success
+      type: bool
+    removed_keys:
+      description: Files of public keys that no configuration names any more, and that were removed.
+      returned: success
+      type: list
+      elements: str
     directories:
       description: Directories that were missing.
       returned: success
@@ -92,7 +104,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.arguments import definition_spec
-from ..module_utils.core.operations.installation import install_configuration
+from ..module_utils.core.operations.installation import install_application
 from ..module_utils.core.ports import Ports
 from ..module_utils.definition import defined_application
 from ..module_utils.door import Answer, answer, serve
@@ -104,8 +116,9 @@ def run(module: Any, ports: Ports) -> Answer:
     """Install or remove the configuration."""
     application = defined_application(module.params)
     return answer(
-        install_configuration(
+        install_application(
             application,
+            ports,
             present=module.params["state"] == "present",
             dry_run=module.check_mode,
         )

@@ -70,6 +70,7 @@ def _backup(arguments: argparse.Namespace, application: Application, ports: Port
         encrypt=arguments.encrypt,
         output=arguments.output,
         allow_row_loss=arguments.allow_row_loss,
+        host_key=not arguments.no_host_key,
         dry_run=arguments.dry_run,
     )
 
@@ -97,6 +98,7 @@ def _restore(arguments: argparse.Namespace, application: Application, ports: Por
         paths=tuple(arguments.paths),
         to=arguments.to,
         passphrase_file=arguments.passphrase_file,
+        key_file=arguments.key,
         dry_run=arguments.dry_run,
     )
 

@@ -54,12 +54,17 @@ def backup(
     output: Optional[str] = None,
     dry_run: bool = False,
     allow_row_loss: bool = False,
+    host_key: bool = True,
 ) -> Outcome:
     """Make one backup, verified before it has its name.
 
-    encrypt: None lets the schedule of the tier and the components decide. output: another directory than the catalog's.
-    allow_row_loss: accept a table that lost most of its rows since the last backup.
+    encrypt: None encrypts where there is a key, unless the schedule of the tier says otherwise. output: another
+    directory than the catalog's.
+    allow_row_loss: accept a table that lost most of its rows since the last backup. host_key: False leaves out the
+    host's own key, for an archive that goes elsewhere.
     """
+    if not host_key:
+        application = replace(application, encryption=replace(application.encryption, host_key=False))
     request = request_backup(application, ports, tier, name, encrypt, output)
     if dry_run:
         with tree_reader(application, ports, lambda: nullcontext(Source(lambda: scan(application))), request) as reader:

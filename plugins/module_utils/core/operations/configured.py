@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..application import Application
-from ..archive.encryption import check_passphrase_file, prove_round_trip, require_gpg
 from ..configuration import application_as_dict
 from ..errors import ConfigurationError, ExitStatus, TradekeepError
 from ..host.ownership import gid_of, uid_of
 from ..host.trust import untrusted_reason
 from ..ports import Ports
 from ..profile import resolve_mapping
+from .key_checks import host_key_warnings, key_problems, prove_keys, readable_by_anybody
 from .outcome import Outcome
 
 
@@ -40,16 +40,18 @@ def _shown(document: dict[str, Any]) -> Outcome:
 def check_configuration(application: Application, ports: Ports, *, recovery_key: Optional[str] = None) -> Outcome:
     """Whether the host has what the configuration refers to; that it can be read at all is known by now.
 
-    A warning of the record is a finding like a problem, but no reason to call the set-up of a server failed.
+    A warning of the record is a finding like a problem, but no reason to call the set-up of a server failed. A note is
+    neither.
 
     recovery_key: file of the secret key that shall decrypt backups; that it does is proven with a sample. A passphrase
-    proves itself.
+    and the host's own key prove themselves.
     """
     problems = [str(error) for error in _problems(application, ports)]
-    warnings = list(missing_keys(application))
+    warnings = [*missing_keys(application), *host_key_warnings(application)]
     if application.encryption.configured and not problems:
-        problems = [str(error) for error in _failures(lambda: _prove(application, ports, recovery_key))]
+        problems = [str(error) for error in _failures(lambda: prove_keys(application, ports, recovery_key))]
     found = [*problems, *warnings]
+    notes = list(readable_by_anybody(application))
     word = "one problem" if len(found) == 1 else f"{len(found)} problems"
     last = f"{application.config_file}: {word if found else 'no problem'}"
     return Outcome(
@@ -59,8 +61,9 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
             "path": str(application.config_file),
             "problems": problems,
             "warnings": warnings,
+            "notes": notes,
         },
-        lines=(*found, last),
+        lines=(*found, *notes, last),
         status=ExitStatus.FINDINGS if found else ExitStatus.DONE,
     )
 
@@ -101,8 +104,7 @@ def _problems(application: Application, ports: Ports) -> Iterator[TradekeepError
 
 
 def _encryption_problems(application: Application, ports: Ports) -> Iterator[TradekeepError]:
-    encryption = application.encryption
-    if not encryption.configured:
+    if not application.encryption.configured:
         for item in application.profile.components:
             if item.backup and item.require_encryption:
                 yield ConfigurationError(
@@ -110,26 +112,7 @@ def _encryption_problems(application: Application, ports: Ports) -> Iterator[Tra
                     path=application.config_file,
                     hint="set backup_gpg_recipients or backup_passphrase_file",
                 )
-        return
-    yield from _failures(lambda: require_gpg(ports.runner))
-    if encryption.passphrase_file is not None:
-        passphrase_file = encryption.passphrase_file
-        yield from _failures(lambda: check_passphrase_file(passphrase_file))
-    for recipient in encryption.recipients:
-        if "/" in recipient and not Path(recipient).is_file():
-            yield TradekeepError("the recipient's key file does not exist", path=recipient, hint="install it there")
-
-
-def _prove(application: Application, ports: Ports, recovery_key: Optional[str]) -> None:
-    encryption = application.encryption
-    if recovery_key is None and encryption.passphrase_file is None:
-        return
-    prove_round_trip(
-        encryption,
-        runner=ports.runner,
-        secret_key_file=recovery_key,
-        passphrase_file=encryption.passphrase_file,
-    )
+    yield from key_problems(application, ports)
 
 
 def _failures(*checks: Any) -> Iterator[TradekeepError]:

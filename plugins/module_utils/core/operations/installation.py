@@ -20,6 +20,8 @@ from ..host.files import atomic_write, failure_of, fsync_directory, make_private
 from ..ports import Ports
 from ..program import DEFAULT_INTERPRETER, PROGRAM_NAME, PYTHON_OPTIONS, build_program, compiler_source
 from ..version import VERSION
+from .host_key import plan_keys, with_keys
+from .key_checks import readable_by_anybody
 from .outcome import Outcome
 
 _PROBE = "import sqlite3, sys, zlib; sys.exit(sys.version_info < (3, 9))"
@@ -75,6 +77,26 @@ def install_configuration(application: Application, *, present: bool = True, dry
         make_private_directory(directory)
     atomic_write(path, content, mode=0o600)
     return outcome
+
+
+def install_application(
+    application: Application, ports: Ports, *, present: bool = True, dry_run: bool = False
+) -> Outcome:
+    """Install the configuration of an application with the host's key for it, or remove the configuration alone.
+
+    The keys come first: a host that cannot make one is left as it was.
+    """
+    if not present:
+        return install_configuration(application, present=False, dry_run=dry_run)
+    for text in readable_by_anybody(application):
+        ports.progress.note(text)
+    keys = plan_keys(application)
+    if dry_run:
+        return with_keys(install_configuration(application, dry_run=True), keys, dry_run=True)
+    keys.before(ports)
+    outcome = install_configuration(application)
+    keys.after()
+    return with_keys(outcome, keys, dry_run=False)
 
 
 def _check_interpreter(ports: Ports, interpreter: str) -> None:

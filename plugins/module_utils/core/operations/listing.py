@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Optional
 
 from ..application import Application
+from ..errors import TradekeepError
 from ..ports import Ports
 from ..storage.local import Backup, LocalCatalog
+from .key_checks import readable_by_anybody
+from .keys import Keys
 from .outcome import Outcome
 from .text import table
 
@@ -20,17 +25,22 @@ def list_backups(application: Application, ports: Ports) -> Outcome:
     now = ports.clock.now()
     backups = LocalCatalog(application, ports.clock, note=ports.progress.note).list()
     drilled = any(item.drilled_at for item in backups)
-    rows = [[*_row(item, now), *([_drilled(item, now)] if drilled else [])] for item in backups]
+    opened_by = _opened_by(application, ports, backups)
+    rows = [[*_row(item, now, opened_by), *([_drilled(item, now)] if drilled else [])] for item in backups]
+    notes = tuple(readable_by_anybody(application))
 
     def lines(width: Optional[int] = None) -> tuple[str, ...]:
         if not rows:
-            return ("no backups yet",)
-        heads = ["backup", "size", "age", "tier", "gpg", "verified", *(["drilled"] if drilled else [])]
-        giving_way = [*([(6, 7)] if drilled else []), (5, 8), (3, 4), (0, 24)]
+            return ("no backups yet", *notes)
+        heads = ["backup", "size", "age", "tier", "opens with", "verified", *(["drilled"] if drilled else [])]
+        giving_way = [*([(6, 7)] if drilled else []), (4, 7), (5, 8), (3, 4), (0, 24)]
         found = table(heads, rows, width=width, giving_way=giving_way)
-        return (*found, *(f"{item.name}: {item.problem}" for item in backups if item.problem))
+        return (*found, *(f"{item.name}: {item.problem}" for item in backups if item.problem), *notes)
 
-    record = {"backups": [item.as_dict() for item in backups]}
+    record = {
+        "backups": [{**item.as_dict(), "opens_with": list(opened_by[item.name])} for item in backups],
+        "notes": list(notes),
+    }
     return Outcome(changed=False, record=record, lines=lines(), fitted=lines)
 
 
@@ -59,7 +69,18 @@ def _drilled(item: Backup, now: datetime) -> str:
     return f"{compact_age(item.drilled_at, now)} ago {item.drilled_verdict or ''}".rstrip() if item.drilled_at else "-"
 
 
-def _row(item: Backup, now: datetime) -> list[str]:
+def _opened_by(application: Application, ports: Ports, backups: Sequence[Backup]) -> dict[str, tuple[str, ...]]:
+    """The names of the keys that open each; nothing for one that cannot be read at all."""
+    keys = Keys(application, ports)
+    found: dict[str, tuple[str, ...]] = {}
+    for item in backups:
+        found[item.name] = ()
+        with suppress(TradekeepError):
+            found[item.name] = keys.opened_by(item.path)
+    return found
+
+
+def _row(item: Backup, now: datetime, opened_by: dict[str, tuple[str, ...]]) -> list[str]:
     if item.problem:
         verified = "PROBLEM"
     elif item.verified_at is None:
@@ -71,6 +92,6 @@ def _row(item: Backup, now: datetime) -> list[str]:
         compact_bytes(item.size),
         compact_age(item.moment, now),
         item.tier or "-",
-        "yes" if item.encrypted else "no",
+        ", ".join(opened_by[item.name]) or "-",
         verified,
     ]

@@ -36,13 +36,14 @@ from ..kinds import kind_named
 from ..kinds.base import CaptureContext
 from ..patterns import classify
 from ..ports import Ports
-from ..storage.local import Backup, LocalCatalog
+from ..storage.local import Backup
 from ..transaction.exchange import refuse_pending
 from ..transaction.lock import application_lock
 from ..transaction.plan import Replacement
 from ..transaction.stage import Stage
 from .exchange_run import Change, run_exchange
 from .fence import note_fence
+from .keys import find_to_read, home_for, require_usable_keys
 from .leftovers import sweep_state
 from .outcome import Outcome
 from .reading import Contents, passphrase_for, read_contents
@@ -66,6 +67,7 @@ class _Run:
     selection: Selection
     items: list[Item]
     passphrase_file: Optional[str]
+    gnupg_home: Optional[str] = None
     times: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -84,24 +86,33 @@ def restore(
     to: Optional[str] = None,
     dry_run: bool = False,
     passphrase_file: Optional[str] = None,
+    key_file: Optional[str] = None,
 ) -> Outcome:
     """Put a backup (or the chosen part of it) in the place of the live data, or into the directory ``to``.
 
-    Restoring what is there already stops nothing and changes nothing.
+    Restoring what is there already stops nothing and changes nothing. key_file: the secret key of a backup to a public
+    one, for this time; without it the host's own key is tried, and the account's keyring.
     """
     selection = check_selection(application, components, paths)
-    backup = LocalCatalog(application, ports.clock, note=ports.progress.note).find(reference)
     secret = passphrase_for(application, passphrase_file)
-    if to is not None:
-        return restore_elsewhere(application, ports, backup, selection, Path(to), secret, dry_run)
-    with acting_as(owner_of(application)):
-        if dry_run:
-            return _planned(_prepare(application, ports, backup, selection, secret))
-        return _restore_locked(application, ports, backup, selection, secret)
+    given = key_file is not None
+    backup = find_to_read(application, ports, reference, passphrase_file=secret, key_given=given)
+    with home_for(application, backup.path, key_file, secret, ports) as home:
+        if to is not None:
+            return restore_elsewhere(application, ports, backup, selection, Path(to), secret, dry_run, gnupg_home=home)
+        with acting_as(owner_of(application)):
+            if dry_run:
+                return _planned(_prepare(application, ports, backup, selection, secret, home))
+            return _restore_locked(application, ports, backup, selection, secret, home)
 
 
 def _restore_locked(
-    application: Application, ports: Ports, backup: Backup, selection: Selection, secret: Optional[str]
+    application: Application,
+    ports: Ports,
+    backup: Backup,
+    selection: Selection,
+    secret: Optional[str],
+    home: Optional[str],
 ) -> Outcome:
     with application_lock(
         Path(application.application_state_dir),
@@ -111,16 +122,21 @@ def _restore_locked(
         note=ports.progress.note,
     ):
         sweep_state(application)
-        return _restore_live(_prepare(application, ports, backup, selection, secret))
+        return _restore_live(_prepare(application, ports, backup, selection, secret, home))
 
 
 def _prepare(
-    application: Application, ports: Ports, backup: Backup, selection: Selection, passphrase_file: Optional[str]
+    application: Application,
+    ports: Ports,
+    backup: Backup,
+    selection: Selection,
+    passphrase_file: Optional[str],
+    home: Optional[str],
 ) -> _Run:
     """Verify the whole archive and compare it with the live data. Writes nothing."""
     check_root(application)
     refuse_pending(Path(application.application_state_dir))
-    contents = read_contents(backup, ports, passphrase_file)
+    contents = read_contents(backup, ports, passphrase_file, gnupg_home=home)
     if contents.foreign:
         ports.progress.note("made by another program, without a manifest: only weaker checks are possible")
     _refuse_unsafe_links(contents, selection, application)
@@ -129,8 +145,11 @@ def _prepare(
         raise UsageError(
             "the backup holds nothing of what was chosen", path=backup.path.name, hint="see tar -tzf of it"
         )
-    run = _Run(application, ports, backup, contents, selection, items, passphrase_file)
+    run = _Run(application, ports, backup, contents, selection, items, passphrase_file, home)
     _check_space(run)
+    if run.changes:
+        # What is replaced becomes a safety backup, when the services run on the new data already.
+        require_usable_keys(application, ports)
     return run
 
 
@@ -282,6 +301,7 @@ def _fill(run: _Run, stage: Stage, changes: Sequence[Item]) -> None:
         backup=run.backup,
         contents=run.contents,
         passphrase_file=run.passphrase_file,
+        gnupg_home=run.gnupg_home,
     )
 
 
@@ -298,10 +318,10 @@ def _exchange(run: _Run, stage: Stage, state_dir: Path) -> Backup:
         in_place="the restored data is in place",
         replacements=settled,
         confirm=lambda: note_restored(application, ports, name),
-        keep=lambda exchange: make_safety_backup(application, ports, exchange, encrypted=run.backup.encrypted),
-        given_up=lambda exchange: keep_given_up(application, ports, exchange, encrypted=run.backup.encrypted),
+        keep=lambda exchange: make_safety_backup(application, ports, exchange),
+        given_up=lambda exchange: keep_given_up(application, ports, exchange),
         was_down=lambda seconds: run.times.update(downtime=seconds),
-        details={"backup": name, "encrypted": run.backup.encrypted},
+        details={"backup": name},
     )
     services = ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
     start: Optional[Snapshot] = [] if note_fence(application, ports) else None

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,32 +19,46 @@ from ...ports import Ports
 from ...storage.backup import Backup, read_backup
 from ...storage.local import LocalCatalog
 from ...storage.names import SAFETY_LABELS, parse_name
+from ..keys import Keys
 
 LOCAL = "local"
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The backup to drill with. newest: whether there is no newer one, so that the live data should hold more."""
+    """The backup to drill with. newest: whether there is no newer one, so that the live data should hold more.
+
+    note: why it is not the newest.
+    """
 
     backup: Backup
     newest: bool
+    note: Optional[str] = None
 
 
-def choose_backup(application: Application, ports: Ports, reference: str, source: str) -> Chosen:
+def choose_backup(
+    application: Application, ports: Ports, reference: str, source: str, keys: Optional[Keys] = None
+) -> Chosen:
     """``latest`` is the newest by name, good or not: whether it is good is the question.
 
-    source: ``local``, or the absolute path of a directory that holds copies.
+    source: ``local``, or the absolute path of a directory that holds copies. keys: ``latest`` is the newest that these
+    open, where there is any; without them it has to be the newest of all.
     """
     directory = _directory(application, source)
-    newest = _newest(application, directory, ports.clock.now())
+    by_age = _newest_first(application, directory, ports.clock.now())
+    newest = next(by_age, None)
     if reference != "latest":
         found = LocalCatalog(application, ports.clock, directory=directory).find(reference)
         backup = read_backup(found.path, application.profile.archive_prefix)
         return Chosen(backup, newest is not None and newest.path == backup.path)
     if newest is None:
         raise TradekeepError("there is no backup to recover from", path=directory, hint="run 'tradekeep backup'")
-    return Chosen(newest, True)
+    if keys is None or keys.can_read(newest.path):
+        return Chosen(newest, True)
+    readable = next((backup for backup in by_age if keys.can_read(backup.path)), None)
+    if readable is None:
+        return Chosen(newest, True)
+    return Chosen(readable, False, keys.passed_over(newest, readable))
 
 
 def _directory(application: Application, source: str) -> Path:
@@ -58,7 +73,7 @@ def _directory(application: Application, source: str) -> Path:
     return Path(source)
 
 
-def _newest(application: Application, directory: Path, now: datetime) -> Optional[Backup]:
+def _newest_first(application: Application, directory: Path, now: datetime) -> Iterator[Backup]:
     prefix = application.profile.archive_prefix
     with os_errors(directory):
         names = os.listdir(directory) if directory.is_dir() else []
@@ -69,5 +84,4 @@ def _newest(application: Application, directory: Path, now: datetime) -> Optiona
             continue
         backup = read_backup(directory / parsed.filename, prefix)
         if backup.sidecar.get("application", application.name) == application.name:
-            return backup
-    return None
+            yield backup
