@@ -35,7 +35,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.kinds import (
     sqlite_live,
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.kinds.base import CaptureContext
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import assemble
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import assemble, found, scan
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.backup import backup
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.databases import check_databases
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.drills.drill import drill
@@ -298,7 +298,7 @@ def test_work_that_cannot_be_killed_ends_at_its_deadline_too(
     if kept == "limit":
         monkeypatch.setattr(bounded, "Worker", refuse)
     elif kept == "ended-thread":
-        monkeypatch.setattr(bounded, "can_have_worker", lambda: False)
+        monkeypatch.setattr(bounded, "can_fork", lambda: False)
     else:
         threading.Thread(target=over.wait, daemon=True).start()
     try:
@@ -387,6 +387,25 @@ def test_tens_of_thousands_of_fifos_leave_a_good_backup(bench: Bench) -> None:
     warnings = made.record["warnings"]
     assert len(warnings) == assemble.MOST_WARNINGS + 1
     assert warnings[-1] == f"and {60_000 - assemble.MOST_WARNINGS} more warnings"
+
+
+@pytest.mark.parametrize("limit", ["MOST_NAMES", "MOST_ENTRIES"])
+def test_more_names_than_can_be_looked_at_are_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    def work() -> None:
+        for number in range(300):
+            os.mkfifo(bench.database.parent / f"n{number}")
+
+    bench.rows()
+    bench.as_bot(work)
+    assert bench.backup().status == 0
+    monkeypatch.setattr(found if limit == "MOST_NAMES" else scan, limit, 250)
+    for attempt in (bench.backup, lambda: bench.backup(dry_run=True)):
+        with pytest.raises(CaptureError, match="holds more than 250 files and directories") as caught:
+            attempt()
+        assert "exclude" in str(caught.value.hint)
+    assert bench.is_free() and len(LocalCatalog(bench.application, bench.ports.clock).list()) == 1
 
 
 def test_more_tables_than_a_line_can_name(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

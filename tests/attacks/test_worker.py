@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Optional
 
@@ -246,6 +247,52 @@ def test_a_thread_acts_as_the_owner_and_root_comes_back(base: Path) -> None:
             (base / "new").write_text("")
     assert acting_uid() == 0
     assert 0 in os.getgroups() or os.getgroups() == []
+
+
+@needs_root
+@pytest.mark.parametrize("in_a_process_of_the_owners", [False, True])
+def test_what_changes_a_tree_is_out_of_reach_of_its_owner(in_a_process_of_the_owners: bool) -> None:
+    """Why stages, exchanges and credentials are made by a thread with the owner's filesystem identity.
+
+    The bot can stop, slow down and keep from writing any process that has its account, at any step of a transaction.
+    """
+    ready, at_work = os.pipe()
+    process = os.fork()
+    if process == 0:
+        with contextlib.ExitStack() as stack:
+            if in_a_process_of_the_owners:
+                os.setgroups([])
+                os.setresgid(BOT, BOT, BOT)
+                os.setresuid(BOT, BOT, BOT)
+                _prctl(_PR_SET_DUMPABLE, 0)
+            else:
+                stack.enter_context(acting_as(ACCOUNT))
+            os.write(at_work, b".")
+            time.sleep(600)
+        os._exit(0)
+    try:
+        os.read(ready, 1)
+        attempts: list[Callable[[], object]] = [
+            lambda: os.kill(process, signal.SIGSTOP),
+            lambda: resource.prlimit(process, resource.RLIMIT_FSIZE, (0, 0)),
+            lambda: os.setpriority(os.PRIO_PROCESS, process, 19),
+            lambda: os.close(os.open(f"/proc/{process}/mem", os.O_RDWR)),
+        ]
+        succeeded = told(lambda: [_succeeds(attempt) for attempt in attempts])
+        assert succeeded == ([True, True, True, False] if in_a_process_of_the_owners else [False] * 4)
+    finally:
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+        os.close(ready)
+        os.close(at_work)
+
+
+def _succeeds(attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except PermissionError:
+        return False
+    return True
 
 
 @needs_root

@@ -26,5 +26,5 @@ def databases_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
     The engine itself never has a connection open when it forks.
     """
-    real = bounded.can_have_worker
-    monkeypatch.setattr(bounded, "can_have_worker", lambda: real() and not _holds_a_database())
+    real = bounded.can_fork
+    monkeypatch.setattr(bounded, "can_fork", lambda: not _holds_a_database() and real())

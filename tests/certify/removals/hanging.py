@@ -51,6 +51,22 @@ HANGING = (
         (ATTACK + "work_that_cannot_be_killed_ends_at_its_deadline_too[limit]",),
     ),
     Removal(
+        "a4",
+        "names in one directory are bounded",
+        "operations/found.py",
+        "if len(names) > MOST_NAMES:",
+        "if False:",
+        (ATTACK + "more_names_than_can_be_looked_at_are_refused[MOST_NAMES]",),
+    ),
+    Removal(
+        "a4",
+        "names in the whole tree are bounded while it is looked at",
+        "operations/scan.py",
+        "if left < 0:",
+        "if False:",
+        (ATTACK + "more_names_than_can_be_looked_at_are_refused[MOST_ENTRIES]",),
+    ),
+    Removal(
         "b3",
         "a sidecar that would not be read back is not published",
         "storage/local.py",

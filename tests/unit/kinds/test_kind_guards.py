@@ -44,7 +44,7 @@ def rows_captured(path, context):
 
 def around_the_copy(monkeypatch, *, before=None, after=None):
     """Let something happen once, just before or after the pages are copied; in this process, where all is at hand."""
-    monkeypatch.setattr(bounded, "can_have_worker", lambda: False)
+    monkeypatch.setattr(bounded, "can_fork", lambda: False)
     real, once = sqlite_kind._back_up, [True]
 
     def watched(*arguments):
@@ -91,7 +91,7 @@ def test_hazard_a1_a_database_that_is_replaced_is_read_again(data, context, monk
 
 
 def test_hazard_a1_a_copy_that_takes_too_long_is_given_up(data, context, monkeypatch):
-    monkeypatch.setattr(bounded, "can_have_worker", lambda: False)
+    monkeypatch.setattr(bounded, "can_fork", lambda: False)
 
     class Clock(type(context.clock)):
         ahead = 0.0

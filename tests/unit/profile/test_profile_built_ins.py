@@ -119,7 +119,7 @@ DIRECTORIES = {
         **dict.fromkeys(("data/lake/position_updates", "data/lake/option_snapshots"), 0o750),
         **dict.fromkeys(("data/lake/option_legs", "data/lake/strategy_executions", "config", "logs"), 0o750),
     },
-    "freqtrade": dict.fromkeys(("user_data/strategies", "user_data/hyperopt_results", "user_data/data"), 0o755),
+    "freqtrade": dict.fromkeys(("user_data/strategies", "user_data/hyperopt_results"), 0o755),
 }
 # what deploys leave alone wherever it lies in the checkout, beyond the components
 PRESERVED = {

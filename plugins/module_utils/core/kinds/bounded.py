@@ -35,7 +35,7 @@ class Bounded:
         self._seconds = seconds
         self._path = path
         self._worker: Optional[Worker] = None
-        if _can_fork():
+        if can_fork():
             with suppress(OSError):
                 self._worker = Worker(
                     lambda _outlet, _news: work(),
@@ -68,7 +68,7 @@ def bounded(work: Callable[[], Any], *, seconds: float, path: FilePath) -> Any:
         begun.end()
 
 
-def _can_fork() -> bool:
+def can_fork() -> bool:
     """Whether there is no other thread. One that has come to its end is waited for until the kernel knows it too."""
     ends = time.monotonic() + _THREAD_ENDS_SECONDS
     while not can_have_worker():

@@ -9,9 +9,10 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import NamedTuple, Optional, Union
 
-from ..errors import UnreadableError
+from ..errors import CaptureError, UnreadableError
 from ..kinds import default_kind
 from ..kinds.base import Signature
 from ..kinds.reading import DIRECTORY_FLAGS, signature_of
@@ -27,6 +28,9 @@ path reaches and no recursion survives.
 """
 _LONGEST_DIRECTORY = 1500
 """Bytes of a directory's path below the root: a path in it is one that a stage anywhere can still hold."""
+
+MOST_NAMES = 1_000_000
+"""Names in one directory. They are sorted, and so held in memory all at once."""
 
 
 class Found(NamedTuple):
@@ -157,11 +161,14 @@ def _type_of(mode: int) -> str:
 def names_in(directory: Found) -> list[str]:
     """The names of what may be captured, in order."""
     try:
-        names = sorted(os.listdir(directory.absolute))
+        with os.scandir(directory.absolute) as entries:
+            names = sorted(entry.name for entry in islice(entries, MOST_NAMES + 1))
     except (FileNotFoundError, NotADirectoryError):
         return []  # removed by the bot since it was listed
     except PermissionError:
         raise UnreadableError("may not be read by the owner of the data", path=directory.absolute) from None
+    if len(names) > MOST_NAMES:
+        raise too_many_names(MOST_NAMES, directory.absolute)
     together = "\0".join(names)
     if OWN_PREFIX not in together and not any(suffix in together for suffix in SIDECAR_SUFFIXES):
         return names
@@ -171,6 +178,15 @@ def names_in(directory: Found) -> list[str]:
         for name in names
         if not name.startswith(OWN_PREFIX) and not (name.endswith(SIDECAR_SUFFIXES) and _is_sidecar(name, present))
     ]
+
+
+def too_many_names(most: int, path: str) -> CaptureError:
+    """The error for more than can be looked at in the memory and the time that there are."""
+    return CaptureError(
+        f"holds more than {most:,} files and directories",
+        path=path,
+        hint="remove or move away what nobody needs, or leave the directory out with 'exclude' in the profile",
+    )
 
 
 def look(lookup: Classifier, directory: Found, names: Sequence[str]) -> list[Found]:

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Callable, Optional, Union, cast
 
 from ..application import Application, Component
+from ..archive.safety import Limits
 from ..errors import ConfigurationError, UnsafePathError
 from ..patterns import classifier, expected_files
-from .found import OWN_PREFIX, Found, Share, Thing, found_of, look, names_in
+from .found import OWN_PREFIX, Found, Share, Thing, found_of, look, names_in, too_many_names
 from .listings import Listings
 
 __all__ = ["OWN_PREFIX", "Found", "check_root", "expected_paths", "found_at", "gathered_scan", "scan", "shared_scan"]
 
+MOST_ENTRIES = Limits().entries
 _Children = Callable[[Found], Sequence[Union[Thing, Share]]]
 
 
@@ -49,10 +51,8 @@ def scan(application: Application, *, components: Optional[frozenset[str]] = Non
     Raises UnsafePathError when a component's own path is a symlink: what it leads to would not be captured.
     """
     lookup = classifier(application.profile)
-    return cast(  # nothing is gathered here
-        Iterator[Found],
-        chain.from_iterable(_runs(application, components, lambda found: look(lookup, found, names_in(found)))),
-    )
+    runs = _runs(application, components, lambda found: look(lookup, found, names_in(found)))
+    return cast(Iterator[Found], _bounded(application, chain.from_iterable(runs)))  # nothing is gathered here
 
 
 def gathered_scan(application: Application) -> Iterator[Thing]:
@@ -65,7 +65,17 @@ def shared_scan(application: Application, listings: Listings) -> Iterator[Union[
 
     listings: where to keep what is listed for the next scan, or to find what an earlier one has kept.
     """
-    return chain.from_iterable(_runs(application, None, listings.children))
+    return _bounded(application, chain.from_iterable(_runs(application, None, listings.children)))
+
+
+def _bounded(application: Application, things: Iterator[Union[Thing, Share]]) -> Iterator[Union[Thing, Share]]:
+    """The same things, no more of them than an archive can be read back with."""
+    left = MOST_ENTRIES
+    for thing in things:
+        left -= max(1, thing.files)
+        if left < 0:
+            raise too_many_names(MOST_ENTRIES, str(application.root))
+        yield thing
 
 
 def _runs(

@@ -7,17 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-_USER_DATA = (
-    "backtest_results",
-    "data",
-    "freqaimodels",
-    "hyperopt_results",
-    "hyperopts",
-    "logs",
-    "notebooks",
-    "plot",
-    "strategies",
-)
+_USER_DATA = ("freqaimodels", "hyperopt_results", "hyperopts", "logs", "notebooks", "strategies")
+# Downloaded again by "freqtrade download-data", and made again from that.
+_AGAIN = ("data", "backtest_results", "plot")
 
 PROFILE: dict[str, Any] = {
     "name": "freqtrade",
@@ -29,9 +21,10 @@ PROFILE: dict[str, Any] = {
     "root_mode": "0755",
     "components": {
         "user_data": {
-            "description": "Strategies, models, market data and results; with Docker also the configuration and trades",
+            "description": "Strategies, models and, with Docker, configuration and trades; no candles, no backtests",
             "paths": ["user_data"],
             "directories": ["user_data", *(f"user_data/{name}" for name in _USER_DATA)],
+            "exclude": [f"user_data/{name}" for name in _AGAIN],
             "directory_mode": "0755",
             "file_mode": "0644",
             "critical": True,
