@@ -233,6 +233,8 @@ def test_a_restore_begins_only_where_what_it_replaces_can_be_kept(host: Any) -> 
     set_encryption(host, recipients=("/nonexistent/operator.asc",))
     for dry_run in (True, False):
         with pytest.raises(EncryptionError, match="recipient"):
+            backup(host.application, host.ports, dry_run=dry_run)
+        with pytest.raises(EncryptionError, match="recipient"):
             restore(host.application, host.ports, reference=str(first), dry_run=dry_run)
     assert (host.root / KEY).read_text() == "-----BEGIN OTHER KEY-----\n"
 

@@ -27,6 +27,7 @@ from ..transaction.signals import shielded
 from .assemble import Account as Summary
 from .backup_plan import ASSUMED_RATIO, BackupPlan, check_space, request_backup
 from .found import Share, Thing
+from .keys import require_usable_keys
 from .leftovers import sweep_state
 from .listings import Listings
 from .outcome import Outcome
@@ -70,6 +71,8 @@ def backup(
         with tree_reader(application, ports, lambda: nullcontext(Source(lambda: scan(application))), request) as reader:
             plan = reader.survey(list_paths=True)
         check_space(plan)
+        if plan.encryption.configured:
+            require_usable_keys(application, ports)
         return Outcome(changed=True, record={"backup": None, "plan": plan.as_dict()}, lines=_plan_lines(plan))
     lock = application_lock(
         Path(application.application_state_dir),

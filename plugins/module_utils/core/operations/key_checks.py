@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Optional
 
 from ..application import Application
-from ..archive.encryption import check_passphrase_file, import_recipients, prove_round_trip, require_gpg, temporary_home
+from ..archive.encryption import check_passphrase_file, prove_round_trip, require_gpg
 from ..archive.openpgp import LARGEST_KEY_FILE, keys_in
 from ..errors import ConfigurationError, EncryptionError, TradekeepError
 from ..ports import Ports
-from .keys import encryption_of
+from .keys import encryption_of, require_usable_keys
 
 
 def readable_by_anybody(application: Application) -> Iterator[str]:
@@ -42,9 +42,6 @@ def key_problems(application: Application, ports: Ports) -> Iterator[TradekeepEr
         require_gpg(ports.runner)
         if encryption.passphrase_file is not None:
             check_passphrase_file(encryption.passphrase_file)
-        elif not missing:
-            with temporary_home(ports.runner) as home:
-                import_recipients(encryption_of(application).recipients, home, ports.runner)
         if application.uses_host_key and os.path.isfile(application.host_secret_key):
             _check_mode(application)
     except TradekeepError as error:
@@ -65,7 +62,10 @@ def host_key_warnings(application: Application) -> Iterator[str]:
 
 
 def prove_keys(application: Application, ports: Ports, recovery_key: Optional[str]) -> None:
-    """Decrypt a sample with each key that is here: a passphrase, the host's own, and a recovery key for this once."""
+    """Decrypt a sample with each key that is here: a passphrase, the host's own, and a recovery key for this once.
+
+    Where there is none, at least every recipient's key must be good to encrypt to.
+    """
     encryption = encryption_of(application)
     own = str(application.host_secret_key)
     has_own = application.uses_host_key and str(application.host_public_key) in encryption.recipients
@@ -78,6 +78,8 @@ def prove_keys(application: Application, ports: Ports, recovery_key: Optional[st
         )
     if has_own and os.path.isfile(own):
         prove_round_trip(encryption, runner=ports.runner, secret_key_file=own)
+    elif recovery_key is None:
+        require_usable_keys(application, ports)
 
 
 def _check_mode(application: Application) -> None:

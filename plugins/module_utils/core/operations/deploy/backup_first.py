@@ -19,21 +19,27 @@ from ...storage.local import LocalCatalog
 from ...storage.names import DEPLOY_LABEL
 from ..backup import back_up
 from ..backup_plan import BackupPlan, choose_encryption
+from ..keys import require_usable_keys
 from ..scan import gathered_scan, scan
 
 
 def backup_first(application: Application, ports: Ports) -> Optional[Backup]:
     """Make the backup that the profile asks for; None where it asks for none, or where there is no data yet."""
     covered = _covered(application)
-    if covered is None or not os.path.isdir(application.root):
-        return None
-    if not any(item.type == "file" for item in scan(covered)):
+    if covered is None:
         return None
     # What is read of the data, another process reads for it, with the owner's rights.
     with privileged():
         encryption = choose_encryption(covered, Tier.MANUAL, None)
         request = BackupPlan.of_label(DEPLOY_LABEL, encryption, Path(application.backup_dir))
         return back_up(covered, ports, request, lambda: gathered_scan(covered))
+
+
+def check_backup_first(application: Application, ports: Ports) -> None:
+    """Raises where ``backup_first`` could not encrypt; writes nothing."""
+    covered = _covered(application)
+    if covered is not None and choose_encryption(covered, Tier.MANUAL, None).configured:
+        require_usable_keys(covered, ports)
 
 
 @with_privileges
@@ -48,10 +54,15 @@ def forget_old_backups(application: Application, ports: Ports, keep: int) -> Non
 
 
 def _covered(application: Application) -> Optional[Application]:
+    """What is backed up; None where nothing is to be, or where there is no data yet."""
     wanted = application.profile.deploy.backup_first
-    if wanted is BackupFirst.ALL:
-        return application
     critical = tuple(item for item in application.profile.components if item.critical and item.backup)
-    if wanted is BackupFirst.NONE or not critical:
+    if wanted is BackupFirst.NONE or (wanted is not BackupFirst.ALL and not critical):
         return None
-    return dataclasses.replace(application, profile=dataclasses.replace(application.profile, components=critical))
+    covered = application
+    if wanted is not BackupFirst.ALL:
+        profile = dataclasses.replace(application.profile, components=critical)
+        covered = dataclasses.replace(application, profile=profile)
+    if not os.path.isdir(application.root) or not any(item.type == "file" for item in scan(covered)):
+        return None
+    return covered

@@ -55,6 +55,10 @@ def _as_owner(application: Application, ports: Ports, request: DeployRequest, *,
             survey = look_around(application, request, mirror, account, ports)
             if not survey.plan.refused:
                 mirror.try_filters(survey.target.commit, survey.exported)
+            if not (survey.plan.refused or survey.unchanged):
+                from .backup_first import check_backup_first
+
+                check_backup_first(application, ports)
             return _planned(survey, request)
     records = DeployRecords(application)
     records.prepare()
