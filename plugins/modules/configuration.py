@@ -17,7 +17,7 @@ description:
     their owner alone.
   - Makes the host's own key where backups are encrypted to public keys, unless O(host_key) is V(false). Its secret half
     can be read by root alone, or by who runs this without O(system), and is in no result.
-  - Removes files of public keys in C(<config_dir>/keys) that the configuration named before and that none names now.
+  - Removes files of public keys below C(<config_dir>/keys) that the configuration named before and that none names now.
 extends_documentation_fragment:
   - tradekeep.ops.common
   - tradekeep.ops.definition
@@ -48,7 +48,7 @@ EXAMPLES = r"""
   tradekeep.ops.configuration:
     profile: kalshi
     gpg_recipients:
-      - /etc/tradekeep/keys/operator.asc
+      - /etc/tradekeep/keys/kalshi/operator.asc
 """
 
 RETURN = r"""

@@ -57,7 +57,7 @@ def test_keys_are_judged_first_and_open_a_backup_for_one_restore(
     play("site", backup_gpg_key_files=[str(tmp_path / "operator.asc")])
     application = load_application(app="toy", config_dir=str(tmp_path / "config_dir"))
     assert Path(application.host_secret_key).stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in (tmp_path / "config_dir/keys").iterdir()] == ["operator.asc"]
+    assert [path.name for path in (tmp_path / "config_dir/keys/toy").iterdir()] == ["operator.asc"]
 
     document = tmp_path / "root/state/mode.json"
     before = document.read_text()

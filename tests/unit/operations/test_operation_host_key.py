@@ -297,11 +297,11 @@ def test_config_check_asks_for_every_key(host: Any, people: dict[str, Person]) -
     done = check_configuration(host.application, host.ports)
     assert (done.status, done.record["problems"], done.record["notes"]) == (ExitStatus.DONE, [], [])
     keys = Path(host.application.config_dir) / "keys"
-    keys.mkdir()
-    shutil.copy(people["operator"].secret, keys / "operator.asc")
+    (keys / "kalshi").mkdir(parents=True)
+    shutil.copy(people["operator"].secret, keys / "kalshi/operator.asc")
     (problem,) = check_configuration(host.application, host.ports).record["problems"]
     assert "a secret key lies among the public ones" in problem and "shred -u" in problem
-    (keys / "operator.asc").unlink()
+    (keys / "kalshi/operator.asc").unlink()
     set_encryption(host, recipients=(str(people["operator"].secret),))
     assert "holds a secret key" in check_configuration(host.application, host.ports).record["problems"][0]
     set_encryption(host, recipients=(str(people["operator"].public),))
@@ -319,19 +319,19 @@ def test_config_check_asks_for_every_key(host: Any, people: dict[str, Person]) -
 
 def test_keys_that_nothing_names_any_more_are_removed(host: Any, people: dict[str, Person]) -> None:
     keys = Path(host.application.config_dir) / "keys"
-    keys.mkdir()
-    for name in ("one.asc", "two.asc", "shared.asc", "unnamed.asc"):
+    (keys / "kalshi").mkdir(parents=True)
+    for name in ("kalshi/one.asc", "two.asc", "shared.asc", "unnamed.asc"):
         shutil.copy(people["operator"].public, keys / name)
-    set_encryption(host, recipients=tuple(str(keys / name) for name in ("one.asc", "two.asc", "shared.asc")))
+    set_encryption(host, recipients=tuple(str(keys / name) for name in ("kalshi/one.asc", "two.asc", "shared.asc")))
     install_application(host.application, host.ports)
     other = type(host)(host.base, {"extends": "kalshi", "name": "second"}, gpg_recipients=(str(keys / "shared.asc"),))
     install_application(other.application, host.ports)
     set_encryption(host, recipients=(str(keys / "two.asc"),))
     planned = install_application(host.application, host.ports, dry_run=True)
-    assert planned.record["removed_keys"] == [str(keys / "one.asc")] and (keys / "one.asc").exists()
-    assert install_application(host.application, host.ports).record["removed_keys"] == [str(keys / "one.asc")]
+    assert planned.record["removed_keys"] == [str(keys / "kalshi/one.asc")] and (keys / "kalshi/one.asc").exists()
+    assert install_application(host.application, host.ports).record["removed_keys"] == [str(keys / "kalshi/one.asc")]
     # The other application's, and what nobody has ever named, are not ours to remove.
-    assert sorted(path.name for path in keys.iterdir()) == ["shared.asc", "two.asc", "unnamed.asc"]
+    assert sorted(path.name for path in keys.rglob("*.asc")) == ["shared.asc", "two.asc", "unnamed.asc"]
     assert not install_application(host.application, host.ports).changed
 
 

@@ -92,7 +92,9 @@ def _remove(application: Application) -> None:
 
 def _unnamed_keys(application: Application) -> Iterator[Path]:
     """Key files that the installed configuration names, and neither the new one nor another application's does."""
-    directory = Path(application.config_dir) / "keys"
+    keys = Path(application.config_dir) / "keys"
+    # Earlier versions installed those of all applications side by side.
+    places = (keys, keys / application.name)
     try:
         configured = [
             load_application(app=name, config_dir=str(application.config_dir))
@@ -109,7 +111,7 @@ def _unnamed_keys(application: Application) -> Iterator[Path]:
         else:
             named.update(other.encryption.recipients)
     for recipient in before:
-        if recipient not in named and Path(recipient).parent == directory and os.path.lexists(recipient):
+        if recipient not in named and Path(recipient).parent in places and os.path.lexists(recipient):
             yield Path(recipient)
 
 
