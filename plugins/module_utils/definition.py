@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Optional
 
 from .core.application import Application
 from .core.configuration import load_application
 from .core.errors import UsageError
-from .core.profile import resolve_application
+from .core.profile import resolve_application, resolve_profile
 
 
 def defined_application(options: Mapping[str, Any]) -> Application:
@@ -26,6 +27,29 @@ def defined_application(options: Mapping[str, Any]) -> Application:
         host_key=options.get("host_key") is not False,
         **{name: options.get(name) or None for name in names},
     )
+
+
+def application_on_host(options: Mapping[str, Any]) -> Application:
+    """The same, on its host: where nobody says whose the data is, it stays whose it was when it was configured."""
+    profile = resolve_profile(options["profile"], default_name=options.get("app") or None)
+    if options.get("owner") or profile.owner or not options.get("system", True):
+        return defined_application(options)
+    before = _configured_before(options.get("app") or profile.name, options["config_dir"])
+    if before is None:
+        return defined_application(options)
+    return defined_application({**options, "owner": before.owner, "group": options.get("group") or before.group})
+
+
+def _configured_before(app: str, config_dir: str) -> Optional[Application]:
+    # One that cannot be read says nothing, and is replaced.
+    with contextlib.suppress(UsageError):
+        return load_application(app=app, config_dir=config_dir)
+    return None
+
+
+def application_of_code(options: Mapping[str, Any]) -> Application:
+    """The same where code alone matters, and not whose the data is."""
+    return defined_application({**options, "system": False})
 
 
 def configured_application(options: Mapping[str, Any]) -> Application:

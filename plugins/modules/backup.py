@@ -55,6 +55,14 @@ options:
     description: Accept that a database lost many of its rows since the last backup.
     type: bool
     default: false
+  allow_loss:
+    description:
+      - What may hold far less than in the last good backup. The names of components, paths of databases, tables as
+        V(PATH:TABLE), V(filesystem) where the data lies on another filesystem than last time, or V(all).
+      - Without it such a backup fails. See C(docs/profiles.md) for what is compared.
+    type: list
+    elements: str
+    default: []
 seealso:
   - module: tradekeep.ops.backup_info
   - module: tradekeep.ops.verify
@@ -128,6 +136,7 @@ SPEC = configured_spec(
     host_key={"type": "bool", "default": True, "no_log": False},
     output={"type": "path"},
     allow_row_loss={"type": "bool", "default": False},
+    allow_loss={"type": "list", "elements": "str", "default": []},
 )
 
 
@@ -144,6 +153,7 @@ def run(module: Any, ports: Ports) -> Answer:
             host_key=params["host_key"],
             output=params["output"],
             allow_row_loss=params["allow_row_loss"],
+            allow_loss=params["allow_loss"],
             dry_run=module.check_mode,
         )
     )

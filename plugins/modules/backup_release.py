@@ -13,6 +13,7 @@ version_added: 0.1.0
 description:
   - A named backup, such as the one that a restore makes of what it replaces, is never pruned. Once it is released,
     M(tradekeep.ops.prune) decides about it as about any other. The backup itself is not touched.
+  - The last backup before a loss, which M(tradekeep.ops.prune) keeps and names, is let go of in the same way.
 extends_documentation_fragment:
   - tradekeep.ops.common
   - tradekeep.ops.configured

@@ -13,6 +13,9 @@ version_added: 0.1.0
 description:
   - Writes C(<config_dir>/<app>.json), which the C(tradekeep) command reads. It is validated before it replaces
     what is there.
+  - Refuses a root that is another application's, or data that is part of another's, and refuses to leave the
+    application's own data, records or backups behind where they were until now; see M(tradekeep.ops.rename).
+  - Notes backups that no configured application claims.
   - Creates the directories of configurations, state and backups where they are missing, the latter two for
     their owner alone.
   - Makes the host's own key where backups are encrypted to public keys, unless O(host_key) is V(false). Its secret half
@@ -39,6 +42,7 @@ options:
     choices: [present, absent]
     default: present
 seealso:
+  - module: tradekeep.ops.rename
   - module: tradekeep.ops.runtime
   - module: tradekeep.ops.units
 """
@@ -104,9 +108,10 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.arguments import definition_spec
+from ..module_utils.core.operations.claims import unclaimed_backups
 from ..module_utils.core.operations.installation import install_application
 from ..module_utils.core.ports import Ports
-from ..module_utils.definition import defined_application
+from ..module_utils.definition import application_on_host
 from ..module_utils.door import Answer, answer, serve
 
 STATE: dict[str, Any] = {"type": "str", "choices": ["present", "absent"], "default": "present"}
@@ -114,15 +119,12 @@ STATE: dict[str, Any] = {"type": "str", "choices": ["present", "absent"], "defau
 
 def run(module: Any, ports: Ports) -> Answer:
     """Install or remove the configuration."""
-    application = defined_application(module.params)
-    return answer(
-        install_application(
-            application,
-            ports,
-            present=module.params["state"] == "present",
-            dry_run=module.check_mode,
-        )
-    )
+    application = application_on_host(module.params)
+    present = module.params["state"] == "present"
+    outcome = install_application(application, ports, present=present, dry_run=module.check_mode)
+    for note in unclaimed_backups(application) if present else ():
+        ports.progress.note(note)
+    return answer(outcome)
 
 
 def main() -> None:

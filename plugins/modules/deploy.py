@@ -56,6 +56,14 @@ options:
         V(seed_if_absent) does too but creates what is not there.
     type: str
     choices: [fail, keep_live, seed_if_absent]
+  adopt:
+    description:
+      - Replace what lies in the place of code though no deploy put it there, such as code that was copied by hand, and
+        keep it in the quarantine. A real directory in the place of the link to the virtual environment makes way too,
+        and is kept beside the other environments.
+      - Databases, logs, and what upstream's C(.gitignore) names are data, and never replaced.
+    type: bool
+    default: false
   backup_first:
     description: Which data is backed up before the deploy, where it is not what the profile says.
     type: str
@@ -175,6 +183,11 @@ record:
       returned: success or refused
       type: list
       elements: dict
+    obstacles:
+      description: Why it cannot be carried out, apart from collisions. In check mode also what a deploy finds at work.
+      returned: success or refused
+      type: list
+      elements: str
     notes:
       description: What a person should know.
       returned: success or refused
@@ -216,7 +229,12 @@ record:
       returned: when it was carried out
       type: dict
     quarantined:
-      description: Files that were edited on the host and are kept aside.
+      description: Files that were edited on the host, or copied there by hand, and are kept aside.
+      returned: when it was carried out
+      type: list
+      elements: str
+    set_aside:
+      description: Where a directory is now that made way for the link to the virtual environment.
       returned: when it was carried out
       type: list
       elements: str
@@ -263,6 +281,7 @@ SPEC = configured_spec(
     expected={"type": "str"},
     repository={"type": "str"},
     on_collision={"type": "str", "choices": ["fail", "keep_live", "seed_if_absent"]},
+    adopt={"type": "bool", "default": False},
     backup_first={"type": "str", "choices": ["none", "critical", "all"]},
     layout={"type": "str", "choices": ["in_place", "releases"]},
     by={"type": "str", "default": ""},

@@ -81,7 +81,7 @@ from ..module_utils.door import Answer, answer, serve
 
 def run(module: Any, ports: Ports) -> Answer:
     """List the drills."""
-    return answer(drill_log(configured_application(module.params)))
+    return answer(drill_log(configured_application(module.params), ports))
 
 
 def main() -> None:

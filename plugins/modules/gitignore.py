@@ -108,7 +108,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.arguments import definition_spec
 from ..module_utils.core.operations.deploy.working_copy import gitignore
 from ..module_utils.core.ports import Ports
-from ..module_utils.definition import defined_application
+from ..module_utils.definition import application_of_code
 from ..module_utils.door import Answer, answer, serve
 
 SPEC = definition_spec(
@@ -121,7 +121,7 @@ def run(module: Any, ports: Ports) -> Answer:
     """Write or remove the block."""
     return answer(
         gitignore(
-            defined_application(module.params),
+            application_of_code(module.params),
             ports,
             path=module.params["path"],
             present=module.params["state"] == "present",

@@ -45,6 +45,10 @@ options:
   to:
     description: Restore into this directory. The live data and the services are left alone.
     type: path
+  any_profile:
+    description: Restore a backup of another profile, which is refused otherwise.
+    type: bool
+    default: false
   key_file:
     description:
       - File on the host with the secret key of a backup to a public one. The host's own key needs none.
@@ -111,6 +115,7 @@ SPEC = configured_spec(
     components={"type": "list", "elements": "str", "default": []},
     paths={"type": "list", "elements": "str", "default": []},
     to={"type": "path"},
+    any_profile={"type": "bool", "default": False},
     # Names of files, not secrets.
     key_file={"type": "path", "no_log": False},
     passphrase_file={"type": "path", "no_log": False},
@@ -131,6 +136,7 @@ def run(module: Any, ports: Ports) -> Answer:
             key_file=params["key_file"],
             passphrase_file=params["passphrase_file"],
             dry_run=module.check_mode,
+            any_profile=params["any_profile"],
         )
     )
 

@@ -97,7 +97,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.arguments import definition_spec
 from ..module_utils.core.operations.deploy.working_copy import tracked_data
 from ..module_utils.core.ports import Ports
-from ..module_utils.definition import defined_application
+from ..module_utils.definition import application_of_code
 from ..module_utils.door import Answer, answer, serve
 
 SPEC = definition_spec(path={"type": "path"})
@@ -105,7 +105,7 @@ SPEC = definition_spec(path={"type": "path"})
 
 def run(module: Any, ports: Ports) -> Answer:
     """Look for it."""
-    return answer(tracked_data(defined_application(module.params), ports, path=module.params["path"]))
+    return answer(tracked_data(application_of_code(module.params), ports, path=module.params["path"]))
 
 
 def main() -> None:

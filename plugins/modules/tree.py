@@ -97,9 +97,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.arguments import definition_spec
 from ..module_utils.core.errors import ExitStatus
+from ..module_utils.core.operations.claims import refuse_claimed
 from ..module_utils.core.operations.tree import Credential, tree
 from ..module_utils.core.ports import Ports
-from ..module_utils.definition import decoded, defined_application
+from ..module_utils.definition import application_on_host, decoded
 from ..module_utils.door import Answer, answer, serve
 
 CREDENTIALS: dict[str, Any] = {
@@ -124,7 +125,9 @@ def credentials_of(items: list[dict[str, Any]]) -> tuple[Credential, ...]:
 
 def run(module: Any, ports: Ports) -> Answer:
     """Compare the tree with its profile and, outside of check mode, mend it."""
-    application = defined_application(module.params)
+    application = application_on_host(module.params)
+    # Before anything is created in what is another application's.
+    refuse_claimed(application)
     credentials = credentials_of(module.params["credentials"])
     if module.check_mode:
         # Drift is what a real run would mend; an account that is missing is created before it.

@@ -82,7 +82,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.arguments import definition_spec
 from ..module_utils.core.operations.units import install_units
 from ..module_utils.core.ports import Ports
-from ..module_utils.definition import defined_application
+from ..module_utils.definition import application_on_host
 from ..module_utils.door import Answer, answer, serve
 
 STATE: dict[str, Any] = {"type": "str", "choices": ["present", "absent"], "default": "present"}
@@ -91,7 +91,7 @@ UNIT_DIR: dict[str, Any] = {"type": "path", "default": "/etc/systemd/system"}
 
 def run(module: Any, ports: Ports) -> Answer:
     """Install or remove the units."""
-    application = defined_application(module.params)
+    application = application_on_host(module.params)
     params = module.params
     return answer(
         install_units(

@@ -299,6 +299,37 @@ def test_a_stage_that_becomes_a_symlink_gives_root_nothing_to_rename(world, monk
     assert world.exposed() == []
 
 
+PYTHON = """#!/bin/sh
+case "$*" in *"-m venv "*) mkdir -p "$4/bin" && cp "$0" "$4/bin/python" ;; *) echo 3.11 ;; esac
+"""
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_an_environment_is_adopted_with_the_owners_rights_alone(world, swapped) -> None:
+    """What makes way is kept beside the others; where that directory leads elsewhere by then, root moves nothing."""
+    python = world.base / "python"
+    python.write_text(PYTHON)
+    python.chmod(0o755)
+    world.settings["dependencies"] = {"python": str(python)}
+    world.push({"requirements.txt": ""})
+    world.write({"venv/bin/python": "by hand\n"})
+    environments = world.live / ".tradekeep-venvs"
+
+    def step(name: str) -> None:
+        if name == "stand" and swapped:
+            world.bot.swaps(environments, world.victim)
+
+    outcome = world.deploy(adopt=True, step=step)
+    assert outcome.record["state"] == "deployed", outcome.lines
+    assert list(world.victim.iterdir()) == []
+    if swapped:
+        assert outcome.record["set_aside"] == []
+        return
+    (kept,) = outcome.record["set_aside"]
+    assert (Path(kept) / "bin/python").read_text() == "by hand\n"
+    assert {path.lstat().st_uid for path in world.live.rglob("*")} == {world.bot.uid}
+
+
 def test_releases_that_are_swapped_cost_root_no_directory(released, monkeypatch) -> None:
     for number in range(3):
         released.push({"bot.py": f"print({number})\n"})

@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -38,6 +39,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.migr
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.migrate.migrate import migrate
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.restore import restore
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.tree import tree
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.patterns import expected_files
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import NoProgress, Ports
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.profile import resolve_application
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.signals import interruptible
@@ -69,6 +71,9 @@ class Server:
         connection.executemany("INSERT INTO fills (trade_id) VALUES (?)", [(f"t{n}",) for n in range(100)])
         connection.commit()
         connection.close()
+        for _component, rule in expected_files(profile):
+            if rule.pattern != FILLS:
+                shutil.copy(target, Path(self.application.root) / rule.pattern)
         for directory, names, files in os.walk(self.application.root):
             for name in (".", *names, *files):
                 os.chown(os.path.join(directory, name), OWNER, OWNER, follow_symlinks=False)

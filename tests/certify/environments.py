@@ -17,6 +17,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,7 @@ def environment(name: str, *, python: Path | None = None, alias: str | None = No
     """Return the environment of ``requirements/<name>.txt``, made now when it does not exist yet."""
     python = python or Path(sys.executable)
     requirements = TOP / "requirements" / f"{name}.txt"
+    _require_python(requirements, python)
     digest = hashlib.sha256(requirements.read_bytes() + identity(python).encode()).hexdigest()[:16]
     directory = cache_directory() / f"{alias or name}-{digest}"
     cache_directory().mkdir(parents=True, exist_ok=True)
@@ -54,6 +56,27 @@ def environment(name: str, *, python: Path | None = None, alias: str | None = No
             _make(directory, python, requirements)
     _point(cache_directory() / (alias or name), directory.name)
     return directory
+
+
+def _require_python(requirements: Path, python: Path) -> None:
+    """Say which Python is needed, before pip says that there is no such version of a package."""
+    wanted = re.search(r"^#.*Python >= (\d+)\.(\d+)", requirements.read_text(encoding="utf-8"), re.MULTILINE)
+    show = "import platform; print(platform.python_version())"
+    found = subprocess.run([str(python), "-I", "-c", show], check=True, capture_output=True, text=True).stdout.strip()
+    present = re.match(r"(\d+)\.(\d+)", found)
+    if wanted is None or present is None:
+        return
+    oldest = tuple(map(int, wanted.groups()))
+    if tuple(map(int, present.groups())) >= oldest:
+        return
+    newer = [f"python{oldest[0]}.{minor}" for minor in range(oldest[1] + 8, oldest[1] - 1, -1)]
+    target = requirements.stem if requirements.stem == "demo" else "test"
+    here = next((name for name in newer if shutil.which(name)), None)
+    way_out = f"make {target} PYTHON={here or newer[-1]}"
+    raise EnvironmentFailure(
+        f"requirements/{requirements.name} needs Python {oldest[0]}.{oldest[1]} or newer, and {python} is {found} "
+        f"({way_out if here else f'install a newer one, then: {way_out}'})"
+    )
 
 
 def _make(directory: Path, python: Path, requirements: Path) -> None:

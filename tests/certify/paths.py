@@ -68,6 +68,7 @@ ZONES: dict[str, tuple[str, ...]] = {
         "operations/scan.py",
         # Looks at modes and owners, which a tree of wrong ones would not show to its owner; opens no content by path.
         "operations/tree_plan.py",
+        "operations/uncovered.py",
     ),
     "ours": (
         "archive/",
@@ -77,12 +78,15 @@ ZONES: dict[str, tuple[str, ...]] = {
         "host/",
         "operations/backup.py",
         "operations/backup_plan.py",
+        "operations/claims.py",
         "operations/host_key.py",
         "operations/installation.py",
         "operations/key_checks.py",
         "operations/keys.py",
         "operations/leftovers.py",
         "operations/reading.py",
+        "operations/recovery_source.py",
+        "operations/rename.py",
         "operations/requests.py",
         "operations/server_recovery.py",
         "operations/units.py",

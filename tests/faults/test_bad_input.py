@@ -155,7 +155,7 @@ def test_hazard_a3_collapsed_rows_need_a_word(base: Path) -> None:
         connection.execute("delete from fills where id > 100")
     connection.close()
     error = refused(base, CaptureError, "had 400 rows in .* and has 100 now")
-    assert "--allow-row-loss" in str(error)
+    assert "--allow-loss databases" in str(error)
     assert backup(bench.application_in(base), bench.ports(), name="second", allow_row_loss=True).changed
     # From then on the smaller number is the one to compare with.
     assert backup(bench.application_in(base), bench.ports(), name="third").changed

@@ -104,17 +104,26 @@ def new(tmp_path: Path, collections: Path, repository: Path, archive: Path) -> P
 
 
 def test_hazard_c1_a_server_is_recovered_once_and_what_it_held_is_backed_up(new: Place, archive: Path) -> None:
+    (new.base / "known_hosts").write_text("git.example.com ssh-ed25519 AAAA\n")
+    (new.base / "kept").mkdir(mode=0o710)
+    places = [new.base / "kept/known_hosts", new.base / "etc/ssh/known_hosts"]
+    new.variables["recover_files"] = [{"src": str(new.base / "known_hosts"), "dest": str(place)} for place in places]
     planned = new.works("recover_server", "--check")
     assert "would put the data of" in planned
-    assert not (new.base / "root").exists()
+    assert "account, packages, files and disk are as needed" in planned
+    assert f"would install {places[1].parent}" in planned
+    assert not (new.base / "root").exists() and not (new.base / "etc").exists()
     (new.base / "records").mkdir()
     said = new.works("recover_server", recover_record_dir=str(new.base / "records"))
+    assert all(place.read_text().startswith("git.example.com") for place in places)
+    assert places[0].parent.stat().st_mode & 0o777 == 0o710, "what exists keeps its mode"
     assert new.read("bot.py") == "print('trade')\n"
     assert new.read("state/fills.jsonl") == '{"fill": 1}\n'
     assert new.read("state/mode.json") == '{"mode": "prod"}'
     (record,) = new.records()
     names = [phase["name"] for phase in record["phases"]]
-    assert names == ["archive", "python", "tree", "command", "code", "transfer", "data and start", "timers"]
+    brought = ["packages and files", "code", "transfer", "data and start"]
+    assert names == ["archive", "python", "tree", "command", *brought, "timers"]
     assert all(phase["seconds"] > 0 for phase in record["phases"])
     assert record["kept_aside"] == []
     assert re.search(r"data and start +[\d.]+ s", said), said
@@ -143,8 +152,22 @@ def test_hazard_c1_a_server_is_recovered_once_and_what_it_held_is_backed_up(new:
 
 
 def test_what_cannot_be_recovered_is_said_and_replaces_nothing(new: Place, archive: Path, tmp_path: Path) -> None:
-    absent = new.fails("recover_server", recover_archive_on_controller=str(tmp_path / "absent.tar.gz"))
-    assert "there is no such archive on the controller" in absent
+    at_once = new.fails(
+        "recover_server",
+        recover_archive_on_controller=str(tmp_path / "absent.tar.gz"),
+        recover_key_on_controller=str(tmp_path / "absent.asc"),
+        recover_files=[{"src": str(tmp_path / "absent.service"), "dest": str(tmp_path)}],
+        deploy_repository="git@git.example.com:me/bot.git",
+    )
+    for lacking in (
+        "absent.tar.gz: there is no such archive on the controller",
+        "absent.asc: there is no such file on the controller",
+        "absent.service: there is no such file on the controller",
+        f"{tmp_path}: is a directory on the host",
+        "nothing on the host says which key git.example.com has",
+    ):
+        assert lacking in at_once
+    assert not any((new.base / name).exists() for name in NAMES)
     assert "Say which code" in new.fails("recover_server", deploy_ref="")
     assert "one of them" in new.fails("recover_server", recover_archive="/somewhere")
     damaged = tmp_path / archive.name

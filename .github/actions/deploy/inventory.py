@@ -41,7 +41,7 @@ CONNECTION_EVERYWHERE = frozenset({"ansible_port", "ansible_user", "ansible_beco
 # Inputs of the roles that the action runs; `vault_` and `my_` are for a repository's own.
 INPUTS = re.compile(
     r"(?:tradekeep|profile|vault|my)_[a-z0-9_]+"
-    r"|backup_(?:gpg_key_files|gpg_recipients|passphrase_file|allow_row_loss|deep|encrypt|poll|timeout|tier|unit_dir)"
+    r"|backup_(?:gpg_key_files|gpg_recipients|passphrase_file|allow_(?:row_)?loss|deep|encrypt|poll|timeout|tier|unit_dir)"
     r"|deploy_(?:backup_first|fleet_rollback|leave_down|on_collision|patience|poll|repository|serial|strategy|timeout)"
     r"|drill_(?:backup|fail|key_file|poll|source|timeout)"
     r"|layout_(?:account|credentials)"

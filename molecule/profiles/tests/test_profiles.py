@@ -132,3 +132,11 @@ def test_bots_do_not_mix(host: Host) -> None:
     assert all(listed.values())
     assert not listed["v6"] & listed["moon_bot"]
     assert not host.file("/etc/systemd/system/tradekeep-backup-moon_bot-daily.timer").exists
+    found = host.check_output("find /opt/backups -name 'latest_backup*' -printf '%f %l,'").strip(",").split(",")
+    links = dict(line.split() for line in found)
+    of_moon_bot = links["latest_backup_moon_bot.tar.gz"]
+    assert of_moon_bot in listed["moon_bot"]
+    assert {target for name, target in links.items() if name.startswith("latest_backup.tar.")} <= listed["v6"]
+    refused = host.run("tradekeep --app v6 restore /opt/backups/%s", of_moon_bot)
+    assert refused.rc == 2
+    assert "is of the profile moon_bot" in refused.stderr

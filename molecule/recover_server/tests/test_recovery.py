@@ -11,6 +11,7 @@ import shlex
 from typing import Any
 
 import pytest
+from guide import SERVER
 from operator_desk import FILES, GUIDE, OUTPUTS, OperatorDesk, eventually
 
 DRILL = "tradekeep-drill-paper_bot"
@@ -19,6 +20,13 @@ SHOWN = "paper_bot_20261121_201500_away.tar.gz.gpg"
 INTACT = "paper_bot_20261121_202315.tar.gz.gpg"
 RUNNING = ["paper_bot.service", "reporter"]
 CHECKPOINT = "import sqlite3,sys; sqlite3.connect(sys.argv[1]).execute('PRAGMA wal_checkpoint(TRUNCATE)')"
+PERSON = """
+set -e
+useradd --create-home --shell /bin/bash --groups adm azureuser
+install -d -m 0700 -o azureuser -g azureuser /home/azureuser/.ssh
+install -m 0600 -o azureuser -g azureuser /root/.ssh/authorized_keys /home/azureuser/.ssh/
+systemd-run --quiet --uid=azureuser --unit=at-work sleep infinity
+"""
 NEW = "ansible-playbook tradekeep.ops.new -i inventories/mine/hosts.yml"
 
 
@@ -33,10 +41,22 @@ def away(desk: OperatorDesk) -> dict[str, str]:
     return {SHOWN: desk.run("cd ~/backups/bot1 && ls *_away.tar.gz.gpg").strip()}
 
 
+def account(desk: OperatorDesk) -> str:
+    """What the server knows of the account that the bot belongs to."""
+    return desk.on_server("getent passwd azureuser; id azureuser; stat -c '%a %U %G' ~azureuser ~azureuser/.ssh")
+
+
 def test_a_server_with_a_bot(desk: OperatorDesk) -> None:
+    """The bot belongs to an account that its person logs in with, and that is at work: it stays as it is."""
+    desk.on_server(PERSON)
+    before = account(desk)
     desk.run(f"scp -q {FILES}/*.service root@bot1.example.com:/etc/systemd/system/")
     desk.on_server("systemctl daemon-reload && systemctl enable --now gateway.service")
     desk.run(NEW)
+    assert account(desk) == before
+    assert "/bin/bash" in before
+    assert desk.run(f"ssh azureuser@{SERVER} id -un").strip() == "azureuser"
+    assert desk.on_server("systemctl is-active at-work.service").strip() == "active"
     assert eventually(desk.trading)
     assert desk.starts() == [0]
 
@@ -126,6 +146,7 @@ def test_hazard_e_the_server_is_gone_and_comes_back_with_its_data_before_its_bot
     """What the bot finds at its first start is what the archive holds."""
     desk.fresh_server()
     desk.follow(GUIDE, "The server is gone", away(desk))
+    assert "/usr/sbin/nologin" in desk.on_server("getent passwd azureuser"), "made for a service, where it is missing"
     (path,) = desk.on_server("ls /var/lib/tradekeep/paper_bot/recoveries/*.json").split()
     record = json.loads(desk.on_server(f"cat {path}"))
     (database,) = record["databases"]

@@ -95,6 +95,8 @@ class Component:
     require_encryption: bool = False
     preserve: bool = True
     backup: bool = True
+    may_shrink: bool = False
+    """Whether a backup may hold far less of it than the one before."""
     description: str = ""
 
     @property
@@ -181,6 +183,13 @@ class Profile:
     full_check_tiers: tuple[Tier, ...] = (Tier.WEEKLY, Tier.MONTHLY)
     maximum_row_loss_percent: float = 50.0
     """A backup fails when a table lost more than this share of its rows since the last one."""
+    maximum_file_loss_percent: float = 50.0
+    maximum_byte_loss_percent: float = 80.0
+    """It fails when a component that matters lost more than this share of its files, or of their bytes."""
+    tables_may_shrink: tuple[str, ...] = ()
+    """Databases, or ``database:table``, of which any number of rows may go; patterns as FileRule.pattern."""
+    ignore_uncovered: tuple[str, ...] = ()
+    """What may lie below the root without belonging to a component; patterns as FileRule.pattern."""
     deploy: Deploy = field(default_factory=Deploy)
     drill: Drill = field(default_factory=Drill)
     migrate: Migrate = field(default_factory=Migrate)
@@ -240,6 +249,11 @@ class Application:
     def host_secret_key(self) -> OurPath:
         """What opens those backups on this host, and is nowhere else."""
         return self.host_key_dir / "secret.asc"
+
+    @property
+    def public_key_dir(self) -> OurPath:
+        """Where the public keys of people are installed. Of two applications on one host each has its own."""
+        return self.config_dir / "keys" / self.name
 
     @property
     def secret_components(self) -> tuple[str, ...]:

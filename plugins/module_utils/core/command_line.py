@@ -123,6 +123,14 @@ def _backup(commands: Any, common: argparse.ArgumentParser) -> None:
         action="store_true",
         help="accept that a database lost many of its rows since the last backup",
     )
+    backup.add_argument(
+        "--allow-loss",
+        metavar="WORD",
+        action="append",
+        default=[],
+        help="accept that a component (its name), a database (its path), a table (PATH:TABLE), or all holds far less "
+        "than in the last backup, or with filesystem that the data lies on another one; repeatable",
+    )
     _dry_run(backup)
 
 
@@ -153,6 +161,7 @@ def _restore(commands: Any, common: argparse.ArgumentParser) -> None:
         "--to", metavar="DIR", help="restore into this directory; live data and services are left alone"
     )
     restore.add_argument("--key", metavar="FILE", help="secret key of a backup to a public one; it is not kept")
+    restore.add_argument("--any-profile", action="store_true", help="take a backup of another profile")
     _passphrase(restore)
     _dry_run(restore)
 
@@ -219,6 +228,11 @@ def _deploy(commands: Any, common: argparse.ArgumentParser) -> None:
         "--on-collision",
         choices=[policy.value for policy in CollisionPolicy],
         help="where upstream wants the place of live data (default: as the profile says)",
+    )
+    deploy.add_argument(
+        "--adopt",
+        action="store_true",
+        help="replace and keep aside what no deploy put in the place of code or of the virtual environment",
     )
     deploy.add_argument("--no-backup", action="store_true", help="make no backup before")
     deploy.add_argument("--expect", metavar="COMMIT", help="with --rollback: only if this commit is deployed")

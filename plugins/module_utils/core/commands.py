@@ -71,6 +71,7 @@ def _backup(arguments: argparse.Namespace, application: Application, ports: Port
         output=arguments.output,
         allow_row_loss=arguments.allow_row_loss,
         host_key=not arguments.no_host_key,
+        allow_loss=tuple(arguments.allow_loss),
         dry_run=arguments.dry_run,
     )
 
@@ -100,6 +101,7 @@ def _restore(arguments: argparse.Namespace, application: Application, ports: Por
         passphrase_file=arguments.passphrase_file,
         key_file=arguments.key,
         dry_run=arguments.dry_run,
+        any_profile=arguments.any_profile,
     )
 
 
@@ -129,7 +131,7 @@ def _drill(arguments: argparse.Namespace, application: Application, ports: Ports
     from .operations.drills.record import drill_log
 
     if arguments.log:
-        return drill_log(application)
+        return drill_log(application, ports)
     return drill(
         application,
         ports,
@@ -175,6 +177,7 @@ def _deploy(arguments: argparse.Namespace, application: Application, ports: Port
         on_collision=arguments.on_collision,
         backup_first="none" if arguments.no_backup else None,
         expected=arguments.expect,
+        adopt=arguments.adopt,
         by=arguments.by or asker(),
     )
     return attended_deploy(application, ports, request, dry_run=arguments.dry_run)

@@ -16,6 +16,7 @@ from . import (  # noqa: F401
     cli,
     command_line,
     commands,
+    component_paths,
     configuration,
     deploy_schema,
     deploy_settings,
@@ -72,6 +73,7 @@ from .host import (  # noqa: F401
     account,
     companion,
     confinement,
+    distribution,
     files,
     gates,
     health,
@@ -108,8 +110,11 @@ from .kinds import (  # noqa: F401
     sqlite_source,
 )
 from .operations import (  # noqa: F401
+    accounts,
     apart,
     assemble,
+    claims,
+    code_access,
     configured,
     databases,
     exchange_run,
@@ -120,10 +125,16 @@ from .operations import (  # noqa: F401
     leftovers,
     listing,
     outcome,
+    packages,
+    places,
+    prerequisites,
     prove,
+    provenance,
     prune,
     recover,
+    recovery_source,
     release,
+    rename,
     requests,
     restore,
     restore_elsewhere,
@@ -163,6 +174,7 @@ from .operations.deploy import (  # noqa: F401
     preserved,
     proof,
     records,
+    rehearsal,
     releases,
     request,
     survey,
@@ -213,6 +225,7 @@ from .operations.migrate import (  # noqa: F401
 )
 from .profiles import crypto_bot, freqtrade, kalshi, paper_bot, trade_agent, v6  # noqa: F401
 from .storage import backup as storage_backup  # noqa: F401
+from .storage import belonging, choice, relocation  # noqa: F401
 from .transaction import (  # noqa: F401
     exchange,
     fence_file,

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Optional
 
 from .application import Component, FileRule, Profile
+from .component_paths import LEFT_OUT, fixed_part, is_named, is_open
 
 _WILD = frozenset("*?[")
 _REFUSED = {"\\": "a backslash does not escape here, write [*]", "{": "braces are not alternatives, write two patterns"}
@@ -152,10 +153,10 @@ def _within(patterns: tuple[str, ...], directory: str) -> Iterator[str]:
 
 
 class _Scope:
-    """A component made ready for many look-ups."""
+    """A component made ready for many look-ups. more: patterns of what it leaves out besides its own."""
 
-    def __init__(self, component: Component) -> None:
-        self.excluded = _Patterns(component.exclude)
+    def __init__(self, component: Component, more: tuple[str, ...] = ()) -> None:
+        self.excluded = _Patterns(component.exclude + more)
         self.rules = tuple((_Patterns((rule.pattern,)), _of_rule(component, rule)) for rule in component.files)
         self.plain = _of_rule(component, None)
         self.directory = Classified(
@@ -202,15 +203,20 @@ class Classifier:
     """Answers for many paths of one profile; what holds for a directory is found once."""
 
     def __init__(self, profile: Profile) -> None:
-        self._listed = {path: _Scope(component) for component in profile.components for path in component.paths}
+        scopes = [(path, component) for component in profile.components for path in component.paths]
+        self._listed = {path: _Scope(component) for path, component in scopes if not is_open(path)}
+        # Where several match, the component that comes first by its name has it.
+        self._open = [(path, _Scope(component, LEFT_OUT)) for path, component in scopes if is_open(path)]
+        self._deepest = max((path.count("/") for path, _scope in self._open), default=-1)
         self._directories: dict[str, Optional[_Scope]] = {"": None}
         self._latest: tuple[str, Optional[_Files]] = ("", None)
 
     def file(self, path: str) -> Optional[Classified]:
         """The class of a file (or symlink); None when no component has it or it is excluded."""
         directory, _slash, name = path.rpartition("/")
-        if path in self._listed:
-            return self._listed[path].files(directory).file(path, name)
+        named = self._named(path) if self._open else self._listed.get(path)
+        if named is not None:
+            return named.files(directory).file(path, name)
         if directory != self._latest[0]:
             scope = self._scope(directory)
             self._latest = directory, None if scope is None else scope.files(directory)
@@ -222,12 +228,20 @@ class Classifier:
         scope = self._scope(path)
         return None if scope is None else scope.directory
 
+    def _named(self, path: str) -> Optional[_Scope]:
+        """What the profile names exactly: a path before a pattern."""
+        if path in self._listed:
+            return self._listed[path]
+        if path.count("/") > self._deepest:
+            return None
+        return next((scope for pattern, scope in self._open if is_named(pattern, path)), None)
+
     def _scope(self, directory: str) -> Optional[_Scope]:
         try:
             return self._directories[directory]
         except KeyError:
             parent, _slash, name = directory.rpartition("/")
-            scope = self._listed.get(directory) or self._scope(parent)
+            scope = self._named(directory) or self._scope(parent)
             if scope is not None and scope.excluded.match(directory, name):
                 scope = None
             self._directories[directory] = scope
@@ -259,7 +273,7 @@ def tree_directories(profile: Profile) -> tuple[TreeDirectory, ...]:
     lookup = classifier(profile)
     wanted = {""}
     for component in profile.components:
-        for path in component.directories + tuple(p.rpartition("/")[0] for p in component.paths):
+        for path in component.directories + tuple(fixed_part(p) for p in component.paths):
             parts = path.split("/")
             wanted.update("/".join(parts[:count]) for count in range(1, len(parts) + 1))
     found: list[TreeDirectory] = []

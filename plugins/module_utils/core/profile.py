@@ -37,12 +37,18 @@ def built_in_names() -> tuple[str, ...]:
 
 
 def resolve_profile(definition: Definition, *, default_name: Optional[str] = None) -> Profile:
-    """The profile that a name or a mapping defines; raises ConfigurationError with the key's path."""
+    """The profile that a name or a mapping defines; raises ConfigurationError with the key's path.
+
+    default_name: of the application. What a mapping leaves open bears it, so that two applications differ.
+    """
     if isinstance(definition, Profile):
         return definition
     merged = _merged(definition)
     if default_name is not None:
         merged.setdefault("name", default_name)
+    prefix = default_name or merged.get("name")
+    if isinstance(prefix, str):
+        merged.setdefault("archive_prefix", prefix)
     profile: Profile = PROFILE.read(merged, "")
     check_profile(profile)
     return profile
@@ -97,15 +103,22 @@ def resolve_application(
     host_key: bool = True,
 ) -> Application:
     """The application that a profile and the inputs of the playbooks define; empty inputs count as not given."""
-    resolved = resolve_profile(profile, default_name=app or None)
+    named = NAME.read(app, "app") if app else None
+    resolved = resolve_profile(profile, default_name=named)
     # Without the system nothing changes owner, so that the name stands for nobody and need not be given.
+    if become and not (owner or resolved.owner):
+        raise ConfigurationError(
+            f"the profile {resolved.name} names no account that its data belongs to",
+            path="owner",
+            hint="set tradekeep_owner to the account that the bot runs as",
+        )
     account = _account("owner", owner or resolved.owner or ("" if become else app or resolved.name))
     group_name = _account("group", group or (resolved.group if not owner else "") or account)
     where = _directory("root", root or resolved.root)
     # The profile says the same as the application, so that both survive the configuration file alike.
     located = dataclasses.replace(resolved, root=where, owner=account, group=group_name)
     application = Application(
-        name=NAME.read(app or resolved.name, "app"),
+        name=named or NAME.read(resolved.name, "app"),
         profile=located,
         root=BotPath(where),
         owner=account,

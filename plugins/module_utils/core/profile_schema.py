@@ -19,13 +19,14 @@ from .application import (
     Services,
     Tier,
 )
+from .component_paths import covers, is_open
 from .deploy_schema import DEPLOY
 from .drill_schema import DRILL
 from .errors import ConfigurationError
 from .migrate_schema import MIGRATE
 from .patterns import is_plain
 from .schema import Choice, Flag, FreeText, JsonDocument, ListOf, MapOf, Mode, Number, Table
-from .vocabulary import ABSOLUTE_PATH, ACCOUNT, CALENDAR, NAME, PATTERN, RELATIVE_PATH, UNIT
+from .vocabulary import ABSOLUTE_PATH, ACCOUNT, CALENDAR, COMPONENT_PATH, NAME, PATTERN, RELATIVE_PATH, UNIT
 
 KIND_NAMES = ("sqlite", "json", "jsonl", "log", "file")
 
@@ -51,7 +52,7 @@ _FILE_RULE = Table(
 
 _COMPONENT = Table(
     {
-        "paths": ListOf(RELATIVE_PATH, minimum=1),
+        "paths": ListOf(COMPONENT_PATH, minimum=1),
         "directories": ListOf(RELATIVE_PATH),
         "exclude": ListOf(PATTERN),
         "files": ListOf(_FILE_RULE),
@@ -64,6 +65,7 @@ _COMPONENT = Table(
         "require_encryption": Flag(),
         "preserve": Flag(),
         "backup": Flag(),
+        "may_shrink": Flag(),
         "description": FreeText(),
     },
     required=("paths",),
@@ -122,6 +124,10 @@ PROFILE = Table(
         "check_level": Choice(tuple(level.value for level in CheckLevel), CheckLevel),
         "full_check_tiers": ListOf(Choice(_TIERS, Tier)),
         "maximum_row_loss_percent": Number(0, 100, whole=False),
+        "maximum_file_loss_percent": Number(0, 100, whole=False),
+        "maximum_byte_loss_percent": Number(0, 100, whole=False),
+        "tables_may_shrink": ListOf(PATTERN),
+        "ignore_uncovered": ListOf(PATTERN),
         "deploy": DEPLOY,
         "drill": DRILL,
         "migrate": MIGRATE,
@@ -149,7 +155,7 @@ def within(path: str, top: str) -> bool:
 
 def _check_component(component: Component, key: str) -> None:
     for index, directory in enumerate(component.directories):
-        if not any(within(directory, path) for path in component.paths):
+        if not any(covers(path, directory) for path in component.paths):
             raise ConfigurationError(
                 f"expected a directory beneath the component's paths, found {directory!r}",
                 path=f"{key}.directories[{index}]",
@@ -172,7 +178,7 @@ def _check_rule(component: Component, rule: FileRule, key: str) -> None:
         raise _open_secret(mode, f"{key}.mode")
     if rule.required or rule.template is not None:
         why = "required" if rule.required else "template"
-        if not is_plain(rule.pattern) or not any(within(rule.pattern, path) for path in component.paths):
+        if not is_plain(rule.pattern) or not any(covers(path, rule.pattern) for path in component.paths):
             raise ConfigurationError(
                 f"expected the whole path of one file in the component with {why!r}, found {rule.pattern!r}",
                 path=f"{key}.pattern",
@@ -192,8 +198,18 @@ def _listed_paths(profile: Profile) -> Iterator[tuple[str, str, str]]:
 
 
 def _check_overlaps(profile: Profile) -> None:
+    """A path belongs to one component. Patterns may match what another names: the path counts before the pattern."""
+    seen: dict[str, str] = {}
+    for path, name, key in _listed_paths(profile):
+        if is_open(path) and path in seen:
+            raise ConfigurationError(
+                f"expected a pattern of one component, found {path!r} in {seen[path]} too", path=key
+            )
+        seen[path] = name
     # Sorted by parts, a path that contains another comes directly before it or before its siblings beneath it.
-    listed = sorted(_listed_paths(profile), key=lambda entry: entry[0].split("/"))
+    listed = sorted(
+        (entry for entry in _listed_paths(profile) if not is_open(entry[0])), key=lambda entry: entry[0].split("/")
+    )
     for (outer, outer_name, _key), (inner, _name, key) in zip(listed, listed[1:]):
         if within(inner, outer):
             raise ConfigurationError(

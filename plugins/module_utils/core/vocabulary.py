@@ -71,6 +71,20 @@ def parse_relative_path(text: str) -> str:
     return "/".join(parts)
 
 
+def parse_component_path(text: str) -> str:
+    """A path relative to the root, or a pattern of such paths."""
+    if is_plain(text):
+        return parse_relative_path(text)
+    normal = "/".join(part for part in text.split("/") if part)
+    if text.startswith("/"):
+        raise ValueError("it must be relative to the root")
+    if "**" in normal.split("/"):
+        raise ValueError("it is matched part by part: write * for each directory")
+    if any(part.startswith(RESERVED_PREFIX) for part in normal.split("/")):
+        raise ValueError(f"names that start with {RESERVED_PREFIX} are the engine's own")
+    return check_pattern(normal)
+
+
 def parse_recipient(text: str) -> str:
     """A key file, or a whole fingerprint: shorter key ids can be forged."""
     fingerprint = _FINGERPRINT.fullmatch(text.replace(" ", ""))
@@ -113,6 +127,7 @@ ACCOUNT = Text("the name of an account", parse_account)
 UNIT = Text("the name of a unit or program", parse_unit)
 ABSOLUTE_PATH = Text("an absolute path", parse_absolute_path)
 SECRET_FILE = Text("the absolute path of a file", parse_absolute_path, show=False)
+COMPONENT_PATH = Text("a path inside the root, or a pattern of such paths", parse_component_path)
 RELATIVE_PATH = Text("a path inside the root", parse_relative_path)
 PATTERN = Text("a pattern", check_pattern)
 CALENDAR = Text("an OnCalendar expression", parse_calendar)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from .accounts import ACCOUNTS
 from .acting import ACTING
 from .capturing import CAPTURING
 from .confining import CONFINING
@@ -12,6 +13,7 @@ from .deploying import DEPLOYING
 from .following import FOLLOWING
 from .hanging import HANGING
 from .keeping import KEEPING
+from .losing import LOSING
 from .migrating import MIGRATING
 from .moving import MOVING
 from .proving import PROVING
@@ -20,6 +22,7 @@ from .rehearsing import REHEARSING
 from .removal import Moved, Removal, changed
 from .repositories import REPOSITORIES
 from .restoring import RESTORING
+from .sharing import SHARING
 from .showing import SHOWING
 from .writing import WRITING
 
@@ -29,6 +32,7 @@ REMOVALS: tuple[Removal, ...] = (
     *CAPTURING,
     *WRITING,
     *KEEPING,
+    *LOSING,
     *RESTORING,
     *REPOSITORIES,
     *REHEARSING,
@@ -37,9 +41,11 @@ REMOVALS: tuple[Removal, ...] = (
     *MOVING,
     *MIGRATING,
     *ACTING,
+    *SHARING,
     *SHOWING,
     *CONFINING,
     *READING,
     *HANGING,
     *FOLLOWING,
+    *ACCOUNTS,
 )

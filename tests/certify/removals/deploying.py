@@ -10,6 +10,7 @@ from .removal import Removal
 _PLACE = "tests/unit/operations_deploy/test_deploy_"
 PLAN, IN_PLACE = f"{_PLACE}plan.py::test_", f"{_PLACE}in_place.py::test_"
 OPERATION, RELEASES, ATTENDED = (f"{_PLACE}{name}.py::test_" for name in ("operation", "releases", "attended"))
+ADOPTION = f"{_PLACE}adoption.py::test_"
 CODE_PLAN = "operations/deploy/code_plan.py"
 _NOTE = 'self.plan.notes.append(f"{entry.path}: no longer tracked upstream; '
 
@@ -29,6 +30,38 @@ DEPLOYING = (
         "self._collide(entry, *_shape(entry, look, reason))",
         "self._change(entry, look, Action.REPLACE)",
         (PLAN + "hazard_d1_newly_tracked_live_data",),
+    ),
+    Removal(
+        "d1",
+        "code that was copied by hand does not pass for the commit's",
+        CODE_PLAN,
+        "elif code and not self._knows_origin:",
+        "elif False:",
+        (ADOPTION + "no_commit_is_recorded_that_is_not_on_the_disk",),
+    ),
+    Removal(
+        "d1",
+        "what the bot writes is not adopted with the code",
+        CODE_PLAN,
+        "code = not self._is_written(entry.path)",
+        "code = True",
+        (ADOPTION + "what_the_bot_writes_is_never_adopted",),
+    ),
+    Removal(
+        "d1",
+        "what a component's pattern matches is data",
+        "operations/deploy/preserved.py",
+        'return self._by_open_path("/".join(names)) if self._open else None',
+        "return None",
+        (f"{_PLACE}open_paths.py::test_a_deploy_changes_code_alone",),
+    ),
+    Removal(
+        "d1",
+        "the caches and environments below a pattern are no data",
+        "patterns.py",
+        "_Scope(component, LEFT_OUT)",
+        "_Scope(component)",
+        (f"{_PLACE}open_paths.py::test_what_is_scanned_is_what_the_profile_says_of_each_path",),
     ),
     Removal(
         "d2",
@@ -82,7 +115,7 @@ DEPLOYING = (
         "d5",
         "what is tracked although ignored, and written here, is data",
         CODE_PLAN,
-        "elif _is_data(entry.path) or entry.path in self._ignored:",
+        "elif self._is_written(entry.path):",
         "elif False:",
         (PLAN + "hazard_d5_ignored_but_tracked_and_written_here",),
     ),

@@ -40,7 +40,7 @@ KEEPING = (
         "b4",
         "no pruning while the newest backup is of the future",
         "operations",
-        "if is_future(newest, now):",
+        "if newest.moment > now + FUTURE_TOLERANCE:",
         "if False:",
         (PRUNE + "b4_prune_refuses_when_the_clock_jumped",),
     ),

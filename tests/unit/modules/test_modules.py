@@ -19,6 +19,7 @@ import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils import arguments, door
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.configuration import load_application
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
+    CaptureError,
     ConfigurationError,
     ExitStatus,
     LockBusyError,
@@ -212,6 +213,15 @@ def test_backup_check_mode_then_backup_verify_restore(
     assert call(restore, restore.SPEC, installed)[0] is False
     assert call(prune, prune.SPEC, installed, check_mode=True)[0] is False
     assert call(recover, arguments.configured_spec(), installed)[0] is False
+
+
+def test_a_backup_of_nothing_needs_a_word(call: Any, installed: dict[str, Any], definition: dict[str, Any]) -> None:
+    call(backup, backup.SPEC, installed)
+    Path(definition["root"], "state/mode.json").unlink()
+    for check_mode in (True, False):
+        with pytest.raises(CaptureError, match="--allow-loss"):
+            call(backup, backup.SPEC, installed, check_mode=check_mode)
+    assert call(backup, backup.SPEC, {**installed, "allow_loss": ["all"]})[1]["warnings"]
 
 
 def test_a_drill_is_recorded_and_fails_with_its_record(call: Any, installed: dict[str, Any]) -> None:

@@ -313,7 +313,7 @@ def little_left(monkeypatch, what, where=""):
             return facts
         few, many = (5, 1 << 30), (1 << 30, 5)
         blocks, inodes = few if what == "bytes" else many
-        return SimpleNamespace(f_bavail=blocks, f_frsize=4096, f_files=1 << 20, f_favail=inodes)
+        return SimpleNamespace(f_bavail=blocks, f_frsize=4096, f_files=1 << 20, f_favail=inodes, f_fsid=facts.f_fsid)
 
     monkeypatch.setattr(os, "statvfs", asked)
 

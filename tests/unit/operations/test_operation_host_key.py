@@ -37,6 +37,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.dril
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.installation import install_application
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.keys import Keys
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.listing import list_backups
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.rename import rename
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.restore import restore
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.verify import verify
 
@@ -324,7 +325,14 @@ def test_keys_that_nothing_names_any_more_are_removed(host: Any, people: dict[st
         shutil.copy(people["operator"].public, keys / name)
     set_encryption(host, recipients=tuple(str(keys / name) for name in ("kalshi/one.asc", "two.asc", "shared.asc")))
     install_application(host.application, host.ports)
-    other = type(host)(host.base, {"extends": "kalshi", "name": "second"}, gpg_recipients=(str(keys / "shared.asc"),))
+    twin = {"extends": "kalshi", "name": "second"}
+    config_dir = str(host.application.config_dir)
+    options = {"gpg_recipients": (str(keys / "shared.asc"),), "config_dir": config_dir}
+    refused = type(host)(host.base, twin, **options)
+    with pytest.raises(ConfigurationError, match="is the root of the application kalshi"):
+        install_application(refused.application, host.ports)
+    assert not Path(refused.application.host_key_dir).exists()
+    other = type(host)(host.base / "other", twin, **options)
     install_application(other.application, host.ports)
     set_encryption(host, recipients=(str(keys / "two.asc"),))
     planned = install_application(host.application, host.ports, dry_run=True)
@@ -333,6 +341,17 @@ def test_keys_that_nothing_names_any_more_are_removed(host: Any, people: dict[st
     # The other application's, and what nobody has ever named, are not ours to remove.
     assert sorted(path.name for path in keys.rglob("*.asc")) == ["shared.asc", "two.asc", "unnamed.asc"]
     assert not install_application(host.application, host.ports).changed
+
+
+def test_the_keys_go_along_with_a_new_name(host: Any) -> None:
+    before = made(host)
+    profile = dataclasses.replace(host.application.profile, name="renamed", archive_prefix="renamed")
+    host.application = dataclasses.replace(host.application, name="renamed", profile=profile)
+    assert rename(host.application, host.ports, former="kalshi").changed
+    assert Path(host.application.host_secret_key).stat().st_mode & 0o777 == 0o600
+    assert restore(host.application, host.ports, dry_run=True).record["backup"] == before.name
+    assert not install_application(host.application, host.ports).changed
+    assert not rename(host.application, host.ports).changed
 
 
 def test_the_command_takes_a_key_for_one_restore(host: Any, people: dict[str, Person]) -> None:

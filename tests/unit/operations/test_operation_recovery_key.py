@@ -16,6 +16,10 @@ import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core import cli
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host import runner
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.installation import install_configuration
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.recovery_source import (
+    RecoverySource,
+    examine_source,
+)
 
 pytestmark = pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg is not installed")
 
@@ -97,3 +101,60 @@ def test_hazard_b8_the_recovery_key_decrypts_what_the_host_cannot(host, operator
     plain.chmod(0o600)
     assert tradekeep(host, "restore", plain)[0] == 0
     assert host.rows() == 100
+
+
+def test_a_key_that_does_not_open_the_archive_is_found_on_the_controller(host, operators, tmp_path):
+    """With everything else that is wrong there, before a server is touched; nothing of a secret stays."""
+    operator, stranger = operators
+    archive = Path(tradekeep(host, "backup", "--encrypt")[1]["record"]["backup"]["path"])
+
+    def examined(**given) -> dict:
+        outcome = examine_source(host.application, host.ports, RecoverySource(**{"archive": archive, **given}))
+        assert (outcome.status == 0) == (outcome.record["problems"] == [])
+        return outcome.record
+
+    good = examined(key=operator.secret)
+    assert good["problems"] == [] and good["encrypted"] and good["checksum_file"]
+    assert good["bytes"] > good["archive_bytes"] > 0
+    (problem,) = examined(key=stranger.secret)["problems"]
+    assert problem.startswith(f"{archive}: no secret key for this backup")
+    (problem,) = examined(key=operator.public)["problems"]
+    assert "holds no" in problem
+    (problem,) = examined(bare=True)["problems"]
+    assert "recover_key_on_controller" in problem
+    assert examined()["problems"] == [], "the host may have the key"
+    assert examined(bare=True, unlocked_there=True)["problems"] == []
+    vaulted = tmp_path / "vaulted.asc"
+    vaulted.write_text("$ANSIBLE_VAULT;1.1;AES256\n")
+    assert examined(key=vaulted)["problems"] == []
+    assert "is not tested" in host.notes[-1]
+    damaged = tmp_path / archive.name
+    damaged.write_bytes(archive.read_bytes()[:-5])
+    shutil.copy(f"{archive}.sha256", tmp_path)
+    problems = examined(archive=damaged, key=tmp_path / "absent.asc")["problems"]
+    assert problems[0] == f"{tmp_path}/absent.asc: there is no such file on the controller"
+    assert "is not what its .sha256 says" in problems[1]
+    assert not list(Path("/dev/shm").glob(".tradekeep-unlock-*"))
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed")
+def test_known_hosts_have_to_come_along(make_bench, tmp_path):
+    bench = make_bench(
+        profile={"extends": "kalshi", "deploy": {"repository": "ssh://git@git.example.com:2222/bot.git"}}
+    )
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")], check=True)
+    kind, key = (tmp_path / "key.pub").read_text().split()[:2]
+    known = tmp_path / "known_hosts"
+
+    def problems(**brought: str) -> list[str]:
+        source = RecoverySource(files={f"/{place}": str(known) for place in brought.values()}, bare=True)
+        return examine_source(bench.application, bench.ports, source).record["problems"]
+
+    (problem,) = problems()
+    assert problem.startswith("/etc/ssh/ssh_known_hosts: nothing on the host says which key [git.example.com]:2222 has")
+    known.write_text(f"git.example.com {kind} {key}\n")
+    (problem,) = problems(place="etc/ssh/ssh_known_hosts")
+    assert problem.startswith(f"{known}: has no key of [git.example.com]:2222")
+    known.write_text(f"[git.example.com]:2222 {kind} {key}\n")
+    assert problems(place="etc/ssh/ssh_known_hosts") == []
+    assert problems(place="home/azureuser/.ssh/known_hosts") == []

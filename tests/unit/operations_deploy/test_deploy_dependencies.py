@@ -31,6 +31,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.depl
     BuiltEnvironment,
     Environments,
     check_link,
+    how_to_get_venv,
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import NoProgress, Ports
 
@@ -202,12 +203,27 @@ def test_a_missing_python_is_named_with_the_way_out(bench: Bench) -> None:
         bench.build(python="python9.9")
 
 
-def test_a_missing_ensurepip_is_named_with_the_way_out(bench: Bench) -> None:
-    bench.python.write_text(
-        STAND_IN.replace('mkdir "$4" &&', 'mkdir "$4"; echo "because ensurepip is not available."; false &&')
-    )
-    with pytest.raises(CommandError, match=r"python -m venv failed with exit status 1.*install python3-venv"):
-        bench.build()
+def test_a_missing_ensurepip_is_named_before_anything_is_made(bench: Bench) -> None:
+    """On Debian the module that puts pip into an environment is in a package of its own."""
+    lacking = '"-I -c "*ensurepip*) echo "No module named \'ensurepip\'"; exit 1 ;;\n"-I -c "*) cat'
+    bench.python.write_text(STAND_IN.replace('"-I -c "*) cat', lacking))
+    for ask in (lambda: bench.environments().plan(bench.stage), bench.build, bench.environments().check_python):
+        with pytest.raises(CommandError, match=r"cannot make a virtual environment: No module named 'ensurepip'"):
+            ask()
+    assert list(bench.checkout.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("python", "package"),
+    [
+        ("python3", "apt install python3-venv"),
+        ("/usr/bin/python3", "apt install python3-venv"),
+        ("python3.11", "apt install python3.11-venv"),
+        ("/opt/python/bin/python3", "ensurepip"),
+    ],
+)
+def test_the_package_that_is_missing_is_named(python: str, package: str) -> None:
+    assert package in how_to_get_venv(python)
 
 
 def test_environments_that_no_release_uses_are_removed(bench: Bench) -> None:
@@ -236,12 +252,22 @@ def test_only_a_symlink_or_nothing_may_be_in_the_place_of_the_symlink(bench: Ben
     assert check_link(link) == f"{ENVIRONMENTS}/0123456789abcdef"
     link.unlink()
     link.mkdir()
-    with pytest.raises(TradekeepError, match=r"venv: is a real directory.*mv .*venv .*venv\.old"):
+    with pytest.raises(TradekeepError, match=r"venv: is a real directory.*--adopt"):
         check_link(link)
     link.rmdir()
     link.touch()
-    with pytest.raises(TradekeepError, match="venv: is a file"):
-        check_link(link)
+    for adopter in (None, bench.account):
+        with pytest.raises(TradekeepError, match=r"venv: is a file.*mv .*venv .*venv\.old"):
+            check_link(link, adopter=adopter)
+
+
+@pytest.mark.root
+def test_an_environment_of_another_account_is_not_adopted(bench: Bench) -> None:
+    link = bench.environments().link
+    link.mkdir()
+    assert check_link(link, adopter=bench.account) is None
+    with pytest.raises(TradekeepError, match=r"is a directory of root.*chown -R nobody .*venv"):
+        check_link(link, adopter=account_of("nobody"))
 
 
 def test_environments_are_not_built_through_a_symlink(bench: Bench) -> None:

@@ -73,7 +73,7 @@ def test_list_and_the_log_tell_of_the_last_drill(bench):
     told = found.record["backups"][0]
     assert (told["drilled_verdict"], told["drilled_from"]) == ("passed", "local")
     (bench.state / "drills/20000101_000000.json").write_text("{")
-    log = drill_log(bench.application).record["drills"]
+    log = drill_log(bench.application, bench.ports).record["drills"]
     assert [item["verdict"] for item in log] == ["passed", "damaged"]
 
 

@@ -137,7 +137,7 @@ def test_a_rehearsal_is_listed_with_the_drills(bench: Bench) -> None:
     keep(bench, REHEARSED, expect_services=False)
     keep(bench, REHEARSED, expect_services=False, created=iso(bench.clock.now() - timedelta(days=3)))
     keep(bench, FAILED, expect_services=False, error="no space")
-    log = drill_log(bench.application)
+    log = drill_log(bench.application, bench.ports)
     assert [item["verdict"] for item in log.record["drills"]] == ["failed", "missed", "passed"]
     assert log.record["drills"][2]["phases"] == dict(PHASES)
     assert log.record["drills"][2]["source"] == "a spare host"

@@ -27,8 +27,10 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.application imp
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import ConfigurationError, ExitStatus
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.configured import check_configuration
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.installation import install_configuration
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.listing import list_backups
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.prune import prune
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.rename import rename
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.units import install_units, render_units
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import Completed, NoProgress, Ports
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.storage.local import LocalCatalog
@@ -188,7 +190,7 @@ def test_names_are_shortened_last_and_only_on_a_terminal(application, operation,
 def test_hazard_b4_a_future_date_is_kept_reported_and_holds_nothing_up(application):
     """A clock that was wrong for a while left a good backup of 2099; somebody copied in a file with such a date."""
     catalog = fill(application, range(9, -1, -1))
-    prune(application, ports(NOW - timedelta(hours=1)), dry_run=False)
+    prune(application, ports(NOW - timedelta(minutes=1)), dry_run=False)
     fill(application, [-26600, 9, 8])
     odd = catalog.directory / backup_name("user_data", NOW + timedelta(days=30000))
     odd.write_bytes(b"?")
@@ -425,3 +427,43 @@ def test_install_change_remove(application, tmp_path):
     assert ["systemctl", "restart", "tradekeep-backup-bot-daily.timer"] in systemd.calls
     install_units(application, ports(runner=systemd), present=False, **door)
     assert [path.name for path in directory.iterdir()] == ["tradekeep-other.timer"]
+
+
+def test_a_rename_removes_the_units_of_the_old_name_and_others_are_noted(application, tmp_path):
+    """Units that no configured application claims stay, and whoever sets up the host is told of them."""
+    directory = tmp_path / "units"
+    directory.mkdir()
+    systemd, notes = Systemd(), []
+    door = replace(ports(runner=systemd), progress=Noting(notes))
+    daily = application.profile.schedules[:1]
+    profile = replace(application.profile, components=(Component("state", ("state",)),), schedules=daily)
+    application = replace(application, profile=profile)
+    install_units(application, door, unit_dir=str(directory))
+    new = replace(application, name="new", profile=replace(application.profile, name="new"))
+    assert notes == []
+    install_units(new, door, unit_dir=str(directory))
+    assert f"{directory}: {len(render_units(application))} units of the application bot, which is not" in notes[0]
+    assert "rename_from=bot" in notes[0]
+    old = {path.name for path in directory.iterdir()} - set(render_units(new))
+    install_configuration(application)
+    notes.clear()
+    planned = rename(new, door, former="bot", unit_dir=directory, dry_run=True)
+    assert old <= {path.name for path in directory.iterdir()}
+    done = rename(new, door, former="bot", unit_dir=directory)
+    assert done.record["steps"] == planned.record["steps"]
+    assert done.record["steps"][-1] == "remove the units of bot"
+    assert {path.name for path in directory.iterdir()} == set(render_units(new))
+    assert not any("-bot" in unit for unit in systemd.enabled)
+    assert not rename(new, door, former="bot", unit_dir=directory).changed
+    install_units(new, door, unit_dir=str(directory))
+    assert notes == []
+
+
+class Noting(NoProgress):
+    """Remembers what is worth a line."""
+
+    def __init__(self, notes):
+        self._notes = notes
+
+    def note(self, text):
+        self._notes.append(text)

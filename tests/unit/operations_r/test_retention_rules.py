@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.application import Retention
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.retention import decide
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.storage.backup import Backup
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.storage.choice import CLOCK_TOLERANCE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -119,11 +120,11 @@ def test_idempotent(backups, retention):
 @settings(max_examples=150, deadline=None)
 def test_hazard_b4_last_good_named_future_and_bad_ones_stay(backups, retention):
     result = kept(backups, retention)
-    dated = [item for item in backups if item.good and item.moment <= NOW + timedelta(days=1)]
+    dated = [item for item in backups if item.good and item.moment <= NOW + CLOCK_TOLERANCE]
     if dated:
         assert max(item.moment for item in dated) in {item.moment for item in dated if item.name in result}
     for item in backups:
-        if item.pinned or not item.good or item.moment > NOW + timedelta(days=1):
+        if item.pinned or not item.good or item.moment > NOW + CLOCK_TOLERANCE:
             assert item.name in result
 
 
@@ -164,7 +165,7 @@ def test_hazard_b4_a_clock_jump_never_deletes_more_than_the_true_time_would(back
     past = [item for item in backups if item.moment <= NOW]
     removed = {item.name for item in past} - kept(past, retention)
     jumped = NOW + timedelta(days=days)
-    dated = [item for item in past if item.moment <= jumped + timedelta(days=1)]
+    dated = [item for item in past if item.moment <= jumped + CLOCK_TOLERANCE]
     if len(dated) == len(past):
         assert {item.name for item in past} - kept(past, retention, jumped) == removed
     else:

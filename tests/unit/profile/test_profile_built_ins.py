@@ -130,10 +130,10 @@ PRESERVED = {
     "v6": ("backups/**",),
     "freqtrade": ("tradesv3*.sqlite", "tradesv3*.sqlite-*", ".env"),
 }
-# root, owner, prefix of archives
+# root, owner (none where its document runs it as whoever logs in), prefix of archives
 PLACES = {
     "kalshi": ("/opt/trading_system/user_data", "trading_user", "user_data"),
-    "paper_bot": ("/opt/paper_bot", "azureuser", "paper_bot"),
+    "paper_bot": ("/opt/paper_bot", "", "paper_bot"),
     "crypto_bot": ("/opt/AI-crypto-bot", "crypto_bot", "crypto_bot"),
     "trade_agent": ("/opt/trade_agent", "trade_agent", "trade_agent"),
     "v6": ("/opt/v6-trading", "trading", "backup"),
@@ -171,8 +171,8 @@ def test_built_in_is_faithful_to_its_document(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", built_in_names())
-def test_built_in_is_an_application_without_further_inputs(name: str) -> None:
-    application = resolve_application(name)
+def test_built_in_is_an_application_without_further_inputs_but_an_owner(name: str) -> None:
+    application = resolve_application(name, owner="azureuser" if name == "paper_bot" else None)
     assert application.name == name
     assert resolve_mapping(resolve_mapping(name)) == resolve_mapping(name)
     assert any(component.critical for component in application.profile.components)

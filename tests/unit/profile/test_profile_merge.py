@@ -92,7 +92,7 @@ def test_resolving_is_a_fixed_point(definition: dict[str, Any]) -> None:
 @UNTIMED
 @given(definitions(), st.booleans())
 def test_the_configuration_survives_its_text(definition: dict[str, Any], system: bool) -> None:
-    application = resolve_application(definition, become=system, passphrase_file="/etc/tradekeep/key")
+    application = resolve_application(definition, owner="bot", become=system, passphrase_file="/etc/tradekeep/key")
     text = render_configuration(application)
     assert parse_configuration(text, path="x.json") == application
     assert render_configuration(parse_configuration(text.encode(), path="x.json")) == text

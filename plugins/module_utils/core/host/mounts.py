@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -93,6 +94,84 @@ def filesystem_type(path: AnyPath) -> str:
     """The type of the filesystem that a path lies on, such as ``ext4``; empty where the system does not tell."""
     real = os.path.realpath(path)
     return next((mount.filesystem for mount in mounts_holding(real) if _holds(mount.point, real)), "")
+
+
+_LASTING_IDS = frozenset(("ext2", "ext3", "ext4", "btrfs", "zfs"))
+"""Filesystems whose ``f_fsid`` is made from their own UUID; others make it from a device number of this boot."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a path lies, in terms that a reboot, a bind mount or a sandbox does not change.
+
+    filesystem: the type. source: what is mounted, such as ``/dev/sda1`` or ``server:/export``. within: the path inside
+    that filesystem. identity: from the filesystem's UUID, where the kernel tells it; else None.
+    """
+
+    filesystem: str
+    source: str
+    within: str
+    identity: Optional[str]
+
+
+def places_of(root: AnyPath, paths: Iterable[str]) -> dict[str, Place]:
+    """The place of each path beneath a root, the root as ``""``; empty where the system does not tell."""
+    real = os.path.realpath(root)
+    mounts = [_Seen.of(line) for line in _mount_lines()]
+    found: dict[str, Place] = {}
+    for relative in paths:
+        path = f"{real.rstrip('/')}/{relative}" if relative else real
+        # Of several mounts at one place the last is the one that is seen.
+        held = [mount for mount in mounts if _holds(mount.point, path)]
+        if held:
+            longest = max(len(mount.point) for mount in held)
+            found[relative] = next(item for item in reversed(held) if len(item.point) == longest).place_of(path)
+    return found
+
+
+def other_filesystem(before: Place, now: Place) -> bool:
+    """Whether a path lies elsewhere than before: on another filesystem, or at another place in it."""
+    if before.filesystem != now.filesystem or before.within != now.within:
+        return True
+    if before.identity is not None and now.identity is not None:
+        return before.identity != now.identity
+    # Disks are numbered anew at each boot; what else can be mounted is called by a name of its own.
+    named = not (_is_numbered(before.source) or _is_numbered(now.source))
+    return named and before.source != now.source
+
+
+def _is_numbered(source: str) -> bool:
+    return source.startswith("/dev/") and not source.startswith("/dev/mapper/")
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A line of mountinfo. top: the directory of the filesystem that is mounted."""
+
+    top: str
+    point: str
+    filesystem: str
+    source: str
+
+    @classmethod
+    def of(cls, line: str) -> _Seen:
+        fields, _dash, rest = line.partition(" - ")
+        top, point = fields.split(" ")[3:5]
+        filesystem, source = (*rest.split(" "), "", "")[:2]
+        return cls(_unescape(top), _unescape(point), filesystem, _unescape(source))
+
+    def place_of(self, path: str) -> Place:
+        below = path[len(self.point.rstrip("/")) :]
+        within = (self.top.rstrip("/") + below) or "/"
+        return Place(self.filesystem, self.source, within, self._identity())
+
+    def _identity(self) -> Optional[str]:
+        if self.filesystem not in _LASTING_IDS:
+            return None
+        try:
+            return f"{os.statvfs(self.point).f_fsid:x}"
+        except OSError:
+            return None
 
 
 def _holds(point: str, path: str) -> bool:

@@ -7,14 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Optional, Union
 
 from ..application import Application
-from ..errors import CaptureError, ChangedWhileReadError, CheckError, ExitStatus, InterruptedBySignal
+from ..errors import (
+    CaptureError,
+    ChangedWhileReadError,
+    CheckError,
+    ExitStatus,
+    InterruptedBySignal,
+    TradekeepError,
+)
 from ..host.files import make_private_directory
 from ..host.filesystem.identity import privileged
 from ..host.memory import many_objects
@@ -25,11 +32,13 @@ from ..storage.local import Backup, LocalCatalog
 from ..transaction.lock import application_lock
 from ..transaction.signals import shielded
 from .assemble import Account as Summary
-from .backup_plan import ASSUMED_RATIO, BackupPlan, check_space, request_backup
+from .backup_plan import ASSUMED_RATIO, BackupPlan, check_space, held_by, request_backup
+from .basis import basis_of, facts_for_sidecar, note_backup
 from .found import Share, Thing
 from .keys import require_usable_keys
 from .leftovers import sweep_state
 from .listings import Listings
+from .losses import ALL, Held, Loss, accept, check_words, find_losses, row_losses, unguarded_losses
 from .outcome import Outcome
 from .scan import scan, shared_scan
 from .second_reader import SecondReader
@@ -41,8 +50,6 @@ Things = Callable[[], Iterable[Union[Thing, Share]]]
 """What is to be captured; called for each pass, in the process that reads it."""
 ATTEMPTS = 4
 """How often an archive is begun again because a large file changed under the reader."""
-SMALL_TABLE_ROWS = 20
-"""Tables this small may lose any share of their rows without it meaning anything."""
 
 
 def backup(
@@ -55,15 +62,17 @@ def backup(
     output: Optional[str] = None,
     dry_run: bool = False,
     allow_row_loss: bool = False,
+    allow_loss: Collection[str] = (),
     host_key: bool = True,
 ) -> Outcome:
     """Make one backup, verified before it has its name.
 
     encrypt: None encrypts where there is a key, unless the schedule of the tier says otherwise. output: another
-    directory than the catalog's.
-    allow_row_loss: accept a table that lost most of its rows since the last backup. host_key: False leaves out the
-    host's own key, for an archive that goes elsewhere.
+    directory than the catalog's. host_key: False leaves out the host's own key, for an archive that goes elsewhere.
+    allow_loss: what may hold far less than in the last backup (see ``losses``). allow_row_loss: accept tables that lost
+    most of their rows, in any component.
     """
+    check_words(application, allow_loss)
     if not host_key:
         application = replace(application, encryption=replace(application.encryption, host_key=False))
     request = request_backup(application, ports, tier, name, encrypt, output)
@@ -73,7 +82,12 @@ def backup(
         check_space(plan)
         if plan.encryption.configured:
             require_usable_keys(application, ports)
-        return Outcome(changed=True, record={"backup": None, "plan": plan.as_dict()}, lines=_plan_lines(plan))
+        warnings = _compared(application, plan, allow_loss)
+        return Outcome(
+            changed=True,
+            record={"backup": None, "plan": plan.as_dict(), "warnings": warnings},
+            lines=(*_plan_lines(plan), *(f"warning: {text}" for text in warnings)),
+        )
     lock = application_lock(
         Path(application.application_state_dir),
         operation="backup",
@@ -86,14 +100,26 @@ def backup(
         request = request_backup(application, ports, tier, name, encrypt, output)
         with tree_reader(application, ports, lambda: _live_data(application), request) as reader:
             plan = reader.survey()
-            made, summary = make_backup(application, ports, plan, reader, allow_row_loss=allow_row_loss)
+            warnings = _compared(application, plan, allow_loss)
+            for text in warnings:
+                ports.progress.note(text)
+            allowed = frozenset((*allow_loss, *([ALL] if allow_row_loss else ())))
+            made, summary = make_backup(application, ports, plan, reader, warnings=warnings, allowed=allowed)
     record = {
         "backup": made.as_dict(),
         "warnings": summary.told_warnings() + summary.unfinished,
         "missing": list(plan.missing),
     }
     status = ExitStatus.FINDINGS if summary.unfinished else ExitStatus.DONE
-    return Outcome(changed=True, record=record, lines=_made_lines(made, summary, plan), status=status)
+    lines = _made_lines(made, summary, plan, noted=warnings)
+    return Outcome(changed=True, record=record, lines=lines, status=status)
+
+
+def _compared(application: Application, plan: BackupPlan, allowed: Collection[str]) -> list[str]:
+    """What is worth a warning of what the last good backup held. Raises CaptureError for a loss that is not allowed."""
+    held = held_by(application, plan)
+    losses = accept(find_losses(application, plan.basis, held), allowed)
+    return [*losses, *unguarded_losses(application, plan.basis, held), *plan.uncovered.lines]
 
 
 @contextmanager
@@ -135,10 +161,15 @@ def make_backup(
     plan: BackupPlan,
     reader: TreeReader,
     *,
-    allow_row_loss: bool = False,
+    warnings: Collection[str] = (),
+    allowed: Optional[Collection[str]] = None,
     lenient: bool = False,
 ) -> tuple[Backup, Summary]:
-    """Capture, verify, publish. The caller holds the application's lock. Nothing is left behind on failure."""
+    """Capture, verify, publish. The caller holds the application's lock. Nothing is left behind on failure.
+
+    warnings: what the plan showed. allowed: which components' tables may lose rows. None for a backup that undoes one
+    operation, which has to be made of what there is: a loss is noted.
+    """
     with privileged():
         make_private_directory(plan.directory)
     catalog = LocalCatalog(application, ports.clock, directory=plan.directory, note=ports.progress.note)
@@ -152,8 +183,8 @@ def make_backup(
             temporary = catalog.temporary(job.final_name)
             try:
                 written = write_archive(job, temporary, scratch, copy_first)
-                if not allow_row_loss and not lenient:
-                    check_rows(application, plan.previous, written.summary)
+                for text in (*warnings, *_compared_rows(job, written.summary, allowed)):
+                    written.summary.warn(text)
                 return _publish(job, catalog, temporary, written)
             except ChangedWhileReadError as error:
                 if attempt == ATTEMPTS - 1 or error.path is None:
@@ -193,6 +224,7 @@ def _publish(job: Job, catalog: LocalCatalog, temporary: Path, written: Written)
         "check_level": job.header.check_level,
         "verified": written.proof,
         "seconds": written.seconds,
+        **facts_for_sidecar(application, plan.content, plan.empty),
     }
     ports.step("publish")
     made: Optional[Backup] = None
@@ -200,26 +232,38 @@ def _publish(job: Job, catalog: LocalCatalog, temporary: Path, written: Written)
         # Once it has its name the backup is made: nothing that happens then can say that it was not.
         made = catalog.publish(temporary, job.final_name, sidecar)
         summary.unfinished += catalog.settle(made, written.proof["level"], ports.clock.now())
+        if not made.is_safety:
+            _note_basis(application, made, summary)
     if made is None:
         raise InterruptedBySignal("stopped by a signal; what had been begun was undone")
     return catalog.find(str(made.path)), summary
 
 
-def check_rows(application: Application, previous: Optional[Backup], summary: Summary) -> None:
-    """Raises CaptureError when a table lost more than the allowed share of its rows since the last backup."""
-    if previous is None:
-        return
-    limit = application.profile.maximum_row_loss_percent
-    for path, facts in previous.sidecar.get("databases", {}).items():
-        now = summary.databases.get(path, {}).get("tables", {})
-        for table_name, rows_before in facts.get("tables", {}).items():
-            rows_now = now.get(table_name, 0)
-            if rows_before >= SMALL_TABLE_ROWS and rows_now < rows_before * (1 - limit / 100):
-                raise CaptureError(
-                    f"table {table_name} had {rows_before} rows in {previous.path.name} and has {rows_now} now",
-                    path=Path(application.root) / path,
-                    hint="find out why; if it is right, back up once with --allow-row-loss",
-                )
+def _note_basis(application: Application, made: Backup, summary: Summary) -> None:
+    try:
+        note_backup(application, made)
+    except TradekeepError as error:
+        summary.unfinished.append(f"the backup is made, but: {error}")
+
+
+def _compared_rows(job: Job, summary: Summary, allowed: Optional[Collection[str]]) -> list[str]:
+    """What is worth a warning of the rows that were captured. Raises CaptureError for a loss that is not allowed."""
+    application, databases = job.application, {path: facts["tables"] for path, facts in summary.databases.items()}
+    if allowed is not None:
+        return accept(row_losses(application, job.plan.basis, databases), allowed)
+    basis = basis_of(application, LocalCatalog(application, job.ports.clock))
+    if basis is None:
+        return []
+    # Databases that had to be kept byte for byte tell no rows.
+    basis = replace(basis, databases={path: tables for path, tables in basis.databases.items() if path in databases})
+    files = {name: share["files"] for name, share in summary.components.items()}
+    held = Held(files=files, content=basis.content)
+    losses: list[Loss] = [*find_losses(application, basis, held), *row_losses(application, basis, databases)]
+    if not losses:
+        return []
+    text = f"it is made of what there is, which is less than before: {losses[0].path}: {losses[0].text}"
+    job.ports.progress.note(f"{job.final_name}: {text}")
+    return accept(losses, (ALL,))
 
 
 def _relative(application: Application, path: str) -> str:
@@ -240,8 +284,10 @@ def _plan_lines(plan: BackupPlan) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _made_lines(made: Backup, summary: Summary, plan: BackupPlan) -> tuple[str, ...]:
-    lines = [f"warning: {text}" for text in summary.told_warnings() + summary.unfinished]
+def _made_lines(made: Backup, summary: Summary, plan: BackupPlan, noted: Collection[str]) -> tuple[str, ...]:
+    """noted: what was said before the backup was made."""
+    warnings = [text for text in summary.told_warnings() if text not in noted]
+    lines = [f"warning: {text}" for text in warnings + summary.unfinished]
     lines += [f"not there yet: {path}" for path in plan.missing]
     proof = made.sidecar.get("verified", {})
     lines.append(

@@ -5,31 +5,34 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Optional, Union
 
 from ..application import Application, Encryption, Tier
 from ..errors import CaptureError, ConfigurationError, SpaceError
 from ..host.files import space
+from ..patterns import classify_directory
 from ..ports import Ports
 from ..storage.local import Backup, LocalCatalog
 from ..storage.names import check_name
 from ..transaction.exchange import refuse_pending
+from .basis import Basis, basis_of, current_places, newest_good
 from .found import Found, Share, Thing
 from .keys import encryption_of
+from .losses import Held
 from .scan import check_root, expected_paths
-from .text import human_bytes
+from .tally import Tally
+from .text import counted, human_bytes
+from .uncovered import Uncovered
 
 ASSUMED_RATIO = 0.5
 """Archive bytes per data byte before there is an earlier backup to learn from (the seeds' own figure is 0.2)."""
 
 
-_FOUND_BY_SURVEY = ("files", "bytes", "largest_database", "components", "space_needed")
+_FOUND_BY_SURVEY = ("files", "bytes", "largest_database", "components", "space_needed", "content")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,13 @@ class BackupPlan:
     excluded: tuple[str, ...]
     previous: Optional[Backup]
     space_needed: int
+    basis: Optional[Basis] = None
+    """What it is compared with. previous: the newest good backup, from which its size is learnt."""
+    content: dict[str, int] = field(default_factory=dict)
+    lost: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
+    """See ``Tally`` and ``Held``."""
+    uncovered: Uncovered = field(default_factory=Uncovered)
     paths: tuple[tuple[str, int, str], ...] = field(default=(), repr=False)
     """Path, size and kind of each file; only filled for showing."""
 
@@ -72,7 +82,9 @@ class BackupPlan:
     def as_completion(self) -> dict[str, Any]:
         """What was found in the tree, as JSON."""
         facts = {name: getattr(self, name) for name in _FOUND_BY_SURVEY}
-        return {**facts, "missing": list(self.missing), "paths": [list(item) for item in self.paths]}
+        names = {name: list(getattr(self, name)) for name in ("missing", "lost", "empty")}
+        paths = [list(item) for item in self.paths]
+        return {**facts, **names, "uncovered": self.uncovered.as_dict(), "paths": paths}
 
     def completed_by(self, found: Any) -> BackupPlan:
         """This plan with what another process found in the tree."""
@@ -84,7 +96,11 @@ class BackupPlan:
                 largest_database=int(found["largest_database"]),
                 space_needed=int(found["space_needed"]),
                 components={str(name): dict(share) for name, share in found["components"].items()},
+                content={str(name): int(size) for name, size in found["content"].items()},
                 missing=tuple(str(path) for path in found["missing"]),
+                lost=tuple(str(path) for path in found["lost"]),
+                empty=tuple(str(path) for path in found["empty"]),
+                uncovered=Uncovered.of(found["uncovered"]),
                 paths=tuple((str(path), int(size), str(kind)) for path, size, kind in found["paths"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -118,6 +134,8 @@ def request_backup(
     """What is wanted, checked as far as it can be without looking through the tree."""
     if name is not None:
         check_name(name)
+    catalog = LocalCatalog(application, ports.clock)
+    _refuse_lost_root(application, catalog)
     check_root(application)
     refuse_pending(Path(application.application_state_dir))
     chosen_tier = _tier(tier)
@@ -132,9 +150,22 @@ def request_backup(
         components={},
         missing=(),
         excluded=tuple(pattern for component in application.profile.components for pattern in component.exclude),
-        previous=baseline(application, LocalCatalog(application, ports.clock)),
+        previous=newest_good(catalog),
         space_needed=0,
+        basis=basis_of(application, catalog),
     )
+
+
+def _refuse_lost_root(application: Application, catalog: LocalCatalog) -> None:
+    """Where there was data, the way out is not to make an empty directory."""
+    basis = None if os.path.lexists(application.root) else basis_of(application, catalog)
+    if basis is not None:
+        files = sum(basis.files.values())
+        raise CaptureError(
+            f"the data directory is missing, and {basis.name} held {counted(files, 'file')} of it",
+            path=application.root,
+            hint="mount its disk, or set tradekeep_root to where the data is and run the site playbook",
+        )
 
 
 def choose_encryption(application: Application, tier: Tier, wanted: Optional[bool]) -> Encryption:
@@ -218,11 +249,10 @@ def _directory(application: Application, output: Optional[str]) -> Path:
         for path in component.paths:
             part = root / path
             if real == part or part in real.parents:
-                raise ConfigurationError(
-                    f"the backup directory lies inside the data (component {component.name})",
-                    path=directory,
-                    hint="choose a directory outside, better on another disk",
-                )
+                raise _inside(directory, component.name)
+    found = classify_directory(application.profile, os.path.relpath(real, root)) if root in real.parents else None
+    if found is not None:
+        raise _inside(directory, found.component.name)
     ancestor = directory
     while not ancestor.exists():
         ancestor = ancestor.parent
@@ -235,22 +265,12 @@ def _directory(application: Application, output: Optional[str]) -> Path:
     return directory
 
 
-def baseline(application: Application, catalog: LocalCatalog) -> Optional[Backup]:
-    """The newest good backup, unless the data was taken back in time since: then less data than it held is right."""
-    newest = next((item for item in catalog.list() if item.good and not item.is_safety), None)
-    if newest is None:
-        return None
-    restored = restored_at(application)
-    return newest if restored is None or newest.moment > restored else None
-
-
-def restored_at(application: Application) -> Optional[datetime]:
-    """When the live data was last taken back in time, as far as that is known."""
-    restored = Path(application.application_state_dir) / "restored.json"
-    try:
-        return datetime.fromisoformat(json.loads(restored.read_text(encoding="utf-8"))["at"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def _inside(directory: Path, component: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"the backup directory lies inside the data (component {component})",
+        path=directory,
+        hint="choose a directory outside, better on another disk",
+    )
 
 
 def measure(things: Iterable[Union[Thing, Share]], plan: BackupPlan) -> BackupPlan:
@@ -270,34 +290,26 @@ def survey(
     files = total = largest = 0
     components: dict[str, dict[str, int]] = {}
     paths: list[tuple[str, int, str]] = []
-    held = set(plan.previous.sidecar.get("databases", {})) if plan.previous else set()
+    held = set(plan.basis.databases) if plan.basis else set()
     wanted = expected_paths(application)
-    looked_for = held | wanted
-    seen: set[str] = set()
+    tally = Tally(held | wanted)
     for found in things:
-        if not isinstance(found, Found):
-            seen.update(filter(found.holds, looked_for))
-            files += found.files
-            total += found.size
-            _count(components, found.component, found.files, found.size)
-            continue
+        tally.add(found)
         if found.type != "file":
             continue
-        if found.path in looked_for:
-            seen.add(found.path)
+        files += found.files
+        total += found.size
+        _count(components, found.component, found.files, found.size)
+        if not isinstance(found, Found):
+            continue
         if found.size == 0 and found.kind == "sqlite" and (found.required or found.path in held):
             raise CaptureError(
                 "the database is empty (0 bytes)", path=found.absolute, hint="restore it, or move it away"
             )
-        files += 1
-        total += found.size
         if found.kind == "sqlite":
             largest = max(largest, found.size + wal_size(found.absolute))
-        _count(components, found.component, 1, found.size)
         if list_paths:
             paths.append((found.path, found.size, found.kind or "file"))
-    missing = tuple(sorted(path for path in wanted if path not in seen))
-    _refuse_lost(application, plan.previous, sorted(held - seen), missing)
     ratio = ASSUMED_RATIO
     if plan.previous and plan.previous.sidecar.get("bytes"):
         ratio = min(1.0, 1.25 * plan.previous.size / plan.previous.sidecar["bytes"])
@@ -307,9 +319,24 @@ def survey(
         bytes=total,
         largest_database=largest,
         components=components,
-        missing=missing,
+        content=tally.content,
+        missing=tuple(sorted(path for path in wanted if path not in tally.seen)),
+        lost=tuple(sorted(held - tally.seen)),
+        empty=tuple(sorted(tally.empty)),
         space_needed=int(total * ratio) + largest + (1 << 20),
         paths=tuple(paths),
+    )
+
+
+def held_by(application: Application, plan: BackupPlan) -> Held:
+    """What a plan found, to be compared with what was there."""
+    return Held(
+        files={name: share["files"] for name, share in plan.components.items()},
+        content=plan.content,
+        lost=plan.lost,
+        missing=plan.missing,
+        empty=plan.empty,
+        places=current_places(application),
     )
 
 
@@ -325,18 +352,3 @@ def _count(components: dict[str, dict[str, int]], component: str, files: int, si
     share = components.setdefault(component, {"files": 0, "bytes": 0})
     share["files"] += files
     share["bytes"] += size
-
-
-def _refuse_lost(
-    application: Application, previous: Optional[Backup], lost_databases: list[str], missing: tuple[str, ...]
-) -> None:
-    """What an earlier backup held and is gone now is a loss, not a fresh tree."""
-    if previous is None:
-        return
-    still_missing = set(previous.sidecar.get("missing", ()))
-    for path in [*lost_databases, *(item for item in missing if item not in still_missing)]:
-        raise CaptureError(
-            f"{previous.path.name} held it, and it is missing now",
-            path=Path(application.root) / path,
-            hint=f"get it back with: tradekeep restore latest --path '{path}'",
-        )

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -14,12 +15,15 @@ from typing import Any, Optional
 from ..application import Application
 from ..configuration import application_as_dict
 from ..errors import ConfigurationError, ExitStatus, TradekeepError
+from ..host.account import owner_of
 from ..host.ownership import gid_of, uid_of
 from ..host.trust import untrusted_reason
 from ..ports import Ports
 from ..profile import resolve_mapping
+from .claims import conflicts, unclaimed_backups
 from .key_checks import host_key_warnings, key_problems, prove_keys, readable_by_anybody
 from .outcome import Outcome
+from .uncovered import Uncovered, uncovered
 
 
 def show_configuration(application: Application) -> Outcome:
@@ -47,12 +51,17 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
     and the host's own key prove themselves.
     """
     problems = [str(error) for error in _problems(application, ports)]
-    warnings = [*missing_keys(application), *host_key_warnings(application)]
+    warnings = [*missing_keys(application), *host_key_warnings(application), *_lacking_programs(application, ports)]
+    notes = list(readable_by_anybody(application))
+    for found_outside in _not_covered(application, ports):
+        warnings += found_outside.warnings
+        notes += found_outside.notes
     if application.encryption.configured and not problems:
         problems = [str(error) for error in _failures(lambda: prove_keys(application, ports, recovery_key))]
     found = [*problems, *warnings]
-    notes = list(readable_by_anybody(application))
     word = "one problem" if len(found) == 1 else f"{len(found)} problems"
+    for text in unclaimed_backups(application):
+        ports.progress.note(text)
     last = f"{application.config_file}: {word if found else 'no problem'}"
     return Outcome(
         changed=False,
@@ -66,6 +75,13 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
         lines=(*found, *notes, last),
         status=ExitStatus.FINDINGS if found else ExitStatus.DONE,
     )
+
+
+def _not_covered(application: Application, ports: Ports) -> Iterator[Uncovered]:
+    """What lies below the root and is not backed up, where there is a root to look at."""
+    if Path(application.root).is_dir():
+        with contextlib.suppress(TradekeepError):
+            yield uncovered(application, ports)
 
 
 def missing_keys(application: Application) -> Iterator[str]:
@@ -83,6 +99,15 @@ def missing_keys(application: Application) -> Iterator[str]:
         )
 
 
+def _lacking_programs(application: Application, ports: Ports) -> Iterator[str]:
+    """What a deploy will fail for: a server can be set up without it, and a backup is made all the same."""
+    from .deploy.rehearsal import lacking_programs
+
+    with contextlib.suppress(ConfigurationError):  # an account that is not there is a problem of its own
+        account = owner_of(application)
+        yield from (f"every deploy will fail: {error}" for error in lacking_programs(application, account, ports))
+
+
 def _problems(application: Application, ports: Ports) -> Iterator[TradekeepError]:
     if application.system:
         yield from _failures(lambda: uid_of(application.owner), lambda: gid_of(application.group))
@@ -91,6 +116,13 @@ def _problems(application: Application, ports: Ports) -> Iterator[TradekeepError
             yield TradekeepError(f"the directory of {key} does not exist", path=place, hint="run the playbook site")
     if Path(application.backup_dir).is_dir() and not os.access(application.backup_dir, os.W_OK | os.X_OK):
         yield TradekeepError("the backup directory is not writable", path=application.backup_dir, hint="run as root")
+    yield from directory_problems(application)
+    yield from conflicts(application)
+    yield from _encryption_problems(application, ports)
+
+
+def directory_problems(application: Application) -> Iterator[TradekeepError]:
+    """Directories of root's that others could change."""
     for key, place in (("config_dir", application.config_dir), ("bin_dir", application.bin_dir)):
         reason = untrusted_reason(place)
         if reason is not None:
@@ -100,7 +132,6 @@ def _problems(application: Application, ports: Ports) -> Iterator[TradekeepError
                 path=place,
                 hint="chown root and chmod go-w it and each directory above it, or choose another",
             )
-    yield from _encryption_problems(application, ports)
 
 
 def _encryption_problems(application: Application, ports: Ports) -> Iterator[TradekeepError]:

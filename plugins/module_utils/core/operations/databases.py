@@ -16,9 +16,12 @@ from ..errors import ExitStatus, TradekeepError, UnsafePathError, UsageError
 from ..host.files import components_of
 from ..kinds import default_kind
 from ..kinds.sqlite_live import inspect_live, optimize
+from ..patterns import classify, expected_files
 from ..ports import Ports, Progress
+from ..storage.local import LocalCatalog
 from ..transaction.lock import application_lock
 from .apart import Telling, unusable, work_apart
+from .basis import basis_of
 from .leftovers import reader_account, reading_scratch
 from .outcome import Outcome
 from .scan import check_root, scan
@@ -38,12 +41,19 @@ def check_databases(
     level: CheckLevel = CheckLevel.QUICK,
     foreign_keys: bool = False,
 ) -> Outcome:
-    """Check live databases without keeping their writers waiting: integrity, WAL, rows per table."""
+    """Check live databases without keeping their writers waiting: integrity, WAL, rows per table.
+
+    Without paths, all of them; then also those that are missing, though the profile requires or the last backup held
+    them.
+    """
+    expected = {} if paths else _expected(application, ports)
     with reading_scratch(application, "check") as scratch:
 
         def check(telling: Telling) -> list[Any]:
-            results = []
-            for path in _chosen(application, paths):
+            chosen = _chosen(application, paths)
+            missing = sorted(path for path in set(expected) - set(chosen) if not _is_there(application, path))
+            results = [_failed(path, expected[path]) for path in missing]
+            for path in chosen:
                 telling.note(f"checking {path}")
                 results.append(_inspect(application, path, scratch, ports, level, foreign_keys))
             return results
@@ -109,6 +119,25 @@ def _chosen(application: Application, paths: Sequence[str]) -> list[str]:
     return chosen
 
 
+def _expected(application: Application, ports: Ports) -> dict[str, str]:
+    """Databases that have to be there, with why."""
+    basis = basis_of(application, LocalCatalog(application, ports.clock))
+    held = {} if basis is None else dict.fromkeys(basis.databases, f"it is missing, and {basis.name} held it")
+    expected = {path: why for path, why in held.items() if classify(application.profile, path) is not None}
+    for _component, rule in expected_files(application.profile):
+        if (rule.kind or default_kind(rule.pattern)) == "sqlite":
+            expected.setdefault(rule.pattern, "it is missing, and the profile requires it")
+    return expected
+
+
+def _is_there(application: Application, path: str) -> bool:
+    return os.path.lexists(os.path.join(application.root, path))
+
+
+def _failed(path: str, problem: str) -> dict[str, Any]:
+    return {"path": path, "problems": [problem], "warnings": [], "facts": {}}
+
+
 def _inspect(
     application: Application, path: str, scratch: Path, ports: Ports, level: CheckLevel, foreign_keys: bool
 ) -> dict[str, Any]:
@@ -116,7 +145,7 @@ def _inspect(
     try:
         report = inspect_live(absolute, scratch=scratch, clock=ports.clock, level=level, foreign_keys=foreign_keys)
     except TradekeepError as error:
-        return {"path": path, "problems": [error.message], "warnings": [], "facts": {}}
+        return _failed(path, error.message)
     return {"path": path, "problems": list(report.problems), "warnings": list(report.warnings), "facts": report.facts}
 
 

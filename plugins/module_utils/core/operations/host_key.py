@@ -92,9 +92,9 @@ def _remove(application: Application) -> None:
 
 def _unnamed_keys(application: Application) -> Iterator[Path]:
     """Key files that the installed configuration names, and neither the new one nor another application's does."""
-    keys = Path(application.config_dir) / "keys"
+    place = Path(application.public_key_dir)
     # Earlier versions installed those of all applications side by side.
-    places = (keys, keys / application.name)
+    places = (place, place.parent)
     try:
         configured = [
             load_application(app=name, config_dir=str(application.config_dir))

@@ -20,6 +20,7 @@ from ..host.files import atomic_write, failure_of, fsync_directory, make_private
 from ..ports import Ports
 from ..program import DEFAULT_INTERPRETER, PROGRAM_NAME, PYTHON_OPTIONS, build_program, compiler_source
 from ..version import VERSION
+from .claims import refuse_claimed
 from .host_key import plan_keys, with_keys
 from .key_checks import readable_by_anybody
 from .outcome import Outcome
@@ -57,13 +58,20 @@ def install_program(
     return outcome
 
 
-def install_configuration(application: Application, *, present: bool = True, dry_run: bool = False) -> Outcome:
-    """Install the configuration and the directories that it names, or remove the configuration alone."""
+def install_configuration(
+    application: Application, *, present: bool = True, dry_run: bool = False, renamed: bool = False
+) -> Outcome:
+    """Install the configuration and the directories that it names, or remove the configuration alone.
+
+    renamed: what the application had under another name or elsewhere was taken along.
+    """
     path = Path(application.config_file)
     content = render_configuration(application).encode("ascii") if present else None
     if content is not None:
         # What cannot be read back must not replace what can.
         parse_configuration(content, path=path)
+        if not renamed:
+            refuse_claimed(application)
     missing = _missing_directories(application) if present else []
     changed = bool(missing) or _facts(path) != _wanted(content, 0o600)
     outcome = _outcome(path, content, 0o600, changed, {"application": application.name, "directories": missing})
@@ -84,15 +92,17 @@ def install_application(
 ) -> Outcome:
     """Install the configuration of an application with the host's key for it, or remove the configuration alone.
 
-    The keys come first: a host that cannot make one is left as it was.
+    The keys come before it: a host that cannot make one is left as it was.
     """
     if not present:
         return install_configuration(application, present=False, dry_run=dry_run)
     for text in readable_by_anybody(application):
         ports.progress.note(text)
     keys = plan_keys(application)
+    # What is refused leaves no key behind.
+    planned = install_configuration(application, dry_run=True)
     if dry_run:
-        return with_keys(install_configuration(application, dry_run=True), keys, dry_run=True)
+        return with_keys(planned, keys, dry_run=True)
     keys.before(ports)
     outcome = install_configuration(application)
     keys.after()

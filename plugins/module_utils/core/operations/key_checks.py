@@ -90,7 +90,7 @@ def _check_mode(application: Application) -> None:
 
 def _secret_keys_lying_about(application: Application) -> Iterator[TradekeepError]:
     """In the directory of public keys, which everybody can read."""
-    directory = Path(application.config_dir) / "keys"
+    directory = Path(application.public_key_dir).parent
     for path in sorted(directory.rglob("*")):
         if path.is_file() and not path.is_symlink():
             with open(path, "rb") as file:

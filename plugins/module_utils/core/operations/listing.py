@@ -13,11 +13,14 @@ from typing import Optional
 from ..application import Application
 from ..errors import TradekeepError
 from ..ports import Ports
+from ..storage.choice import passed_over
 from ..storage.local import Backup, LocalCatalog
 from .key_checks import readable_by_anybody
 from .keys import Keys
 from .outcome import Outcome
 from .text import table
+
+_FUTURE = "future"
 
 
 def list_backups(application: Application, ports: Ports) -> Outcome:
@@ -35,7 +38,9 @@ def list_backups(application: Application, ports: Ports) -> Outcome:
         heads = ["backup", "size", "age", "tier", "opens with", "verified", *(["drilled"] if drilled else [])]
         giving_way = [*([(6, 7)] if drilled else []), (4, 7), (5, 8), (3, 4), (0, 24)]
         found = table(heads, rows, width=width, giving_way=giving_way)
-        return (*found, *(f"{item.name}: {item.problem}" for item in backups if item.problem), *notes)
+        said = passed_over(backups, now)
+        problems = (f"{item.name}: {item.problem}" for item in backups if item.problem)
+        return (*found, *problems, *([] if said is None else [f"note: {said}"]), *notes)
 
     record = {
         "backups": [{**item.as_dict(), "opens_with": list(opened_by[item.name])} for item in backups],
@@ -58,7 +63,7 @@ def compact_age(moment: datetime, now: datetime) -> str:
     """The age in its largest unit; ``future`` when there is none."""
     seconds = int((now - moment).total_seconds())
     if seconds < 0:
-        return "future"
+        return _FUTURE
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= size:
             return f"{seconds // size}{unit}"
@@ -66,7 +71,12 @@ def compact_age(moment: datetime, now: datetime) -> str:
 
 
 def _drilled(item: Backup, now: datetime) -> str:
-    return f"{compact_age(item.drilled_at, now)} ago {item.drilled_verdict or ''}".rstrip() if item.drilled_at else "-"
+    return f"{_ago(item.drilled_at, now)} {item.drilled_verdict or ''}".rstrip() if item.drilled_at else "-"
+
+
+def _ago(moment: datetime, now: datetime) -> str:
+    age = compact_age(moment, now)
+    return age if age == _FUTURE else f"{age} ago"
 
 
 def _opened_by(application: Application, ports: Ports, backups: Sequence[Backup]) -> dict[str, tuple[str, ...]]:
@@ -86,7 +96,7 @@ def _row(item: Backup, now: datetime, opened_by: dict[str, tuple[str, ...]]) -> 
     elif item.verified_at is None:
         verified = "never"
     else:
-        verified = f"{compact_age(item.verified_at, now)} ago {item.verified_level or ''}".rstrip()
+        verified = f"{_ago(item.verified_at, now)} {item.verified_level or ''}".rstrip()
     return [
         item.name,
         compact_bytes(item.size),

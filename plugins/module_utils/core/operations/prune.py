@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
@@ -16,6 +17,7 @@ from ..ports import Ports
 from ..storage.backup import iso, parse_iso
 from ..storage.local import LocalCatalog
 from ..transaction.lock import application_lock
+from .collapses import BEFORE_LOSS, before_losses
 from .outcome import Outcome
 from .retention import FUTURE_TOLERANCE, Decision, decide, is_future
 from .text import human_bytes, table
@@ -48,8 +50,8 @@ def _prune(
     application: Application, ports: Ports, catalog: LocalCatalog, *, dry_run: bool, trust_clock: bool
 ) -> Outcome:
     now, retention = ports.clock.now(), application.profile.retention
-    decisions = decide(catalog.list(), retention, now)
-    last_prune = parse_iso(catalog.records.read().get("last_prune"))
+    decisions = decide(catalog.list(), retention, now, partial(before_losses, application))
+    last_prune = _believed(parse_iso(catalog.records.read().get("last_prune")), decisions, now, ports)
     doomed = [item for item in decisions if not item.keep]
     refusal = None if trust_clock else doubt_clock(decisions, retention, now, last_prune)
     refusal = refusal or refuse(decisions, now) or _doubt(catalog)
@@ -59,6 +61,23 @@ def _prune(
             catalog.refresh_latest()
         catalog.records.set(last_prune=iso(now), lost=None)
     return _outcome(decisions, doomed if refusal is None else [], refusal, dry_run)
+
+
+def _believed(
+    last_prune: Optional[datetime], decisions: Sequence[Decision], now: datetime, ports: Ports
+) -> Optional[datetime]:
+    """When the last prune was, or None where it tells of a clock that was wrong that night, and is right now.
+
+    Backups go on until now, by this clock. Should they do so by chance, a clock that is behind removes nothing that a
+    right one would keep: what is dated after it is not counted, and stays.
+    """
+    if last_prune is None or last_prune <= now + FUTURE_TOLERANCE:
+        return last_prune
+    present = [item.backup.moment for item in decisions if item.backup.good and not is_future(item.backup, now)]
+    if not present or now - present[0] > LONGEST_SILENCE:
+        return last_prune
+    ports.progress.note(f"passed over, as dated in the future: the last prune at {iso(last_prune)}")
+    return now
 
 
 def doubt_clock(
@@ -74,7 +93,7 @@ def doubt_clock(
     good = [item.backup for item in decisions if item.backup.good]
     if last_prune is None and good:
         newest = good[0]
-        if is_future(newest, now):
+        if newest.moment > now + FUTURE_TOLERANCE:
             return f"the newest good backup is dated in the future: {newest.name} ({_TRUST})"
     if retention.within_days > 0 and any(not item.keep for item in decisions):
         # Only this rule measures time: one backup of a clock that jumped forward would make all others too old.
@@ -167,8 +186,11 @@ def explain(decisions: Sequence[Decision], width: Optional[int] = None) -> list[
 
 def _remarks(decisions: Sequence[Decision]) -> list[str]:
     """What is kept although no rule asks for it, so that somebody looks."""
-    return [
-        f"{item.backup.name}: {item.reasons[0]}"
-        for item in decisions
-        if item.reasons[0].startswith(("not counted", "dated"))
-    ]
+    remarks = []
+    for item in decisions:
+        why = item.reasons[0]
+        if why.startswith(BEFORE_LOSS):
+            why += f" (find out what was lost, or let it go with: tradekeep release {item.backup.name})"
+        if why.startswith((BEFORE_LOSS, "not counted", "dated")):
+            remarks.append(f"{item.backup.name}: {why}")
+    return remarks

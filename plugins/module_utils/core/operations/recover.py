@@ -139,7 +139,7 @@ def _stands(application: Application, transaction: PendingTransaction) -> Option
 def _keep_old_state(application: Application, ports: Ports, exchange: Exchange) -> None:
     details = exchange.pending.details
     if exchange.pending.operation == "restore":
-        note_restored(application, ports, str(details.get("backup", "")))
+        note_restored(application, ports, str(details.get("backup", "")), details.get("touched"))
         make_safety_backup(application, ports, exchange)
     if exchange.pending.operation == "migrate":
         note_restored(application, ports, str(details.get("source", "")))

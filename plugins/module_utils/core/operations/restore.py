@@ -9,10 +9,11 @@ safety backup; on any failure before that, everything goes back.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -23,6 +24,7 @@ from ..errors import (
     CaptureError,
     CheckError,
     SpaceError,
+    TradekeepError,
     UsageError,
 )
 from ..host.account import Account, owner_of
@@ -41,11 +43,13 @@ from ..transaction.exchange import refuse_pending
 from ..transaction.lock import application_lock
 from ..transaction.plan import Replacement
 from ..transaction.stage import Stage
+from .basis import note_replaced
 from .exchange_run import Change, run_exchange
 from .fence import note_fence
 from .keys import find_to_read, home_for, require_usable_keys
 from .leftovers import sweep_state
 from .outcome import Outcome
+from .provenance import note_other_maker, refuse_other_maker
 from .reading import Contents, passphrase_for, read_contents
 from .restore_elsewhere import restore_elsewhere
 from .restore_plan import DatabaseDigest, Item, Selection, check_selection, compare, digest_of, identity, plan_items
@@ -54,6 +58,8 @@ from .safety import keep_given_up, make_safety_backup, safety_space
 from .scan import check_root
 from .text import human_bytes
 from .tree import mend_rights
+
+_OTHER_PROFILE = "look at it with --to DIR; put it here all the same with --any-profile; or "
 
 
 @dataclass
@@ -86,24 +92,29 @@ def restore(
     to: Optional[str] = None,
     dry_run: bool = False,
     passphrase_file: Optional[str] = None,
+    any_profile: bool = False,
     key_file: Optional[str] = None,
 ) -> Outcome:
     """Put a backup (or the chosen part of it) in the place of the live data, or into the directory ``to``.
 
-    Restoring what is there already stops nothing and changes nothing. key_file: the secret key of a backup to a public
-    one, for this time; without it the host's own key is tried, and the account's keyring.
+    Restoring what is there already stops nothing and changes nothing. any_profile: take a backup of another profile.
+    key_file: the secret key of a backup to a public one, for this time; without it the host's own key is tried, and the
+    account's keyring.
     """
     selection = check_selection(application, components, paths)
     secret = passphrase_for(application, passphrase_file)
     given = key_file is not None
     backup = find_to_read(application, ports, reference, passphrase_file=secret, key_given=given)
+    if to is None and not any_profile:
+        # As far as its sidecar tells, before all of it is read.
+        refuse_other_maker(application, backup, hint=_OTHER_PROFILE)
     with home_for(application, backup.path, key_file, secret, ports) as home:
         if to is not None:
             return restore_elsewhere(application, ports, backup, selection, Path(to), secret, dry_run, gnupg_home=home)
         with acting_as(owner_of(application)):
             if dry_run:
-                return _planned(_prepare(application, ports, backup, selection, secret, home))
-            return _restore_locked(application, ports, backup, selection, secret, home)
+                return _planned(_prepare(application, ports, backup, selection, secret, home, any_profile))
+            return _restore_locked(application, ports, backup, selection, secret, home, any_profile)
 
 
 def _restore_locked(
@@ -113,6 +124,7 @@ def _restore_locked(
     selection: Selection,
     secret: Optional[str],
     home: Optional[str],
+    any_profile: bool,
 ) -> Outcome:
     with application_lock(
         Path(application.application_state_dir),
@@ -122,7 +134,7 @@ def _restore_locked(
         note=ports.progress.note,
     ):
         sweep_state(application)
-        return _restore_live(_prepare(application, ports, backup, selection, secret, home))
+        return _restore_live(_prepare(application, ports, backup, selection, secret, home, any_profile))
 
 
 def _prepare(
@@ -132,11 +144,15 @@ def _prepare(
     selection: Selection,
     passphrase_file: Optional[str],
     home: Optional[str],
+    any_profile: bool,
 ) -> _Run:
     """Verify the whole archive and compare it with the live data. Writes nothing."""
     check_root(application)
     refuse_pending(Path(application.application_state_dir))
     contents = read_contents(backup, ports, passphrase_file, gnupg_home=home)
+    if not any_profile:
+        refuse_other_maker(application, backup, contents.report.header, hint=_OTHER_PROFILE)
+    note_other_maker(application, backup, contents.report.header, ports.progress.note)
     if contents.foreign:
         ports.progress.note("made by another program, without a manifest: only weaker checks are possible")
     _refuse_unsafe_links(contents, selection, application)
@@ -317,15 +333,21 @@ def _exchange(run: _Run, stage: Stage, state_dir: Path) -> Backup:
         operation="restore",
         in_place="the restored data is in place",
         replacements=settled,
-        confirm=lambda: note_restored(application, ports, name),
+        confirm=lambda: note_restored(application, ports, name, _touched(run)),
         keep=lambda exchange: make_safety_backup(application, ports, exchange),
         given_up=lambda exchange: keep_given_up(application, ports, exchange),
         was_down=lambda seconds: run.times.update(downtime=seconds),
-        details={"backup": name},
+        details={"backup": name, "touched": _touched(run)},
     )
     services = ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
     start: Optional[Snapshot] = [] if note_fence(application, ports) else None
     return run_exchange(change, state_dir=state_dir, stage=stage, services=services, ports=ports, start=start)
+
+
+def _touched(run: _Run) -> list[str]:
+    """The components of which something is changed."""
+    classified = (classify(run.application.profile, item.path) for item in run.changes)
+    return sorted({item.component.name for item in classified if item is not None})
 
 
 def _settle(run: _Run, stage: Stage) -> None:
@@ -351,8 +373,16 @@ def _settle(run: _Run, stage: Stage) -> None:
     run.items = [now[path] for path in sorted(now)]
 
 
-def note_restored(application: Application, ports: Ports, backup: str) -> None:
-    """Remember that the data went back in time, so that the next backup does not take that for a loss."""
+def note_restored(
+    application: Application, ports: Ports, backup: str, touched: Optional[Collection[str]] = None
+) -> None:
+    """Remember that the data went back in time, so that the next backup does not take that for a loss.
+
+    touched: the components that were changed, None for all.
+    """
+    with contextlib.suppress(TradekeepError):
+        # What cannot be looked at now is compared with what the last backup held.
+        note_replaced(application, ports, backup, touched)
     record = {"at": ports.clock.now().isoformat(), "backup": backup}
     with privileged():
         atomic_write(

@@ -25,6 +25,7 @@ from ..host.worker import worker_account
 from ..ports import Ports
 from ..storage.local import Backup
 from .outcome import Outcome
+from .provenance import note_other_maker
 from .reading import Contents, read_contents, unpack
 from .restore_plan import Selection
 from .restore_stage import check_files
@@ -48,6 +49,7 @@ def restore_elsewhere(
     target = Path(os.path.abspath(target))
     _refuse_target(application, target)
     contents = read_contents(backup, ports, passphrase_file, gnupg_home=gnupg_home)
+    note_other_maker(application, backup, contents.report.header, ports.progress.note)
     chosen = selection.chooser(application)
     entries = [entry for entry in contents.entries if chosen(entry.path)]
     needed = sum(entry.size for entry in entries)

@@ -10,15 +10,17 @@ the newest good backup, not from the clock. A rule only adds to what is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Callable, Optional
 
 from ..application import Retention
+from ..storage import choice
 from ..storage.backup import Backup
 
 FUTURE_TOLERANCE = timedelta(days=1)
+"""How far behind the last prune this clock may be. No rule but ``within_days`` measures time in smaller steps."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,15 @@ class Decision:
     reasons: tuple[str, ...]
 
 
-def decide(backups: Iterable[Backup], retention: Retention, now: datetime) -> tuple[Decision, ...]:
+Keeping = Callable[[Sequence[Backup], Collection[str]], Mapping[str, str]]
+"""Says of counted backups, newest first, which ones are to be kept whatever the rules say, and why; gets the names of
+those that the rules keep, too.
+"""
+
+
+def decide(
+    backups: Iterable[Backup], retention: Retention, now: datetime, keeping: Optional[Keeping] = None
+) -> tuple[Decision, ...]:
     """Decide about every backup, newest first. Pure; ``now`` only tells which dates lie in the future.
 
     Only good backups that are neither named nor future-dated are counted, and only such ones are ever removed.
@@ -38,17 +48,20 @@ def decide(backups: Iterable[Backup], retention: Retention, now: datetime) -> tu
     ordered = sorted(backups, key=_age_order, reverse=True)
     counted = [item for item in ordered if _set_aside(item, now) is None]
     reasons = _reasons(counted, retention)
+    if keeping is not None:
+        for name, why in keeping(counted, frozenset(name for name, found in reasons.items() if found)).items():
+            reasons[name].append(why)
     decisions = []
     for item in ordered:
         aside = _set_aside(item, now)
-        why = (aside,) if aside is not None else tuple(reasons[item.name])
-        decisions.append(Decision(item, bool(why), why or ("no rule keeps it",)))
+        kept_for = (aside,) if aside is not None else tuple(reasons[item.name])
+        decisions.append(Decision(item, bool(kept_for), kept_for or ("no rule keeps it",)))
     return tuple(decisions)
 
 
 def is_future(backup: Backup, now: datetime) -> bool:
-    """Whether a backup claims to be made later than any clock error explains."""
-    return backup.moment > now + FUTURE_TOLERANCE
+    """Whether a backup claims to be made later than it can have been."""
+    return choice.is_future(backup.moment, now)
 
 
 def keeps_something(retention: Retention) -> bool:

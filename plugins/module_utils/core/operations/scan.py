@@ -14,10 +14,12 @@ from typing import Callable, Optional, Union, cast
 
 from ..application import Application, Component
 from ..archive.safety import Limits
+from ..component_paths import named_by
 from ..errors import ConfigurationError, UnsafePathError
 from ..patterns import classifier, expected_files
 from .found import OWN_PREFIX, Found, Share, Thing, found_of, look, names_in, too_many_names
 from .listings import Listings
+from .places import places
 
 __all__ = ["OWN_PREFIX", "Found", "check_root", "expected_paths", "found_at", "gathered_scan", "scan", "shared_scan"]
 
@@ -86,7 +88,7 @@ def _runs(
     for component in sorted(application.profile.components, key=lambda item: item.name):
         if not component.backup or (components is not None and component.name not in components):
             continue
-        for path in sorted(component.paths):
+        for path in places(str(root), component.paths):
             found = found_at(application, path, os.path.join(str(root), path))
             if found is not None:
                 yield from _with_contents(component, found, children_of)
@@ -109,7 +111,7 @@ def expected_paths(application: Application) -> frozenset[str]:
 def _with_contents(
     component: Component, found: Found, children_of: _Children
 ) -> Iterator[Sequence[Union[Thing, Share]]]:
-    if found.type == "symlink" and found.path in component.paths:
+    if found.type == "symlink" and named_by(component.paths, found.path):
         raise UnsafePathError(
             "a part of the data is a symlink, what it leads to would not be captured",
             path=found.absolute,

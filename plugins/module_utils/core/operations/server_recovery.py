@@ -23,9 +23,18 @@ from ..host.files import atomic_write, make_private_directory
 from ..host.services import ServiceController
 from ..ports import Ports
 from ..storage.backup import iso, read_small
+from ..storage.choice import is_future
 from ..transaction.fence_file import fence_in_words, read_fence
 from .deploy.survey import missing_files
-from .drills.record import LARGEST_RECORD, drill_span, record_path, target_line, unused_path, write_record
+from .drills.record import (
+    LARGEST_RECORD,
+    dated_records,
+    drill_span,
+    record_path,
+    target_line,
+    unused_path,
+    write_record,
+)
 from .outcome import Outcome
 from .text import counted, table
 
@@ -54,7 +63,8 @@ class Recovery:
 
 def last_recovery(application: Application, ports: Ports, *, sha256: str = "") -> Outcome:
     """The last recovery that succeeded, whether it was from this very archive, and what runs. Writes nothing."""
-    done = next((item for item in _records(application) if item.get("state") in (RECOVERED, REHEARSED)), None)
+    now = ports.clock.now()
+    done = next((item for item in _records(application, now) if item.get("state") in (RECOVERED, REHEARSED)), None)
     known = bool(sha256) and done is not None and (done.get("state"), done.get("sha256")) == (RECOVERED, sha256)
     fence = read_fence(Path(application.application_state_dir))
     words = None if fence is None else fence_in_words(fence)
@@ -195,18 +205,16 @@ def _age(created: str, now: datetime) -> Optional[int]:
     except ValueError:
         return None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-    return max(0, int((now - moment).total_seconds()))
+    return None if is_future(moment, now) else max(0, int((now - moment).total_seconds()))
 
 
 def _directory(application: Application) -> Path:
     return Path(application.application_state_dir) / "recoveries"
 
 
-def _records(application: Application) -> Iterator[dict[str, Any]]:
+def _records(application: Application, now: datetime) -> Iterator[dict[str, Any]]:
     """Newest first; what cannot be read counts for nothing."""
-    directory = _directory(application)
-    paths = sorted(directory.glob("*.json"), key=lambda item: item.stem, reverse=True) if directory.is_dir() else []
-    for path in paths:
+    for path in dated_records(_directory(application), now):
         try:
             found = json.loads(read_small(path, LARGEST_RECORD))
         except (OSError, ValueError, RecursionError):

@@ -33,6 +33,7 @@ from ..transaction.lock import application_lock
 from .fence import note_fence
 from .outcome import Outcome
 from .tree_plan import Change, Credential, Rights, TreePlan, absolute, plan_tree
+from .uncovered import uncovered
 
 __all__ = ["Credential", "mend_rights", "tree"]
 
@@ -52,7 +53,8 @@ def tree(
     """
     note_fence(application, ports)
     if not fix:
-        return _outcome(plan_tree(application, credentials, assume_owner=assume_owner), fixed=False)
+        plan = plan_tree(application, credentials, assume_owner=assume_owner)
+        return _outcome(plan, uncovered(application, ports).lines, fixed=False)
     with application_lock(
         Path(application.application_state_dir),
         operation="tree",
@@ -64,7 +66,7 @@ def tree(
         plan = plan_tree(application, credentials)
         for change in plan.changes:
             _apply(application, change, ports)
-    return _outcome(plan, fixed=True)
+    return _outcome(plan, uncovered(application, ports).lines, fixed=True)
 
 
 @with_privileges
@@ -189,8 +191,9 @@ def _keep_replaced(application: Application, change: Change, ports: Ports) -> No
         atomic_write(kept.with_name(f"{kept.name}.{stamp}"), replaced.read(), mode=0o600)
 
 
-def _outcome(plan: TreePlan, *, fixed: bool) -> Outcome:
+def _outcome(plan: TreePlan, not_covered: Sequence[str], *, fixed: bool) -> Outcome:
     changed = bool(plan.changes)
+    notes = (*plan.notes, *not_covered)
     described = [change.describe() for change in plan.changes]
     verdict = "as the profile says" if not changed else f"{len(described)} {'changed' if fixed else 'differ'}"
     return Outcome(
@@ -206,9 +209,9 @@ def _outcome(plan: TreePlan, *, fixed: bool) -> Outcome:
                 }
                 for item in plan.changes
             ],
-            "notes": list(plan.notes),
+            "notes": list(notes),
         },
-        lines=(*described, *plan.notes, f"data tree: {verdict}"),
+        lines=(*described, *notes, f"data tree: {verdict}"),
         before={item.path: str(item.found or "absent") for item in plan.changes},
         after={item.path: str(item.wanted) for item in plan.changes},
         status=ExitStatus.FINDINGS if changed and not fixed else ExitStatus.DONE,

@@ -19,6 +19,7 @@ from ..host.files import open_file_beneath
 from ..host.ownership import gid_of, name_of_gid, name_of_uid, uid_of
 from ..patterns import TreeDirectory, classify, classify_directory, templates, tree_directories
 from .found import OWN_PREFIX, left_out_as_too_deep, lies_too_deep
+from .places import places
 
 LARGEST_CREDENTIAL = 16 << 20
 
@@ -182,9 +183,14 @@ def _parents(path: str) -> list[str]:
 def _existing(application: Application) -> Iterator[tuple[str, str]]:
     """What lies in the components beyond the directories that the profile names."""
     named = {directory.path for directory in tree_directories(application.profile)}
+    seen: set[str] = set()
     for component in application.profile.components:
-        for path in component.paths:
-            yield from _walk(application, path, named)
+        for path in places(str(application.root), component.paths):
+            for found in _walk(application, path, named):
+                # What one component names can lie in what another's pattern does.
+                if found[0] not in seen:
+                    seen.add(found[0])
+                    yield found
 
 
 def _walk(application: Application, path: str, named: set[str]) -> Iterator[tuple[str, str]]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, Union
 
@@ -32,6 +32,7 @@ from .assemble import assemble
 from .backup_plan import BackupPlan, measure, survey
 from .found import Share, Thing
 from .gather import CaptureShare, refuse_share
+from .uncovered import find_uncovered
 
 SILENT_SECONDS = 900.0
 """Longer than any database may take (see CaptureContext): a reader that says nothing for so long is held up."""
@@ -138,7 +139,7 @@ class _ReaderInPlace:
         return measure(self._source.things(), self._request)
 
     def survey(self, *, list_paths: bool = False) -> BackupPlan:
-        return survey(self._application, self._source.things(), self._request, list_paths=list_paths)
+        return _surveyed(self._application, self._ports, self._source, self._request, list_paths)
 
     def capture(self, order: Order, sink: Sink) -> tuple[Summary, Totals]:
         return _captured(self._application, self._source, self._ports, self._ports.progress, order, sink)
@@ -192,13 +193,20 @@ def _serve(
             if request["do"] == "measure":
                 return measure(source.things(), wanted).as_completion()
             if request["do"] == "survey":
-                return survey(application, source.things(), wanted, list_paths=request["list_paths"]).as_completion()
+                return _surveyed(application, ports, source, wanted, request["list_paths"]).as_completion()
             summary, totals = _captured(
                 application, source, ports, outlet, _order_of(request["order"]), _FrameSink(outlet)
             )
             return {"summary": asdict(summary), "totals": asdict(totals)}
 
         serve_requests(outlet, news, answer)
+
+
+def _surveyed(
+    application: Application, ports: Ports, source: Source, wanted: BackupPlan, list_paths: bool
+) -> BackupPlan:
+    plan = survey(application, source.things(), wanted, list_paths=list_paths)
+    return replace(plan, uncovered=find_uncovered(application, ports.clock))
 
 
 def _captured(

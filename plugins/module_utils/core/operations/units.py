@@ -8,18 +8,21 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Optional
 
 from ..application import Application
+from ..configuration import configured_names
 from ..errors import ConfigurationError, ServiceError
 from ..host.files import atomic_write, fsync_directory, make_private_directory, os_errors
 from ..ports import Ports
+from .claims import RENAME
 from .configured import missing_keys
 from .fence import mend_fence
 from .outcome import Outcome
+from .text import counted
 from .unit_files import HEADER, drill_is_locked_out, render_units, sandbox_root
 
 __all__ = ["install_units", "render_units"]
@@ -87,6 +90,8 @@ def install_units(
             make_private_directory(Path(application.application_state_dir))
             _make_sandbox(Path(sandbox_root(application)))
         _apply(ports, directory, plan)
+    for text in _unclaimed(application, directory) if present else ():
+        ports.progress.note(text)
     masked = mend_fence(application, ports, unit_dir=directory) if present and not dry_run else []
     return _outcome(plan, wanted, dry_run, masked)
 
@@ -157,6 +162,24 @@ def _installed(application: Application, directory: Path, wanted: Mapping[str, s
             elif path.name in wanted:
                 raise ConfigurationError("exists and is not tradekeep's", path=path, hint="move it away")
     return found
+
+
+def _unclaimed(application: Application, directory: Path) -> Iterator[str]:
+    """Notes of units of ours whose application is not configured on this host."""
+    known = {application.name, *configured_names(str(application.config_dir))}
+    before, _name, after = HEADER.partition("{name}")
+    found: dict[str, list[str]] = {}
+    for path in sorted(directory.glob("tradekeep-*")):
+        if path.suffix in (".service", ".timer") and not path.is_symlink():
+            first = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
+            name = first[len(before) : -len(after)]
+            if first == HEADER.format(name=name) and name not in known:
+                found.setdefault(name, []).append(path.name)
+    for name, units in sorted(found.items()):
+        yield (
+            f"{directory}: {counted(len(units), 'unit')} of the application {name}, which is not configured here; if "
+            f"it is {application.name} now, run {RENAME} -e rename_from={name}, else remove them: {', '.join(units)}"
+        )
 
 
 def _check_calendars(ports: Ports, wanted: Mapping[str, str]) -> None:

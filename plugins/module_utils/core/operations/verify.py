@@ -24,6 +24,8 @@ from ..kinds import default_kind, kind_named
 from ..kinds.base import CheckReport
 from ..patterns import classify
 from ..ports import Ports, Progress
+from ..storage.belonging import belongs
+from ..storage.choice import is_future
 from ..storage.local import Backup, LocalCatalog
 from .apart import ArchiveWork, Telling, patience, read_apart
 from .keys import Keys, home_for
@@ -51,7 +53,8 @@ def verify(
     """
     catalog = LocalCatalog(application, ports.clock, note=ports.progress.note)
     if reference == "all":
-        backups = sorted(catalog.list(), key=lambda item: item.verified_at or NEVER)
+        now = ports.clock.now()
+        backups = sorted(catalog.list(), key=lambda item: _last_verified(item, now))
     else:
         backups = [catalog.find(reference)]
     results = [
@@ -65,6 +68,11 @@ def verify(
         lines=tuple(_lines(results)),
         status=ExitStatus.FINDINGS if bad else ExitStatus.DONE,
     )
+
+
+def _last_verified(backup: Backup, now: datetime) -> datetime:
+    """When; a date in the future counts for nothing, or it would come last until it has passed."""
+    return NEVER if backup.verified_at is None or is_future(backup.verified_at, now) else backup.verified_at
 
 
 def _verify_one(
@@ -92,7 +100,9 @@ def _verify_one(
         checked.problems.append(str(error))
     problems, notes, level, counts = checked.problems, checked.notes, checked.level, checked.counts
     ok = not problems
-    if record:
+    if not belongs(backup, application.name, catalog.prefix) and backup.application is not None:
+        notes.append(f"is a backup of the application {backup.application}, in whose list the result is not kept")
+    elif record:
         catalog.record_verified(backup, level, ports.clock.now(), ok, tuple(problems))
     return {
         "name": backup.path.name,

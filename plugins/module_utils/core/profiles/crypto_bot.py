@@ -80,5 +80,6 @@ PROFILE: dict[str, Any] = {
     ],
     "retention": {"daily": 30, "monthly": 12},
     # The keys of the exchange are in the environment alone, so never in a backup.
+    "ignore_uncovered": [".env"],
     "deploy": {"preserve": [".env", "*.log"]},
 }

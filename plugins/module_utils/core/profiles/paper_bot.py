@@ -12,9 +12,8 @@ _TIMEFRAMES = ("5m", "1h", "12h", "24h")
 PROFILE: dict[str, Any] = {
     "name": "paper_bot",
     "description": "Paper-trading bot whose outputs and logs lie inside its git checkout",
+    # Whose it is has to be said: such a bot runs as the account that its person logs in with.
     "root": "/opt/paper_bot",
-    "owner": "azureuser",
-    "group": "azureuser",
     "archive_prefix": "paper_bot",
     # The root is the checkout: what is not listed here is code and belongs to deploys.
     "root_mode": "0755",

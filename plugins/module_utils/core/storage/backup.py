@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Optional
 
-from .names import ARCHIVE_SUFFIXES, ENCRYPTED_SUFFIX, SAFETY_LABELS, parse_name, sidecars_of
+from .names import ARCHIVE_SUFFIXES, ENCRYPTED_SUFFIX, SAFETY_LABELS, parse_any_name, parse_name, sidecars_of
 
 LARGEST_SIDECAR = 16 << 20
 _CHECKSUM_LINE = re.compile(r"([0-9a-f]{64}) [ *]([^\n/]+)\n?")
@@ -26,7 +26,8 @@ class Backup:
     """What is known of one backup.
 
     name: the archive's file name. label: the NAME that somebody gave it. pinned: named and not yet released.
-    sidecar: the ``.json`` beside it as written. problem: why it cannot be relied on, or None.
+    sidecar: the ``.json`` beside it as written. problem: why it cannot be relied on, or None. released: whether a
+    person has left it to retention.
     """
 
     path: Path
@@ -45,11 +46,22 @@ class Backup:
     drilled_from: Optional[str] = None
     drilled_verdict: Optional[str] = None
     problem: Optional[str] = None
+    released: bool = False
 
     @property
     def is_safety(self) -> bool:
         """Whether it was made to undo one operation, and is no backup for every day."""
         return self.label in SAFETY_LABELS
+
+    @property
+    def application(self) -> Optional[str]:
+        """Whose it is, where its sidecar says so."""
+        return _text(self.sidecar.get("application"))
+
+    @property
+    def profile(self) -> Optional[str]:
+        """The profile it was made by, where its sidecar says so."""
+        return _text(self.sidecar.get("profile"))
 
     @property
     def good(self) -> bool:
@@ -106,15 +118,16 @@ def read_backup(path: Path, prefix: str, record: Optional[Mapping[str, Any]] = N
     sha256 = listed or _text(sidecar.get("sha256"))
     verified_at, level = _verification(sidecar, record, sha256, problems)
     drill = _drill(record, sha256)
-    parsed = parse_name(prefix, path.name)
+    parsed = parse_name(prefix, path.name) or (parse_any_name(path.name) if sidecar else None)
     label = parsed.name if parsed else None
+    released = bool((record or {}).get("released", False))
     return Backup(
         path=path,
         name=path.name,
         label=label,
         moment=parsed.moment if parsed else datetime.fromtimestamp(int(status.st_mtime), timezone.utc),
         tier=_text(sidecar.get("tier")),
-        pinned=label is not None and not (record or {}).get("released", False),
+        pinned=label is not None and not released,
         encrypted=path.name.endswith(ENCRYPTED_SUFFIX),
         size=status.st_size,
         sha256=sha256,
@@ -125,6 +138,7 @@ def read_backup(path: Path, prefix: str, record: Optional[Mapping[str, Any]] = N
         drilled_from=_text(drill.get("source")),
         drilled_verdict=_text(drill.get("verdict")),
         problem="; ".join(problems) or None,
+        released=released,
     )
 
 

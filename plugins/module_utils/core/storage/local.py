@@ -3,6 +3,8 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 """The backups of one application in a local directory. The directory listing is the truth.
 
+Several applications may share it, each under a lock of its own: see ``belonging``.
+
 Order of publishing: sidecars, then the archive's name, then ``latest_backup``. Order of removal: archive, then
 sidecars. So an archive under its final name always has its sidecars, and whatever a crash leaves is a sidecar
 without an archive or a ``.tradekeep-`` name; both are nobody's, and ``sweep_leftovers`` removes them.
@@ -24,7 +26,6 @@ from typing import Any, Callable, Optional
 from ..application import Application
 from ..errors import ArchiveError, TradekeepError, UnsafePathError, UsageError
 from ..host.files import (
-    atomic_write,
     failure_of,
     fsync_directory,
     make_private_directory,
@@ -35,7 +36,9 @@ from ..host.files import (
 from ..host.filesystem.identity import with_privileges
 from ..host.filesystem.scratch import sweep
 from ..ports import Clock
-from .backup import LARGEST_SIDECAR, Backup, is_archive_name, iso, read_backup
+from .backup import LARGEST_SIDECAR, Backup, is_archive_name, iso, parse_iso, read_backup
+from .belonging import belongs, latest_stem, named_backups, owner_of_archive, sidecar_owner
+from .choice import latest_of, passed_over
 from .names import (
     LATEST_STEM,
     TEMPORARY_PREFIX,
@@ -43,10 +46,11 @@ from .names import (
     archive_of_sidecar,
     backup_name,
     one_second_later,
+    parse_any_name,
     parse_name,
     sidecars_of,
 )
-from .placing import check_finished, fsync_file, give_name, point_link
+from .placing import check_finished, fsync_file, give_name, point_link, write_new
 from .records import Records
 
 __all__ = ["Backup", "LocalCatalog"]
@@ -80,6 +84,7 @@ class LocalCatalog:
         self.clock = clock
         self.directory = Path(application.backup_dir) if directory is None else Path(directory)
         self.records = Records(Path(application.application_state_dir), clock.now, note)
+        self._note = note
 
     @property
     def prefix(self) -> str:
@@ -93,14 +98,12 @@ class LocalCatalog:
         """Every backup of this application, newest first; doubtful ones have a ``problem``. Writes nothing."""
         recorded = self.records.read()["backups"]
         found = []
-        for name in self._names():
-            if parse_name(self.prefix, name) is None:
-                continue
+        for name in named_backups(self._names()):
             try:
                 backup = read_backup(self.directory / name, self.prefix, recorded.get(self._key(self.directory / name)))
             except FileNotFoundError:
                 continue
-            if backup.sidecar.get("application", self.application.name) == self.application.name:
+            if belongs(backup, self.application.name, self.prefix):
                 found.append(backup)
         return tuple(sorted(found, key=lambda item: (item.moment, item.name), reverse=True))
 
@@ -117,15 +120,25 @@ class LocalCatalog:
             matches = [item for item in backups if name_of(item) == reference]
             if matches:
                 return _only(matches, reference)
+        other = owner_of_archive(self.directory / reference)
+        if other is not None:
+            raise UsageError(f"is a backup of the application {other}", path=reference, hint=f"choose --app {other}")
         raise UsageError("no such backup", path=reference, hint="run 'tradekeep list' to see what there is")
 
     @with_privileges
     def unproven(self) -> tuple[Backup, ...]:
         """Good backups whose last verification lies before the moment at which the results of all were lost."""
-        lost = self.records.lost
+        content = self.records.read()
+        lost = parse_iso(content.get("lost"))
         if lost is None:
             return ()
-        return tuple(item for item in self.list() if item.good and item.verified_at and item.verified_at < lost)
+        # Whatever is on record was found after the loss, even if a clock was wrong that day.
+        known = {key for key, entry in content["backups"].items() if "ok" in entry}
+        return tuple(
+            item
+            for item in self.list()
+            if item.good and item.verified_at and self._key(item.path) not in known and item.verified_at < lost
+        )
 
     # Writing; the caller holds the application's lock
 
@@ -213,17 +226,17 @@ class LocalCatalog:
 
     @with_privileges
     def refresh_latest(self) -> None:
-        """Point ``latest_backup.<suffix>`` to the newest good backup, and remove links of other suffixes."""
-        newest = next((item for item in self.list() if item.good and not item.is_safety), None)
-        wanted = None
-        if newest is not None:
-            parsed = parse_name(self.prefix, newest.name)
-            wanted = None if parsed is None else f"{LATEST_STEM}{parsed.suffix}"
+        """Point this application's link to the latest backup, and remove its links of other suffixes."""
+        newest = latest_of(self.list(), self.clock.now())
+        parsed = None if newest is None else parse_any_name(newest.name)
         with os_errors(self.directory):
+            names = self._names()
+            stem = latest_stem(self.directory, names, self.application.name, self.prefix)
+            wanted = None if parsed is None else f"{stem}{parsed.suffix}"
             if newest is not None and wanted is not None:
                 point_link(self.directory / wanted, newest.name)
-            for name in self._names():
-                if name != wanted and name.startswith(f"{LATEST_STEM}.tar.") and self._is_our_link(name):
+            for name in names:
+                if name != wanted and name.startswith(f"{stem}.tar.") and (self.directory / name).is_symlink():
                     (self.directory / name).unlink(missing_ok=True)
 
     @with_privileges
@@ -290,7 +303,11 @@ class LocalCatalog:
 
     def _latest(self) -> Backup:
         backups = self.list()
-        newest = next((item for item in backups if item.good and not item.is_safety), None)
+        now = self.clock.now()
+        newest = latest_of(backups, now)
+        said = passed_over(backups, now)
+        if said is not None:
+            self._note(said)
         if newest is None:
             because = f"none of {len(backups)} is verified" if backups else "there is none yet"
             raise TradekeepError(f"no backup to rely on: {because}", path=self.directory, hint="run 'tradekeep backup'")
@@ -299,8 +316,8 @@ class LocalCatalog:
     def _publish_under_free_name(self, temporary: Path, parsed: ParsedName, sidecar: Mapping[str, Any]) -> Path:
         for _attempt in range(ATTEMPTS_AT_NAMES):
             if not self._taken(parsed):
-                with self._sidecars(parsed.filename, sidecar), contextlib.suppress(FileExistsError):
-                    return give_name(temporary, self.directory / parsed.filename)
+                with contextlib.suppress(FileExistsError):
+                    return self._publish_as(temporary, parsed.filename, sidecar)
             parsed = one_second_later(self.prefix, parsed)
         raise ArchiveError("no free name in a whole minute", path=parsed.filename, hint="try again later")
 
@@ -309,9 +326,11 @@ class LocalCatalog:
         moment = backup_name(self.prefix, parsed.moment).partition(".tar.")[0]
         return any(name.startswith((f"{moment}.", f"{moment}_")) for name in self._names())
 
-    @contextlib.contextmanager
-    def _sidecars(self, filename: str, sidecar: Mapping[str, Any]) -> Iterator[None]:
-        """Write both sidecars; take them away again when the archive does not get its name."""
+    def _publish_as(self, temporary: Path, filename: str, sidecar: Mapping[str, Any]) -> Path:
+        """Write both sidecars, then give the name; raises FileExistsError where another application was faster.
+
+        The ``.json`` comes first and never replaces one: it says whose name this is from then on.
+        """
         checksum, facts = (self.directory / name for name in sidecars_of(filename))
         text = (json.dumps(dict(sidecar), indent=1, sort_keys=True) + "\n").encode()
         if len(text) > LARGEST_SIDECAR:
@@ -320,28 +339,37 @@ class LocalCatalog:
                 path=facts,
                 hint="exclude what has so many names in the profile",
             )
+        written: list[Path] = []
+        named = False
         try:
-            atomic_write(checksum, f"{sidecar['sha256']}  {filename}\n".encode())
-            atomic_write(facts, text)
-            yield
-        finally:
-            if not os.path.lexists(self.directory / filename):
-                checksum.unlink(missing_ok=True)
-                facts.unlink(missing_ok=True)
-
-    def _is_our_link(self, name: str) -> bool:
-        """Another application may share the directory; its link is not ours."""
-        path = self.directory / name
-        return path.is_symlink() and parse_name(self.prefix, os.readlink(path)) is not None
+            write_new(facts, text, self.temporary(facts.name))
+            written.append(facts)
+            write_new(checksum, f"{sidecar['sha256']}  {filename}\n".encode(), self.temporary(checksum.name))
+            written.append(checksum)
+            named = True
+            return give_name(temporary, self.directory / filename)
+        except BaseException as error:
+            # Of an archive that has its name the sidecars stay, unless it is somebody else's.
+            if not named or isinstance(error, FileExistsError) or not os.path.lexists(self.directory / filename):
+                for path in written:
+                    path.unlink(missing_ok=True)
+            raise
 
     def _is_leftover(self, name: str, present: set[str]) -> bool:
         archive = archive_of_sidecar(name)
         if archive is not None:
-            return archive not in present and parse_name(self.prefix, archive) is not None
+            return archive not in present and self._is_our_name(archive)
         if not name.startswith(TEMPORARY_PREFIX):
             return False
         owner = _TEMPORARY_OWNER.search(name)
         return owner is not None and not process_lives(int(owner[1]))
+
+    def _is_our_name(self, archive: str) -> bool:
+        """Another application may be about to give that name: it writes the sidecars before."""
+        if parse_any_name(archive) is None:
+            return False
+        owner = sidecar_owner(self.directory / archive)
+        return owner == self.application.name or (owner is None and parse_name(self.prefix, archive) is not None)
 
 
 @contextlib.contextmanager

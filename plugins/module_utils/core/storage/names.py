@@ -32,6 +32,7 @@ _REST = re.compile(
     r"_(?P<moment>[0-9]{8}_[0-9]{6})(?:_(?P<label>[A-Za-z0-9][A-Za-z0-9._-]{0,63}))?"
     r"\.tar\.(?P<compression>gz|zst)(?P<encrypted>\.gpg)?"
 )
+_ANY = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]*?{_REST.pattern}")
 _MOMENT = "%Y%m%d_%H%M%S"
 
 
@@ -107,8 +108,16 @@ def parse_name(prefix: str, filename: str) -> Optional[ParsedName]:
     if not filename.startswith(prefix):
         return None
     match = _REST.fullmatch(filename[len(prefix) :])
-    if match is None:
-        return None
+    return None if match is None else _parsed(filename, match)
+
+
+def parse_any_name(filename: str) -> Optional[ParsedName]:
+    """The same for a backup of whatever prefix; the first moment in the name counts."""
+    match = _ANY.fullmatch(filename)
+    return None if match is None else _parsed(filename, match)
+
+
+def _parsed(filename: str, match: re.Match[str]) -> Optional[ParsedName]:
     try:
         moment = datetime.strptime(match["moment"], _MOMENT).replace(tzinfo=timezone.utc)
     except ValueError:

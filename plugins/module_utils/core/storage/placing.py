@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ArchiveError, UnsafePathError
-from ..host.files import fsync_directory, os_errors
+from ..host.files import atomic_write, fsync_directory, os_errors
 from .names import TEMPORARY_PREFIX
 
 _LINK_UNSUPPORTED = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -66,6 +66,15 @@ def give_name(temporary: Path, final: Path) -> Path:
         temporary.unlink(missing_ok=True)
         fsync_directory(final.parent)
     return final
+
+
+def write_new(path: Path, data: bytes, temporary: Path) -> None:
+    """Write a whole, synced file under a name that nobody has; raises FileExistsError."""
+    try:
+        atomic_write(temporary, data)
+        give_name(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def point_link(link: Path, target: str) -> None:

@@ -25,6 +25,7 @@ class Replacement:
     staged: the new file, symlink or directory; None removes the live one. kept: where the old one goes, a fresh name.
     had: whether there was a live one at the beginning; filled in by ``prepare``. companions: for what services write,
     the suffixes of the files that they may make beside it, such as the WAL of a database; None for what they do not.
+    filled: a directory makes way with all that it holds, else only an empty one does.
     """
 
     live: str
@@ -32,6 +33,7 @@ class Replacement:
     kept: str
     had: bool = True
     companions: Optional[tuple[str, ...]] = None
+    filled: bool = False
 
     @property
     def given_up(self) -> str:
@@ -110,7 +112,8 @@ def _without_carried(replacements: Iterable[Replacement]) -> Iterator[Replacemen
 @with_privileges
 def write_plan(path: Path, replacements: Sequence[Replacement]) -> None:
     """Write the plan durably, with one sync however long it is."""
-    rows = ([r.live, r.staged, r.kept, int(r.had), r.companions] for r in replacements)
+    # The last field is written where it says something alone: earlier versions read all other plans.
+    rows = ([r.live, r.staged, r.kept, int(r.had), r.companions, *([1] if r.filled else [])] for r in replacements)
     lines = (json.dumps(row, separators=(",", ":")) for row in rows)
     with os_errors(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -137,7 +140,7 @@ def read_plan(path: Path, count: int) -> tuple[Replacement, ...]:
 
 
 def _replacement(
-    live: str, staged: Optional[str], kept: str, had: int, companions: Optional[list[str]] = None
+    live: str, staged: Optional[str], kept: str, had: int, companions: Optional[list[str]] = None, filled: int = 0
 ) -> Replacement:
     """Of one line of a plan; older ones have no companions."""
-    return Replacement(live, staged, kept, bool(had), None if companions is None else tuple(companions))
+    return Replacement(live, staged, kept, bool(had), None if companions is None else tuple(companions), bool(filled))

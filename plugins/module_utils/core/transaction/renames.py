@@ -94,7 +94,8 @@ def exchange_one(item: Replacement, directories: Directories) -> None:
         raise TradekeepError("appeared or vanished while the transaction ran", path=item.live)
     if live is not None and (item.staged is None or not _keep_by_link(item, live, directories)):
         _rename(item.live, item.kept, directories)
-        _refuse_filled_directory(item, live, directories)
+        if not item.filled:
+            _refuse_filled_directory(item, live, directories)
     if item.staged is not None:
         _rename(item.staged, item.live, directories)
 

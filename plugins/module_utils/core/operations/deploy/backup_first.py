@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Optional
 
@@ -15,12 +16,15 @@ from ...deploy_settings import BackupFirst
 from ...host.filesystem.identity import privileged, with_privileges
 from ...ports import Ports
 from ...storage.backup import Backup
+from ...storage.choice import is_future
 from ...storage.local import LocalCatalog
 from ...storage.names import DEPLOY_LABEL
 from ..backup import back_up
-from ..backup_plan import BackupPlan, choose_encryption
+from ..backup_plan import ASSUMED_RATIO, BackupPlan, check_space, choose_encryption
+from ..collapses import before_losses
 from ..keys import require_usable_keys
 from ..scan import gathered_scan, scan
+from ..tree_reader import Source, tree_reader
 
 
 def backup_first(application: Application, ports: Ports) -> Optional[Backup]:
@@ -35,22 +39,42 @@ def backup_first(application: Application, ports: Ports) -> Optional[Backup]:
         return back_up(covered, ports, request, lambda: gathered_scan(covered))
 
 
-def check_backup_first(application: Application, ports: Ports) -> None:
-    """Raises where ``backup_first`` could not encrypt; writes nothing."""
+def rehearse_backup(application: Application, ports: Ports) -> None:
+    """Find out, without writing anything, why the backup could not be made: for want of a key or of space."""
     covered = _covered(application)
-    if covered is not None and choose_encryption(covered, Tier.MANUAL, None).configured:
-        require_usable_keys(covered, ports)
+    if covered is None or not os.path.isdir(application.root):
+        return
+    with privileged():
+        encryption = choose_encryption(covered, Tier.MANUAL, None)
+        request = BackupPlan.of_label(DEPLOY_LABEL, encryption, Path(application.backup_dir))
+        source = Source(lambda: gathered_scan(covered))
+        with tree_reader(covered, ports, lambda: nullcontext(source), request) as reader:
+            plan = reader.measure()
+        if plan.files:
+            if encryption.configured:
+                require_usable_keys(covered, ports)
+            needed = int(plan.bytes * ASSUMED_RATIO) + plan.largest_database + (1 << 20)
+            check_space(dataclasses.replace(plan, space_needed=needed))
 
 
 @with_privileges
 def forget_old_backups(application: Application, ports: Ports, keep: int) -> None:
-    """Of the backups that deploys made, the newest stay."""
+    """Of the backups that deploys made, the newest stay, and those that hold far more than any of them.
+
+    Those of a clock that was wrong take no place of theirs.
+    """
     if not Path(application.backup_dir).is_dir():
         return
     catalog = LocalCatalog(application, ports.clock)
+    now = ports.clock.now()
     ours = [item for item in catalog.list() if item.label == DEPLOY_LABEL and item.good]
-    for backup in ours[keep:]:
-        catalog.remove(backup)
+    present = [item for item in ours if not is_future(item.moment, now)]
+    fuller = before_losses(application, ours, {item.name for item in present[:keep]})
+    for backup in present[keep:]:
+        if backup.name in fuller:
+            ports.progress.note(f"{backup.name} is kept: {fuller[backup.name]}")
+        else:
+            catalog.remove(backup)
 
 
 def _covered(application: Application) -> Optional[Application]:

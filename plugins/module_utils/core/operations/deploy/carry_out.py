@@ -34,9 +34,9 @@ from ...transaction.plan import Replacement
 from ...transaction.stage import Stage
 from ..exchange_run import Change, run_exchange
 from .code import CodeManifest
-from .code_plan import Action
+from .code_plan import LARGEST_EDIT, Action, CodeChange
 from .data_reader import DataReader
-from .dependencies import BuiltEnvironment, Environments, check_link
+from .dependencies import ENVIRONMENTS, BuiltEnvironment, Environments
 from .git_view import stage_git_view
 from .hooks import Hooks
 from .layouts import Staged
@@ -47,7 +47,6 @@ from .survey import Survey
 from .watched import Watched
 
 _HISTORY = 50
-_LARGEST_EDIT = 1 << 28
 _PLACEHOLDERS = (".gitkeep", ".keep", ".gitignore")
 
 
@@ -63,6 +62,7 @@ class Carried:
     environment: Optional[BuiltEnvironment] = None
     rescued: dict[str, Any] = field(default_factory=dict)
     quarantined: list[str] = field(default_factory=list)
+    set_aside: list[str] = field(default_factory=list)
     proof: Optional[Proof] = None
     health: list[dict[str, Any]] = field(default_factory=list)
     hooks: list[dict[str, Any]] = field(default_factory=list)
@@ -88,6 +88,7 @@ class DeployRun:
         self._old_commit = survey.old.commit
         self._commit = survey.target.commit
         self._hooks = hooks
+        self._ran_before = self._runs_now = True
         self._services = ServiceController(
             application.profile.services if application.system else (), ports.runner, ports.clock
         )
@@ -139,8 +140,6 @@ class DeployRun:
         dependencies = self._deploy.dependencies
         if dependencies is None:
             return None
-        if self._survey.layout.adopts:
-            check_link(self._checkout / dependencies.environment)
         environments = Environments(
             dependencies, checkout=self._checkout, account=self._survey.account, ports=self._ports
         )
@@ -166,7 +165,8 @@ class DeployRun:
         with self._place("check") as scratch, contextlib.ExitStack() as stack:
             context = CaptureContext(scratch, self._ports.clock)
             reader = stack.enter_context(contextlib.closing(DataReader(context, self._survey.account, self._ports)))
-            witness = Witness(self._application, self._code_paths(staged), reader)
+            adopted = None if staged.set_aside is None else staged.set_aside.live
+            witness = Witness(self._application, self._code_paths(staged), reader, adopted=adopted)
             with self._timed("proof"):
                 watched = Watched(witness, self.carried.notes.append)
             with contextlib.closing(watched):
@@ -215,20 +215,25 @@ class DeployRun:
         standing = self._survey.standing
         if self._survey.missing or self._survey.leave_down:
             return None
+        before = self._services.snapshot()
+        running = _names(before)
+        # Where nobody has named a service, whoever starts the bot can have done so.
+        self._ran_before = self._runs_now = bool(running) or not before
         installed = self._services.installed()
-        names = [name for entry in installed for name in entry["running"]]
+        names = _names(installed)
         first = standing is None and self._old_commit is None
         if first or (standing is not None and standing.waiting):
             self.carried.started = tuple(names)
+            self._runs_now = bool(names) or not before
             return installed
-        running = {name for entry in self._services.snapshot() for name in entry["running"]}
         idle = [name for name in names if name not in running]
         if idle:
-            self.carried.notes.append(f"did not run before, and so was not started: {', '.join(idle)}")
+            unasked = "; its health is not asked" if self._deploy.health and not running else ""
+            self.carried.notes.append(f"did not run before, and so was not started: {', '.join(idle)}{unasked}")
         return None
 
     def _confirm(self, start: Optional[Snapshot], watched: Watched) -> None:
-        if self._may_be_healthy():
+        if self._runs_now and self._may_be_healthy():
             with self._timed("health"):
                 try:
                     self._gate.run(self._ports.clock.now())
@@ -245,8 +250,8 @@ class DeployRun:
             )
 
     def _check_old(self) -> None:
-        """After everything was put back: the old code has to work as well as before."""
-        if self._may_be_healthy():
+        """After everything was put back: the old code has to work as well as before, if it did run."""
+        if self._ran_before and self._survey.had_code and self._may_be_healthy():
             self._gate.run()
 
     def _may_be_healthy(self) -> bool:
@@ -271,6 +276,17 @@ class DeployRun:
         self._mirror.keep(self._commit)
         self._ports.step("stand")
         self._records.commit(carried.deployed, CodeManifest(self._commit, staged.plan.entries))
+        self._set_aside(staged)
+
+    def _set_aside(self, staged: Staged) -> None:
+        """Keep the directory that has made way for the link to the environment, beside the other environments."""
+        if staged.set_aside is None:
+            return
+        name = f"replaced-{self.carried.moment:%Y%m%d_%H%M%S}-{self.carried.identifier[:8]}"
+        target = self._checkout / ENVIRONMENTS / name
+        with self._noted(), os_errors(target):
+            os.rename(staged.set_aside.kept, target)
+            self.carried.set_aside.append(str(target))
 
     def _history(self) -> tuple[str, ...]:
         """A deploy goes on from the one that stood; a rollback goes back behind it."""
@@ -283,14 +299,14 @@ class DeployRun:
 
     def _quarantine(self, exchange: Exchange, staged: Staged) -> None:
         """Keep what was replaced or removed and is not what a deploy had put there."""
-        place = self._records.outputs(self.carried.moment, self.carried.identifier) / "quarantine"
+        place = self._records.quarantine(self.carried.moment, self.carried.identifier)
         kept = {os.path.relpath(item.live, self._checkout): item.kept for item in exchange.replacements if item.had}
         for change in staged.plan.changes:
             aside = kept.get(change.path)
             if aside is None or change.look.thing is not Thing.FILE:
                 continue
             try:
-                content = _content(aside) if self._is_foreign(change.path, Path(aside)) else None
+                content = _content(aside) if self._is_foreign(change, Path(aside)) else None
             except TradekeepError as error:
                 # Its owner has done something to it since, and that must not hold up a deploy which is in place.
                 self.carried.notes.append(f"{change.path}: the edit was not kept aside: {error}")
@@ -304,12 +320,15 @@ class DeployRun:
                 atomic_write(target, content)
             self.carried.quarantined.append(change.path)
 
-    def _is_foreign(self, path: str, aside: Path) -> bool:
-        entry = self._survey.old.entries.get(path)
-        if entry is None:
-            return True
-        look = Looker(aside.parent, oid_digits=len(entry.oid)).at(aside.name)
-        return look.sha256 != entry.sha256 if entry.sha256 is not None else look.oid != entry.oid
+    def _is_foreign(self, change: CodeChange, aside: Path) -> bool:
+        """Whether what was replaced is neither what a deploy had put there nor what it puts there now."""
+        for entry in (self._survey.old.entries.get(change.path), change.entry):
+            if entry is None:
+                continue
+            look = Looker(aside.parent, oid_digits=len(entry.oid)).at(aside.name)
+            if look.sha256 == entry.sha256 if entry.sha256 is not None else look.oid == entry.oid:
+                return False
+        return True
 
     def _after_commit(self, staged: Staged) -> None:
         """What can no longer fail the deploy."""
@@ -383,6 +402,11 @@ def new_identifier() -> str:
     return secrets.token_hex(8)
 
 
+def _names(snapshot: Snapshot) -> list[str]:
+    """What runs, or is installed, by a snapshot."""
+    return [name for entry in snapshot for name in entry["running"]]
+
+
 def _nothing_to_stop(ports: Ports) -> ServiceController:
     return ServiceController((), ports.runner, ports.clock)
 
@@ -390,8 +414,8 @@ def _nothing_to_stop(ports: Ports) -> ServiceController:
 def _content(path: str) -> bytes:
     """Of a file of the owner's, which is code and not data."""
     with os_errors(path), open(open_file_beneath(*os.path.split(path)), "rb") as file:
-        content = file.read(_LARGEST_EDIT + 1)
-    if len(content) > _LARGEST_EDIT:
+        content = file.read(LARGEST_EDIT + 1)
+    if len(content) > LARGEST_EDIT:
         raise TradekeepError("is too large for a file of code", path=path)
     return content
 

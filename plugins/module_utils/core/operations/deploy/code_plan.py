@@ -21,6 +21,8 @@ from .look import Look, Looker, Thing
 
 # What a bot writes and nobody writes by hand: edited since the last deploy, it is data whoever tracks it.
 _DATA_KINDS = ("sqlite", "jsonl", "log")
+LARGEST_EDIT = 1 << 28
+"""More is not kept aside, and so not replaced where nobody knows what it is."""
 _SUBMODULES = "a submodule cannot be deployed: put its files into the repository, or preserve its path"
 
 
@@ -44,7 +46,7 @@ class Action(str, Enum):
 
 @dataclass(frozen=True)
 class CodeChange:
-    """One path that changes. edited: what lies there is not what was deployed, and is kept in the quarantine."""
+    """One path that changes. edited: what lies there is not what a deploy put there, and is kept in the quarantine."""
 
     path: str
     action: Action
@@ -54,17 +56,21 @@ class CodeChange:
 
     def describe(self) -> str:
         """One line of a plan."""
-        return f"{self.action.value} {self.path}" + (" (edited here, the edit is kept aside)" if self.edited else "")
+        return f"{self.action.value} {self.path}" + (" (not what was deployed; kept aside)" if self.edited else "")
 
 
 @dataclass(frozen=True)
 class Collision:
-    """A place that upstream wants and live data has. kept: the policy leaves the live data there and goes on."""
+    """A place that upstream wants and live data has. kept: the policy leaves the live data there and goes on.
+
+    code: it is no data, but code of which nobody knows where it is from. Left there it would pass for the commit's.
+    """
 
     path: str
     kind: str
     what: str
     kept: bool
+    code: bool = False
 
     def describe(self) -> str:
         """One line of a plan or an error."""
@@ -98,10 +104,19 @@ class Upstream:
 
 
 def plan_code(
-    upstream: Upstream, old: CodeManifest, looker: Looker, preserved: DataPaths, policy: CollisionPolicy
+    upstream: Upstream,
+    old: CodeManifest,
+    looker: Looker,
+    preserved: DataPaths,
+    policy: CollisionPolicy,
+    *,
+    adopt: bool = False,
 ) -> CodePlan:
-    """Compare the commit, what was deployed and what lies there; reads only."""
-    planner = _Planner(upstream, old, looker, preserved, policy)
+    """Compare the commit, what was deployed and what lies there; reads only.
+
+    adopt: a file in the place of code that no deploy put there is replaced, and kept in the quarantine.
+    """
+    planner = _Planner(upstream, old, looker, preserved, policy, adopt)
     for path in sorted(upstream.entries):
         planner.wanted(upstream.entries[path])
     for path in sorted(set(old.entries) - set(upstream.entries)):
@@ -111,11 +126,19 @@ def plan_code(
 
 class _Planner:
     def __init__(
-        self, upstream: Upstream, old: CodeManifest, looker: Looker, preserved: DataPaths, policy: CollisionPolicy
+        self,
+        upstream: Upstream,
+        old: CodeManifest,
+        looker: Looker,
+        preserved: DataPaths,
+        policy: CollisionPolicy,
+        adopt: bool,
     ) -> None:
         self._new = upstream.entries
         self._ignored = upstream.ignored
         self._old = old.entries
+        self._knows_origin = old.commit is not None
+        self._adopt = adopt
         self._looker = looker
         self._preserved = preserved
         self._policy = policy
@@ -165,16 +188,27 @@ class _Planner:
         if self._is_same(look, entry, before):
             self._leave(entry, look)
         elif before is None or not before.ours:
-            if before is not None and before.oid == entry.oid:
-                self._leave_out(entry, "is not what was deployed and upstream has not changed it; kept as it is")
-            else:
-                self._collide(entry, "untracked", "exists here and nobody deployed it; upstream tracks it now")
+            self._undeployed(entry, look, before)
         elif is_deployed(look, before):
             self._change(entry, look, Action.REPLACE)
-        elif _is_data(entry.path) or entry.path in self._ignored:
+        elif self._is_written(entry.path):
             self._written_data(entry, before)
         else:
             self._change(entry, look, Action.REPLACE, edited=True)
+
+    def _undeployed(self, entry: CodeEntry, look: Look, before: Optional[CodeEntry]) -> None:
+        """What lies there was put there by nobody that we know of."""
+        code = not self._is_written(entry.path)
+        if code and look.oid == entry.oid and look.thing is Thing.FILE and entry.mode != SYMLINK:
+            self._change(entry, look, Action.REPLACE)  # a copy that has lost or won the right to execute
+        elif code and self._adopt and look.thing is Thing.FILE and look.size <= LARGEST_EDIT:
+            self._change(entry, look, Action.REPLACE, edited=True)
+        elif before is not None and before.oid == entry.oid:
+            self._leave_out(entry, "is not what was deployed and upstream has not changed it; kept as it is")
+        elif code and not self._knows_origin:
+            self.plan.collisions.append(Collision(entry.path, "untracked", _unknown(look), kept=False, code=True))
+        else:
+            self._collide(entry, "untracked", "exists here and nobody deployed it; upstream tracks it now")
 
     def _written_data(self, entry: CodeEntry, before: CodeEntry) -> None:
         """A tracked file that the bot writes to."""
@@ -259,6 +293,10 @@ class _Planner:
             return self._foreign_below(path) is not None
         return path not in self._old
 
+    def _is_written(self, path: str) -> bool:
+        """Whether the bot writes such a file, whoever tracks it."""
+        return _is_data(path) or path in self._ignored
+
     def _is_same(self, look: Look, entry: CodeEntry, before: Optional[CodeEntry]) -> bool:
         if (look.thing is Thing.SYMLINK) != (entry.mode == SYMLINK):
             return False
@@ -296,6 +334,14 @@ def is_deployed(look: Look, entry: CodeEntry) -> bool:
 
 def _is_data(path: str) -> bool:
     return default_kind(path.rpartition("/")[2]) in _DATA_KINDS
+
+
+def _unknown(look: Look) -> str:
+    if look.thing is Thing.SYMLINK:
+        return "is a symlink here, no deploy made it, and upstream has something else; move it away"
+    if look.size > LARGEST_EDIT:
+        return "is here, no deploy put it there, and it is too large to be kept aside; move it away"
+    return "is here, no deploy put it there, and upstream has it with other content"
 
 
 def _shape(entry: CodeEntry, look: Look, reason: str) -> tuple[str, str]:

@@ -26,6 +26,7 @@ from ...host.account import Account, command_as, environment_of
 from ...host.files import atomic_write, open_directory_beneath, os_errors, os_errors_but_absence
 from ...host.filesystem.given import give_directory
 from ...host.filesystem.identity import privileged
+from ...host.ownership import name_of_uid
 from ...ports import Ports, Said
 from .lock_file import digest_of
 
@@ -93,13 +94,22 @@ class Environments:
         return self._checkout / ENVIRONMENTS
 
     def plan(self, source: Path) -> EnvironmentPlan:
-        """What the commit that lies in source needs. Writes nothing."""
+        """What the commit that lies in source needs. Writes nothing; raises where it could not be built."""
         python = self._identity()
         digest = hashlib.sha256(digest_of(source, self._wanted.lock_file, self._wanted.arguments).encode())
         digest.update(python.encode())
         key = digest.hexdigest()[:16]
         directory = self.directory / key
-        return EnvironmentPlan(key=key, directory=directory, complete=self._is_complete(directory), python=python)
+        self._check_directory()
+        complete = self._is_complete(directory)
+        if not complete:
+            self._require_venv()
+        return EnvironmentPlan(key=key, directory=directory, complete=complete, python=python)
+
+    def check_python(self) -> None:
+        """Whether an environment can be made on this host at all; raises CommandError with what is missing."""
+        self._identity()
+        self._require_venv()
 
     def build(self, plan: EnvironmentPlan, source: Path, *, log: Path) -> BuiltEnvironment:
         """Make the environment unless it is complete; what an earlier build left unfinished is thrown away first.
@@ -149,17 +159,31 @@ class Environments:
             )
         return said.last_line
 
+    def _require_venv(self) -> None:
+        """Debian has the module that puts pip into an environment in a package of its own."""
+        python = self._wanted.python
+        said = self._run([python, "-I", "-c", "import ensurepip, venv"], directory="/", seconds=60)
+        if said.status != 0:
+            raise CommandError(
+                f"cannot make a virtual environment: {said.last_line or said.status}",
+                path=python,
+                hint=how_to_get_venv(python),
+            )
+
     def _is_complete(self, directory: Path) -> bool:
         """Whether the marker is there and the interpreter still works: an upgrade of the system may have removed it."""
         if os.path.islink(directory) or not os.path.exists(directory / MARKER):
             return False
         return self._run([str(directory / "bin/python"), "-I", "-c", ""], directory="/", seconds=60).status == 0
 
+    def _check_directory(self) -> None:
+        """No symlink may lie in the place of the directory of all environments."""
+        with contextlib.suppress(FileNotFoundError), os_errors_but_absence(self.directory):
+            os.close(open_directory_beneath(os.path.realpath(self._checkout), ENVIRONMENTS))
+
     def _make_directory(self) -> None:
-        checkout = os.path.realpath(self._checkout)
-        if not give_directory(Path(checkout, ENVIRONMENTS), self._account, mode=0o755):
-            with os_errors(self.directory):
-                os.close(open_directory_beneath(checkout, ENVIRONMENTS))
+        if not give_directory(Path(os.path.realpath(self._checkout), ENVIRONMENTS), self._account, mode=0o755):
+            self._check_directory()
 
     def _fill(self, directory: Path, source: Path, log: Path) -> None:
         wanted = self._wanted
@@ -201,30 +225,45 @@ class Environments:
         )
 
 
-def check_link(link: Path) -> Optional[str]:
-    """Where the symlink of the environment leads now, None where there is none; anything else there is refused."""
+def check_link(link: Path, *, adopter: Optional[Account] = None) -> Optional[str]:
+    """Where the symlink of the environment leads now, None where there is none; anything else there is refused.
+
+    adopter: the account that sets a directory aside which lies there; it has to be its own.
+    """
     with os_errors(link):
         try:
-            mode = link.lstat().st_mode
+            found = link.lstat()
         except FileNotFoundError:
             return None
-        if stat.S_ISLNK(mode):
+        if stat.S_ISLNK(found.st_mode):
             return os.readlink(link)
-    what = "a real directory" if stat.S_ISDIR(mode) else "a file"
-    raise TradekeepError(
-        f"is {what}, where a symlink to the environment of each deploy belongs",
-        path=link,
-        hint=f"stop the application and move it away (mv {link} {link}.old), or name another in "
-        "deploy.dependencies.environment and in the unit",
-    )
+    if not stat.S_ISDIR(found.st_mode):
+        raise _no_link("a file", link, f"move it away: mv {link} {link}.old")
+    if adopter is None:
+        way_out = "with --adopt (deploy_adopt=true) it makes way for the link in the same exchange, and is kept"
+        raise _no_link("a real directory", link, way_out)
+    if os.path.ismount(link):
+        raise _no_link("a mount point", link, "name another in deploy.dependencies.environment and in the unit")
+    if found.st_uid != adopter.uid:
+        raise _no_link(f"a directory of {name_of_uid(found.st_uid)}", link, f"chown -R {adopter.name} {link}")
+    return None
+
+
+def _no_link(what: str, link: Path, hint: str) -> TradekeepError:
+    return TradekeepError(f"is {what}, where a symlink to the environment of each deploy belongs", path=link, hint=hint)
 
 
 def _failure(what: str, said: Said, log: Path) -> CommandError:
     how = "ran out of time" if said.status is None else f"failed with exit status {said.status}"
-    hint = f"its output is in {log}"
-    if "ensurepip is not available" in said.output:
-        hint = f"install python3-venv; {hint}"
-    return CommandError(f"{what} {how}: {_last_words(said.output)}", hint=hint)
+    return CommandError(f"{what} {how}: {_last_words(said.output)}", hint=f"its output is in {log}")
+
+
+def how_to_get_venv(python: str) -> str:
+    """On Debian and Ubuntu; a Python that was built by hand has the module, unless somebody left it out."""
+    name = os.path.basename(python)
+    if re.fullmatch(r"python3(\.\d+)?", name) and python in (name, f"/usr/bin/{name}"):
+        return f"apt install {name}-venv"
+    return "install its modules venv and ensurepip, or set deploy.dependencies.python"
 
 
 def _last_words(output: str) -> str:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -26,6 +26,7 @@ from .carry_out import Carried, DeployRun, deploy_hooks, new_identifier
 from .dependencies import Environments
 from .hooks import Hooks
 from .records import RUNNING, DeployRecords
+from .rehearsal import rehearse
 from .releases import Releases
 from .request import DeployRequest, requested_application
 from .survey import Survey, account_for, look_around, mirror_of, peeking
@@ -53,12 +54,8 @@ def _as_owner(application: Application, ports: Ports, request: DeployRequest, *,
         refuse_fenced(state_dir, "nothing is deployed")
         with peeking(application, account, ports) as mirror:
             survey = look_around(application, request, mirror, account, ports)
-            if not survey.plan.refused:
-                mirror.try_filters(survey.target.commit, survey.exported)
-            if not (survey.plan.refused or survey.unchanged):
-                from .backup_first import check_backup_first
-
-                check_backup_first(application, ports)
+            if not survey.unchanged:
+                survey.obstacles.extend(rehearse(survey, mirror, ports))
             return _planned(survey, request)
     records = DeployRecords(application)
     records.prepare()
@@ -105,7 +102,7 @@ def _deploy(application: Application, request: DeployRequest, mirror: Mirror, po
     survey = look_around(application, request, mirror, account, ports)
     if not request.rollback:
         hooks.run("after_fetch", old_commit=survey.old.commit, new_commit=survey.target.commit)
-    if survey.plan.refused:
+    if survey.refused:
         return _refused(survey, request, carried)
     if survey.unchanged:
         return _unchanged(survey, request)
@@ -116,7 +113,7 @@ def _deploy(application: Application, request: DeployRequest, mirror: Mirror, po
         record = _failed(survey, request, carried, hooks, error)
         if isinstance(error, InterruptedBySignal):
             raise
-        lines = tuple(_failure_lines(record, carried, error))
+        lines = tuple(_failure_lines(survey, record, carried, error))
         return Outcome(changed=record["state"] == STANDS, record=record, lines=lines, status=error.exit_status)
     except BaseException as error:
         _failed(survey, request, carried, hooks, error)
@@ -157,12 +154,20 @@ def _state_after(survey: Survey, carried: Carried, error: BaseException) -> str:
     return "rollback_failed" if isinstance(error, NeedsPersonError) else "undone"
 
 
-def _failure_lines(record: dict[str, Any], carried: Carried, error: TradekeepError) -> Iterator[str]:
+def _failure_lines(survey: Survey, record: dict[str, Any], carried: Carried, error: TradekeepError) -> Iterator[str]:
     yield str(error)
     yield from (f"note: {note}" for note in carried.notes)
     if record["state"] == "undone":
-        yield f"the old code is in place again: {(record['old_commit'] or 'nothing')[:12]}"
+        yield _in_place_again(survey)
     yield f"record: {record['record']}"
+
+
+def _in_place_again(survey: Survey) -> str:
+    if survey.old.commit is not None:
+        return f"the old code is in place again: {survey.old.commit[:12]}"
+    return (
+        "the code that was here is in place again" if survey.had_code else "there was no code before, and now neither"
+    )
 
 
 def _written(survey: Survey, request: DeployRequest, carried: Carried, state: str) -> tuple[dict[str, Any], ExitStatus]:
@@ -172,6 +177,13 @@ def _written(survey: Survey, request: DeployRequest, carried: Carried, state: st
     except TradekeepError as error:
         carried.notes.append(f"the record of this deploy could not be kept: {error}")
         return {**_whole_record(survey, request, carried, state), "record": None}, ExitStatus.FINDINGS
+
+
+def _latest(records: Sequence[dict[str, Any]], ports: Ports, count: int) -> list[dict[str, Any]]:
+    """So many of the newest records, and beside them those of a clock that was wrong, which take no place of theirs."""
+    now = ports.clock.now().isoformat()
+    ahead = [item for item in records if str(item.get("at", "")) > now]
+    return [item for item in records if item not in ahead][:count] + ahead
 
 
 def _tidy(survey: Survey, mirror: Mirror, ports: Ports, carried: Carried) -> None:
@@ -184,7 +196,7 @@ def _tidy(survey: Survey, mirror: Mirror, ports: Ports, carried: Carried) -> Non
 
             forget_old_backups(survey.application, ports, deploy.keep_releases)
         recent = [item for item in records.log() if item.get("state") in ("deployed", "rolled_back", "waiting")]
-        recent = recent[: deploy.keep_releases]
+        recent = _latest(recent, ports, deploy.keep_releases)
         if isinstance(survey.layout, Releases):
             carried.notes.extend(survey.layout.tidy(deploy.keep_releases))
         if deploy.dependencies is not None and survey.layout.adopts:
@@ -227,6 +239,7 @@ def _record(survey: Survey, request: DeployRequest, state: str) -> dict[str, Any
             for item in plan.collisions
         ],
         "notes": [*survey.notes, *plan.notes],
+        "obstacles": [str(error) for error in survey.obstacles],
         "missing": list(survey.missing),
     }
 
@@ -254,6 +267,7 @@ def _whole_record(
         "backup": carried.backup,
         "rescued": carried.rescued,
         "quarantined": carried.quarantined,
+        "set_aside": carried.set_aside,
         "started": list(carried.started),
         "release": None if carried.deployed is None else carried.deployed.release,
         "environment": None if carried.environment is None else carried.environment.key,
@@ -265,12 +279,11 @@ def _whole_record(
 
 def _planned(survey: Survey, request: DeployRequest) -> Outcome:
     record = {**_record(survey, request, "unchanged" if survey.unchanged else "planned"), "record": None}
-    if survey.plan.refused:
+    if survey.refused:
         record["state"] = "refused"
     lines = [*_plan_lines(survey), "nothing was written"]
-    status = ExitStatus.FAILED if survey.plan.refused else ExitStatus.DONE
     return Outcome(
-        changed=not survey.unchanged and not survey.plan.refused,
+        changed=not survey.unchanged and not survey.refused,
         record=record,
         lines=tuple(lines),
         before={"commit": survey.old.commit, **{change.path: "deployed" for change in survey.plan.changes}},
@@ -278,13 +291,20 @@ def _planned(survey: Survey, request: DeployRequest) -> Outcome:
             "commit": survey.target.commit,
             **{change.path: change.action.value for change in survey.plan.changes},
         },
-        status=status,
+        status=_status(survey),
     )
 
 
 def _refused(survey: Survey, request: DeployRequest, carried: Carried) -> Outcome:
     record = _write(survey, request, carried, "refused")
-    return Outcome(changed=False, record=record, lines=tuple(_plan_lines(survey)), status=ExitStatus.FAILED)
+    return Outcome(changed=False, record=record, lines=tuple(_plan_lines(survey)), status=_status(survey))
+
+
+def _status(survey: Survey) -> ExitStatus:
+    """Of a plan: as the deploy itself would fail."""
+    if survey.plan.refused:
+        return ExitStatus.FAILED
+    return survey.obstacles[0].exit_status if survey.obstacles else ExitStatus.DONE
 
 
 def _unchanged(survey: Survey, request: DeployRequest) -> Outcome:
@@ -294,13 +314,9 @@ def _unchanged(survey: Survey, request: DeployRequest) -> Outcome:
 
 
 def _plan_lines(survey: Survey) -> Iterator[str]:
-    refused = survey.plan.refused
-    if refused:
-        # First, as a play shows the first lines alone; what would change is of no interest then.
-        yield (
-            f"refused: upstream wants {counted(len(refused), 'path')} that live data has; nothing was changed "
-            "(untrack them upstream, or choose --on-collision keep_live)"
-        )
+    refused = survey.refused
+    # First, as a play shows the first lines alone; what would change is of no interest then.
+    yield from _refusals(survey)
     yield from (f"collision: {item.describe()}" for item in survey.plan.collisions)
     yield from (f"note: {note}" for note in (*survey.notes, *survey.plan.notes))
     yield from (f"{line.commit[:12]} {line.subject}" for line in survey.commits)
@@ -310,6 +326,23 @@ def _plan_lines(survey: Survey) -> Iterator[str]:
     if not refused:
         old = (survey.old.commit or "nothing")[:12]
         yield f"{counted(len(survey.plan.changes), 'change')} from {old} to {_named(survey)}"
+
+
+def _refusals(survey: Survey) -> Iterator[str]:
+    code = [item for item in survey.plan.refused if item.code]
+    data = len(survey.plan.refused) - len(code)
+    if code:
+        yield (
+            f"refused: code here, which no deploy put here, is not as upstream has it ({counted(len(code), 'file')}); "
+            "nothing was changed (with --adopt (deploy_adopt=true) upstream's takes the place, and what is here is "
+            "kept aside; what is data belongs into deploy.preserve)"
+        )
+    if data:
+        yield (
+            f"refused: upstream wants {counted(data, 'path')} that live data has; nothing was changed "
+            "(untrack them upstream, or choose --on-collision keep_live)"
+        )
+    yield from (f"refused: {error}" for error in survey.obstacles)
 
 
 def _named(survey: Survey) -> str:
@@ -331,7 +364,9 @@ def _done_lines(survey: Survey, carried: Carried, record: dict[str, Any], reques
     if carried.backup:
         yield f"backed up before: {carried.backup}"
     if carried.quarantined:
-        yield f"kept aside {counted(len(carried.quarantined), 'file')} that had been edited here"
+        place = DeployRecords(survey.application).quarantine(carried.moment, carried.identifier)
+        yield f"kept aside {counted(len(carried.quarantined), 'file')} that no deploy had put here like this: {place}"
+    yield from (f"kept aside: {place} (remove it when nothing needs it any more)" for place in carried.set_aside)
     if carried.proof is not None:
         files = sum(counts["files"] for counts in carried.proof.components.values())
         written = sum(counts["written"] for counts in carried.proof.components.values())

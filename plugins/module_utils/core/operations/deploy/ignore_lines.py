@@ -15,7 +15,7 @@ from ...kinds import default_kind
 from ...kinds.sqlite import SIDECAR_SUFFIXES
 from ...patterns import matches
 from ...vocabulary import RESERVED_PREFIX
-from .preserved import component_paths
+from .preserved import component_paths, component_patterns
 
 BEGIN = "# tradekeep: data of the running bot (managed block)"
 END = "# tradekeep: end of the managed block"
@@ -98,6 +98,8 @@ def _lines(application: Application) -> Iterator[IgnoreLine]:
     components = {component.name: component for component in application.profile.components}
     for path, name in component_paths(application):
         yield from _of_component(path, components[name])
+    for pattern in component_patterns(application):
+        yield from _of_component_pattern(pattern)
     deploy = application.profile.deploy
     for pattern in deploy.preserve:
         yield from _of_pattern(pattern)
@@ -114,6 +116,13 @@ def _of_component(path: str, component: Component) -> Iterator[IgnoreLine]:
     yield IgnoreLine(f"/{_escaped(path)}", (f"{path}/{_ANY}" if directory else path,))
     if not directory and default_kind(path) == "sqlite":
         yield from (IgnoreLine(f"/{_escaped(path)}{suffix}", (f"{path}{suffix}",)) for suffix in SIDECAR_SUFFIXES)
+
+
+def _of_component_pattern(pattern: str) -> Iterator[IgnoreLine]:
+    """It begins at the checkout, as a path does; git matches it part by part too."""
+    sample = _sample(pattern)
+    suffixes = ("", *SIDECAR_SUFFIXES) if default_kind(sample) == "sqlite" else ("",)
+    yield from (IgnoreLine(f"/{pattern}{suffix}", (f"{sample}{suffix}",)) for suffix in suffixes)
 
 
 def _is_directory(path: str, component: Component) -> bool:

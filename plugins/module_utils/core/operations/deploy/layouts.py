@@ -6,30 +6,37 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional, Protocol
 
 from ...application import Application
 from ...deploy_settings import CollisionPolicy
+from ...errors import TradekeepError
 from ...host.account import Account
 from ...transaction.plan import Replacement
 from ...transaction.stage import Stage
 from .code import CodeManifest
 from .code_plan import CodePlan, Upstream, plan_code
 from .code_stage import CodeStage
+from .dependencies import check_link
 from .look import Looker
 from .preserved import Preserved
 
 
 @dataclass(frozen=True)
 class Staged:
-    """New code, ready. directory: where it will lie. release: its name, for the layout that has them."""
+    """New code, ready. directory: where it will lie. release: its name, for the layout that has them.
+
+    set_aside: the replacement of a directory that is adopted; what makes way is kept when the deploy stands.
+    """
 
     plan: CodePlan
     replacements: list[Replacement]
     directory: Path
     release: Optional[str] = None
+    set_aside: Optional[Replacement] = None
 
 
 class CodeLayout(Protocol):
@@ -40,6 +47,9 @@ class CodeLayout(Protocol):
     def plan(self, upstream: Upstream, old: CodeManifest, policy: CollisionPolicy) -> CodePlan:
         """What would change; reads only."""
 
+    def obstacles(self, plan: CodePlan) -> Iterator[TradekeepError]:
+        """Why a plan cannot be carried out, collisions apart; reads only."""
+
     def exported(self, upstream: Upstream, plan: CodePlan) -> list[str]:
         """The paths of the commit that are needed on disk to carry the plan out."""
 
@@ -48,12 +58,16 @@ class CodeLayout(Protocol):
 
 
 class InPlace:
-    """One directory, changed file by file."""
+    """One directory, changed file by file.
+
+    adopt: what lies in the place of code, or of the link to the environment, makes way and is kept.
+    """
 
     adopts = True
 
-    def __init__(self, application: Application, account: Account) -> None:
+    def __init__(self, application: Application, account: Account, *, adopt: bool = False) -> None:
         self._application = application
+        self._adopt = adopt
         self._account = account
         self._checkout = Path(application.checkout)
 
@@ -61,7 +75,16 @@ class InPlace:
         """See CodeLayout."""
         digits = max((len(entry.oid) for entry in upstream.entries.values()), default=40)
         looker = Looker(self._checkout, oid_digits=digits)
-        return plan_code(upstream, old, looker, Preserved(self._application), policy)
+        return plan_code(upstream, old, looker, Preserved(self._application), policy, adopt=self._adopt)
+
+    def obstacles(self, plan: CodePlan) -> Iterator[TradekeepError]:
+        """See CodeLayout."""
+        dependencies = self._application.profile.deploy.dependencies
+        if dependencies is not None:
+            try:
+                self._check_link(dependencies.environment)
+            except TradekeepError as error:
+                yield error
 
     def exported(self, upstream: Upstream, plan: CodePlan) -> list[str]:
         """See CodeLayout."""
@@ -76,8 +99,15 @@ class InPlace:
         filled = code.fill(plan, exported)
         replacements = code.replacements(filled)
         dependencies = self._application.profile.deploy.dependencies
+        set_aside: Optional[Replacement] = None
         if dependencies is not None and environment is not None:
-            link = self._checkout / dependencies.environment
-            if not link.is_symlink() or os.readlink(link) != environment:
-                replacements.append(code.symlink(dependencies.environment, environment))
-        return Staged(filled, replacements, self._checkout)
+            found = self._check_link(dependencies.environment)
+            if found != environment:
+                link = code.symlink(dependencies.environment, environment)
+                if self._adopt and os.path.isdir(link.live) and not os.path.islink(link.live):
+                    link = set_aside = replace(link, filled=True)
+                replacements.append(link)
+        return Staged(filled, replacements, self._checkout, set_aside=set_aside)
+
+    def _check_link(self, name: str) -> Optional[str]:
+        return check_link(self._checkout / name, adopter=self._account if self._adopt else None)

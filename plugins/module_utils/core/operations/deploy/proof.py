@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
 from ...application import Application
+from ...component_paths import fixed_part, is_open, lies_above
 from ...deploy_settings import Layout
 from ...errors import TradekeepError
 from ...kinds import default_kind
@@ -73,14 +74,18 @@ def _nothing(_path: str) -> None:
 class Witness:
     """Looks at everything in and around the checkout that is not the deployed code.
 
-    What the application's owner cannot look into is not the application's data.
+    What the application's owner cannot look into is not the application's data. adopted: a directory that makes way for
+    the link to the environment, and is code with all that it holds.
     """
 
-    def __init__(self, application: Application, code: Collection[str], reader: DataReader) -> None:
+    def __init__(
+        self, application: Application, code: Collection[str], reader: DataReader, *, adopted: Optional[str] = None
+    ) -> None:
         self._application = application
         self._checkout = f"{os.fspath(application.checkout)}/"
         self._root = os.fspath(application.root)
         self._code = frozenset(code)
+        self._adopted = adopted
         self._reader = reader
         self.unreadable: set[str] = set()
         """Directories that the owner cannot look into."""
@@ -89,10 +94,15 @@ class Witness:
         """The directories beneath which all of it lies."""
         checkout = self._checkout.rstrip("/")
         in_place = self._application.profile.deploy.layout is Layout.IN_PLACE
-        paths = [path for component in self._application.profile.components for path in component.paths]
-        found = [f"{self._root}/{path}" for path in paths]
+        paths = {_top(path) for component in self._application.profile.components for path in component.paths}
+        inner = {path for path in paths if any(lies_above(other, path) for other in paths)}
+        found = [self._root] if "" in paths else [f"{self._root}/{path}" for path in sorted(paths - inner)]
         # Releases are code alone; what is written into one is looked for before it is removed.
-        return (checkout, *(top for top in found if not top.startswith(self._checkout))) if in_place else tuple(found)
+        return (
+            (checkout, *(top for top in found if not f"{top}/".startswith(self._checkout)))
+            if in_place
+            else tuple(found)
+        )
 
     def facts(self) -> dict[str, Fact]:
         """The facts of every file that is not code, by absolute path."""
@@ -247,6 +257,8 @@ class Witness:
             self.unreadable.add(top)
             return
         for entry in entries:
+            if entry.path == self._adopted:
+                continue
             if entry.is_dir(follow_symlinks=False):
                 if self.looks_into(entry.name) and not lies_too_deep(os.path.relpath(entry.path, self._root)):
                     yield from self.walk(entry.path, enter)
@@ -259,6 +271,11 @@ class Witness:
 
 def _fact(status: os.stat_result) -> Fact:
     return Fact(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _top(path: str) -> str:
+    """The directory to look through for what a component's path names."""
+    return fixed_part(path) if is_open(path) else path
 
 
 def _comes_and_goes(path: str) -> bool:

@@ -127,6 +127,10 @@ class DeployRecords:
         """The directory for what one deploy keeps: output of hooks and pip, differences, the quarantine."""
         return self._records / f"{moment:%Y%m%d_%H%M%S}_{identifier[:8]}"
 
+    def quarantine(self, moment: datetime, identifier: str) -> Path:
+        """The directory for files that one deploy replaced or removed, and that no deploy had put there like this."""
+        return self.outputs(moment, identifier) / "quarantine"
+
     def _manifest_file(self, identifier: str) -> Path:
         return self.directory / f"code-{identifier}.jsonl"
 

@@ -10,11 +10,13 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
 from ...application import Application
+from ...component_paths import is_open
 from ...deploy_settings import CollisionPolicy
 from ...errors import ConfigurationError, TradekeepError
 from ...host.account import Account
@@ -66,6 +68,16 @@ class Releases:
         plan.entries.update({path: entry for path, entry in upstream.entries.items() if path not in data})
         return plan
 
+    def obstacles(self, plan: CodePlan) -> Iterator[TradekeepError]:
+        """See CodeLayout."""
+        seeds = self._seeds(plan)
+        if seeds and self._base not in self._root.parents:
+            yield TradekeepError(
+                "upstream brings first files for data that lies elsewhere",
+                path=seeds[0].path,
+                hint="put them there yourself, or set deploy.on_collision to keep_live",
+            )
+
     def exported(self, upstream: Upstream, plan: CodePlan) -> list[str]:
         """See CodeLayout."""
         seeds = {change.path for change in plan.changes if change.entry is not None}
@@ -101,7 +113,9 @@ class Releases:
             names = os.listdir(descriptor)
             os.close(descriptor)
         releases = [directory / name for name in names if not name.startswith(".")]
-        for release in sorted(releases, key=_made_at, reverse=True)[keep:]:
+        # What a wrong clock dated in the future takes no place of the newest ones, and stays until its date has come.
+        dated = [release for release in releases if _made_at(release) <= time.time_ns()]
+        for release in sorted(dated, key=_made_at, reverse=True)[keep:]:
             if os.path.realpath(release) == current or os.path.islink(release) or not os.path.isdir(release):
                 continue
             reason = _in_use(release) or _written_here(release)
@@ -130,6 +144,13 @@ class Releases:
                 path=self._base,
                 hint="name a new directory in deploy.directory, or set deploy.layout to in_place",
             )
+        for path, component in self._shared.items():
+            if is_open(path):
+                raise ConfigurationError(
+                    f"expected paths that a release can have links to, found {path!r} in component {component}",
+                    path="deploy.layout",
+                    hint="name directories in the component's paths, or set deploy.layout to in_place",
+                )
         if (self._base / RELEASES) in (self._root, *self._root.parents) or self._root == self._base:
             raise ConfigurationError(
                 f"expected data outside of the releases, found {str(self._root)!r}",
@@ -149,16 +170,14 @@ class Releases:
             links[dependencies.environment] = environment
         return links
 
+    def _seeds(self, plan: CodePlan) -> list[CodeChange]:
+        """The files of the commit that the data begins with."""
+        return [change for change in plan.changes if change.entry is not None and self.component(change.path)]
+
     def _seed(self, plan: CodePlan, exported: Path, stage: Stage) -> list[Replacement]:
-        seeds = [change for change in plan.changes if change.entry is not None and self.component(change.path)]
+        seeds = self._seeds(plan)
         if not seeds:
             return []
-        if self._base not in self._root.parents:
-            raise TradekeepError(
-                "upstream brings first files for data that lies elsewhere",
-                path=seeds[0].path,
-                hint="put them there yourself, or set deploy.on_collision to keep_live",
-            )
         root = self._code_stage(stage, self._root.relative_to(self._base).as_posix())
         return root.replacements(root.fill(CodePlan(changes=seeds, entries=plan.entries), exported))
 

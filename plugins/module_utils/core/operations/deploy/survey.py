@@ -28,6 +28,7 @@ from ..text import counted, human_bytes
 from .code import CodeEntry, CodeManifest
 from .code_plan import CodePlan, Upstream
 from .layouts import CodeLayout, InPlace
+from .look import Thing
 from .records import Deployed, DeployRecords
 from .releases import Releases
 from .request import DeployRequest
@@ -54,6 +55,18 @@ class Survey:
     in_step: bool = True
     """Whether what git itself and the environment say of the checkout is what it will be."""
     leave_down: bool = False
+    obstacles: list[TradekeepError] = field(default_factory=list)
+    """Why it cannot be carried out, apart from collisions."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether anything is in the way."""
+        return bool(self.plan.refused or self.obstacles)
+
+    @property
+    def had_code(self) -> bool:
+        """Whether there was code before, which can be put back and can be healthy."""
+        return self.old.commit is not None or any(change.look.thing is not Thing.ABSENT for change in self.plan.changes)
 
     @property
     def waits_for(self) -> tuple[str, ...]:
@@ -65,7 +78,7 @@ class Survey:
         """Whether the commit is there already, and nothing waits for this deploy."""
         known = self.standing is not None and self.standing.commit == self.target.commit
         waited = self.standing is not None and self.standing.waiting and not self.missing
-        return known and not self.plan.changes and not self.plan.refused and self.in_step and not waited
+        return known and not self.plan.changes and not self.refused and self.in_step and not waited
 
     def changes(self) -> dict[str, Any]:
         """Counts and paths, for the record."""
@@ -109,7 +122,7 @@ def look_around(
     """Fetch, resolve and compare. Raises for what no policy can decide; collisions are in the plan."""
     standing = DeployRecords(application).standing()
     target = _target(application, request, standing, mirror, ports)
-    layout = _layout(application, account)
+    layout = _layout(application, account, request)
     checkout = _checkout(application, layout, account, ports)
     ports.progress.start(f"comparing with {target.commit[:12]}")
     state = None if checkout is None else checkout.look(mirror, target=target.commit)
@@ -127,6 +140,7 @@ def look_around(
     if layout.adopts:
         survey.notes.extend(_mount_notes(application))
     survey.leave_down = request.leave_down
+    survey.obstacles = list(layout.obstacles(plan))
     survey.missing = tuple(missing_files(application))
     survey.in_step = state is None or state.linked_worktree or state.head == target.commit
     if old.commit and old.commit != target.commit:
@@ -179,10 +193,10 @@ def _previous(request: DeployRequest, standing: Optional[Deployed]) -> Resolved:
     return Resolved(standing.previous, standing.previous, RefKind.COMMIT)
 
 
-def _layout(application: Application, account: Account) -> CodeLayout:
+def _layout(application: Application, account: Account, request: DeployRequest) -> CodeLayout:
     if application.profile.deploy.layout is Layout.RELEASES:
         return Releases(application, account)
-    return InPlace(application, account)
+    return InPlace(application, account, adopt=request.adopt)
 
 
 def _checkout(application: Application, layout: CodeLayout, account: Account, ports: Ports) -> Optional[Checkout]:

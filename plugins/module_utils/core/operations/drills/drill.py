@@ -26,6 +26,7 @@ from ...transaction.lock import application_lock
 from ..keys import Keys, host_key_for
 from ..leftovers import reader_account
 from ..outcome import Outcome
+from ..provenance import note_other_maker, refuse_other_maker
 from ..reading import passphrase_for
 from ..text import human_bytes
 from .checks import check_unpacked
@@ -151,6 +152,8 @@ class _Run:
             findings.note("it has no manifest: what should be in it is not known, so only weaker checks were possible")
         else:
             _compare_sidecar(chosen, unpacked, findings)
+            refuse_other_maker(self.application, chosen.backup, unpacked.report.header)
+            note_other_maker(self.application, chosen.backup, unpacked.report.header, findings.note)
         if not unpacked.whole:
             findings.note(
                 f"only {human_bytes(unpacked.bytes)} of {human_bytes(size.bytes)} were unpacked, as maximum_bytes says"

@@ -22,9 +22,9 @@ from ...kinds.sqlite_rows import COUNTED_BYTES, live_rows
 from ...ports import Ports
 from ...storage.backup import Backup, iso, parse_iso
 from ..apart import Telling, unusable, work_apart
-from ..backup import SMALL_TABLE_ROWS
-from ..backup_plan import restored_at
+from ..basis import restored_at
 from ..leftovers import reader_account
+from ..losses import SMALL_TABLE_ROWS, table_may_shrink
 from ..scan import scan
 from .findings import Findings
 from .source import Chosen
@@ -66,7 +66,8 @@ def look_at_live(
     application: Application, chosen: Chosen, unpacked: Unpacked, scratch: Path, ports: Ports, findings: Findings
 ) -> RecoveryPoint:
     """Both of the following, in the owner's name: the live data is the bot's."""
-    now, restored = ports.clock.now(), restored_at(application)
+    now = ports.clock.now()
+    restored = restored_at(application, now)
 
     def look(_telling: Telling) -> dict[str, Any]:
         found = Findings()
@@ -166,6 +167,8 @@ def _compare_database(
         return
     limit = application.profile.maximum_row_loss_percent
     for name, before in sorted(tables.items()):
+        if table_may_shrink(application, entry.path, name):
+            continue
         now = rows.get(name, 0 if name not in rows else None)
         if name not in rows:
             findings.problem(f"{live}: table {name} is gone, the backup holds {before} rows of it")

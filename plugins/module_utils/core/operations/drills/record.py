@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
@@ -16,6 +17,7 @@ from ...errors import ExitStatus, TradekeepError
 from ...host.files import atomic_write, make_private_directory
 from ...ports import Ports
 from ...storage.backup import Backup, read_backup, read_small
+from ...storage.choice import is_future
 from ...storage.local import LocalCatalog
 from ...transaction.lock import application_lock
 from ..outcome import Outcome
@@ -23,6 +25,7 @@ from ..text import human_bytes, human_seconds, table
 
 LARGEST_RECORD = 16 << 20
 _LOCK_SECONDS = 60.0
+_STAMP = "%Y%m%d_%H%M%S"
 _SHOWN = 20
 
 
@@ -45,7 +48,7 @@ def record_path(application: Application, moment: datetime) -> Path:
 
 def unused_path(directory: Path, moment: datetime) -> Path:
     """The name of a record of a moment, in a directory where that moment may have one already."""
-    stem = moment.astimezone(timezone.utc).strftime("%Y%m%d_%H%M%S")
+    stem = moment.astimezone(timezone.utc).strftime(_STAMP)
     path = directory / f"{stem}.json"
     number = 1
     while path.exists():
@@ -77,11 +80,21 @@ def remember(application: Application, ports: Ports, backup: Backup, source: str
         ports.progress.note(f"'tradekeep list' will not show this drill: {error}")
 
 
-def drill_log(application: Application) -> Outcome:
+def dated_records(directory: Path, now: datetime) -> list[Path]:
+    """The files of records, newest first, and after all others those of a clock that was wrong: dated in the future."""
+
+    def order(path: Path) -> tuple[bool, str]:
+        with contextlib.suppress(ValueError):
+            moment = datetime.strptime(path.stem[:15], _STAMP).replace(tzinfo=timezone.utc)
+            return not is_future(moment, now), path.stem
+        return False, path.stem
+
+    return sorted(directory.glob("*.json"), key=order, reverse=True) if directory.is_dir() else []
+
+
+def drill_log(application: Application, ports: Ports) -> Outcome:
     """All records, newest first; a damaged one says so in its place."""
-    directory = records_directory(application)
-    paths = sorted(directory.glob("*.json"), key=lambda item: item.stem, reverse=True) if directory.is_dir() else []
-    records = [_read(path) for path in paths]
+    records = [_read(path) for path in dated_records(records_directory(application), ports.clock.now())]
     heads = ["drill", "backup", "verdict", "RTO", "RPO"]
     rows = [_row(item) for item in records]
     lines = table(heads, rows) if rows else ["no drills yet"]

@@ -17,9 +17,12 @@ from ...errors import ConfigurationError, TradekeepError
 from ...host.files import os_errors
 from ...ports import Ports
 from ...storage.backup import Backup, read_backup
+from ...storage.belonging import belongs
+from ...storage.choice import is_future
 from ...storage.local import LocalCatalog
-from ...storage.names import SAFETY_LABELS, parse_name
+from ...storage.names import SAFETY_LABELS, parse_any_name
 from ..keys import Keys
+from ..provenance import refuse_other_maker
 
 LOCAL = "local"
 
@@ -45,14 +48,20 @@ def choose_backup(
     open, where there is any; without them it has to be the newest of all.
     """
     directory = _directory(application, source)
-    by_age = _newest_first(application, directory, ports.clock.now())
+    now = ports.clock.now()
+    by_age = _by_name(application, directory, now)
     newest = next(by_age, None)
     if reference != "latest":
         found = LocalCatalog(application, ports.clock, directory=directory).find(reference)
         backup = read_backup(found.path, application.profile.archive_prefix)
+        refuse_other_maker(application, backup)
         return Chosen(backup, newest is not None and newest.path == backup.path)
     if newest is None:
         raise TradekeepError("there is no backup to recover from", path=directory, hint="run 'tradekeep backup'")
+    for ahead in _by_name(application, directory, now, of_the_future=True):
+        if ahead.path != newest.path:
+            ports.progress.note(f"passed over, as dated in the future: {ahead.name}")
+            break
     if keys is None or keys.can_read(newest.path):
         return Chosen(newest, True)
     readable = next((backup for backup in by_age if keys.can_read(backup.path)), None)
@@ -73,15 +82,20 @@ def _directory(application: Application, source: str) -> Path:
     return Path(source)
 
 
-def _newest_first(application: Application, directory: Path, now: datetime) -> Iterator[Backup]:
+def _by_name(
+    application: Application, directory: Path, now: datetime, *, of_the_future: bool = False
+) -> Iterator[Backup]:
+    """Its backups but for safety backups, the newest first; after all others those of the future, or these alone."""
     prefix = application.profile.archive_prefix
     with os_errors(directory):
         names = os.listdir(directory) if directory.is_dir() else []
-    named = [parsed for parsed in (parse_name(prefix, name) for name in names) if parsed is not None]
+    named = [parsed for parsed in map(parse_any_name, names) if parsed is not None]
     # A name that lies in the future comes last: a clock was wrong then.
-    for parsed in sorted(named, key=lambda item: (item.moment <= now, item.moment, item.filename), reverse=True):
+    for parsed in sorted(named, key=lambda item: (not is_future(item.moment, now), item.moment), reverse=True):
         if parsed.name in SAFETY_LABELS:
             continue
+        if of_the_future and not is_future(parsed.moment, now):
+            continue
         backup = read_backup(directory / parsed.filename, prefix)
-        if backup.sidecar.get("application", application.name) == application.name:
+        if belongs(backup, application.name, prefix):
             yield backup

@@ -34,6 +34,7 @@ from ...storage.names import sidecars_of
 from ...transaction.stage import Stage
 from ..apart import Telling, read_apart
 from ..keys import home_for
+from ..provenance import note_other_maker
 from ..reading import (
     Contents,
     Counted,
@@ -181,6 +182,7 @@ def _open_archive(
     if contents.report.header is None:
         return _open_foreign(application, ports, given, backup, contents.report, scratch, secrets)
     refuse_other_profile(application, contents.report.header, given)
+    note_other_maker(application, backup, contents.report.header, ports.progress.note)
     return ArchiveOrigin(application, ports, given, backup, contents, heard.credentials, secrets)
 
 

@@ -31,6 +31,7 @@ from ...patterns import Classifier, classifier
 from ...ports import Ports
 from ...transaction.stage import Stage
 from ..found import OWN_PREFIX, Found, lies_too_deep
+from ..places import places
 from ..restore_plan import Item, entry_facts
 from ..scan import found_at, scan
 from .credentials import LARGEST, credential_problem
@@ -72,8 +73,8 @@ def find_root(application: Application, given: Path) -> Path:
     """Where the data begins: the directory itself, or one that the old scripts put around it."""
     names = sorted(item for item in given.iterdir() if item.is_dir() and not item.is_symlink())
     data = LayoutOfForeign.DATA
-    for places in ([given], [given / data], [item / data for item in names], names):
-        matching = [place for place in places if _holds_some(application, place)]
+    for candidates in ([given], [given / data], [item / data for item in names], names):
+        matching = [place for place in candidates if _holds_some(application, place)]
         if len(matching) > 1:
             raise UsageError(
                 f"holds several: {matching[0].relative_to(given)} and {matching[1].relative_to(given)}",
@@ -88,7 +89,11 @@ def find_root(application: Application, given: Path) -> Path:
 def _holds_some(application: Application, place: Path) -> bool:
     if place.is_symlink() or not place.is_dir():
         return False
-    return any(os.path.lexists(place / path) for item in application.profile.components for path in item.paths)
+    return any(
+        os.path.lexists(place / path)
+        for item in application.profile.components
+        for path in places(str(place), item.paths)
+    )
 
 
 class DirectoryOrigin:
@@ -358,7 +363,7 @@ def left_in(application: Application, root: Path, seen: set[str]) -> Iterator[st
     above = {
         path[:end]
         for component in application.profile.components
-        for path in component.paths
+        for path in places(str(root), component.paths)
         for end, character in enumerate(path)
         if character == "/"
     }

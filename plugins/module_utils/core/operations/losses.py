@@ -1,0 +1,230 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""What is gone since the last good backup: a backup that holds far less is none, until a person says that it is right.
+
+Otherwise a disk that is not mounted, or a root that was moved, is backed up as nothing night after night, until
+retention has removed the last backup that held something.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from ..application import Application, Component
+from ..errors import CaptureError, UsageError
+from ..host.mounts import Place, other_filesystem
+from ..patterns import classify, matches
+from .basis import Basis, Tables, definition_of
+from .text import counted, human_bytes
+
+SMALL_TABLE_ROWS = 20
+"""Tables this small may lose any share of their rows without it meaning anything."""
+FEW_FILES, FEW_BYTES = 3, 64 << 10
+"""Fewer files, or bytes, may go whatever their share; but never all of them."""
+ANY = sys.maxsize
+"""Where any number may go, but not all."""
+FILESYSTEM, ALL = "filesystem", "all"
+"""Words that allow a loss, beside the names of the components."""
+MOST_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Something that the last good backup held.
+
+    words: what allows it, the widest first: a component's name or one of the words above, a database, a table of it.
+    path: where it was. remedy: how to get it back, where there is one thing to do.
+    """
+
+    words: tuple[str, ...]
+    text: str
+    path: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Held:
+    """What there is now, to be compared. lost: databases that the last good backup held, and that are not there.
+
+    places: None where it is not asked where the data lies.
+    """
+
+    files: Mapping[str, int]
+    content: Mapping[str, int]
+    lost: Collection[str] = ()
+    missing: Collection[str] = ()
+    empty: Collection[str] = ()
+    places: Optional[Mapping[str, Place]] = None
+
+
+def check_words(application: Application, words: Collection[str]) -> None:
+    """Raises UsageError for a word that allows nothing."""
+    known = [*(item.name for item in application.profile.components if item.backup), FILESYSTEM, ALL]
+    for word in words:
+        if word not in known and _component_of(application, word.partition(":")[0]) is None:
+            raise UsageError(
+                f"no loss is called {word!r}",
+                hint=f"one of {', '.join(known)}, or the path of a database, or a table as PATH:TABLE",
+            )
+
+
+def accept(losses: Sequence[Loss], words: Collection[str]) -> list[str]:
+    """What the words allow, as warnings. Raises CaptureError for the rest, the first of it in detail."""
+    refused = [item for item in losses if not {ALL, *item.words} & set(words)]
+    if not refused:
+        return [f"allowed: {item.path}: {item.text}" for item in losses]
+    first, others = refused[0], refused[1:]
+    text = first.text
+    if others:
+        shown = "; ".join(f"{item.path}: {item.text}" for item in others[:MOST_SHOWN])
+        more = len(others) - MOST_SHOWN
+        text += f"; and also {shown}"
+        text += f"; and {more} more" if more > 0 else ""
+    needed = " ".join(f"--allow-loss {word}" for word in sorted({item.words[0] for item in refused}))
+    hint = f"{first.remedy or 'find out why'}; if it is right, back up once with {needed}"
+    raise CaptureError(text, path=first.path, hint=hint)
+
+
+def find_losses(application: Application, basis: Optional[Basis], held: Held) -> list[Loss]:
+    """What was there and is not, as far as it shows before anything is read."""
+    if basis is None:
+        return []
+    return [
+        *_moved(application, basis, held.places),
+        *_gone(application, basis, held),
+        *_fewer(application, basis, held),
+    ]
+
+
+def unguarded_losses(application: Application, basis: Optional[Basis], held: Held) -> Iterator[str]:
+    """Components that are empty now and that may be; worth a warning."""
+    if basis is None:
+        return
+    guarded = {component.name for component in watched(application)}
+    for component in application.profile.components:
+        name, files = component.name, basis.files.get(component.name, 0)
+        free = component.backup and name not in guarded and not component.may_shrink
+        if free and files and not held.files.get(name):
+            yield f"component {name} is empty: {basis.name} held {counted(files, 'file')} of it"
+
+
+def row_losses(application: Application, basis: Optional[Basis], databases: Mapping[str, Tables]) -> list[Loss]:
+    """Tables that lost more than the allowed share of their rows."""
+    return [] if basis is None else list(_fewer_rows(application, basis, databases))
+
+
+def table_may_shrink(application: Application, path: str, table: str) -> bool:
+    """Whether the profile says that a table may lose any number of its rows."""
+    component = _component_of(application, path)
+    if component is None or component.may_shrink or _may_shrink(application, path):
+        return True
+    return _may_shrink(application, f"{path}:{table}")
+
+
+def _moved(application: Application, basis: Basis, places: Optional[Mapping[str, Place]]) -> Iterator[Loss]:
+    """Where the same path leads to another filesystem: a disk is not mounted, or another one is."""
+    if places is None or basis.root != str(application.root) or basis.host != socket.gethostname():
+        return
+    for path, before in sorted(basis.places.items()):
+        now = places.get(path)
+        if now is not None and other_filesystem(before, now):
+            yield Loss(
+                (FILESYSTEM,),
+                f"it lies on another filesystem than in {basis.name}: on {_shown(now)}, and not on {_shown(before)}",
+                _absolute(application, path),
+                "mount the disk again",
+            )
+            return  # whatever lies below it has moved with it
+
+
+def _shown(place: Place) -> str:
+    return f"{place.source or place.filesystem} ({place.filesystem}) at {place.within}"
+
+
+def _gone(application: Application, basis: Basis, held: Held) -> Iterator[Loss]:
+    """Single files: databases, and what the profile requires."""
+    required = [path for path in held.missing if path not in basis.missing]
+    for path in dict.fromkeys([*sorted(held.lost), *required]):
+        component = _component_of(application, path)
+        if component is None or (component.may_shrink and path not in required) or _may_shrink(application, path):
+            continue
+        remedy = f"get it back with: tradekeep restore latest --path '{path}'"
+        text = f"{basis.name} held it, and it is missing now"
+        yield Loss((component.name, path), text, _absolute(application, path), remedy)
+    for path in sorted(set(held.empty) - (basis.empty if basis.empty is not None else set(held.empty)) - basis.missing):
+        component = _component_of(application, path)
+        if component is not None:
+            remedy = f"get it back with: tradekeep restore latest --path '{path}'"
+            text = f"{basis.name} held it, and it is empty now (0 bytes)"
+            yield Loss((component.name, path), text, _absolute(application, path), remedy)
+
+
+def _fewer(application: Application, basis: Basis, held: Held) -> Iterator[Loss]:
+    """Components that matter and hold far fewer files or bytes."""
+    profile = application.profile
+    for component in watched(application):
+        name = component.name
+        before, now = basis.files.get(name, 0), held.files.get(name, 0)
+        place = _absolute(application, component.paths[0])
+        # Where the profile has come to exclude something, or another version of it, only all of it is a loss.
+        same = basis.definitions.get(name) == definition_of(component)
+        few_files, few_bytes = (FEW_FILES, FEW_BYTES) if same else (ANY, ANY)
+        if collapsed(before, now, profile.maximum_file_loss_percent, few_files):
+            text = f"component {name} held {counted(before, 'file')} in {basis.name} and holds {now} now"
+            yield Loss((name,), text, place)
+            continue
+        size, left = basis.content.get(name, 0), held.content.get(name, 0)
+        if collapsed(size, left, profile.maximum_byte_loss_percent, few_bytes):
+            text = f"component {name} held {human_bytes(size)} beside databases and logs in {basis.name}"
+            yield Loss((name,), f"{text} and holds {human_bytes(left)} now", place)
+
+
+def collapsed(before: int, now: int, percent: float, few: int) -> bool:
+    """Whether more than a share was lost, and not just a few; or all of it."""
+    if percent >= 100 or now >= before * (1 - percent / 100):
+        return False
+    return now == 0 or before - now >= few
+
+
+def _fewer_rows(application: Application, basis: Basis, databases: Mapping[str, Tables]) -> Iterator[Loss]:
+    limit = application.profile.maximum_row_loss_percent
+    for path, tables in basis.databases.items():
+        component = _component_of(application, path)
+        if component is None:
+            continue
+        now = databases.get(path, {})
+        for table, rows_before in tables.items():
+            rows_now = now.get(table, 0)
+            if rows_before < SMALL_TABLE_ROWS or rows_now >= rows_before * (1 - limit / 100):
+                continue
+            if not table_may_shrink(application, path, table):
+                text = f"table {table} had {rows_before} rows in {basis.name} and has {rows_now} now"
+                yield Loss((component.name, path, f"{path}:{table}"), text, _absolute(application, path))
+
+
+def watched(application: Application) -> list[Component]:
+    """The components without which a backup is none: critical ones, those that require a file, or else all."""
+    kept = [item for item in application.profile.components if item.backup]
+    chosen = [item for item in kept if item.critical or any(rule.required for rule in item.files)]
+    return [item for item in chosen or kept if not item.may_shrink]
+
+
+def _may_shrink(application: Application, subject: str) -> bool:
+    """Whether the profile says of a database, or of ``database:table``, that it may lose what it holds."""
+    return any(matches(pattern, subject) for pattern in application.profile.tables_may_shrink)
+
+
+def _component_of(application: Application, path: str) -> Optional[Component]:
+    """None for what the profile does not keep any more; somebody has said so there."""
+    classified = classify(application.profile, path)
+    return None if classified is None or not classified.component.backup else classified.component
+
+
+def _absolute(application: Application, path: str) -> str:
+    return str(Path(application.root) / path)

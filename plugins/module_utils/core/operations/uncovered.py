@@ -1,0 +1,224 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""What lies below the root and belongs to no component, although it looks like data: nobody backs it up.
+
+Only what no component covers is walked through, which is little where the profile is right, and never more than so many
+names and seconds of it. Opens no file but the index of git.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+from ..application import Application
+from ..component_paths import covers
+from ..errors import CaptureError
+from ..git.index_names import index_names
+from ..kinds import SIDECAR_SUFFIXES, default_kind
+from ..patterns import matches
+from ..ports import Clock, Ports
+from ..storage.backup import read_small
+from .apart import work_apart
+from .found import OWN_PREFIX, lies_too_deep
+from .leftovers import reader_account
+from .text import counted, shorten
+
+MOST_LOOKED_AT, MOST_IN_DIRECTORY = 20_000, 5_000
+MOST_SECONDS = 2.0
+MOST_NAMED = 5
+LONGEST_NAME = 120
+RECENT_SECONDS = 7 * 86_400
+_LARGEST_INDEX = 64 << 20
+
+_DATABASES = (".duckdb", ".db3", ".mdb")
+_KEYS = (".pem", ".key", ".p12", ".pfx", ".jks", ".keystore", ".env")
+_KEY_NAMES = frozenset((".env", "id_rsa", "id_ecdsa", "id_ed25519", "credentials.json", "secrets.json"))
+_SAMPLES = (".example", ".sample", ".template", ".dist")
+_CODE = tuple(
+    """.py .pyi .pyc .so .js .mjs .ts .css .html .sh .go .rs .c .h .md .rst .ipynb .service .timer .toml .cfg .ini
+    .j2 .lock .in""".split()  # noqa: SIM905
+)
+_PASSING = (".pid", ".lock", ".sock", ".tmp", ".swp", ".part")
+_NO_DATA = frozenset(
+    """.git .hg .svn node_modules __pycache__ site-packages .cache .mypy_cache .pytest_cache .ruff_cache .tox .nox .npm
+    .local .vscode .idea lost+found""".split()  # noqa: SIM905
+)
+
+
+@dataclass
+class Uncovered:
+    """The first names of each sort, and how many there are. whole: whether everything was looked at."""
+
+    databases: list[str] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    recent: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    whole: bool = True
+
+    def add(self, sort: str, path: str) -> None:
+        """Count one file."""
+        self.counts[sort] = self.counts.get(sort, 0) + 1
+        names: list[str] = getattr(self, sort)
+        if len(names) < MOST_NAMED:
+            names.append(shorten(path, LONGEST_NAME))
+
+    def as_dict(self) -> dict[str, Any]:
+        """As another process says it."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, said: Any) -> Uncovered:
+        """What another process said. Raises CaptureError for anything else."""
+        try:
+            names = {
+                sort: [shorten(str(name), LONGEST_NAME) for name in said[sort][:MOST_NAMED]]
+                for sort in ("databases", "keys", "recent")
+            }
+            return cls(**names, counts={str(k): int(v) for k, v in said["counts"].items()}, whole=bool(said["whole"]))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise CaptureError("the process that looks at the data does not say what no component covers") from None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is surely missed in a backup."""
+        return [*self._said("databases", "database"), *self._said("keys", "key")]
+
+    @property
+    def notes(self) -> list[str]:
+        """What may be data."""
+        found = self._said("recent", "file that was written within a week", "files that were written within a week")
+        limit = "no component covers so much below the root that not all of it was looked at"
+        return [*found, *([] if self.whole else [limit])]
+
+    @property
+    def lines(self) -> list[str]:
+        """All of it."""
+        return [*self.warnings, *self.notes]
+
+    def _said(self, sort: str, what: str, plural: str = "") -> Iterator[str]:
+        count, names = self.counts.get(sort, 0), getattr(self, sort)
+        if not count:
+            return
+        noun = f"{count} {plural}" if plural and count != 1 else counted(count, what)
+        more = f" and {count - len(names)} more" if count > len(names) else ""
+        yield (
+            f"not backed up, as no component covers it: {noun}: {', '.join(names)}{more} "
+            "(add it to a component's paths, or to ignore_uncovered in the profile)"
+        )
+
+
+def uncovered(application: Application, ports: Ports) -> Uncovered:
+    """What no component covers, looked for in the reader's rights."""
+    said = work_apart(
+        lambda _telling: find_uncovered(application, ports.clock).as_dict(), ports, reader_account(application)
+    )
+    return Uncovered.of(said)
+
+
+class _Repository(NamedTuple):
+    """top: its path below the root. tracked: the names in its index."""
+
+    top: str
+    tracked: frozenset[str]
+
+    def tracks(self, path: str) -> bool:
+        """Whether git has a file, or a submodule, at a path below the root."""
+        return (path[len(self.top) + 1 :] if self.top else path) in self.tracked
+
+
+def find_uncovered(application: Application, clock: Clock) -> Uncovered:
+    """The same in place."""
+    found = Uncovered()
+    _Walk(application, clock, found).run()
+    return found
+
+
+class _Walk:
+    """One run of ``find_uncovered``."""
+
+    def __init__(self, application: Application, clock: Clock, found: Uncovered) -> None:
+        self._root = str(application.root)
+        self._listed = [path for component in application.profile.components for path in component.paths]
+        self._ignored = application.profile.ignore_uncovered
+        ours = (application.backup_dir, application.state_dir, application.config_dir, application.bin_dir)
+        self._ours = {str(place) for place in ours}
+        self._clock = clock
+        self._found = found
+        self._left = MOST_LOOKED_AT
+        self._since = clock.now().timestamp() - RECENT_SECONDS
+
+    def run(self) -> None:
+        """Look at everything, as far as it may go."""
+        until = self._clock.monotonic() + MOST_SECONDS
+        # What lies near the root first: that is where a new version puts its data.
+        waiting: deque[tuple[str, Optional[_Repository]]] = deque([("", None)])
+        while waiting:
+            path, repository = waiting.popleft()
+            if self._left <= 0 or self._clock.monotonic() > until:
+                self._found.whole = False
+                return
+            entries = self._entries(path)
+            names = {entry.name for entry in entries}
+            if "pyvenv.cfg" in names:
+                continue
+            if ".git" in names:
+                repository = self._repository(path) or repository
+            for entry in entries:
+                if self._is_walked(path, entry, repository):
+                    waiting.append((f"{path}/{entry.name}" if path else entry.name, repository))
+
+    def _entries(self, path: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(os.path.join(self._root, path)) as listing:
+                entries = list(islice(listing, min(self._left, MOST_IN_DIRECTORY)))
+                self._found.whole &= next(listing, None) is None
+        except OSError:
+            return []  # gone, or not for the reader to look at
+        self._left -= len(entries)
+        return sorted(entries, key=lambda entry: entry.name)
+
+    def _is_walked(self, above: str, entry: os.DirEntry[str], repository: Optional[_Repository]) -> bool:
+        """Count a file; whether it is a directory to look into."""
+        name, path = entry.name, f"{above}/{entry.name}" if above else entry.name
+        if name.startswith(OWN_PREFIX) or name in _NO_DATA:
+            return False
+        if any(matches(pattern, path) for pattern in self._ignored) or (repository and repository.tracks(path)):
+            return False
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                ours = os.path.join(self._root, path) in self._ours
+                return not (ours or self._is_covered(path) or lies_too_deep(path))
+            if entry.is_file(follow_symlinks=False) and not self._is_covered(path):
+                self._count(name, path, entry.stat(follow_symlinks=False), repository)
+        except OSError:
+            pass  # removed by the bot
+        return False
+
+    def _is_covered(self, path: str) -> bool:
+        """Whether a component has it, or leaves it out on purpose."""
+        return any(covers(named, path) for named in self._listed)
+
+    def _count(self, name: str, path: str, status: os.stat_result, repository: Optional[_Repository]) -> None:
+        lowered = name.lower()
+        if status.st_size == 0 or lowered.endswith((*SIDECAR_SUFFIXES, *_SAMPLES, *_PASSING)):
+            return
+        if default_kind(name) == "sqlite" or lowered.endswith(_DATABASES):
+            self._found.add("databases", path)
+        elif lowered.endswith(_KEYS) or lowered in _KEY_NAMES or lowered.startswith(".env."):
+            self._found.add("keys", path)
+        elif status.st_mtime >= self._since and (repository is not None or not lowered.endswith(_CODE)):
+            self._found.add("recent", path)
+
+    def _repository(self, path: str) -> Optional[_Repository]:
+        index = Path(self._root, path, ".git", "index")
+        try:
+            return _Repository(path, index_names(read_small(index, _LARGEST_INDEX)))
+        except (OSError, ValueError):
+            return None

@@ -1,0 +1,89 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Guards that keep several applications of a host, and the backups of a wrong clock, apart."""
+
+from __future__ import annotations
+
+from .removal import Removal
+
+SHARED = "tests/unit/storage/test_shared_directory.py::test_"
+
+MAKER = "tests/unit/operations/test_operation_other_maker.py::test_"
+
+RENAME = "tests/unit/operations/test_operation_rename.py::test_"
+
+SHARING = (
+    Removal(
+        "b5",
+        "two applications never have one root",
+        "operations/claims.py",
+        "if _real(other.root) == _real(application.root):",
+        "if False:",
+        (RENAME + "a_second_application_with_the_same_root_is_refused",),
+    ),
+    Removal(
+        "b5",
+        "no application has what is part of another's component",
+        "operations/claims.py",
+        "if lookup.directory(relative) is not None or lookup.file(relative) is not None:",
+        "if False:",
+        (RENAME + "a_root_below_a_component_of_another_is_refused",),
+    ),
+    Removal(
+        "b4",
+        "backups are not left behind in a directory that nobody looks at",
+        "operations/installation.py",
+        "if not renamed:",
+        "if False:",
+        (RENAME + "what_would_be_left_behind_is_refused",),
+    ),
+    Removal(
+        "b1",
+        "a backup that is moved replaces no other",
+        "operations/rename.py",
+        "if taken_by_another(backup, target):",
+        "if False:",
+        (RENAME + "what_cannot_be_renamed_is_refused",),
+    ),
+    Removal(
+        "c2",
+        "the backup of another profile is not restored",
+        "operations/provenance.py",
+        "if profile is None or profile == application.profile.name:",
+        "if True:",
+        (MAKER + "hazard_c2_the_backup_of_another_profile_is_refused",),
+    ),
+    Removal(
+        "b1",
+        "a name that another application uses is not taken over",
+        "storage/local.py",
+        "write_new(facts, text, self.temporary(facts.name))",
+        "facts.write_bytes(text)",
+        (SHARED + "a_name_of_the_same_second_goes_to_one_of_them",),
+    ),
+    Removal(
+        "b1",
+        "what another application is about to publish is not swept",
+        "storage/local.py",
+        "return archive not in present and self._is_our_name(archive)",
+        "return archive not in present",
+        (SHARED + "sidecars_that_another_is_about_to_use_are_not_swept",),
+    ),
+    Removal(
+        "b3",
+        "the link to the latest backup is one application's",
+        "storage/belonging.py",
+        'if name.startswith(f"{LATEST_STEM}.tar.") and not _is_ours(directory / name, application, prefix):',
+        "if False:",
+        (SHARED + "each_has_its_own_backups_and_its_own_latest_link",),
+    ),
+    Removal(
+        "b4",
+        "what is dated in the future is not the latest backup",
+        "storage/choice.py",
+        "return moment > now + CLOCK_TOLERANCE",
+        "return False",
+        (SHARED + "latest_passes_over_what_is_dated_in_the_future",),
+    ),
+)
