@@ -18,7 +18,9 @@ attributes:
   check_mode:
     description: Computes what would be done and fails where the real run would fail, without writing anything.
   diff_mode:
-    description: Shows facts about what changes, such as sizes, digests, counts and modes, never the content of a file.
+    description:
+      - Shows facts about what changes, such as sizes, digests, counts and modes, never the content of a file.
+      - The configuration and the units are shown in full, but for what may hold a secret, of which there is a digest.
   idempotent:
     description: A second run with the same options changes nothing.
   platform:

@@ -9,13 +9,14 @@ from typing import Any, Callable, Optional
 
 from .core.errors import ExitStatus, TradekeepError
 from .core.faults import foreseen, unforeseen
-from .core.formatting import LINE_LIMIT, output_line, printable_values, shortened, traceback_lines
+from .core.formatting import LINE_LIMIT, counted, output_line, printable_values, shortened, traceback_lines
 from .core.host.memory import keep_freed_memory
 from .core.host.runner import SubprocessRunner, SystemClock
 from .core.host.trust import leave_untrusted_places
 from .core.operations.outcome import Outcome
 from .core.ports import Ports
 from .core.signals import interruptible
+from .summaries import notes_in
 
 Answer = tuple[bool, dict[str, Any], dict[str, Any]]
 """Changed, record, diff."""
@@ -37,7 +38,7 @@ class FailedOutcome(TradekeepError):
 def _summary(lines: tuple[str, ...]) -> str:
     if not lines:
         return "the operation found problems"
-    more = f"; and {len(lines) - _SHOWN} more lines in the record" if len(lines) > _SHOWN else ""
+    more = f"; and {counted(len(lines) - _SHOWN, 'more line')} in the record" if len(lines) > _SHOWN else ""
     return "; ".join(shortened(line.strip(), LINE_LIMIT // _SHOWN) for line in lines[:_SHOWN]) + more
 
 
@@ -46,6 +47,7 @@ class WarningProgress:
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
+        self._warned: set[str] = set()
 
     def start(self, label: str, total: Optional[int] = None, unit: str = "bytes") -> None:
         """Nothing."""
@@ -57,8 +59,14 @@ class WarningProgress:
         """Nothing."""
 
     def note(self, text: str) -> None:
-        """A warning."""
-        self._warn(output_line(text))
+        """A warning, each text once."""
+        line = output_line(text)
+        if line not in self._warned:
+            self._warned.add(line)
+            self._warn(line)
+
+    def mention(self, text: str) -> None:
+        """Nothing: that a run waited for another is no reason to warn."""
 
 
 def answer(outcome: Outcome) -> Answer:
@@ -72,11 +80,13 @@ def serve(module: Any, run: Callable[[Any, Ports], Answer]) -> None:
     """Run a module to its end: one answer, or one line that says what went wrong."""
     keep_freed_memory()
     leave_untrusted_places()
-    ports = Ports(runner=SubprocessRunner(), clock=SystemClock(), progress=WarningProgress(module.warn), workers=True)
+    progress = WarningProgress(module.warn)
+    ports = Ports(runner=SubprocessRunner(), clock=SystemClock(), progress=progress, workers=True)
     try:
         with interruptible():
             changed, record, diff = run(module, ports)
     except FailedOutcome as failed:
+        _warn_of_notes(progress, failed.outcome.record)
         _fail(module, failed, changed=failed.outcome.changed, record=failed.outcome.record)
     except Exception as error:
         known = foreseen(error)
@@ -86,9 +96,16 @@ def serve(module: Any, run: Callable[[Any, Ports], Answer]) -> None:
         else:
             _fail(module, known, changed=False, record={})
     else:
+        _warn_of_notes(progress, record)
         module.exit_json(
             changed=changed, record=printable_values(record), exit_status=int(ExitStatus.DONE), diff=_shown_diff(diff)
         )
+
+
+def _warn_of_notes(progress: WarningProgress, record: dict[str, Any]) -> None:
+    """What a record calls a note is read by nobody where it only stands in the result."""
+    for note in notes_in(record):
+        progress.note(note)
 
 
 def _shown_diff(diff: dict[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,20 @@ attributes:
   platform:
     platforms: linux
 options:
+  command:
+    description:
+      - Install the C(tradekeep) command in C(bin_dir) first, in the same execution, as M(tradekeep.ops.runtime) does.
+      - Without it the command is left alone, and so it is with O(state=absent).
+    type: dict
+    suboptions:
+      interpreter:
+        description: The Python on the host that runs the command.
+        type: path
+        default: /usr/bin/python3
+      allow_downgrade:
+        description: Put an older release in the place of a newer one, which is refused otherwise.
+        type: bool
+        default: false
   state:
     description:
       - Whether the configuration is there.
@@ -82,6 +96,10 @@ record:
       returned: success
       type: list
       elements: str
+    command:
+      description: With O(command), what M(tradekeep.ops.runtime) returns of it, and whether it C(changed).
+      returned: success
+      type: dict
     directories:
       description: Directories that were missing.
       returned: success
@@ -103,33 +121,69 @@ error:
     exit_status: 3
 """
 
+from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.arguments import definition_spec
+from ..module_utils.core.application import Application
 from ..module_utils.core.operations.claims import unclaimed_backups
-from ..module_utils.core.operations.installation import install_application
+from ..module_utils.core.operations.installation import install_application, install_program
+from ..module_utils.core.operations.outcome import Outcome
 from ..module_utils.core.ports import Ports
 from ..module_utils.definition import application_on_host
 from ..module_utils.door import Answer, answer, serve
 
+COMMAND: dict[str, Any] = {
+    "type": "dict",
+    "options": {
+        "interpreter": {"type": "path", "default": "/usr/bin/python3"},
+        "allow_downgrade": {"type": "bool", "default": False},
+    },
+}
 STATE: dict[str, Any] = {"type": "str", "choices": ["present", "absent"], "default": "present"}
+SPEC = definition_spec(state=STATE, command=COMMAND)
 
 
 def run(module: Any, ports: Ports) -> Answer:
     """Install or remove the configuration."""
     application = application_on_host(module.params)
     present = module.params["state"] == "present"
+    options = module.params["command"] if present else None
+    # First: an older release is refused before it changes anything.
+    command = _command(application, ports, options, dry_run=module.check_mode) if options else None
     outcome = install_application(application, ports, present=present, dry_run=module.check_mode)
     for note in unclaimed_backups(application) if present else ():
         ports.progress.note(note)
-    return answer(outcome)
+    return answer(outcome if command is None else _both(command, outcome))
+
+
+def _command(application: Application, ports: Ports, options: dict[str, Any], *, dry_run: bool) -> Outcome:
+    return install_program(
+        ports,
+        bin_dir=str(application.bin_dir),
+        config_dir=str(application.config_dir),
+        interpreter=options["interpreter"],
+        allow_downgrade=options["allow_downgrade"],
+        dry_run=dry_run,
+    )
+
+
+def _both(command: Outcome, configuration: Outcome) -> Outcome:
+    return replace(
+        configuration,
+        changed=command.changed or configuration.changed,
+        record={**configuration.record, "command": {**command.record, "changed": command.changed}},
+        lines=(*command.lines, *configuration.lines),
+        before={**configuration.before, "command": command.before},
+        after={**configuration.after, "command": command.after},
+    )
 
 
 def main() -> None:
     """Build the module and serve it."""
-    serve(AnsibleModule(argument_spec=definition_spec(state=STATE), supports_check_mode=True), run)
+    serve(AnsibleModule(argument_spec=SPEC, supports_check_mode=True), run)
 
 
 if __name__ == "__main__":

@@ -84,6 +84,13 @@ options:
       - For a server whose data comes after its code, as no bot may start without its data.
     type: bool
     default: false
+  force:
+    description:
+      - Go on although a process that no service of the profile owns has data of the application open for writing.
+        It loses what it writes into files that are replaced.
+      - Without it such a process, named with its number and the file, ends the operation with nothing changed.
+    type: bool
+    default: false
   wait_seconds:
     description:
       - Seconds after which the answer is RV(record.state=running) where the deploy runs under its unit and has not
@@ -286,6 +293,7 @@ SPEC = configured_spec(
     layout={"type": "str", "choices": ["in_place", "releases"]},
     by={"type": "str", "default": ""},
     leave_down={"type": "bool", "default": False},
+    force={"type": "bool", "default": False},
     wait_seconds={"type": "int"},
     request={"type": "str"},
 )

@@ -12,7 +12,7 @@ short_description: Finish or undo an interrupted operation
 version_added: 0.1.0
 description:
   - Finishes or undoes what a crash, a power loss or a kill left of a restore, starts the services again, and
-    says which state the data is in.
+    says which state the data is in and what the health checks of C(deploy.health) find.
 extends_documentation_fragment:
   - tradekeep.ops.common
   - tradekeep.ops.configured
@@ -25,6 +25,14 @@ attributes:
     support: full
   platform:
     platforms: linux
+options:
+  force:
+    description:
+      - Go on although a process that no service of the profile owns has data of the application open for writing.
+        It loses what it writes into files that are replaced.
+      - Without it such a process, named with its number and the file, ends the operation with nothing changed.
+    type: bool
+    default: false
 seealso:
   - module: tradekeep.ops.restore
 """
@@ -66,15 +74,18 @@ from ..module_utils.core.ports import Ports
 from ..module_utils.definition import configured_application
 from ..module_utils.door import Answer, answer, serve
 
+SPEC = configured_spec(force={"type": "bool", "default": False})
+
 
 def run(module: Any, ports: Ports) -> Answer:
     """Recover."""
-    return answer(recover(configured_application(module.params), ports, dry_run=module.check_mode))
+    params = module.params
+    return answer(recover(configured_application(params), ports, dry_run=module.check_mode, force=params["force"]))
 
 
 def main() -> None:
     """Build the module and serve it."""
-    serve(AnsibleModule(argument_spec=configured_spec(), supports_check_mode=True), run)
+    serve(AnsibleModule(argument_spec=SPEC, supports_check_mode=True), run)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ short_description: Restore a backup
 version_added: 0.1.0
 description:
   - Verifies and unpacks a backup beside the data, stops the services, exchanges old and new by rename, starts
-    the services again and sees that they stay up. On any failure everything is put back.
+    the services again, sees that they stay up and asks the health checks of C(deploy.health). On any failure everything
+    is put back.
   - What is replaced is kept as a safety backup named C(before_restore). Restoring what is already there
     changes nothing and stops no service.
 extends_documentation_fragment:
@@ -57,6 +58,14 @@ options:
   passphrase_file:
     description: File on the host with the passphrase, where it is not the configured one.
     type: path
+  force:
+    description:
+      - Go on although a process that no service of the profile owns has data of the application open for writing.
+        It loses what it writes into files that are replaced.
+      - Without it such a process, named with its number and the file, ends the operation with nothing changed.
+      - With it, what was restored is also kept where a health check of C(deploy.health) fails, which is then a finding.
+    type: bool
+    default: false
 seealso:
   - module: tradekeep.ops.backup_info
   - module: tradekeep.ops.recover
@@ -81,7 +90,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 record:
-  description: What was restored, and the safety backup of what was there before.
+  description:
+    - What was restored, the safety backup of what was there before, the services that were C(stopped), and what the
+      C(health) checks found.
   returned: always
   type: dict
 exit_status:
@@ -119,6 +130,7 @@ SPEC = configured_spec(
     # Names of files, not secrets.
     key_file={"type": "path", "no_log": False},
     passphrase_file={"type": "path", "no_log": False},
+    force={"type": "bool", "default": False},
 )
 
 
@@ -135,6 +147,7 @@ def run(module: Any, ports: Ports) -> Answer:
             to=params["to"],
             key_file=params["key_file"],
             passphrase_file=params["passphrase_file"],
+            force=params["force"],
             dry_run=module.check_mode,
             any_profile=params["any_profile"],
         )

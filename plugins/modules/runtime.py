@@ -38,6 +38,12 @@ options:
     description: The Python on the host that runs the command.
     type: path
     default: /usr/bin/python3
+  allow_downgrade:
+    description:
+      - Put an older release in the place of a newer one. Without it a controller with an older collection is refused,
+        as the timers and records on the host may need the newer one.
+    type: bool
+    default: false
   state:
     description: Whether the command is there.
     type: str
@@ -59,7 +65,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 record:
-  description: The program's C(path), C(sha256), C(size) and C(version).
+  description: The program's C(path), C(sha256), C(size) and C(version), and the version that was C(installed) before.
   returned: always
   type: dict
   contains:
@@ -77,6 +83,10 @@ record:
       type: int
     version:
       description: Version of the collection it was built from.
+      returned: success
+      type: str
+    installed:
+      description: Version of the program that was there, or none.
       returned: success
       type: str
 exit_status:
@@ -107,6 +117,7 @@ SPEC: dict[str, Any] = {
     "bin_dir": {"type": "path", "default": "/usr/local/bin"},
     "config_dir": {"type": "path", "default": "/etc/tradekeep"},
     "interpreter": {"type": "path", "default": "/usr/bin/python3"},
+    "allow_downgrade": {"type": "bool", "default": False},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
@@ -121,6 +132,7 @@ def run(module: Any, ports: Ports) -> Answer:
             config_dir=params["config_dir"],
             interpreter=params["interpreter"],
             present=params["state"] == "present",
+            allow_downgrade=params["allow_downgrade"],
             dry_run=module.check_mode,
         )
     )

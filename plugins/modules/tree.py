@@ -13,6 +13,8 @@ version_added: 0.1.0
 description:
   - Creates the directories that a profile names, gives directories and files their owners and modes, and writes
     first-time documents where none are.
+  - A mode that the profile states is the most that is allowed. What is stricter is left alone, and so is what exists
+    where the profile states no mode. C(record.notes) names what other accounts can reach all the same.
   - Installs credential files. A file that exists with another content is only replaced where
     O(credentials[].replace) says so, and the old one is kept.
   - The whole tree is one execution of the module. A symlink in the tree is never followed.

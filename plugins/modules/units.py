@@ -39,6 +39,16 @@ options:
     description: Directory of the units.
     type: path
     default: /etc/systemd/system
+  check:
+    description:
+      - Go through everything that the timers will need, as C(tradekeep config check) does, once the units are there.
+        The module fails where a backup would. The configuration must be there.
+      - Nothing is checked in check mode, where what is to be checked is not there yet.
+    type: bool
+    default: false
+  recovery_key:
+    description: With O(check), file of the secret key that shall decrypt backups. That it does is proven with a sample.
+    type: path
 seealso:
   - module: tradekeep.ops.configuration
 """
@@ -56,7 +66,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 record:
-  description: The units that are installed and what became of them.
+  description:
+    - The units that are installed and what became of them.
+    - With O(check) also C(check), with its C(problems) and C(warnings).
   returned: always
   type: dict
 exit_status:
@@ -75,11 +87,17 @@ error:
     exit_status: 3
 """
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.arguments import definition_spec
+from ..module_utils.core.application import Application
+from ..module_utils.core.configuration import load_application
+from ..module_utils.core.errors import ExitStatus
+from ..module_utils.core.operations.configured import check_configuration
+from ..module_utils.core.operations.outcome import Outcome
 from ..module_utils.core.operations.units import install_units
 from ..module_utils.core.ports import Ports
 from ..module_utils.definition import application_on_host
@@ -87,26 +105,39 @@ from ..module_utils.door import Answer, answer, serve
 
 STATE: dict[str, Any] = {"type": "str", "choices": ["present", "absent"], "default": "present"}
 UNIT_DIR: dict[str, Any] = {"type": "path", "default": "/etc/systemd/system"}
+CHECK: dict[str, Any] = {"type": "bool", "default": False}
+# The name of a file, not a secret.
+RECOVERY_KEY: dict[str, Any] = {"type": "path", "no_log": False}
+SPEC = definition_spec(state=STATE, unit_dir=UNIT_DIR, check=CHECK, recovery_key=RECOVERY_KEY)
 
 
 def run(module: Any, ports: Ports) -> Answer:
     """Install or remove the units."""
     application = application_on_host(module.params)
     params = module.params
-    return answer(
-        install_units(
-            application,
-            ports,
-            unit_dir=params["unit_dir"],
-            present=params["state"] == "present",
-            dry_run=module.check_mode,
-        )
-    )
+    present = params["state"] == "present"
+    outcome = install_units(application, ports, unit_dir=params["unit_dir"], present=present, dry_run=module.check_mode)
+    if params["check"] and present and not module.check_mode:
+        outcome = _checked(outcome, application, ports, params["recovery_key"])
+    return answer(outcome)
+
+
+def _checked(outcome: Outcome, application: Application, ports: Ports, recovery_key: Optional[str]) -> Outcome:
+    """The same with what the check of the installed configuration found; a problem fails, a warning does not."""
+    installed = load_application(app=application.name, config_dir=str(application.config_dir))
+    found = check_configuration(installed, ports, recovery_key=recovery_key).record
+    check = {"problems": found["problems"], "warnings": found["warnings"]}
+    for warning in check["warnings"]:
+        ports.progress.note(warning)
+    with_check = replace(outcome, record={**outcome.record, "check": check})
+    if not check["problems"]:
+        return with_check
+    return replace(with_check, lines=tuple(check["problems"]), status=ExitStatus.FINDINGS)
 
 
 def main() -> None:
     """Build the module and serve it."""
-    serve(AnsibleModule(argument_spec=definition_spec(state=STATE, unit_dir=UNIT_DIR), supports_check_mode=True), run)
+    serve(AnsibleModule(argument_spec=SPEC, supports_check_mode=True), run)
 
 
 if __name__ == "__main__":

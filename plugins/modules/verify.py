@@ -59,7 +59,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 record:
-  description: What was verified, and what was found.
+  description:
+    - What was verified, and what was found, of each of C(backups).
+    - C(opened) is V(false) where this host has no key, so that the checksum alone was compared, whatever O(deep) says.
   returned: always
   type: dict
 exit_status:

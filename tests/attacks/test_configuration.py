@@ -432,9 +432,9 @@ def test_a_drill_reads_no_key_that_the_bot_can_change(server: Server, place_of_t
         ["drill", "latest", option, str(theirs)],
         before="mkdir -p /opt/trading_system/user_data",
     )
-    status, said, _answer = answers[-1]
+    status, said, answer = answers[-1]
     assert answers[1][0] == 0 and status == 1 and "Traceback" not in said
-    assert "as others can change it" in said
+    assert "as others can change it" in json.dumps(answer)
 
 
 def test_a_pipe_of_the_bots_instead_of_a_passphrase_does_not_hold_root(server: Server, place_of_the_bots: Path) -> None:

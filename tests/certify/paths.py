@@ -58,6 +58,8 @@ ZONES: dict[str, tuple[str, ...]] = {
         "operations/found.py",
         "operations/handover/",
         "operations/listings.py",
+        # Looks whether the owner can read the data.
+        "operations/rehearsal.py",
         "operations/migrate/",
         "operations/restore.py",
         "operations/restore_elsewhere.py",
@@ -88,6 +90,7 @@ ZONES: dict[str, tuple[str, ...]] = {
         "operations/recovery_source.py",
         "operations/rename.py",
         "operations/requests.py",
+        "operations/runs.py",
         "operations/server_recovery.py",
         "operations/units.py",
         "operations/verify.py",

@@ -197,7 +197,7 @@ def test_hazard_c2_entries_after_the_manifest(tmp_path):
 
 def test_hazard_c2_entries_that_the_manifest_does_not_know(tmp_path):
     tar = OURS + member("extra", data=b"x") + manifest() + END
-    with pytest.raises(ArchiveError, match="holds 1 entries, the manifest 0"):
+    with pytest.raises(ArchiveError, match="holds 1 entry, the manifest 0"):
         extract_to(io.BytesIO(tar), outside(tmp_path))
 
 

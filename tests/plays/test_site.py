@@ -175,23 +175,41 @@ def test_an_account_that_exists_is_left_alone_and_what_is_wrong_is_said_before_a
 
 
 def test_what_the_check_of_the_configuration_finds_is_one_line(tmp_path: Path, collections: Path) -> None:
+    """No data, no directory of backups; no JSON; schedules without retention, which is a warning."""
     hosts = {}
-    for name, answer in (
-        ("bad", {"record": {"problems": ["a.json: is wrong (mend it)", "gpg: is missing"], "warnings": ["no key"]}}),
-        ("odd", {"error": {"message": "is not JSON", "path": "toy.json", "hint": None}}),
-        ("keyless", {"record": {"problems": [], "warnings": ["no key"]}}),
-    ):
-        (tmp_path / name).mkdir()
-        program = tmp_path / name / "tradekeep"
-        program.write_text(f"#!/bin/sh\necho '{json.dumps(answer)}'\nexit 1\n")
-        program.chmod(0o755)
-        hosts[name] = {"tradekeep_bin_dir": str(tmp_path / name)}
-    given = {"tradekeep_profile": PROFILE, "tradekeep_become": False}
-    play = [{"hosts": "bad:odd:keyless", "gather_facts": False, "vars": given, "roles": ["tradekeep.ops.backup"]}]
+    for name in ("bad", "odd", "warned"):
+        place = tmp_path / name
+        hosts[name] = {
+            f"tradekeep_{key}": str(place / key) for key in ("root", "backup_dir", "config_dir", "state_dir")
+        }
+        options = {key[10:]: value for key, value in hosts[name].items()}
+        schedules = [{"tier": "daily", "calendar": "*-*-* 02:00:00"}] if name == "warned" else []
+        hosts[name]["tradekeep_profile"] = {**PROFILE, "schedules": schedules}
+        application = defined_application(
+            {**options, "profile": hosts[name]["tradekeep_profile"], "system": False, "bin_dir": str(place / "bin")}
+        )
+        install_configuration(application)
+        Path(application.root).mkdir()
+    (tmp_path / "bad/root").rmdir()
+    (tmp_path / "bad/backup_dir").rmdir()
+    (tmp_path / "odd/config_dir/toy.json").write_text("{")
+    play = [
+        {
+            "hosts": "bad:odd:warned",
+            "gather_facts": False,
+            "vars": {"tradekeep_become": False},
+            "roles": ["tradekeep.ops.backup"],
+        }
+    ]
     (tmp_path / "play.yml").write_text(json.dumps(play))
     (tmp_path / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts}}))
-    said = ansible(tmp_path, collections, "ansible-playbook", "play.yml", "-i", "hosts.json").stdout
-    assert words_of(said, "bad") == "a.json: is wrong (mend it); gpg: is missing"
-    assert words_of(said, "odd") == "toy.json: is not JSON"
-    assert re.search(r"^keyless .*failed=0", said, re.MULTILINE)
+    done = ansible(tmp_path, collections, "ansible-playbook", "play.yml", "-i", "hosts.json")
+    said = done.stdout
+    assert words_of(said, "bad") == "; ".join(
+        f"{tmp_path}/bad/{key}: the directory of {key} does not exist (run the playbook site)"
+        for key in ("root", "backup_dir")
+    )
+    assert words_of(said, "odd").startswith(f"{tmp_path}/odd/config_dir/toy.json: ")
+    assert re.search(r"^warned .*failed=0", said, re.MULTILINE), said
+    assert "no backup is ever removed" in re.sub(r"\s+", " ", said + done.stderr)
     assert "failed_when" not in said

@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SystemClock
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.backup import backup
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.deploy import deploy
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.request import DeployRequest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.installation import install_configuration
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.tree import tree
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.tree import Credential, tree
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.exchange import Exchange, pending
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.plan import Replacement
 from ansible_collections.tradekeep.ops.plugins.module_utils.definition import defined_application
@@ -98,6 +99,36 @@ def test_the_playbook_recover_undoes_what_was_cut_off(
     assert document.read_text() == old
     assert pending(state) is None
     assert recover() == "changed=0"
+
+
+def test_plays_say_what_was_done_and_what_was_left_alone(
+    tmp_path: Path, collections: Path, definition: dict[str, Any], ports: Any
+) -> None:
+    """A credential that was rotated on the controller and not here, and what a restore did, in plain lines."""
+    application = defined_application({**definition, "gpg_recipients": [], "passphrase_file": None})
+    tree(application, ports, fix=True, credentials=[Credential("keys/api", b"old")])
+    install_configuration(application)
+    backup(application, ports, name="first")
+    places = ("root", "backup_dir", "config_dir", "state_dir", "bin_dir")
+    options = {
+        "tradekeep_profile": definition["profile"],
+        "tradekeep_become": False,
+        **{f"tradekeep_{name}": definition[name] for name in places},
+    }
+
+    def play(name: str, **more: Any) -> str:
+        words = ("ansible-playbook", f"tradekeep.ops.{name}", "-e", json.dumps({**options, **more}))
+        done = ansible(tmp_path, collections, *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return re.sub(r"\s+", " ", done.stdout + done.stderr)
+
+    said = play("site", layout_credentials=[{"path": "keys/api", "content": "new"}], runtime_packages=[])
+    assert re.search(r"\[WARNING\]: keys/api: differs from the one handed over and was left alone", said), said
+    assert "data tree: as the profile says" in said and "command: 0" in said
+    Path(definition["root"], "state/mode.json").write_text("{}")
+    said = play("restore", restore_poll=1)
+    assert re.search(r"restored 1 path from \S+_first\.tar\.gz: state/mode\.json", said), said
+    assert "what was there before is in /" in said
 
 
 def git(place: Path, *words: str) -> str:

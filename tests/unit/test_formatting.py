@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from pathlib import Path
 
 import pytest
+from ansible_collections.tradekeep.ops.plugins.module_utils.core import formatting
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.formatting import (
+    counted,
     output_line,
     output_text,
     printable,
@@ -17,6 +21,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.formatting impo
     shortened_values,
     traceback_lines,
 )
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.text import first_lines
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -106,3 +111,32 @@ def test_a_traceback_names_every_call_and_cause() -> None:
     assert sum("in fails" in line for line in lines) == 2
     assert r"  RuntimeError: third\n<3>fourth" in lines
     assert any("direct cause" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(0, "0 files"), (1, "1 file"), (2, "2 files"), (1.0, "1 file"), (0.5, "0.5 files")]
+)
+def test_a_number_has_its_noun(count: float, said: str) -> None:
+    assert counted(count, "file") == said
+    assert counted(2, "entry", "entries") == "2 entries"
+
+
+def test_plurals_are_made_by_the_function_for_them() -> None:
+    """``1 files`` is nowhere said; sizes and limits, which are never one, may be said directly."""
+    nouns = "files|rows|tables|entries|backups|lines|paths|problems|things|seconds|documents|databases|warnings|notes"
+    plain = re.compile(rf'f"[^"]*\{{[^}}"]*\}} (?:{nouns})\b')
+    constant = re.compile(r"\{(?:_?[A-Z_]+|self\._limits\.entries|most:,)\} |CANDIDATES|stands for")
+    core = Path(formatting.__file__).parent
+    found = [
+        f"{path.relative_to(core)}: {line.strip()}"
+        for path in sorted(core.rglob("*.py"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if plain.search(line) and not constant.search(line)
+    ]
+    assert found == []
+
+
+def test_a_long_list_says_how_much_more_there_is() -> None:
+    lines = [str(number) for number in range(5)]
+    assert first_lines(lines, 5) == tuple(lines)
+    assert first_lines(lines, 3, "see --json") == ("0", "1", "2", "and 2 more (see --json)")

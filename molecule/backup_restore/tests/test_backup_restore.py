@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 import pytest
@@ -190,6 +191,58 @@ def test_playbook_says_that_a_restore_was_undone(server: Server, refused_backup:
     assert server.trading()
 
 
+def served_by(server: Server, services: Any) -> str:
+    """The same application with other services; the file's name."""
+    document = json.loads(server.host.file("/etc/tradekeep/kalshi.json").content_string)
+    document["profile"]["services"] = services
+    server.run(f"umask 077; echo {shlex.quote(json.dumps(document))} > /root/served.json")
+    return "/root/served.json"
+
+
+def test_a_bot_that_the_profile_does_not_stop_is_found_by_what_it_writes(server: Server) -> None:
+    """Whether the profile names nothing, or a unit whose name is mistyped."""
+    server.back_up()
+    server.write_preference("multiplier", 9)
+    pid = server.bot_pid()
+    for services in ([], [{"manager": "systemd", "units": ["trading_sytem.service"]}]):
+        refused = server.host.run("tradekeep --config %s restore latest", served_by(server, services))
+        assert refused.rc == 3, refused.stderr
+        assert f"(process {pid}) writes {ROOT}/" in refused.stderr
+    checked = server.host.run("tradekeep --config /root/served.json config check")
+    assert checked.rc == 1 and "trading_sytem.service: there is no such service" in checked.stdout + checked.stderr
+    assert (server.bot_pid(), server.preference("multiplier")) == (pid, 9)
+    assert server.trading()
+
+
+def test_a_bot_that_commands_start_outlives_the_restore(server: Server) -> None:
+    """By a script, as from a crontab: the process belongs to nobody's unit, and a restore starts it again."""
+    server.back_up()
+    server.write_preference("multiplier", 9)
+    server.stop_bot()
+    script = (
+        "#!/bin/sh\n"
+        "case $1 in\n"
+        "start) setsid /opt/trading_system/bot.py > /dev/null 2>&1 < /dev/null & ;;\n"
+        "stop) pkill -u trading_user -f /opt/trading_system/bot.py ;;\n"
+        "status) pgrep -u trading_user -f /opt/trading_system/bot.py > /dev/null ;;\n"
+        "esac\n"
+    )
+    server.run(f"printf {shlex.quote(script)} > /opt/trading_system/run.sh; chmod 755 /opt/trading_system/run.sh")
+    run = {name: ["/opt/trading_system/run.sh", word] for name, word in (("start", "start"), ("stop", "stop"))}
+    commands = {"manager": "command", "units": ["bot"], **run, "is_active": ["/opt/trading_system/run.sh", "status"]}
+    configuration = served_by(server, [{**commands, "stay_up_seconds": 1}])
+    server.run("runuser -u trading_user -- /opt/trading_system/run.sh start")
+    assert eventually(lambda: bool(server.bot_pid()), seconds=15)
+    pid = server.bot_pid()
+    server.run(f"tradekeep --config {configuration} restore latest")
+    assert server.bot_pid() not in ("", pid)
+    assert server.preference("multiplier") == 1
+    assert server.trading()
+    server.run("runuser -u trading_user -- /opt/trading_system/run.sh stop")
+    assert eventually(lambda: not server.bot_pid(), seconds=15)
+    server.start_bot()
+
+
 def test_wrong_key_leaves_everything_as_it_is(server: Server) -> None:
     server.back_up(name="locked")
     pid = server.bot_pid()
@@ -205,3 +258,20 @@ def test_wrong_key_leaves_everything_as_it_is(server: Server) -> None:
 def test_every_backup_stands_up_to_deep_verification(server: Server) -> None:
     checked = json.loads(server.run("tradekeep --json verify all --deep"))["record"]["backups"]
     assert {item["level"] for item in checked} == {"deep"}
+
+
+def test_a_drop_in_on_the_unit_for_failures_reaches_the_network(server: Server) -> None:
+    place = "/etc/systemd/system/tradekeep-failure-kalshi@.service.d"
+    tells = '[Service]\\nExecStart=/bin/bash -c "echo %%i >/dev/tcp/127.0.0.1/5999"\\n'
+    listens = (
+        "import socket; s = socket.create_server(('127.0.0.1', 5999)); "
+        "open('/run/told', 'wb').write(s.accept()[0].recv(100))"
+    )
+    server.run(f"install -d {place} && printf '{tells}' > {place}/tell.conf && systemctl daemon-reload")
+    server.run(f'systemd-run --quiet --collect python3 -c "{listens}"')
+    try:
+        start = "systemctl start tradekeep-failure-kalshi@a_trial.service"
+        assert eventually(lambda: server.host.run(start).rc == 0, seconds=10)
+        assert server.run("cat /run/told").strip() == "a_trial"
+    finally:
+        server.run(f"rm -rf {place} /var/lib/tradekeep/kalshi/failures.log && systemctl daemon-reload")

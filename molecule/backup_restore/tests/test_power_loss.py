@@ -19,6 +19,8 @@ import host as hosts  # tests/hosts/host.py
 
 NSPAWN = str(Path(hosts.__file__).with_name("nspawn.py"))
 JOURNAL = "var/lib/tradekeep/kalshi/transaction/journal.jsonl"
+MARK = "/var/lib/tradekeep/kalshi/runs/backup-daily.running"
+FAILURES = "/var/lib/tradekeep/kalshi/failures.log"
 MANY = f"{ROOT}/preferences/ui/many"
 COUNT = 2500
 
@@ -73,6 +75,8 @@ def test_hazard_c1_power_loss_in_the_middle_of_a_restore(server: Server) -> None
     server.back_up("before_power_loss")
     write_generation(server, "live")
     server.write_preference("multiplier", 7)
+    # What a backup leaves that is cut off as well: the timer knows only that it has started it.
+    server.run(f"install -d -m 0700 $(dirname {MARK}) && echo '{{}}' > {MARK}")
     server.run("systemd-run --quiet --collect --unit=restore tradekeep restore latest")
 
     cut_power_when(machine, state)
@@ -87,7 +91,13 @@ def test_hazard_c1_power_loss_in_the_middle_of_a_restore(server: Server) -> None
     assert server.preference("multiplier") == {"live": 7, "backed up": 1}["live" if "live" in found else "backed up"]
     assert eventually(lambda: bool(server.bot_pid()), seconds=30), server.run("journalctl -b -n 60")
     assert server.trading()
-    assert "no operation was cut off" in server.host.run("tradekeep recover").stderr
+    assert "no operation was cut off" in server.host.run("tradekeep recover").stdout
+    # The backup is made up for, and its failure recorded.
+    assert eventually(lambda: server.host.run(f"test -e {MARK}").rc != 0, seconds=30), server.run("journalctl -b -n 60")
+    assert "tradekeep-backup-kalshi-daily.service was cut off" in server.run(f"cat {FAILURES}")
+    unit = "tradekeep-backup-kalshi-daily.service"
+    ended = eventually(lambda: moment(server, unit, "ExecMainExit") != "0", seconds=60)
+    assert ended, server.run("journalctl -b -n 60")
     server.host.run_expect([0], "tradekeep db check")
     assert server.leftovers() == ""
     server.run(f"rm -r {MANY}")

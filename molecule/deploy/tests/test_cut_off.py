@@ -75,7 +75,7 @@ def test_hazard_d14_killed_between_stop_and_commit_recovers_by_itself(trader: Tr
     assert trader.last()["state"] == "cut_off"
     assert trader.commit() == good
     assert trader.code() == developer.code(good)
-    assert "no operation was cut off" in trader.host.run("tradekeep recover").stderr
+    assert "no operation was cut off" in trader.host.run("tradekeep recover").stdout
     assert trader.inodes() == data
     assert trader.lost() == {"log": [], "database": []}
 
@@ -99,7 +99,7 @@ def test_hazard_d14_power_loss_in_the_middle_of_a_deploy(trader: Trader, develop
     found = trader.commit()
     assert found in (good, commit)
     assert trader.code() == developer.code(found)
-    assert "no operation was cut off" in trader.host.run("tradekeep recover").stderr
+    assert "no operation was cut off" in trader.host.run("tradekeep recover").stdout
     assert trader.lost() == {"log": [], "database": []}
     trader.run(f"rm -f {HOLDS}/before_start")
     trader.deploy("main")

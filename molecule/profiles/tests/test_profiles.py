@@ -83,10 +83,11 @@ def test_v6_backup_holds_tables_and_environment(host: Host) -> None:
         ("dashboard/data/backtest_results", 0o750),
         ("reports/daily_health", 0o750),
         ("logs", 0o755),
-        ("data/portfolio.json", 0o640),
-        ("data/portfolio.json.bak", 0o600),
-        ("data/historical/BTC.parquet", 0o640),
-        ("logs/supervisor.log", 0o644),
+        # The bot's own: the profile states no mode for what it writes anew each time.
+        ("data/portfolio.json", 0o666),
+        ("data/portfolio.json.bak", 0o666),
+        ("data/historical/BTC.parquet", 0o666),
+        ("logs/supervisor.log", 0o666),
     ],
 )
 def test_crypto_bot_has_its_modes(host: Host, crypto_bot: str, path: str, mode: int) -> None:
@@ -100,7 +101,9 @@ def crypto_bot(host: Host) -> str:
     root = "/opt/AI-crypto-bot"
     files = "data/portfolio.json data/portfolio.json.bak data/historical/BTC.parquet logs/supervisor.log"
     host.check_output(f"cd {root} && umask 0 && for name in {files}; do echo '{{}}' > $name; done && chmod 0777 data")
-    assert host.run("tradekeep --app crypto_bot tree").rc == 1
+    drift = host.run("tradekeep --app crypto_bot tree")
+    assert drift.rc == 1
+    assert "logs/supervisor.log: 0666 lets other accounts write" in drift.stdout + drift.stderr
     host.check_output("tradekeep --app crypto_bot tree --fix")
     assert host.run("tradekeep --app crypto_bot tree").rc == 0
     return root

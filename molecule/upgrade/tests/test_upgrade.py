@@ -109,4 +109,4 @@ def test_backups_are_made_for_the_next_phase(server: Installation, phase: Phase)
     server.back_up(f"{phase.name}_sealed", encrypt=True)
     server.note_rows(phase.name)
     assert server.leftovers() == ""
-    assert "no operation was cut off" in server.host.run("tradekeep recover").stderr
+    assert "no operation was cut off" in server.host.run("tradekeep recover").stdout

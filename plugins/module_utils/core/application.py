@@ -30,6 +30,12 @@ class OurPath(PurePosixPath):
     """A place that root alone can change: backups, state, configuration, programs."""
 
 
+NEW_DIRECTORY_MODE = 0o750
+"""What a directory is made with where the profile states no mode."""
+NEW_FILE_MODE = 0o640
+"""What a file is made with where the profile states no mode."""
+
+
 class Tier(str, Enum):
     """The retention tier that a backup is made for."""
 
@@ -52,6 +58,7 @@ class ServiceManager(str, Enum):
     NONE = "none"
     SYSTEMD = "systemd"
     SUPERVISOR = "supervisor"
+    COMMAND = "command"
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,7 @@ class Component:
 
     paths: files or directories relative to the root. directories: those that must exist, relative to the root too.
     exclude: globs (as FileRule.pattern) that are neither captured nor touched.
+    directory_mode, file_mode: None where the profile states none; what is there then keeps the mode that it has.
     """
 
     name: str
@@ -86,8 +94,8 @@ class Component:
     directories: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     files: tuple[FileRule, ...] = ()
-    directory_mode: int = 0o750
-    file_mode: int = 0o640
+    directory_mode: Optional[int] = None
+    file_mode: Optional[int] = None
     owner: Optional[str] = None
     group: Optional[str] = None
     critical: bool = False
@@ -109,8 +117,10 @@ class Component:
 class Services:
     """What must be stopped while data is exchanged, in the order in which it is stopped.
 
-    units: systemd units, or supervisor programs (``all`` for every one). supervisor_config: path of supervisord.conf.
+    units: systemd units, or supervisor programs (``all`` for every one), or what messages call that which commands
+    start. supervisor_config: path of supervisord.conf.
     stay_up_seconds: how long they must keep running after a start before an operation is committed.
+    start, stop, is_active, user and what follows: the commands of the manager ``command``, and who runs them.
     """
 
     manager: ServiceManager = ServiceManager.NONE
@@ -118,6 +128,12 @@ class Services:
     supervisor_config: Optional[str] = None
     stay_up_seconds: float = 10.0
     stop_timeout_seconds: float = 90.0
+    start: Optional[tuple[str, ...]] = None
+    stop: Optional[tuple[str, ...]] = None
+    is_active: Optional[tuple[str, ...]] = None
+    user: Optional[str] = None
+    start_timeout_seconds: Optional[float] = None
+    is_active_timeout_seconds: Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -173,7 +189,7 @@ class Profile:
     group: str = ""
     home: Optional[str] = None
     archive_prefix: str = "backup"
-    root_mode: int = 0o750
+    root_mode: Optional[int] = None
     components: tuple[Component, ...] = ()
     services: tuple[Services, ...] = ()
     schedules: tuple[Schedule, ...] = ()

@@ -3,8 +3,8 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 """The on-host door: ``tradekeep ...``.
 
-Reads the command line, carries out one command and says how it went: people's text and progress on standard error,
-``--json`` one object on standard output, and the exit status of ``errors.ExitStatus``.
+Reads the command line, carries out one command and says how it went: results on standard output (with ``--json`` one
+object and nothing else), progress, notes and errors on standard error, and the exit status of ``errors.ExitStatus``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .host.trust import leave_untrusted_places
 from .operations.outcome import Outcome
 from .ports import Ports, Progress
 from .signals import interruptible
-from .terminal import Bar, NotesOnly, columns, is_terminal
+from .terminal import Bar, NotesOnly, ask, columns, is_journal, is_terminal
 from .version import VERSION
 
 
@@ -38,14 +38,20 @@ def main(
     config_dir: str = "/etc/tradekeep",
     stdout: Optional[TextIO] = None,
     stderr: Optional[TextIO] = None,
+    stdin: Optional[TextIO] = None,
 ) -> int:
     """Carry out one command line and return the exit status."""
     keep_freed_memory()
     hide_memory()
     leave_untrusted_places()
     words = list(sys.argv[1:] if argv is None else argv)
-    door = _Door(sys.stdout if stdout is None else stdout, sys.stderr if stderr is None else stderr)
+    door = _Door(
+        sys.stdout if stdout is None else stdout,
+        sys.stderr if stderr is None else stderr,
+        sys.stdin if stdin is None else stdin,
+    )
     status = door.serve(words, config_dir)
+    door.explain(status)
     if door.unheard:
         _discard_output()
     return int(status)
@@ -54,10 +60,12 @@ def main(
 class _Door:
     """Where a command's answer goes."""
 
-    def __init__(self, stdout: TextIO, stderr: TextIO) -> None:
+    def __init__(self, stdout: TextIO, stderr: TextIO, stdin: TextIO) -> None:
+        self._stdin = stdin
         self._stdout = stdout
         self._stderr = stderr
         self._json = False
+        self._results = stdout
         self._command: Optional[str] = None
         self.status = ExitStatus.DONE
         self.unheard = False
@@ -71,10 +79,22 @@ class _Door:
             with interruptible():
                 arguments = build_parser(config_dir=config_dir, version=VERSION).parse_args(words)
                 self._command = _full_name(arguments)
+                if getattr(arguments, "serve", False):
+                    # Standard output is the channel to another server.
+                    self._results = self._stderr
+                arguments.ask = self._ask
                 return self._answer(carry_out(arguments, self._ports(arguments)))
         except Exception as error:
             known = foreseen(error)
             return self._unforeseen(error) if known is None else self._failed(known)
+
+    def explain(self, status: ExitStatus) -> None:
+        """In the journal, where systemd is about to say ``status=3/NOTIMPLEMENTED``, what the status means."""
+        if status is not ExitStatus.DONE and is_journal(self._stderr):
+            self._tell(f"tradekeep: exit status {int(status)}, whatever systemd calls it, means: {status.in_words}")
+
+    def _ask(self, question: str) -> Optional[bool]:
+        return ask(question, self._stdin, self._stderr)
 
     def _ports(self, arguments: argparse.Namespace) -> Ports:
         with_bar = is_terminal(self._stderr) and not arguments.no_progress and not arguments.json
@@ -83,9 +103,10 @@ class _Door:
 
     def _answer(self, outcome: Outcome) -> ExitStatus:
         self.status = outcome.status
-        width = columns(self._stderr)
-        for line in outcome.lines if width is None or outcome.fitted is None else outcome.fitted(width):
-            self._tell(line)
+        if not self._json:
+            width = columns(self._results)
+            for line in outcome.lines if width is None or outcome.fitted is None else outcome.fitted(width):
+                self._tell(line, self._results)
         self._print_object({"changed": outcome.changed, "record": outcome.record})
         return outcome.status
 
@@ -108,9 +129,9 @@ class _Door:
         # ASCII only: a file's name may hold bytes that no encoding can print.
         self._write(self._stdout, json.dumps(answer, ensure_ascii=True, sort_keys=True) + "\n")
 
-    def _tell(self, line: str) -> None:
+    def _tell(self, line: str, stream: Optional[TextIO] = None) -> None:
         """One line for people. The only place where results and errors are made safe to show."""
-        self._write(self._stderr, output_line(line) + "\n")
+        self._write(self._stderr if stream is None else stream, output_line(line) + "\n")
 
     def _write(self, stream: TextIO, text: str) -> None:
         """What was done has been done, and has the status that it has, whether or not anybody can be told."""
@@ -123,7 +144,7 @@ class _Door:
 
 def _full_name(arguments: argparse.Namespace) -> str:
     subcommand = getattr(arguments, "subcommand", None)
-    return f"{arguments.command} {subcommand}" if subcommand else str(arguments.command)
+    return f"{arguments.command} {subcommand}" if subcommand else str(arguments.command or "state")
 
 
 def _discard_output() -> None:

@@ -39,10 +39,11 @@ def build_parser(*, config_dir: str, version: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.set_defaults(config=None, app=None, json=False, no_progress=False, config_dir=config_dir)
+    parser.set_defaults(whole_help=parser.format_help)
     parser.add_argument("--version", action="version", version=f"tradekeep {version}")
     common = _common_options()
     _copy_options(common, parser)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for add in (*_KEEPING, *_MOVING):
         add(commands, common)
     return parser
@@ -59,6 +60,12 @@ def _common_options() -> argparse.ArgumentParser:
     common.add_argument("--json", action="store_true", help="print one JSON object on standard output, nothing else")
     common.add_argument("--no-progress", action="store_true", help="no progress bar, even on a terminal")
     return common
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 on, found {text!r}")
+    return int(text)
 
 
 def _copy_options(common: argparse.ArgumentParser, parser: argparse.ArgumentParser) -> None:
@@ -79,6 +86,10 @@ def _subcommand(command: argparse.ArgumentParser, common: argparse.ArgumentParse
 
 def _dry_run(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would be done; write nothing")
+
+
+def _yes(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--yes", action="store_true", help="do not ask on a terminal before live data is replaced")
 
 
 def _passphrase(parser: argparse.ArgumentParser) -> None:
@@ -102,7 +113,8 @@ def _tree(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _list(commands: Any, common: argparse.ArgumentParser) -> None:
-    _command(commands, common, "list", "list the backups, newest first")
+    listed = _command(commands, common, "list", "list the backups, and say what failed last; newest last on a terminal")
+    listed.add_argument("--limit", type=_count, metavar="N", help="only the newest N")
 
 
 def _backup(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -163,16 +175,30 @@ def _restore(commands: Any, common: argparse.ArgumentParser) -> None:
     restore.add_argument("--key", metavar="FILE", help="secret key of a backup to a public one; it is not kept")
     restore.add_argument("--any-profile", action="store_true", help="take a backup of another profile")
     _passphrase(restore)
+    _yes(restore)
+    restore.add_argument(
+        "--force",
+        action="store_true",
+        help="go on although a process that no service owns writes the data, and although a health check fails",
+    )
     _dry_run(restore)
 
 
 def _recover(commands: Any, common: argparse.ArgumentParser) -> None:
     recover = _command(commands, common, "recover", "finish or undo what a crash left behind")
     recover.add_argument("--wait", action="store_true", help="however long another run takes")
+    recover.add_argument(
+        "--force", action="store_true", help="go on although a process that no service owns writes the data"
+    )
     how = recover.add_mutually_exclusive_group()
     _dry_run(how)
     how.add_argument(
         "--boot", action="store_true", help="only make the data whole, start nothing; for tradekeep-guard-APP.service"
+    )
+    how.add_argument(
+        "--missed",
+        action="store_true",
+        help="only start the backups and checks again that a crash cut off; for tradekeep-missed-APP.service",
     )
 
 
@@ -236,6 +262,9 @@ def _deploy(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     deploy.add_argument("--no-backup", action="store_true", help="make no backup before")
     deploy.add_argument("--expect", metavar="COMMIT", help="with --rollback: only if this commit is deployed")
+    deploy.add_argument(
+        "--force", action="store_true", help="go on although a process that no service owns writes the data"
+    )
     deploy.add_argument("--request", metavar="FILE", help=argparse.SUPPRESS)
     deploy.add_argument("--by", metavar="WHO", help="who asked for it, for the record")
     _dry_run(deploy)
@@ -264,6 +293,7 @@ def _migrate(commands: Any, common: argparse.ArgumentParser) -> None:
     migrate.add_argument("--by", metavar="WHO", help="who asked for it, for the record")
     migrate.add_argument("--key", metavar="FILE", help="secret key of an archive to a public one; it is not kept")
     _passphrase(migrate)
+    _yes(migrate)
     _dry_run(migrate)
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Callable
 
 from .application import Application, CheckLevel
-from .configuration import load_application
-from .errors import UsageError
+from .configuration import configured_names, load_application
+from .errors import TradekeepError, UsageError
 from .host.account import asker
 from .operations.outcome import Outcome
 from .ports import Ports
@@ -25,6 +25,8 @@ _Command = Callable[[argparse.Namespace, Application, Ports], Outcome]
 def carry_out(arguments: argparse.Namespace, ports: Ports) -> Outcome:
     """Carry out a parsed command line."""
     name = arguments.command
+    if name is None:
+        return _state(arguments, ports)
     if name == "config" and arguments.subcommand == "show" and arguments.profile:
         from .operations.configured import show_profile
 
@@ -33,6 +35,17 @@ def carry_out(arguments: argparse.Namespace, ports: Ports) -> Outcome:
         name = f"{name} {arguments.subcommand}"
     application = load_application(config_file=arguments.config, app=arguments.app, config_dir=arguments.config_dir)
     return _COMMANDS[name](arguments, application, ports)
+
+
+def _state(arguments: argparse.Namespace, ports: Ports) -> Outcome:
+    from .operations.state import show_all, show_state
+
+    if arguments.config or arguments.app:
+        chosen = load_application(config_file=arguments.config, app=arguments.app, config_dir=arguments.config_dir)
+        return show_state(chosen, ports)
+    if not configured_names(arguments.config_dir):
+        return Outcome(changed=False, record={"applications": []}, lines=tuple(arguments.whole_help().splitlines()))
+    return show_all(ports, arguments.config_dir)
 
 
 def _config_check(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
@@ -56,41 +69,53 @@ def _tree(arguments: argparse.Namespace, application: Application, ports: Ports)
 def _list(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
     from .operations.listing import list_backups
 
-    return list_backups(application, ports)
+    return list_backups(application, ports, limit=arguments.limit)
 
 
 def _backup(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
     from .operations.backup import backup
+    from .operations.runs import backup_job, recorded
 
-    return backup(
-        application,
-        ports,
-        tier=arguments.tier,
-        name=arguments.name,
-        encrypt=arguments.encrypt,
-        output=arguments.output,
-        allow_row_loss=arguments.allow_row_loss,
-        host_key=not arguments.no_host_key,
-        allow_loss=tuple(arguments.allow_loss),
-        dry_run=arguments.dry_run,
-    )
+    def work() -> Outcome:
+        return backup(
+            application,
+            ports,
+            tier=arguments.tier,
+            name=arguments.name,
+            encrypt=arguments.encrypt,
+            output=arguments.output,
+            allow_row_loss=arguments.allow_row_loss,
+            host_key=not arguments.no_host_key,
+            allow_loss=tuple(arguments.allow_loss),
+            dry_run=arguments.dry_run,
+        )
+
+    if arguments.dry_run or arguments.output:
+        return work()
+    return recorded(application, ports, backup_job(arguments.tier), work)
 
 
 def _verify(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
+    from .operations.runs import recorded
     from .operations.verify import verify
 
-    return verify(
-        application,
-        ports,
-        reference=arguments.backup,
-        deep=arguments.deep,
-        passphrase_file=arguments.passphrase_file,
-    )
+    def work() -> Outcome:
+        return verify(
+            application,
+            ports,
+            reference=arguments.backup,
+            deep=arguments.deep,
+            passphrase_file=arguments.passphrase_file,
+        )
+
+    return recorded(application, ports, "verify", work) if arguments.backup == "all" else work()
 
 
 def _restore(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
     from .operations.restore import restore
 
+    if not arguments.to and not arguments.dry_run:
+        _confirm_restore(arguments, application, ports)
     return restore(
         application,
         ports,
@@ -101,23 +126,51 @@ def _restore(arguments: argparse.Namespace, application: Application, ports: Por
         passphrase_file=arguments.passphrase_file,
         key_file=arguments.key,
         dry_run=arguments.dry_run,
+        force=arguments.force,
         any_profile=arguments.any_profile,
     )
 
 
+def _confirm_restore(arguments: argparse.Namespace, application: Application, ports: Ports) -> None:
+    """Somebody who looks for ``restore --to`` must not find out by what is gone."""
+    from .operations.state import age_in_words
+    from .storage.local import LocalCatalog
+
+    backup = LocalCatalog(application, ports.clock, note=ports.progress.note).find(arguments.backup)
+    part = " in part" if arguments.components or arguments.paths else ""
+    _confirm(
+        arguments,
+        f"This stops what runs of {application.name} and replaces its live data in {application.root}{part} by "
+        f"{backup.path.name} ({age_in_words(backup.moment, ports.clock.now())}). Go on?",
+    )
+
+
+def _confirm(arguments: argparse.Namespace, question: str) -> None:
+    """Ask whoever sits at a terminal; elsewhere, and with --yes, go on."""
+    if not arguments.yes and arguments.ask(question) is False:
+        raise TradekeepError("nothing was done, as nobody said yes", hint="--dry-run shows what it would do")
+
+
 def _recover(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
     from .operations.recover import make_whole_at_boot, recover
+    from .operations.runs import make_up_for
 
     if arguments.boot:
         return make_whole_at_boot(application, ports)
+    if arguments.missed:
+        return make_up_for(application, ports)
     wait_seconds = float("inf") if arguments.wait else 600.0
-    return recover(application, ports, dry_run=arguments.dry_run, wait_seconds=wait_seconds)
+    return recover(application, ports, dry_run=arguments.dry_run, wait_seconds=wait_seconds, force=arguments.force)
 
 
 def _prune(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
     from .operations.prune import prune
+    from .operations.runs import recorded
 
-    return prune(application, ports, dry_run=arguments.dry_run, trust_clock=arguments.trust_clock)
+    def work() -> Outcome:
+        return prune(application, ports, dry_run=arguments.dry_run, trust_clock=arguments.trust_clock)
+
+    return work() if arguments.dry_run else recorded(application, ports, "prune", work)
 
 
 def _release(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
@@ -129,18 +182,22 @@ def _release(arguments: argparse.Namespace, application: Application, ports: Por
 def _drill(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
     from .operations.drills.drill import drill
     from .operations.drills.record import drill_log
+    from .operations.runs import recorded
+
+    def work() -> Outcome:
+        return drill(
+            application,
+            ports,
+            reference=arguments.backup,
+            source=arguments.source,
+            key_file=arguments.key,
+            passphrase_file=arguments.passphrase_file,
+            dry_run=arguments.dry_run,
+        )
 
     if arguments.log:
         return drill_log(application, ports)
-    return drill(
-        application,
-        ports,
-        reference=arguments.backup,
-        source=arguments.source,
-        key_file=arguments.key,
-        passphrase_file=arguments.passphrase_file,
-        dry_run=arguments.dry_run,
-    )
+    return work() if arguments.dry_run else recorded(application, ports, "drill", work)
 
 
 def _db_check(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
@@ -179,6 +236,7 @@ def _deploy(arguments: argparse.Namespace, application: Application, ports: Port
         expected=arguments.expect,
         adopt=arguments.adopt,
         by=arguments.by or asker(),
+        force=arguments.force,
     )
     return attended_deploy(application, ports, request, dry_run=arguments.dry_run)
 
@@ -190,6 +248,7 @@ def _migrate(arguments: argparse.Namespace, application: Application, ports: Por
 
     if not arguments.source:
         raise UsageError("name a source, or a server with --from", hint="see tradekeep migrate --help")
+    _confirm_migration(arguments, application, arguments.source)
     return migrate(
         application,
         ports,
@@ -201,6 +260,15 @@ def _migrate(arguments: argparse.Namespace, application: Application, ports: Por
         key_file=arguments.key,
         by=arguments.by or asker(),
     )
+
+
+def _confirm_migration(arguments: argparse.Namespace, application: Application, source: str) -> None:
+    if arguments.force and not arguments.dry_run:
+        _confirm(
+            arguments,
+            f"This stops what runs of {application.name}, and replaces and removes live data in {application.root} "
+            f"that {source} does not have, after a backup of it. Go on?",
+        )
 
 
 def _hand_over(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
@@ -224,6 +292,7 @@ def _hand_over(arguments: argparse.Namespace, application: Application, ports: P
         arguments.known_hosts,
         f"tradekeep --app {application.name} migrate --serve",
     )
+    _confirm_migration(arguments, application, arguments.server)
     by = arguments.by or asker()
     return attended_takeover(application, ports, link, force=arguments.force, by=by, dry_run=arguments.dry_run)
 

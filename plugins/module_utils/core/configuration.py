@@ -9,6 +9,7 @@ files and never holds a key.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,6 +40,12 @@ _APPLICATION = Table(
     required=("name", "root", "owner", "group", "backup_dir", "config_dir", "state_dir", "bin_dir", "system"),
 )
 _KEYS = ("version", "application", "profile")
+_SHOWN = frozenset(
+    """archive_prefix check_level components compression description drill full_check_tiers group home
+    maximum_row_loss_percent name owner retention root root_mode schedules""".split()  # noqa: SIM905
+)
+"""Keys of a profile that hold no secret. A command, an address or a template may."""
+_TEMPLATE = "template"
 
 
 def application_as_dict(application: Application) -> dict[str, Any]:
@@ -70,6 +77,36 @@ def render_configuration(application: Application) -> str:
     """The text of the configuration file; equal applications give equal bytes."""
     document = application_as_dict(application)
     return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def shown_configuration(text: Union[str, bytes]) -> dict[str, Any]:
+    """A configuration for a diff: whole, but for what may hold a secret, of which there is a digest.
+
+    One that cannot be read is a digest altogether.
+    """
+    try:
+        document = _load_json(text, "configuration")
+        profile = {key: (_shown if key in _SHOWN else _digest)(value) for key, value in document["profile"].items()}
+        return {"application": dict(document["application"]), "profile": profile, "version": document["version"]}
+    except (ConfigurationError, AttributeError, KeyError, TypeError, ValueError):
+        return {"unreadable": _digest(str(text))}
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _digest(item) if key == _TEMPLATE else _shown(item) for key, item in value.items()}
+    return [_shown(item) for item in value] if isinstance(value, list) else value
+
+
+def _digest(value: Any) -> Any:
+    """Of what may be secret: each text, and each list of words. What is empty, and a number, is not."""
+    if isinstance(value, Mapping):
+        return {key: _digest(item) for key, item in value.items()}
+    if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        return [_digest(item) for item in value]
+    if not value or isinstance(value, (bool, int, float)):
+        return value
+    return f"sha256:{hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]}"
 
 
 def parse_configuration(text: Union[str, bytes], *, path: object) -> Application:

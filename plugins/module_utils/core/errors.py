@@ -22,6 +22,20 @@ class ExitStatus(IntEnum):
     FAILED = 3
     NEEDS_PERSON = 4
 
+    @property
+    def in_words(self) -> str:
+        """What it means, for who reads only its number."""
+        return _IN_WORDS[self.value]
+
+
+_IN_WORDS = {
+    0: "done, or nothing to do",
+    1: "a check failed, or something drifted",
+    2: "wrong usage or configuration",
+    3: "failed, and the data is as it was",
+    4: "failed, and needs a person",
+}
+
 
 class TradekeepError(Exception):
     """The operation failed and the data is as it was.

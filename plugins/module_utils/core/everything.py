@@ -238,7 +238,3 @@ from .transaction import (  # noqa: F401
     stage_directory,
     stopped,
 )
-
-# Not __package__: zipimport of Python 3.9 sets it after the module has run.
-ENGINE = __name__.rpartition(".")[0]
-"""The name of the engine's package."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 LINE_LIMIT = 2000
 """So many characters of a line are shown: enough for a path and what is wrong with it, and little for a terminal."""
@@ -25,6 +25,12 @@ _CUT = "…"
 _LEVEL = re.compile(r"(\s*)<(?=\d{1,3}>)")
 
 _ACTS_IN_MARKDOWN = re.compile(r"[^\w\s.,/=]|_")
+
+
+def counted(count: float, what: str, plural: Optional[str] = None) -> str:
+    """A number with its noun: ``1 path``, ``2 paths``. plural: where it is not made with an s."""
+    number = f"{count:g}" if isinstance(count, float) else str(count)
+    return f"{number} {what}" if count == 1 else f"{number} {plural or f'{what}s'}"
 
 
 def printable(text: object, limit: int = LINE_LIMIT) -> str:

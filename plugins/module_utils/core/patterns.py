@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Optional
 
-from .application import Component, FileRule, Profile
+from .application import NEW_DIRECTORY_MODE, NEW_FILE_MODE, Component, FileRule, Profile
 from .component_paths import LEFT_OUT, fixed_part, is_named, is_open
 
 _WILD = frozenset("*?[")
@@ -93,7 +93,11 @@ def _translate_set(content: str) -> str:
 
 @dataclass(frozen=True)
 class Classified:
-    """What the profile says of one path. owner/group None: the application's. kind None: by the file's name."""
+    """What the profile says of one path. owner/group None: the application's. kind None: by the file's name.
+
+    mode: what a new one gets. stated: whether the profile states it, so that what is there gets it too; of a secret
+    the default counts as stated.
+    """
 
     component: Component
     rule: Optional[FileRule]
@@ -103,17 +107,22 @@ class Classified:
     group: Optional[str]
     secret: bool
     required: bool
+    stated: bool = True
 
 
 @dataclass(frozen=True)
 class TreeDirectory:
-    """A directory that must exist; component None: the root, or a parent that no component owns."""
+    """A directory that must exist; component None: the root, or a parent that no component owns.
+
+    mode and stated: as for Classified.
+    """
 
     path: str
     mode: int
     owner: Optional[str]
     group: Optional[str]
     component: Optional[Component]
+    stated: bool = True
 
 
 class _Patterns:
@@ -159,8 +168,17 @@ class _Scope:
         self.excluded = _Patterns(component.exclude + more)
         self.rules = tuple((_Patterns((rule.pattern,)), _of_rule(component, rule)) for rule in component.files)
         self.plain = _of_rule(component, None)
+        mode = component.directory_mode
         self.directory = Classified(
-            component, None, None, component.directory_mode, component.owner, component.group, component.secret, False
+            component=component,
+            rule=None,
+            kind=None,
+            mode=NEW_DIRECTORY_MODE if mode is None else mode,
+            owner=component.owner,
+            group=component.group,
+            secret=component.secret,
+            required=False,
+            stated=component.secret or mode is not None,
         )
 
     def files(self, directory: str) -> _Files:
@@ -187,15 +205,18 @@ class _Files:
 
 def _of_rule(component: Component, rule: Optional[FileRule]) -> Classified:
     chosen = rule or FileRule(pattern="")
+    mode = component.file_mode if chosen.mode is None else chosen.mode
+    secret = component.secret if chosen.secret is None else chosen.secret
     return Classified(
         component=component,
         rule=rule,
         kind=chosen.kind,
-        mode=component.file_mode if chosen.mode is None else chosen.mode,
+        mode=NEW_FILE_MODE if mode is None else mode,
         owner=chosen.owner or component.owner,
         group=chosen.group or component.group,
-        secret=component.secret if chosen.secret is None else chosen.secret,
+        secret=secret,
         required=chosen.required,
+        stated=secret or mode is not None,
     )
 
 
@@ -280,10 +301,16 @@ def tree_directories(profile: Profile) -> tuple[TreeDirectory, ...]:
     for path in sorted(wanted):
         known = lookup.directory(path)
         if known is None:
-            found.append(TreeDirectory(path, profile.root_mode, None, None, None))
+            stated = profile.root_mode is not None
+            found.append(TreeDirectory(path, root_mode(profile), None, None, None, stated))
         else:
-            found.append(TreeDirectory(path, known.mode, known.owner, known.group, known.component))
+            found.append(TreeDirectory(path, known.mode, known.owner, known.group, known.component, known.stated))
     return tuple(found)
+
+
+def root_mode(profile: Profile) -> int:
+    """What the root, and directories between it and a component, are made with."""
+    return NEW_DIRECTORY_MODE if profile.root_mode is None else profile.root_mode
 
 
 def expected_files(profile: Profile) -> tuple[tuple[Component, FileRule], ...]:

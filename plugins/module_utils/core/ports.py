@@ -129,6 +129,9 @@ class Progress(Protocol):
     def note(self, text: str) -> None:
         """One line worth reading, for instance a warning."""
 
+    def mention(self, text: str) -> None:
+        """One line for who waits, such as what is waited for; nothing that a play has to warn of."""
+
 
 class NoProgress:
     """Shows nothing."""
@@ -144,6 +147,10 @@ class NoProgress:
 
     def note(self, text: str) -> None:
         """Nothing."""
+
+    def mention(self, text: str) -> None:
+        """As a note."""
+        self.note(text)
 
 
 class NoAdvance(NoProgress):

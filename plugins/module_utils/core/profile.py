@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Optional, Union
 
-from .application import Application, BotPath, Component, Encryption, OurPath, Profile
+from .application import Application, BotPath, Component, Encryption, OurPath, Profile, ServiceManager
 from .application_checks import check_application
 from .errors import ConfigurationError
 from .profile_schema import PROFILE, check_profile
@@ -117,6 +117,15 @@ def resolve_application(
     where = _directory("root", root or resolved.root)
     # The profile says the same as the application, so that both survive the configuration file alike.
     located = dataclasses.replace(resolved, root=where, owner=account, group=group_name)
+    if become:
+        # Commands of the bot's are the owner's, unless the profile says whose they are.
+        commanded = tuple(
+            dataclasses.replace(item, user=account)
+            if item.manager is ServiceManager.COMMAND and item.user is None
+            else item
+            for item in located.services
+        )
+        located = dataclasses.replace(located, services=commanded)
     application = Application(
         name=named or NAME.read(resolved.name, "app"),
         profile=located,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .application import (
+    NEW_FILE_MODE,
     CheckLevel,
     Component,
     FileRule,
@@ -20,7 +21,7 @@ from .application import (
     Tier,
 )
 from .component_paths import covers, is_open
-from .deploy_schema import DEPLOY
+from .deploy_schema import DEPLOY, Words
 from .drill_schema import DRILL
 from .errors import ConfigurationError
 from .migrate_schema import MIGRATE
@@ -78,6 +79,12 @@ _SERVICES = Table(
         "supervisor_config": ABSOLUTE_PATH,
         "stay_up_seconds": Number(0, 3600, whole=False),
         "stop_timeout_seconds": Number(1, 3600, whole=False),
+        "start": Words(),
+        "stop": Words(),
+        "is_active": Words(),
+        "user": ACCOUNT,
+        "start_timeout_seconds": Number(1, 3600, whole=False),
+        "is_active_timeout_seconds": Number(0.1, 600, whole=False),
     },
     required=("manager",),
     build=Services,
@@ -98,6 +105,10 @@ _RETENTION = Table(
     {"daily": _COUNT, "weekly": _COUNT, "monthly": _COUNT, "keep_last": _COUNT, "within_days": _COUNT},
     build=Retention,
 )
+
+
+_COMMANDS = ("start", "stop", "is_active")
+_OF_COMMANDS = ("user", "start_timeout_seconds", "is_active_timeout_seconds")
 
 
 def _build_profile(components: dict[str, dict[str, Any]], **fields: Any) -> Profile:
@@ -161,8 +172,9 @@ def _check_component(component: Component, key: str) -> None:
                 path=f"{key}.directories[{index}]",
                 hint=f"add it to {key}.paths",
             )
-    if component.secret and component.file_mode & 0o007:
-        raise _open_secret(component.file_mode, f"{key}.file_mode")
+    file_mode = NEW_FILE_MODE if component.file_mode is None else component.file_mode
+    if component.secret and file_mode & 0o007:
+        raise _open_secret(file_mode, f"{key}.file_mode")
     if component.require_encryption and not component.backup:
         raise ConfigurationError(
             "expected a component that is backed up", path=f"{key}.require_encryption", hint="remove one of the two"
@@ -174,7 +186,7 @@ def _check_component(component: Component, key: str) -> None:
 def _check_rule(component: Component, rule: FileRule, key: str) -> None:
     secret = component.secret if rule.secret is None else rule.secret
     mode = component.file_mode if rule.mode is None else rule.mode
-    if secret and mode & 0o007:
+    if secret and mode is not None and mode & 0o007:
         raise _open_secret(mode, f"{key}.mode")
     if rule.required or rule.template is not None:
         why = "required" if rule.required else "template"
@@ -227,6 +239,28 @@ def _check_services(profile: Profile) -> None:
             raise ConfigurationError(f"expected {what}", path=f"{key}.units")
         if services.supervisor_config and services.manager is not ServiceManager.SUPERVISOR:
             raise ConfigurationError("expected this key only with manager supervisor", path=f"{key}.supervisor_config")
+        _check_commands(services, key)
+
+
+def _check_commands(services: Services, key: str) -> None:
+    if services.manager is not ServiceManager.COMMAND:
+        for name in (*_COMMANDS, *_OF_COMMANDS):
+            if getattr(services, name) is not None:
+                raise ConfigurationError("expected this key only with manager command", path=f"{key}.{name}")
+        return
+    for name in _COMMANDS:
+        if getattr(services, name) is None:
+            raise ConfigurationError(
+                "expected a command as a list of words, found none",
+                path=f"{key}.{name}",
+                hint="the manager command needs start, stop and is_active",
+            )
+    if len(services.units) != 1 or "*" in services.units[0]:
+        raise ConfigurationError(
+            "expected one name for what the commands start",
+            path=f"{key}.units",
+            hint="write units: [bot], and an entry of its own for each further one",
+        )
 
 
 def _check_schedules(profile: Profile) -> None:

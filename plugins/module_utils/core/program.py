@@ -16,19 +16,26 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Iterator
 from importlib.resources import files
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
 
 from .byte_code import add_entry
 from .errors import UsageError
-from .everything import ENGINE
+
+if TYPE_CHECKING:
+    # Ansible ships what is imported, wherever the statement stands. To import all of it takes longer than to use it.
+    from . import everything  # noqa: F401  # pylint: disable=unused-import
 
 PROGRAM_NAME = "tradekeep"
 DEFAULT_INTERPRETER = "/usr/bin/python3"
 PYTHON_OPTIONS = "-IXutf8"
 """Isolated mode and UTF-8 mode, in one word: Linux passes on no more than that of a ``#!`` line."""
 _PACKAGE = "tradekeep"
+# Not __package__: zipimport of Python 3.9 sets it after the module has run.
+_ENGINE = __name__.rpartition(".")[0]
 _STARTER = """\
 import sys
 
@@ -56,6 +63,32 @@ def build_program(*, interpreter: str = DEFAULT_INTERPRETER, config_dir: str = "
     return content.getvalue()
 
 
+def made_before(path: Path, program: bytes, magic: bytes) -> Optional[bytes]:
+    """What lies at the path, where it is the program of these very sources with byte code of this very interpreter.
+
+    program: the sources, as ``build_program`` makes them. magic: what byte code of the interpreter begins with. It is
+    put together anew of the sources and of the byte code that is there, and has to be the same to the byte.
+    """
+    try:
+        content = path.read_bytes()
+        with zipfile.ZipFile(io.BytesIO(program)) as sources, zipfile.ZipFile(io.BytesIO(content)) as found:
+            entries = [(name, sources.read(name)) for name in sources.namelist()]
+            for name, _source in tuple(entries):
+                if "/" in name:
+                    byte_code = found.read(f"{name}c")
+                    if not byte_code.startswith(magic) or f"{path}/{name}".encode() not in byte_code:
+                        return None
+                    entries.append((f"{name}c", byte_code))
+    except (OSError, KeyError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+        return None
+    again = io.BytesIO()
+    again.write(program[: program.index(b"\n") + 1])
+    with zipfile.ZipFile(again, "a", zipfile.ZIP_STORED) as archive:
+        for name, entry in entries:
+            add_entry(archive, name, entry)
+    return content if again.getvalue() == content else None
+
+
 def compiler_source() -> str:
     """What an interpreter carries out (``-c``) to put its byte code into the program."""
     return dict(engine_sources())["byte_code.py"].decode("utf-8")
@@ -64,7 +97,7 @@ def compiler_source() -> str:
 def engine_sources() -> Iterator[tuple[str, bytes]]:
     """Name below the engine's package, and source, of each of its files."""
     # The module `everything`, from which the name comes, makes Ansible ship all of them.
-    return _python_files(files(ENGINE), "")
+    return _python_files(files(_ENGINE), "")
 
 
 def _python_files(directory: Any, prefix: str) -> Iterator[tuple[str, bytes]]:

@@ -27,6 +27,23 @@ def is_terminal(stream: TextIO) -> bool:
         return False
 
 
+def is_journal(stream: TextIO) -> bool:
+    """Whether the stream goes to the journal, as systemd.exec(5) has a unit find out (``JOURNAL_STREAM``)."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def ask(question: str, answers: TextIO, screen: TextIO) -> Optional[bool]:
+    """Whether the person at the terminal says yes; None where there is nobody to ask."""
+    if not is_terminal(answers) or not is_terminal(screen):
+        return None
+    _show(screen, output_line(question) + " [y/N] ")
+    return answers.readline().strip().lower() in ("y", "yes")
+
+
 def columns(stream: TextIO) -> Optional[int]:
     """How wide the terminal is that somebody looks at; None where nobody does, and nothing need be shortened."""
     if not is_terminal(stream):
@@ -65,6 +82,10 @@ class NotesOnly:
         """One line."""
         _show(self._stream, output_line(f"tradekeep: {text}") + "\n")
 
+    def mention(self, text: str) -> None:
+        """The same."""
+        self.note(text)
+
 
 class Bar:
     """One line that is redrawn at most ten times a second."""
@@ -97,6 +118,10 @@ class Bar:
         """A line above the bar."""
         self._clear()
         _show(self._stream, output_line(f"tradekeep: {text}") + "\n")
+
+    def mention(self, text: str) -> None:
+        """The same."""
+        self.note(text)
 
     def _draw(self) -> None:
         text = f"{self._label} {self._amount()}"

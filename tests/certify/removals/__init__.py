@@ -24,6 +24,7 @@ from .repositories import REPOSITORIES
 from .restoring import RESTORING
 from .sharing import SHARING
 from .showing import SHOWING
+from .unmanaged import UNMANAGED
 from .writing import WRITING
 
 __all__ = ["REMOVALS", "Moved", "Removal", "changed"]
@@ -47,5 +48,6 @@ REMOVALS: tuple[Removal, ...] = (
     *READING,
     *HANGING,
     *FOLLOWING,
+    *UNMANAGED,
     *ACCOUNTS,
 )

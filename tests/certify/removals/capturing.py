@@ -374,8 +374,8 @@ CAPTURING = (
         "a8",
         "garbage behind good gzip members is told",
         "kinds",
-        'counts.faults.append(f"{left} bytes of garbage',
-        'str(f"{left} bytes of garbage',
+        'counts.faults.append(\n                f"{counted(left',
+        'str(\n                f"{counted(left',
         (TEXT + "a8_gz_with_good_members_and_garbage",),
     ),
     Removal(

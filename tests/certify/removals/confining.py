@@ -24,8 +24,8 @@ CONFINING = (
         "units",
         "a job has no right of root's but to become the owner and to end his processes",
         UNITS,
-        "            capabilities=_TO_BECOME_THE_OWNER,",
-        "            capabilities=_TO_MOVE,",
+        "            capabilities=_TO_BECOME_THE_OWNER,\n            home=sight.home",
+        "            capabilities=_TO_MOVE,\n            home=sight.home",
         (SANDBOX + "systemd_finds_little_exposed[kalshi-plain]", SANDBOX + "a_job_sees_its_application_alone[plain]"),
     ),
     Removal(

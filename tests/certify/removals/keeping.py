@@ -11,9 +11,11 @@ PRUNE = "tests/unit/operations_r/test_prune_units.py::test_hazard_"
 RULES = "tests/unit/operations_r/test_retention_rules.py::test_hazard_"
 UNITS = "tests/unit/operations_r/test_unit_guards.py::test_hazard_"
 GUARDS = "tests/unit/operations/test_operation_guards.py::test_hazard_"
+REHEARSAL = "tests/unit/operations/test_operation_rehearsal.py::test_"
 KEYS = "tests/unit/operations/test_operation_keys.py::test_hazard_"
 CONTAINER = "tests/unit/archive/test_archive_container.py::test_"
 SERVICES = "tests/unit/host/test_host_services.py::test_hazard_"
+RUNS = "tests/unit/operations/test_operation_runs.py::test_hazard_"
 LOCK = "tests/unit/host/test_host_files.py::test_hazard_"
 CATALOG = "tests/unit/operations/test_operation_catalog.py::test_hazard_"
 BAD_INPUT = "tests/faults/test_bad_input.py::test_hazard_"
@@ -218,6 +220,17 @@ KEEPING = (
         (GUARDS + "b6_a_configured_backup_directory_around_the_data_is_refused",),
         more=(('if key == "backup_dir" and _within(root / path, directory):', "if False:"),),
     ),
+    Removal(
+        "b6",
+        "nothing is written below a mount that is not there",
+        "host/fstab.py",
+        "    if point is not None:\n        raise",
+        "    if False:\n        raise",
+        (
+            REHEARSAL + "a_mount_that_is_not_there_is_found_and_nothing_is_written_below_it[fstab]",
+            REHEARSAL + "no_tree_is_made_below_a_mount_that_is_not_there",
+        ),
+    ),
     # B8: secrets and keys
     Removal(
         "b8",
@@ -312,6 +325,22 @@ KEEPING = (
     ),
     Removal(
         "b9",
+        "a run without an end is a failure",
+        "operations",
+        "return not self.running and self.exit_status != ExitStatus.DONE",
+        "return self.exit_status not in (None, ExitStatus.DONE)",
+        (RUNS + "b9_what_power_cut_off_is_seen_by_list_and_made_up_for_at_boot",),
+    ),
+    Removal(
+        "b9",
+        "a backup that is overdue is a problem",
+        "operations",
+        "if ports.clock.now() > due:",
+        "if False:",
+        (RUNS + "b9_a_backup_is_overdue_when_its_schedule_says_so",),
+    ),
+    Removal(
+        "b9",
         "a backup that fails is not followed by a prune",
         "operations",
         'f"ExecStart={tradekeep} --no-progress {command}\\n"',
@@ -347,7 +376,7 @@ KEEPING = (
         "b9",
         "a service that dies after a good start is found",
         "host/systemd.py",
-        'if state.active != "active":\n                raise self._failure(unit, "does not stay up")',
+        'if state.active != "active":\n                raise self._failure(unit, "does not stay up", state)',
         "",
         (SERVICES + "b9_a_unit_that_dies_after_a_good_start_is_found",),
     ),

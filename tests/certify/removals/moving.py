@@ -36,8 +36,8 @@ MOVING = (
         "e1",
         "nothing writes on after the stop",
         HANDOVER + "serving.py",
-        "if alive:",
-        "if False:",
+        "if self._application.system:\n            refuse_writers",
+        "if False:\n            refuse_writers",
         (MOVE + "hazard_e1_a_source_that_writes_on_does_not_let_go",),
     ),
     Removal(

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+from pathlib import Path
 from typing import Any, Optional
 
 import pytest
@@ -21,8 +23,10 @@ class Terminal(io.StringIO):
 
 
 class Said:
-    def __init__(self, words: list[str], stderr: Optional[io.StringIO] = None) -> None:
-        out, err = io.StringIO(), stderr or io.StringIO()
+    def __init__(
+        self, words: list[str], stderr: Optional[io.StringIO] = None, stdout: Optional[io.StringIO] = None
+    ) -> None:
+        out, err = stdout or io.StringIO(), stderr or io.StringIO()
         self.status = cli.main(words, config_dir="/nonexistent", stdout=out, stderr=err)
         self.out, self.err = out.getvalue(), err.getvalue()
 
@@ -48,6 +52,7 @@ COMMANDS = (
     "tree",
     "tree --fix",
     "list",
+    "list --limit 5",
     "backup --tier weekly --name before_upgrade --encrypt --output /mnt --dry-run",
     "verify latest --deep",
     "verify all",
@@ -79,13 +84,13 @@ def test_every_command_parses_with_common_options_before_and_after(line: str) ->
 @pytest.mark.parametrize(
     "line",
     [
-        "",
         "dril",
         "drill a b",
         "backup --tier hourly",
         "backup --ti daily",
         "restore",
         "list extra",
+        "list --limit 0",
         "--config a --app b list",
     ],
 )
@@ -108,14 +113,15 @@ def test_a_profile_can_be_shown_without_a_configuration() -> None:
     assert Said(["config", "show", "kalshy"]).status == 2
 
 
-def test_people_read_standard_error_and_programs_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_go_to_standard_output_and_with_json_one_object_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = Outcome(
         changed=True, record={"name": "caf\u00e9\udcff"}, lines=("one", "two"), status=errors.ExitStatus.FINDINGS
     )
     answering(monkeypatch, outcome)
     said = Said(["list"])
-    assert (said.out, said.err, said.status) == ("", "one\ntwo\n", 1)
+    assert (said.out, said.err, said.status) == ("one\ntwo\n", "", 1)
     said = Said(["list", "--json"])
+    assert said.err == ""
     assert said.out.count("\n") == 1
     assert json.loads(said.out) == {
         "command": "list",
@@ -123,6 +129,13 @@ def test_people_read_standard_error_and_programs_standard_output(monkeypatch: py
         "exit_status": 1,
         "record": {"name": "caf\u00e9\udcff"},
     }
+
+
+def test_what_is_said_of_a_served_migration_is_kept_off_its_channel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard output leads to another server, which reads frames from it."""
+    answering(monkeypatch, Outcome(changed=True, record={}, lines=("served",)))
+    said = Said(["migrate", "--serve"])
+    assert (said.out, said.err) == ("", "served\n")
 
 
 @pytest.mark.parametrize(
@@ -188,14 +201,10 @@ def test_an_account_is_fitted_to_a_terminal_and_to_nothing_else(monkeypatch: pyt
     outcome = Outcome(changed=False, record={}, lines=("wide",), fitted=lambda width: (f"narrow {width}",))
     answering(monkeypatch, outcome)
     monkeypatch.setenv("COLUMNS", "61")
-    assert Said(["list"]).err == "wide\n"
-    screen = Terminal()
-    cli.main(["list"], stdout=io.StringIO(), stderr=screen)
-    assert screen.getvalue() == "narrow 61\n"
+    assert Said(["list"], stderr=Terminal()).out == "wide\n", "`tradekeep list | less` on a terminal"
+    assert Said(["list"], stdout=Terminal()).out == "narrow 61\n"
     monkeypatch.delenv("COLUMNS")
-    screen = Terminal()
-    cli.main(["list"], stdout=io.StringIO(), stderr=screen)
-    assert screen.getvalue() == "wide\n", "a terminal that does not say how wide it is"
+    assert Said(["list"], stdout=Terminal()).out == "wide\n", "a terminal that does not say how wide it is"
 
 
 class Full(io.StringIO):
@@ -227,3 +236,18 @@ def test_a_closed_stream_is_no_terminal() -> None:
     stream = Terminal()
     assert terminal.is_terminal(stream)
     assert not terminal.is_terminal(io.StringIO())
+
+
+def test_the_journal_is_told_what_an_exit_status_means(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """systemd itself says ``status=3/NOTIMPLEMENTED``."""
+    answering(monkeypatch, errors.SpaceError("no space left"))
+    for of_a_unit in (True, False):
+        with (tmp_path / "journal").open("w+") as journal:
+            status = os.fstat(journal.fileno())
+            monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino if of_a_unit else 1}")
+            cli.main(["list"], stdout=io.StringIO(), stderr=journal)
+            journal.seek(0)
+            said = journal.read().splitlines()
+        assert len(said) == 1 + of_a_unit
+        if of_a_unit:
+            assert "exit status 3" in said[1] and "failed, and the data is as it was" in said[1]

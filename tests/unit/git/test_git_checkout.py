@@ -489,3 +489,27 @@ def test_a_git_directory_that_is_a_symlink_is_refused(world) -> None:
     (live.directory / ".git").symlink_to(world.place / "elsewhere")
     with pytest.raises(UnsafePathError):
         world.checkout(live)
+
+
+def test_names_of_ours_are_not_listed_as_untracked(world) -> None:
+    world.upstream.commit({"a": "1"})
+    live = world.clone()
+    live.write({".tradekeep-stage/x": "1", "mine.txt": "1"})
+    exclude = live.directory / ".git/info/exclude"
+    before = exclude.read_text()
+    checkout = world.checkout(live)
+    checkout.exclude(".tradekeep*")
+    assert live.git("status", "--short") == "?? mine.txt"
+    assert exclude.read_text() == f"{before}.tradekeep*\n"
+    checkout.exclude(".tradekeep*")
+    assert exclude.read_text() == f"{before}.tradekeep*\n"
+    # What leads elsewhere, and what would never end, is left alone.
+    elsewhere = world.place / "elsewhere"
+    elsewhere.write_text("as it was")
+    exclude.unlink()
+    exclude.symlink_to(elsewhere)
+    checkout.exclude(".tradekeep*")
+    exclude.unlink()
+    os.mkfifo(exclude)
+    checkout.exclude(".tradekeep*")
+    assert elsewhere.read_text() == "as it was" and exclude.is_fifo()

@@ -20,6 +20,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.application imp
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import ServiceError
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SubprocessRunner, SystemClock
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.services import ServiceController
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.writers import writers_in
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import Completed
 
 SHOW = "Type={kind}\nMainPID={pid}\nNRestarts={n}\n"
@@ -235,6 +236,10 @@ def test_a_real_supervisord(tmp_path: Path) -> None:
         assert snapshot[0]["running"] == ["bot"]
         services.stop(snapshot)
         assert not services.is_active()
+        # supervisord itself goes on, and writes its own log.
+        assert [item.path for item in writers_in(tmp_path)] == [str(tmp_path / "s.log")]
+        assert writers_in(tmp_path, spared=services.managers()) == ()
+        assert services.missing() == [] and controller("bot", "tpyo").missing() == ["tpyo"]
         assert services.start(snapshot) == ("bot",)
         services.wait_until_steady(snapshot)
         services.stop(snapshot)
@@ -260,3 +265,58 @@ def test_hazard_e1_programs_whose_file_came_later_run_only_once_they_are_started
         services.wait_until_steady(installed)
         assert (tmp_path / "late").exists() and (tmp_path / "later").exists()
         assert controller("bot").is_active()
+
+
+def test_the_bots_last_words_are_shown_and_not_systemds() -> None:
+    """systemd says last that it has started the unit once more; the run that died said why."""
+    asked: list[list[str]] = []
+
+    def answer(argv: list[str]) -> Any:
+        if argv[0] == "journalctl":
+            asked.append(argv)
+            said = {
+                "_SYSTEMD_INVOCATION_ID=dead": "Traceback\nKeyError: 'api_key'\n",
+                "_SYSTEMD_UNIT=bot.service": "old\n",
+            }
+            return next((said[word] for word in argv if word in said), "Started bot.service.\n")
+        alive = not answer.watched  # type: ignore[attr-defined]
+        answer.watched = True  # type: ignore[attr-defined]
+        run = ("10", "0", "dead") if alive else ("11", "1", "new")
+        return (
+            SHOW.format(kind="simple", active="active", sub="running", pid=run[0], n=run[1])
+            + f"InvocationID={run[2]}\n"
+        )
+
+    answer.watched = False  # type: ignore[attr-defined]
+    wanted = Services(manager=ServiceManager.SYSTEMD, units=("bot.service",), stay_up_seconds=5)
+    services = ServiceController([wanted], FakeRunner(answer), StillClock())
+    snapshot = [{**services.snapshot()[0], "running": ["bot.service"]}]
+    answer.watched = False  # type: ignore[attr-defined]
+    with pytest.raises(ServiceError, match=r"was restarted .*does not stay up: KeyError: 'api_key'"):
+        services.wait_until_steady(snapshot)
+    assert all("-u" not in argv for argv in asked)
+
+
+def test_the_state_that_is_said_is_the_one_that_was_seen() -> None:
+    """A moment later systemd has started it again, and it is "active (running, success)"."""
+    states = iter([("activating", "auto-restart"), ("active", "running"), ("active", "running")])
+
+    def answer(argv: list[str]) -> Any:
+        if argv[0] == "journalctl":
+            return "no space left\n"
+        active, sub = next(states)
+        return SHOW.format(kind="simple", active=active, sub=sub, pid=1, n=0)
+
+    wanted = Services(manager=ServiceManager.SYSTEMD, units=("bot",), stay_up_seconds=5)
+    services = ServiceController([wanted], FakeRunner(answer), StillClock())
+    entry = {"manager": "systemd", "units": ["bot"], "supervisor_config": None, "stay_up_seconds": 5}
+    with pytest.raises(ServiceError, match=r"does not stay up: activating \(auto-restart, success\): no space left"):
+        services.wait_until_steady([{**entry, "stop_timeout_seconds": 5, "running": ["bot"]}])
+
+
+def test_units_that_do_not_exist_are_named() -> None:
+    def answer(argv: list[str]) -> Any:
+        return f"LoadState={'not-found' if argv[-1] == 'tpyo.service' else 'loaded'}\n"
+
+    wanted = Services(manager=ServiceManager.SYSTEMD, units=("bot.service", "tpyo.service", "any*.service"))
+    assert ServiceController([wanted], FakeRunner(answer), StillClock()).missing() == ["tpyo.service"]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import stat
@@ -112,6 +113,17 @@ def test_of_two_that_start_a_unit_at_once_one_is_told_that_it_runs() -> None:
         TransientUnit(NAME, systemd.ports).start(["tradekeep"], description="Deploy bot")
     with pytest.raises(CommandError, match="absent: is not installed"):
         TransientUnit(NAME, systemd.ports).start(["absent"], description="Deploy bot")
+
+
+def test_waiting_has_lasted_no_seconds_when_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``waiting for ..., 0 seconds so far`` was a warning of each deploy."""
+    systemd = FakeSystemd()
+    systemd.looks = 2
+    moments = itertools.count(1, 0.001)
+    monkeypatch.setattr(systemd.ports.clock, "monotonic", lambda: next(moments))
+    notes: list[str] = []
+    assert TransientUnit(NAME, systemd.ports).wait(note=notes.append)
+    assert notes == [f"waiting for {NAME}"]
 
 
 def test_waiting_ends_with_the_unit_and_says_so_once_a_minute() -> None:

@@ -330,7 +330,7 @@ def test_inspection_tells_wal_and_foreign_keys(data, context):
     strict = sqlite_live.inspect_live(
         data / "x.db", scratch=context.scratch, clock=context.clock, foreign_keys=True, level=CheckLevel.FULL
     )
-    assert strict.problems == ("1 rows of child refer to missing rows of parent",)
+    assert strict.problems == ("1 row of child, whose row of parent is missing",)
     live.close()
 
 

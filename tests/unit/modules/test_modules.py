@@ -26,9 +26,11 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     UsageError,
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SystemClock
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import installation
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.configured import check_configuration
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.exchange import Exchange
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.plan import Replacement
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.version import VERSION, is_newer
 from ansible_collections.tradekeep.ops.plugins.modules import (
     application_info,
     archive_verify,
@@ -79,7 +81,7 @@ def call(fake: Any, complete: Any, ports: Any) -> Any:
 
 
 TREE = arguments.definition_spec(credentials=tree.CREDENTIALS)
-CONFIGURATION = arguments.definition_spec(state=configuration.STATE)
+CONFIGURATION = configuration.SPEC
 
 
 @pytest.fixture
@@ -98,6 +100,29 @@ def test_tree_creates_then_leaves_alone(call: Any, definition: dict[str, Any]) -
     assert json.loads((root / "state/mode.json").read_text()) == {"mode": "demo"}
     assert (root / "keys").stat().st_mode & 0o777 == 0o700
     assert call(tree, TREE, definition)[0] is False
+
+
+def test_a_changed_schedule_is_shown_in_full_and_a_command_as_a_digest(call: Any, definition: dict[str, Any]) -> None:
+    def of(hour: int, secret: str) -> dict[str, Any]:
+        profile = {
+            **definition["profile"],
+            "schedules": [{"tier": "daily", "calendar": f"*-*-* {hour:02d}:00:00"}],
+            "retention": {"daily": hour},
+            "deploy": {"hooks": [{"at": "after_start", "command": ["tell", secret]}]},
+        }
+        return {**definition, "profile": profile}
+
+    first = call(configuration, CONFIGURATION, of(2, "hunter2"))[2]
+    assert first["before"]["configuration"] is None
+    assert call(configuration, CONFIGURATION, of(2, "hunter2"))[0] is False
+    diff = call(configuration, CONFIGURATION, of(3, "hunter3"), check_mode=True)[2]
+    before, after = (diff[side]["configuration"]["profile"] for side in ("before", "after"))
+    assert [item["calendar"] for item in before["schedules"] + after["schedules"]] == [
+        "*-*-* 02:00:00",
+        "*-*-* 03:00:00",
+    ]
+    assert (before["retention"]["daily"], after["retention"]["daily"]) == (2, 3)
+    assert before["deploy"] != after["deploy"] and "hunter" not in json.dumps(diff)
 
 
 def test_tree_in_check_mode_writes_nothing_and_predicts(call: Any, definition: dict[str, Any], tmp_path: Path) -> None:
@@ -176,6 +201,77 @@ def test_runtime_do_again_undo(call: Any, tmp_path: Path) -> None:
     assert not program.exists()
 
 
+def test_a_program_that_is_as_it_should_be_is_not_compiled_again(
+    call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"bin_dir": str(tmp_path), "config_dir": str(tmp_path / "etc"), "interpreter": sys.executable}
+    made = call(runtime, runtime.SPEC, given)[1]
+    program = tmp_path / "tradekeep"
+    right = program.read_bytes()
+    compiled: list[str] = []
+    real = installation._with_byte_code
+
+    def compiling(*arguments: Any) -> bytes:
+        compiled.append("again")
+        return real(*arguments)
+
+    monkeypatch.setattr(installation, "_with_byte_code", compiling)
+    assert call(runtime, runtime.SPEC, given)[:2] == (False, {**made, "installed": VERSION})
+    assert compiled == []
+    middle = right.index(b"PK\x01\x02") // 2
+    for wrong in (
+        right[:middle] + bytes([right[middle] ^ 1]) + right[middle + 1 :],
+        right[:-100],
+        right.replace(b"#!", b"# ", 1),
+        b"",
+        right + b"x" * 70_000,
+    ):
+        program.write_bytes(wrong)
+        assert call(runtime, runtime.SPEC, given)[0] is True
+        assert program.read_bytes() == right
+    # Another Python was put in the place of the one that compiled it.
+    monkeypatch.setattr(installation, "_check_interpreter", lambda *_arguments: b"\0\0\r\n")
+    compiled.clear()
+    call(runtime, runtime.SPEC, given)
+    assert compiled == ["again"]
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_an_older_controller_does_not_take_the_newer_command_away(
+    call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_mode: bool
+) -> None:
+    given = {"bin_dir": str(tmp_path), "config_dir": str(tmp_path / "etc"), "interpreter": sys.executable}
+    call(runtime, runtime.SPEC, given)
+    program = tmp_path / "tradekeep"
+    before = program.read_bytes()
+    monkeypatch.setattr(installation, "VERSION", "0.0.9")
+    with pytest.raises(ConfigurationError, match=f"version {VERSION} is installed.*the older 0.0.9") as refused:
+        call(runtime, runtime.SPEC, given, check_mode=check_mode)
+    assert "upgrade the collection here" in str(refused.value.hint) and "runtime_allow_downgrade" in str(
+        refused.value.hint
+    )
+    assert program.read_bytes() == before
+    program.write_bytes(before + b" ")
+    allowed = {**given, "allow_downgrade": True}
+    changed, record, diff = call(runtime, runtime.SPEC, allowed, check_mode=check_mode)
+    assert (changed, record["installed"], record["version"]) == (True, VERSION, "0.0.9")
+    assert (diff["before"]["version"], diff["after"]["version"]) == (VERSION, "0.0.9")
+    # A newer controller, or one beside a program that is none of ours, installs.
+    program.write_bytes(before + b" ")
+    monkeypatch.setattr(installation, "VERSION", "9.0.0")
+    assert call(runtime, runtime.SPEC, given)[0] is True
+    program.write_bytes(b"#!/bin/sh\n")
+    monkeypatch.setattr(installation, "VERSION", "0.0.1")
+    assert call(runtime, runtime.SPEC, given, check_mode=True)[1]["installed"] is None
+
+
+def test_versions_are_ordered_as_releases_are() -> None:
+    ordered = ["0.1.0-alpha", "0.1.0-beta.2", "0.1.0-beta.10", "0.1.0", "0.2.0-rc.1", "0.2.0", "0.10.0", "1.0.0"]
+    for index, one in enumerate(ordered):
+        assert [is_newer(other, one) for other in ordered] == [place > index for place in range(len(ordered))]
+    assert not is_newer("1.0", "0.1.0") and not is_newer("1.0.0", "dev") and not is_newer("0.1.0+b", "0.1.0+a")
+
+
 def test_runtime_refuses_an_interpreter_that_cannot_run_it(call: Any, tmp_path: Path) -> None:
     for interpreter in ("/nonexistent/python3", "/bin/false"):
         with pytest.raises(ConfigurationError, match="interpreter"):
@@ -184,9 +280,31 @@ def test_runtime_refuses_an_interpreter_that_cannot_run_it(call: Any, tmp_path: 
 
 
 def test_units_are_left_out_without_the_system(call: Any, definition: dict[str, Any], tmp_path: Path) -> None:
-    spec = arguments.definition_spec(state=units.STATE, unit_dir=units.UNIT_DIR)
-    assert call(units, spec, {**definition, "unit_dir": str(tmp_path / "units")})[0] is False
+    given = {**definition, "unit_dir": str(tmp_path / "units")}
+    assert call(units, units.SPEC, given)[0] is False
     assert not (tmp_path / "units").exists()
+
+
+def test_one_execution_installs_the_command_and_one_checks_what_is_there(
+    call: Any, definition: dict[str, Any], tmp_path: Path, ports: Any
+) -> None:
+    call(tree, TREE, definition)
+    wanted = {**definition, "command": {"interpreter": sys.executable, "allow_downgrade": False}}
+    assert call(configuration, CONFIGURATION, wanted, check_mode=True)[1]["command"]["changed"] is True
+    assert not Path(definition["bin_dir"], "tradekeep").exists()
+    changed, record, diff = call(configuration, CONFIGURATION, wanted)
+    assert changed and Path(record["command"]["path"]).is_file() and Path(record["path"]).is_file()
+    assert record["command"]["changed"] and diff["after"]["command"]["version"] == VERSION
+    changed, record, _ = call(configuration, CONFIGURATION, wanted)
+    assert (changed, record["command"]["changed"]) == (False, False)
+    given = {**definition, "unit_dir": str(tmp_path / "units"), "check": True}
+    assert call(units, units.SPEC, given)[1]["check"] == {"problems": [], "warnings": []}
+    shutil.rmtree(definition["backup_dir"])
+    assert "check" not in call(units, units.SPEC, given, check_mode=True)[1]
+    with pytest.raises(door.FailedOutcome, match="the directory of backup_dir does not exist") as failed:
+        call(units, units.SPEC, given)
+    assert failed.value.exit_status == ExitStatus.FINDINGS
+    assert len(failed.value.outcome.record["check"]["problems"]) == 1
 
 
 def test_backup_check_mode_then_backup_verify_restore(
@@ -212,7 +330,7 @@ def test_backup_check_mode_then_backup_verify_restore(
     assert json.loads(document.read_text()) == {"mode": "demo"}
     assert call(restore, restore.SPEC, installed)[0] is False
     assert call(prune, prune.SPEC, installed, check_mode=True)[0] is False
-    assert call(recover, arguments.configured_spec(), installed)[0] is False
+    assert call(recover, recover.SPEC, installed)[0] is False
 
 
 def test_a_backup_of_nothing_needs_a_word(call: Any, installed: dict[str, Any], definition: dict[str, Any]) -> None:
@@ -425,7 +543,7 @@ def test_a_module_that_fails_while_a_transaction_is_pending_needs_a_person(
     if module is recover:  # it would not need anybody, if only it could write
         (state / "restored.json").mkdir()
     with pytest.raises(ended) as caught:
-        spec = arguments.configured_spec() if module is recover else module.SPEC
+        spec = module.SPEC
         door.serve(fake(complete(spec, installed)), module.run)
     assert caught.value.failed
     assert caught.value.result["exit_status"] == caught.value.result["error"]["exit_status"] == 4
@@ -479,13 +597,14 @@ def test_notes_of_the_engine_become_warnings(fake: Any, ended: Any) -> None:
         ports.progress.start("x", 1)
         ports.progress.advance(1)
         ports.progress.finish()
-        ports.progress.note("waiting for the lock")
+        ports.progress.note("worth a warning")
+        ports.progress.mention("waiting for the lock")
         return False, {}, {}
 
     module = fake({})
     with pytest.raises(ended):
         door.serve(module, run)
-    assert module.warnings == ["waiting for the lock"]
+    assert module.warnings == ["worth a warning"]
 
 
 @pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg is not installed")

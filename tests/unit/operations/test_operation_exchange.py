@@ -62,13 +62,14 @@ class Services:
 class Place:
     """A file, what is to replace it, and the change that does it."""
 
-    def __init__(self, base: Path, services: Services, *, confirm=lambda: None):
+    def __init__(self, base: Path, services: Services, *, confirm=lambda: None, refuse_writers=lambda: None):
         self.root, self.state = base / "data", base / "state"
         self.root.mkdir()
         self.state.mkdir()
         (self.root / "file").write_text("old")
         self.services = services
         self.confirm = confirm
+        self.refuse_writers = refuse_writers
         self.kept = []
         self.downtimes = []
 
@@ -86,7 +87,14 @@ class Place:
                 keep=self.keep,
                 was_down=self.downtimes.append,
             )
-            return run_exchange(change, state_dir=self.state, stage=stage, services=self.services, ports=ports)
+            return run_exchange(
+                change,
+                state_dir=self.state,
+                stage=stage,
+                services=self.services,
+                ports=ports,
+                refuse_writers=self.refuse_writers,
+            )
 
     def keep(self, exchange: Exchange) -> str:
         self.kept += [Path(item.kept).read_text() for item in exchange.replacements]
@@ -130,6 +138,21 @@ def test_a_change_that_is_not_confirmed_is_put_back(tmp_path):
     assert place.services.calls == ["stop", "start", "stay up", "stop", "start", "stay up"]
     assert pending(place.state) is None
     assert not (place.state / "stopped.json").exists()
+
+
+def test_nothing_is_exchanged_under_a_process_that_still_writes(tmp_path):
+    seen = []
+
+    def still_written():
+        seen.append((place.services.calls[:], place.content))
+        raise CheckError("python3 (process 7) writes fills.db")
+
+    place = Place(tmp_path, Services(), refuse_writers=still_written)
+    with pytest.raises(CheckError, match="process 7"):
+        place.run()
+    assert seen == [(["stop"], "old")]
+    assert (place.content, place.kept, pending(place.state)) == ("old", [], None)
+    assert place.services.calls == ["stop", "start", "stay up"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import ExitStatus
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SEARCH_PATH, SubprocessRunner
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.backup import backup
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.configured import check_configuration
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.verify import verify
 
 pytestmark = pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg is not installed")
 
@@ -73,3 +75,13 @@ def test_hazard_b8_a_recovery_key_of_somebody_else_is_found(make_bench, keys):
     assert wrong.status == ExitStatus.FINDINGS
     assert "no secret key for this backup" in wrong.record["problems"][0]
     assert not list(Path(bench.base).rglob("*.gpg"))
+
+
+def test_deep_verification_of_what_cannot_be_opened_does_not_say_ok(make_bench, keys):
+    bench = prepared(make_bench, gpg_recipients=[keys["owner public"]])
+    backup(bench.application, bench.ports, encrypt=True)
+    done = verify(bench.application, bench.ports, reference="latest", deep=True)
+    (result,) = done.record["backups"]
+    assert (result["ok"], result["opened"], result["level"]) == (True, False, "checksum")
+    assert "cannot decrypt it" in done.lines[0]
+    assert " unopened " in done.lines[-1] and " ok " not in done.lines[-1]

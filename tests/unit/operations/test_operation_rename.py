@@ -218,9 +218,10 @@ def test_a_new_root_is_taken_over_once_the_data_is_there(bot):
     bot.root.rename(str(new.root))
     assert rename(new, bot.ports).record["steps"] == [f"write {new.config_file}"]
     assert restore(new, bot.ports).record["state"] == "unchanged"
+    assert backup(new, bot.ports).record["backup"]["name"].startswith("alpha_")
 
 
-@pytest.mark.parametrize("at", range(6))
+@pytest.mark.parametrize("at", range(7))
 def test_a_rename_that_is_cut_off_is_run_again(bot, at):
     """Killed before each of its steps; the one that follows finishes it."""
     new = called(bot, "beta", backup_dir=place(bot, "elsewhere"), state_dir=place(bot, "records"))
@@ -231,7 +232,7 @@ def test_a_rename_that_is_cut_off_is_run_again(bot, at):
             raise KeyboardInterrupt
         left[0] -= 1
 
-    assert len(rename(new, bot.ports, former="alpha", dry_run=True).record["steps"]) == 6
+    assert len(rename(new, bot.ports, former="alpha", dry_run=True).record["steps"]) == 7
     with pytest.raises(KeyboardInterrupt):
         rename(new, bot.with_steps(cut), former="alpha")
     rename(new, bot.ports, former="alpha")

@@ -114,6 +114,8 @@ class Server:
     def note(self, text: str) -> None:
         self.notes.append(text)
 
+    mention = note
+
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:

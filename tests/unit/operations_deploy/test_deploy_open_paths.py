@@ -18,6 +18,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.configuration i
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import ConfigurationError, ExitStatus
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.backup import backup
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.claims import holds_data
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.preserved import Preserved
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.working_copy import (
     gitignore,
@@ -27,6 +28,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.migr
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.restore import restore
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.scan import scan
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.tree import tree
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.uncovered import find_uncovered
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.patterns import classify
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.profile import resolve_application
 
@@ -92,6 +94,17 @@ def test_what_is_scanned_is_what_the_profile_says_of_each_path(beside: Beside) -
     assert {path for path in by_path if preserved.reason(path)} == set(found)
     assert preserved.reason("fills.sqlite-wal") == "component databases"
     assert preserved.holds("bots") and preserved.holds("bots/three") and not preserved.holds("lib")
+
+
+def test_nothing_that_a_pattern_names_is_uncovered(beside: Beside) -> None:
+    """Not even what the component excludes: that is said in so many words."""
+    beside.write({"data-old/old.sqlite": "excluded\n", "cache/new.sqlite": "nobody names it\n"})
+    found = find_uncovered(beside.application, beside.ports.clock)
+    assert found.databases == ["cache/new.sqlite", "lib/sample.sqlite"]
+    assert holds_data(beside.application)
+    for path in (*beside.live.glob("data-*"), *beside.live.glob("*.sqlite"), beside.live / "bots"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert not holds_data(beside.application)
 
 
 def test_backup_and_restore_leave_the_code_alone(beside: Beside) -> None:

@@ -119,13 +119,16 @@ def test_a_kept_collision_stays_kept_through_deploys_and_rollbacks(world, policy
 def test_what_was_edited_here_is_replaced_and_kept_aside(world):
     world.push({"bot.py": "print(2)\n", "lib/b.py": None})
     world.write({"bot.py": "print('hotfix')\n", "lib/b.py": "b = 'mine'\n"})
-    record = world.deploy().record
+    done = world.deploy()
+    record = done.record
     assert world.read("bot.py") == "print(2)\n"
     assert sorted(record["quarantined"]) == ["bot.py", "lib/b.py"]
     kept = next((world.state / "deploy/records").glob("*/quarantine"))
     assert (kept / "bot.py").read_text() == "print('hotfix')\n"
     assert (kept / "lib/b.py").read_text() == "b = 'mine'\n"
     assert stat.S_IMODE((kept / "bot.py").stat().st_mode) == 0o600
+    assert {f"  {kept}/bot.py", f"  {kept}/lib/b.py"} <= set(done.lines), "a person is told where"
+    assert f"kept aside: {record['rescued']['differences']}" in done.lines
     assert "hotfix" in Path(record["rescued"]["differences"]).read_text()
 
 
@@ -246,6 +249,7 @@ def test_a_failing_hook_leaves_the_old_code(world, at):
     world.push({"bot.py": "print(2)\n", "lib/new.py": "n\n"})
     world.settings["hooks"] = [hook(at, "sh", "-c", "echo no good; exit 3")]
     failed(world.deploy(), "undone", "no good")
+    assert "no good" in deploy_log(world.application).lines[1], "why it failed"
     assert world.code() == {**FIRST, **DATA}
     assert deploy_log(world.application).record["deploys"][0]["state"] == "undone"
     assert not recover(world.application, world.ports).changed

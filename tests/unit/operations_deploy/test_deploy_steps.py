@@ -102,4 +102,6 @@ def test_the_record_tells_what_changed_who_asked_how_long_it_took_and_what_becam
     assert Path(record["record"]).is_relative_to(world.state)
     assert Path(record["record"]).stat().st_mode & 0o777 == 0o600
     assert any("somebody" in line and new[:12] in line for line in outcome.lines)
+    subject = world.git("log", "-1", "--format=%s", new, at=world.live)
+    assert outcome.lines[1].endswith(f": {subject}"), "why it was made"
     assert world.read(TRADES) == '{"n": 1}\n'

@@ -20,11 +20,18 @@ def said(server: Any, *words: str) -> tuple[int, dict[str, Any], str]:
     return int(status), json.loads(out.getvalue()), err.getvalue()
 
 
+def told(server: Any, *words: str) -> str:
+    out = io.StringIO()
+    config = ["--config", str(server.application.config_file)]
+    cli.main([*words, *config], config_dir="/nonexistent", stdout=out, stderr=io.StringIO())
+    return out.getvalue()
+
+
 def test_a_migration_from_its_plan_to_its_end(old: Any, new: Any) -> None:
     new.write("preferences/mine.json", "{}")
-    status, answer, text = said(new, "migrate", str(old.root), "--dry-run")
+    status, answer, _ = said(new, "migrate", str(old.root), "--dry-run")
     assert (status, answer["record"]["state"]) == (3, "refused")
-    assert "against it: preferences/mine.json: is on this host only" in text
+    assert "against it: preferences/mine.json: is on this host only" in told(new, "migrate", str(old.root), "--dry-run")
     status, answer, _ = said(new, "migrate", str(old.root))
     assert (status, answer["changed"]) == (3, False)
     assert not (new.root / "preferences/own.json").exists()

@@ -27,7 +27,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.profile import 
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.profile_schema import KIND_NAMES as ACCEPTED_KINDS
 
-# path of a file: mode, component
+# path of a file: mode of a new one, component
 FILES = {
     "kalshi": {
         "credentials/kalshi/demo/kalshi.pem": (0o600, "credentials"),
@@ -49,23 +49,23 @@ FILES = {
     },
     "paper_bot": {
         "paper_trading_outputs/5m/logs/5m/signals/date=2026-01-01/asset=BTCUSDT/signals.jsonl.gz": (
-            0o644,
+            0o640,
             "paper_trading_outputs",
         ),
-        "paper_trading_outputs/1h/sheets_fallback/a.csv": (0o644, "paper_trading_outputs"),
-        "logs/bot.log": (0o644, "logs"),
+        "paper_trading_outputs/1h/sheets_fallback/a.csv": (0o640, "paper_trading_outputs"),
+        "logs/bot.log": (0o640, "logs"),
     },
     "crypto_bot": {
         "data/portfolio.json": (0o640, "data"),
-        "data/portfolio.json.bak": (0o600, "data"),
+        "data/portfolio.json.bak": (0o640, "data"),
         "data/performance/performance_config.json": (0o640, "data"),
-        "data/performance/performance_config.json.bak": (0o600, "data"),
+        "data/performance/performance_config.json.bak": (0o640, "data"),
         "data/performance/portfolio_snapshots.json": (0o640, "data"),
         "data/cache/bot_startup.json": (0o640, "data"),
         "data/historical/BTC-EUR_hour_180d.parquet": (0o640, "data"),
         "data/backtest_results/performance_report.md": (0o640, "data"),
-        "logs/supervisor.log": (0o644, "logs"),
-        "logs/daily_report_20241228.txt": (0o644, "logs"),
+        "logs/supervisor.log": (0o640, "logs"),
+        "logs/daily_report_20241228.txt": (0o640, "logs"),
         "reports/daily_health/a.json": (0o640, "reports"),
         "dashboard/data/backtest_results/latest_backtest.json": (0o640, "dashboard"),
     },
@@ -96,7 +96,7 @@ FILES = {
         "user_data/config-private.json": (0o600, "user_data"),
         "user_data/tradesv3.sqlite": (0o600, "user_data"),
         "user_data/tradesv3.sqlite-wal": (0o600, "user_data"),
-        "user_data/strategies/mine.py": (0o644, "user_data"),
+        "user_data/strategies/mine.py": (0o640, "user_data"),
     },
 }
 DIRECTORIES = {

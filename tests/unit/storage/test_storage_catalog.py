@@ -343,11 +343,12 @@ def test_a_damaged_catalog_stops_nothing_and_is_kept_aside(catalog, content):
     assert found.good
     assert path.read_bytes() == content, "reading writes nothing"
     again.record_verified(found, "entries", NOON, True)
-    assert len(notes) == 1
+    assert len(notes) == 2
     assert "damaged" in notes[0]
     assert "verify all" in notes[0]
     (aside,) = path.parent.glob("catalog.json.*")
     assert aside.name == "catalog.json.damaged-20260301T120000Z"
+    assert str(aside) in notes[1]
     assert aside.read_bytes() == content
     assert again.records.entry(found.name)["ok"] is True
     assert again.records.lost == NOON

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from hashlib import blake2b, sha256
 from typing import Callable, NamedTuple, Optional
 
+from ..formatting import counted
 from .manifest import MANIFEST_NAME, Entry, Header, ManifestReader, last_line, line_head, parse_entry
 from .members import Member, NullSink, Sink
 from .safety import damaged
@@ -118,7 +119,7 @@ class Comparison:
                 at += 48
         reader.finish()
         if at != len(observed):
-            self._problem(f"archive holds {len(observed) // 48} entries, the manifest {at // 48}")
+            self._problem(f"archive holds {counted(len(observed) // 48, 'entry', 'entries')}, the manifest {at // 48}")
         return ManifestRead(reader.header, reader.sha256 or "")
 
     def _compare_told(self, told: Told) -> None:

@@ -15,7 +15,7 @@ from typing import Optional
 
 from ..errors import CommandError, TradekeepError, UnsafePathError
 from ..host.account import Account, command_as
-from ..host.files import open_file_beneath, os_errors
+from ..host.files import atomic_write_at, open_directory_beneath, open_file_beneath, os_errors
 from ..host.ownership import name_of_uid
 from ..ports import Runner
 from .holders import LockFile, look_at_lock
@@ -32,6 +32,7 @@ _IN_PROGRESS = (
     ("sequencer", "sequence"),
 )
 _SUBMODULE = "160000"
+_LARGEST_EXCLUDE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -245,6 +246,26 @@ class Checkout:
         """Let git note the sizes and times of what is there, so that the next look is quick. Never fails."""
         with contextlib.suppress(CommandError):
             self.git.run("update-index", "-q", "--refresh", check=False)
+
+    def exclude(self, pattern: str) -> None:
+        """Have git not list names of ours among what is untracked, in this repository alone. Never fails."""
+        with contextlib.suppress(TradekeepError, OSError):
+            text = self._excluded()
+            if len(text) > _LARGEST_EXCLUDE or pattern.encode() in text.splitlines():
+                return
+            text += b"" if not text or text.endswith(b"\n") else b"\n"
+            directory = open_directory_beneath(self.common_dir, "info")
+            try:
+                atomic_write_at(directory, "exclude", text + f"{pattern}\n".encode(), mode=0o644)
+            finally:
+                os.close(directory)
+
+    def _excluded(self) -> bytes:
+        try:
+            with open(open_file_beneath(self.common_dir, "info/exclude"), "rb") as file:
+                return file.read(_LARGEST_EXCLUDE + 1)
+        except FileNotFoundError:
+            return b""
 
 
 def _changed(git: Git, head: Optional[str]) -> list[str]:

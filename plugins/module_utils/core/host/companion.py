@@ -27,6 +27,7 @@ _NEWS_BYTES = 1 << 20
 _SET_PIPE_SIZE = 1031
 _BRIEF_WAITS, _BRIEF_SECONDS = 100, 0.02
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_living: set[int] = set()
 
 Work = Callable[[int, int], None]
 """What the second process does: reads its news from one descriptor, and writes its answers to another."""
@@ -60,6 +61,7 @@ class Companion:
             self._process = os.fork()
             if self._process == 0:
                 _live(work, ours, theirs, lambda: confine(account, memory_bytes), keep)
+            _living.add(self._process)
         except OSError:
             os.close(self._result)
             os.close(self._news)
@@ -118,6 +120,7 @@ class Companion:
         process, self._process = self._process, 0
         if not process:
             return False
+        _living.discard(process)
         self.no_more_news()
         os.close(self._result)
         _killed(process, self._account)
@@ -132,6 +135,7 @@ class Companion:
         process, self._process = self._process, 0
         if not process:
             return
+        _living.discard(process)
         # First, so that no thread waits for it to take its news.
         killed = _killed(process, self._account)
         self.no_more_news()
@@ -174,6 +178,11 @@ def _wait_briefly(process: int) -> None:
         if os.waitpid(process, os.WNOHANG)[0]:
             return
         time.sleep(_BRIEF_SECONDS)
+
+
+def companions() -> frozenset[int]:
+    """The numbers of all that work for this process now: what they have open is nobody else's doing."""
+    return frozenset(_living)
 
 
 def exactly(descriptor: int, size: int) -> bytes:

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from ..deploy_settings import HealthCheck
 from ..errors import ServiceError
+from ..formatting import counted
 from ..ports import Ports
 from .account import Account, command_as, environment_of
 
@@ -72,7 +73,8 @@ class HealthGate:
             self.results.append(result)
             if not result.ok:
                 raise ServiceError(
-                    f"is not healthy after {check.timeout_seconds:g} seconds: {result.detail}", path=result.name
+                    f"is not healthy after {counted(float(check.timeout_seconds), 'second')}: {result.detail}",
+                    path=result.name,
                 )
         return list(self.results)
 
@@ -157,7 +159,7 @@ def _freshness(path: Path, max_age: float, now: datetime, started: Optional[date
         return False, "is not a regular file"
     age = now.timestamp() - facts.st_mtime
     if age < -_FUTURE_SECONDS:
-        return False, f"is dated {-age:.0f} seconds in the future"
+        return False, f"is dated {counted(round(-age), 'second')} in the future"
     if started is not None and facts.st_mtime < started.timestamp():
-        return False, f"was not written since the start; it is {age:.0f} seconds old"
-    return age <= max_age, f"is {max(age, 0.0):.0f} seconds old"
+        return False, f"was not written since the start; it is {counted(round(age), 'second')} old"
+    return age <= max_age, f"is {counted(round(max(age, 0.0)), 'second')} old"

@@ -38,7 +38,7 @@ def device_roots(root: AnyPath) -> tuple[DeviceRoot, ...]:
     with os_errors(root):
         os.close(open_directory(root))
         top = os.path.realpath(root)
-        mounts = [point for point in _mount_points() if point.startswith(top + "/")]
+        mounts = [point for point in mount_points() if point.startswith(top + "/")]
         return tuple(_device_root(top, point) for point in sorted({top, *mounts}))
 
 
@@ -81,7 +81,7 @@ def mounts_holding(path: AnyPath) -> tuple[Mount, ...]:
     beneath: list[Mount] = []
     for line in _mount_lines():
         fields = line.split(" ")
-        found = Mount(fields[0], _unescape(fields[4]), line.partition(" - ")[2].split(" ")[0])
+        found = Mount(fields[0], unescape(fields[4]), line.partition(" - ")[2].split(" ")[0])
         if found.point.startswith(real.rstrip("/") + "/"):
             beneath.append(found)
         # Of several mounts at one place the last is the one that is seen.
@@ -158,7 +158,7 @@ class _Seen:
         fields, _dash, rest = line.partition(" - ")
         top, point = fields.split(" ")[3:5]
         filesystem, source = (*rest.split(" "), "", "")[:2]
-        return cls(_unescape(top), _unescape(point), filesystem, _unescape(source))
+        return cls(unescape(top), unescape(point), filesystem, unescape(source))
 
     def place_of(self, path: str) -> Place:
         below = path[len(self.point.rstrip("/")) :]
@@ -178,9 +178,9 @@ def _holds(point: str, path: str) -> bool:
     return (path + "/").startswith(point.rstrip("/") + "/")
 
 
-def _mount_points() -> list[str]:
+def mount_points() -> list[str]:
     """Mount points of this process; empty where the system does not tell."""
-    return [_unescape(line.split(" ")[4]) for line in _mount_lines()]
+    return [unescape(line.split(" ")[4]) for line in _mount_lines()]
 
 
 def _mount_lines() -> list[str]:
@@ -189,5 +189,6 @@ def _mount_lines() -> list[str]:
     return [line for line in os.fsdecode(_MOUNTINFO.read_bytes()).split("\n") if line.count(" ") > 4]
 
 
-def _unescape(text: str) -> str:
+def unescape(text: str) -> str:
+    """A path of the kernel's tables, in which blanks and backslashes are octal numbers."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), text)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any, Optional
 
 from ..errors import CommandError
+from ..formatting import counted
 from ..ports import Completed, Said
 from .filesystem.identity import with_privileges
 from .trust import untrusted_reason
@@ -160,7 +161,9 @@ class RunningPipe:
             status = _wait_for(self._process, self._finish_timeout)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise CommandError(f"did not end within {self._finish_timeout:g} seconds", path=self._argv[0]) from None
+            raise CommandError(
+                f"did not end within {counted(float(self._finish_timeout), 'second')}", path=self._argv[0]
+            ) from None
         completed = Completed(self._argv, status, "", self._errors.text())
         _raise_for_status(completed)
         return completed
@@ -346,7 +349,9 @@ class SubprocessRunner:
             return _wait_for(process, timeout_seconds)
         except subprocess.TimeoutExpired:
             _kill_group(process)
-            raise CommandError(f"did not end within {timeout_seconds:g} seconds", path=program) from None
+            raise CommandError(
+                f"did not end within {counted(float(timeout_seconds), 'second')}", path=program
+            ) from None
         except BaseException:
             _kill_group(process)
             raise

@@ -14,11 +14,14 @@ from typing import Any, Callable, Optional, Union
 from ..application import ServiceManager, Services
 from ..errors import ServiceError
 from ..ports import Clock, Runner
+from .commanded import Commanded, Commands
 from .supervisor import Supervisor
 from .systemd import Systemd
 
 Snapshot = list[dict[str, Any]]
-Manager = Union[Systemd, Supervisor]
+Identity = tuple[str, ...]
+"""What changes when a service is restarted behind our back; of a unit, the last one names the invocation."""
+Manager = Union[Systemd, Supervisor, Commanded]
 _POLL_SECONDS = 1.0
 
 
@@ -49,9 +52,30 @@ class ServiceController:
                 "stay_up_seconds": item.stay_up_seconds,
                 "stop_timeout_seconds": item.stop_timeout_seconds,
             }
+            if item.manager is ServiceManager.COMMAND:
+                entry["commands"] = Commands.of(item).as_dict()
             entry["running"] = chosen(self._manager(entry), item.units)
             found.append(entry)
         return found
+
+    def missing(self) -> list[str]:
+        """Units and programs that are named and that this host does not have."""
+        found: list[str] = []
+        for manager, entry in self._managers(self._entries(lambda _manager, _units: [])):
+            if not isinstance(manager, Commanded):
+                found += manager.missing(entry["units"])
+        return found
+
+    def managers(self) -> set[int]:
+        """The numbers of processes that run services, and so go on when these are stopped."""
+        entries = self._managers(self._entries(lambda _manager, _units: []))
+        numbers = {manager.manager_process() for manager, _entry in entries if isinstance(manager, Supervisor)}
+        return {number for number in numbers if number is not None}
+
+    @property
+    def names_any(self) -> bool:
+        """Whether there is anything that could be stopped."""
+        return bool(self._services)
 
     def is_active(self) -> bool:
         """Whether anything of the application runs."""
@@ -106,7 +130,7 @@ class ServiceController:
         while watched:
             now = self._clock.monotonic()
             for known, (manager, entry, _until) in zip(first, watched):
-                _refuse_restarts(known, manager.identities(entry["running"]))
+                _refuse_restarts(known, manager.identities(entry["running"]), manager)
             if now >= max(until for _manager, _entry, until in watched):
                 return
             self._clock.sleep(_POLL_SECONDS)
@@ -121,6 +145,9 @@ class ServiceController:
             return Supervisor(
                 self._runner, self._clock, config=entry["supervisor_config"], stop_timeout_seconds=timeout
             )
+        if ServiceManager(entry["manager"]) is ServiceManager.COMMAND:
+            commands = Commands.read(entry["commands"])
+            return Commanded(self._runner, self._clock, entry["units"][0], commands, stop_timeout_seconds=timeout)
         return Systemd(self._runner, stop_timeout_seconds=timeout)
 
 
@@ -128,7 +155,10 @@ def _all_of(entry: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys([*entry["running"], *entry["units"]]))
 
 
-def _refuse_restarts(known: dict[str, tuple[str, str]], present: dict[str, tuple[str, str]]) -> None:
+def _refuse_restarts(known: dict[str, Identity], present: dict[str, Identity], manager: Manager) -> None:
     for name, identity in present.items():
         if identity != known[name]:
-            raise ServiceError("was restarted while it was watched: it does not stay up", path=name, hint="see its log")
+            words = manager.last_words(name, known[name])
+            raise ServiceError(
+                f"was restarted while it was watched: it does not stay up{words}", path=name, hint="see its log"
+            )

@@ -115,16 +115,30 @@ class Supervisor:
         said = self._control("start", *programs, timeout_seconds=_START_TIMEOUT_SECONDS).stdout.splitlines()
         return {name for name in programs if f"{name}: started" in said}
 
-    def identities(self, programs: Sequence[str]) -> dict[str, tuple[str, str]]:
+    def identities(self, programs: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Process id of each program; raises unless all are RUNNING."""
         states = self._states() if programs else {}
-        found = {}
+        found: dict[str, tuple[str, ...]] = {}
         for name in programs:
             state, rest = states.get(name, ("unknown", ""))
             if state != "RUNNING":
                 raise self._failure(name, "does not stay up", states)
             found[name] = (rest.partition(",")[0], "")
         return found
+
+    def manager_process(self) -> Optional[int]:
+        """The number of supervisord itself, which goes on writing its own log."""
+        if not self._installed():
+            return None
+        said = self._control("pid", timeout_seconds=30).stdout.strip()
+        return int(said) if said.isdigit() and len(said) < 20 else None
+
+    def missing(self, programs: Sequence[str]) -> list[str]:
+        """The programs that supervisord knows nothing of; none where it does not run."""
+        states = self._states() if self._installed() else {}
+        if states and any(program != "all" and not _expand([program], states) for program in programs):
+            states = {**states, **self._available()}
+        return [program for program in programs if states and program != "all" and not _expand([program], states)]
 
     def _installed(self) -> bool:
         if self._runner.find("supervisorctl") is not None:
@@ -201,12 +215,13 @@ class Supervisor:
     def _failure(self, name: str, what: str, states: dict[str, tuple[str, str]]) -> ServiceError:
         state, rest = states.get(name, ("unknown", ""))
         return ServiceError(
-            f"{what}: {state}" + (f" ({rest})" if rest else "") + self._last_words(name),
+            f"{what}: {state}" + (f" ({rest})" if rest else "") + self.last_words(name),
             path=name,
             hint=f"see: supervisorctl tail {name} stderr",
         )
 
-    def _last_words(self, name: str) -> str:
+    def last_words(self, name: str, _identity: tuple[str, ...] = ()) -> str:
+        """What a program said last, for the end of a message."""
         try:
             completed = self._control("tail", "-500", name, "stderr", timeout_seconds=30)
         except CommandError:

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from ..errors import CommandError, ServiceError
 from ..ports import Runner
 
-_PROPERTIES = "LoadState,ActiveState,SubState,Type,MainPID,NRestarts,Result,TriggeredBy"
+_PROPERTIES = "LoadState,ActiveState,SubState,Type,MainPID,NRestarts,Result,TriggeredBy,InvocationID"
 _START_TIMEOUT_SECONDS = 180.0
+_RECENT_SECONDS = 3600
+_LONGEST_WORDS = 300
 # What systemctl says where systemd is not the init system: then it runs no unit either.
 _NO_SYSTEMD = ("not been booted with systemd", "Failed to connect to bus")
 
@@ -28,8 +30,15 @@ class UnitState:
     restarts: str
     result: str
     triggers: tuple[str, ...]
-    loaded: bool = True
-    """Whether there is such a unit and it is not masked."""
+    load: str = "loaded"
+    """``loaded`` where there is such a unit, ``masked``, ``not-found``, ...; empty where systemd cannot be asked."""
+    invocation: str = ""
+    """What systemd calls this run of it, in the journal too."""
+
+    @property
+    def loaded(self) -> bool:
+        """Whether there is such a unit and it is not masked."""
+        return self.load == "loaded"
 
     @property
     def runs(self) -> bool:
@@ -47,9 +56,9 @@ class UnitState:
         return self.active in ("inactive", "failed")
 
     @property
-    def identity(self) -> tuple[str, str]:
+    def identity(self) -> tuple[str, ...]:
         """Changes when the unit is restarted behind our back."""
-        return (self.main_pid, self.restarts)
+        return (self.main_pid, self.restarts, self.invocation)
 
 
 class Systemd:
@@ -86,6 +95,12 @@ class Systemd:
         """The present state; a unit that does not exist is inactive."""
         return _state_in(self._show([unit]))
 
+    def missing(self, units: Sequence[str]) -> list[str]:
+        """The units that this host has no file of, as far as systemd can tell."""
+        if self._runner.find("systemctl") is None:
+            return []
+        return [unit for unit in units if "*" not in unit and self.state(unit).load == "not-found"]
+
     def _show(self, units: Sequence[str]) -> str:
         completed = self._runner.run(
             ["systemctl", "show", "-p", _PROPERTIES, "--", *units], check=False, timeout_seconds=60
@@ -115,7 +130,7 @@ class Systemd:
             try:
                 self._runner.run(["systemctl", "start", "--", unit], timeout_seconds=_START_TIMEOUT_SECONDS)
             except CommandError as error:
-                raise self._failure(unit, "does not start") from error
+                raise self._failure(unit, "does not start", self.state(unit)) from error
 
     def make_ready(self, units: Sequence[str]) -> None:
         """Have failures of the past forgotten."""
@@ -130,33 +145,47 @@ class Systemd:
                 f"does not stop: {error.message}", path=unit, hint=f"see: systemctl status {unit}"
             ) from error
 
-    def identities(self, units: Sequence[str]) -> dict[str, tuple[str, str]]:
+    def identities(self, units: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Identity of each unit; raises unless all are active. ``activating`` is not up, and neither is a restart."""
-        found = {}
+        found: dict[str, tuple[str, ...]] = {}
         for unit in units:
             state = self.state(unit)
             if state.active != "active":
-                raise self._failure(unit, "does not stay up")
+                raise self._failure(unit, "does not stay up", state)
             found[unit] = state.identity
         return found
 
-    def _failure(self, unit: str, what: str) -> ServiceError:
-        state = self.state(unit)
+    def last_words(self, unit: str, identity: tuple[str, ...]) -> str:
+        """What a run of a unit said last, for the end of a message."""
+        return last_words(self._runner, unit, invocation=identity[-1] if identity else "")
+
+    def _failure(self, unit: str, what: str, state: UnitState) -> ServiceError:
+        """With the state that was seen: a moment later systemd may have started it once more."""
         return ServiceError(
-            f"{what}: {state.active} ({state.sub}, {state.result}){self._last_words(unit)}",
+            f"{what}: {state.active} ({state.sub}, {state.result}){self.last_words(unit, state.identity)}",
             path=unit,
             hint=f"see: journalctl -u {unit}",
         )
 
-    def _last_words(self, unit: str) -> str:
+
+def last_words(runner: Runner, unit: str, *, invocation: str = "") -> str:
+    """The last line that a unit's own processes wrote to the journal, for the end of a message.
+
+    ``-u`` would show what systemd says of the unit as well, and that comes last. invocation: the run of it that is
+    meant; where that said nothing, and without one, what the unit said lately.
+    """
+    recent = [f"_SYSTEMD_UNIT={unit if '.' in unit else unit + '.service'}", f"--since=-{_RECENT_SECONDS}s"]
+    for wanted in [[f"_SYSTEMD_INVOCATION_ID={invocation}"], recent] if invocation else [recent]:
         try:
-            completed = self._runner.run(
-                ["journalctl", "-u", unit, "-n", "1", "--no-pager", "-o", "cat"], check=False, timeout_seconds=30
+            completed = runner.run(
+                ["journalctl", "-n", "20", "--no-pager", "-q", "-o", "cat", *wanted], check=False, timeout_seconds=30
             )
         except CommandError:
             return ""
-        line = completed.stdout.strip()
-        return f": {line[:300]}" if line and not line.startswith("-- No entries") else ""
+        lines = [line.strip() for line in completed.stdout.splitlines() if line.strip()]
+        if lines and not lines[-1].startswith("-- No entries"):
+            return f": {lines[-1][:_LONGEST_WORDS]}"
+    return ""
 
 
 def _state_in(shown: str) -> UnitState:
@@ -169,5 +198,6 @@ def _state_in(shown: str) -> UnitState:
         restarts=facts.get("NRestarts", "0"),
         result=facts.get("Result", "success"),
         triggers=tuple(facts.get("TriggeredBy", "").split()),
-        loaded=facts.get("LoadState") == "loaded",
+        load=facts.get("LoadState", ""),
+        invocation=facts.get("InvocationID", ""),
     )

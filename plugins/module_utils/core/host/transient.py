@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Callable, Optional, Protocol
 
 from ..errors import CommandError, ServiceError
+from ..formatting import counted
 from ..ports import Ports
 from .account import current_account, environment_of
 from .files import make_private_directory, os_errors, write_all
@@ -236,7 +237,7 @@ def _wait(work: Background, ports: Ports, note: Callable[[str], None], timeout_s
         if timeout_seconds is not None and waited >= timeout_seconds:
             return False
         if waited >= next_note:
-            note(f"waiting for {work.name}" + (f", {waited:.0f} seconds so far" if waited else ""))
+            note(f"waiting for {work.name}" + (f", {counted(round(waited), 'second')} so far" if waited >= 1 else ""))
             next_note += _NOTE_SECONDS
         ports.clock.sleep(pause)
         pause = min(2 * pause, _POLL_SECONDS)

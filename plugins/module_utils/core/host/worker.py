@@ -76,6 +76,9 @@ class Outlet:
         if self._notes <= MOST_NOTES:
             self.send(_NOTE, json.dumps(text[:LONGEST_NOTE]).encode("ascii"))
 
+    def mention(self, text: str) -> None:
+        """Nothing: who waits for this process sees its phases."""
+
     def _advance_now(self) -> None:
         amount, self._advanced = self._advanced, 0
         if amount:

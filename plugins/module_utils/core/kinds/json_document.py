@@ -15,6 +15,7 @@ from typing import Any, Callable, NamedTuple, Optional
 
 from ..application import CheckLevel
 from ..errors import CaptureError
+from ..formatting import counted
 from .base import CaptureContext, Captured, CheckReport, FilePath, MemoryCaptured, ScratchCaptured, Signature
 from .reading import (
     CHUNK,
@@ -107,8 +108,7 @@ class JsonDocumentKind:
     def describe(self, facts: dict[str, Any]) -> str:
         """Number of documents and warnings."""
         documents = int(facts.get("documents", 0))
-        text = "1 document" if documents == 1 else f"{documents} documents"
-        return "; ".join([text, *facts.get("warnings", ())])
+        return "; ".join([counted(documents, "document"), *facts.get("warnings", ())])
 
 
 def _capture_large(path: FilePath, context: CaptureContext) -> Captured:
@@ -172,7 +172,7 @@ def _parse_closely(content: bytes) -> Parsed:
     if constants:
         warnings.append(f"holds {', '.join(sorted(constants))}, which is not JSON to other programs")
     if documents > 1:
-        warnings.append(f"holds {documents} documents")
+        warnings.append(f"holds {counted(documents, 'document')}")
     return Parsed(documents, bom, tuple(warnings), fault)
 
 
@@ -294,5 +294,5 @@ class _Structure:
         if self._fault is None and self._in_string:
             return "ends within a string"
         if self._fault is None and self._open:
-            return f"ends with {len(self._open)} brackets open"
+            return f"ends with {counted(len(self._open), 'bracket')} open"
         return self._fault if self.documents or self._fault else "holds no document"

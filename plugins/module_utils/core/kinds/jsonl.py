@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Optional
 
 from ..application import CheckLevel
 from ..errors import CaptureError
+from ..formatting import counted
 from .appended import capture_appended
 from .base import CaptureContext, Captured, CheckReport, FilePath, Signature
 from .reading import CHUNK, open_regular
@@ -63,9 +64,9 @@ class JsonLinesKind:
     def describe(self, facts: dict[str, Any]) -> str:
         """Number of lines, where a check has counted them."""
         if "lines" in facts:
-            return f"{facts['lines']} lines"
+            return counted(int(facts["lines"]), "line")
         left_out = int(facts.get("unfinished_bytes", 0))
-        return f"lines, {left_out} bytes of an unfinished one left out" if left_out else "lines"
+        return f"lines, {counted(left_out, 'byte')} of an unfinished one left out" if left_out else "lines"
 
 
 def _is_record(line: bytes) -> bool:
@@ -204,7 +205,9 @@ def _members(stream: BinaryIO, counts: _Counts) -> Iterator[bytes]:
             return
         if not pending.startswith(_GZIP_MAGIC[: len(pending)]):
             left = os.fstat(stream.fileno()).st_size - stream.tell() + len(pending)
-            counts.faults.append(f"{left} bytes of garbage after {counts.members} good gzip members")
+            counts.faults.append(
+                f"{counted(left, 'byte')} of garbage after {counted(counts.members, 'good gzip member')}"
+            )
             return
         decompressor = zlib.decompressobj(16 + zlib.MAX_WBITS)
         try:

@@ -11,6 +11,7 @@ from typing import Any, Optional
 
 from ..application import CheckLevel
 from ..errors import CaptureError
+from ..formatting import counted
 from .appended import capture_appended
 from .base import CaptureContext, Captured, CheckReport, FilePath, Signature
 from .reading import open_regular
@@ -38,4 +39,4 @@ class LogKind:
     def describe(self, facts: dict[str, Any]) -> str:
         """What was left out of the end, if anything."""
         left_out = int(facts.get("unfinished_bytes", 0))
-        return f"log, {left_out} bytes of an unfinished line left out" if left_out else "log"
+        return f"log, {counted(left_out, 'byte')} of an unfinished line left out" if left_out else "log"

@@ -13,6 +13,7 @@ from typing import Any, Optional
 
 from ..application import CheckLevel
 from ..errors import CaptureError, ChangedWhileReadError, CheckError, TimeUpError, TradekeepError
+from ..formatting import counted
 from ..host.runner import SystemClock
 from .base import CaptureContext, Captured, CheckReport, FilePath, ScratchCaptured, Signature
 from .bounded import Bounded, bounded, time_up
@@ -82,7 +83,9 @@ class SqliteKind:
         """Tables, rows and journal mode."""
         tables = facts.get("tables", {})
         rows = sum(tables.values())
-        return f"{len(tables)} tables, {rows} rows, {facts.get('journal_mode', 'unknown')} journal"
+        return (
+            f"{counted(len(tables), 'table')}, {counted(rows, 'row')}, {facts.get('journal_mode', 'unknown')} journal"
+        )
 
 
 def copy_database(path: Path, context: CaptureContext) -> tuple[Path, Optional[dict[str, int]]]:

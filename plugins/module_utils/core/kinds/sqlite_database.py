@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from ..application import CheckLevel
 from ..errors import CaptureError, CheckError, SpaceError, TradekeepError
+from ..formatting import counted
 from ..ports import Clock
 from .bounded import time_up
 from .reading import open_regular
@@ -312,7 +313,7 @@ def find_orphans(connection: sqlite3.Connection) -> tuple[str, ...]:
         key = (printable(str(row[0])), printable(str(row[2])))
         counts[key] = counts.get(key, 0) + 1
     return tuple(
-        f"{count} rows of {table} refer to missing rows of {parent}"[:_LONGEST_TEXT]
+        f"{counted(count, 'row')} of {table}, whose row of {parent} is missing"[:_LONGEST_TEXT]
         for (table, parent), count in islice(counts.items(), _MOST_PROBLEMS)
     )
 

@@ -188,6 +188,7 @@ class _InPlace:
         self.advance = progress.advance
         self.finish = progress.finish
         self.note = progress.note
+        self.mention = progress.mention
         self.send = heard
 
 

@@ -27,6 +27,7 @@ from ..kinds.sqlite import SIDECAR_SUFFIXES, unsafe_sidecars
 from ..ports import Progress
 from .found import Found, Share, Thing, left_out_as_too_deep
 from .gather import CaptureShare, Gatherer, refuse_share
+from .text import counted
 
 MOST_WARNINGS = 200
 LONGEST_WARNING = 1000
@@ -65,7 +66,7 @@ class Account:
 
     def told_warnings(self) -> list[str]:
         """The warnings, and how many more there were."""
-        return self.warnings + ([f"and {self.untold} more warnings"] if self.untold else [])
+        return self.warnings + ([f"and {counted(self.untold, 'more warning')}"] if self.untold else [])
 
     def told_databases(self) -> dict[str, dict[str, Any]]:
         """The databases for a sidecar, which has to be read back: tables, or whole databases, beyond its size are left

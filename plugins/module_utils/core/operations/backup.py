@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from ..errors import (
 )
 from ..host.files import make_private_directory
 from ..host.filesystem.identity import privileged
+from ..host.fstab import require_mounted
 from ..host.memory import many_objects
 from ..host.scheduling import batch_work
 from ..patterns import classifier
@@ -40,9 +41,10 @@ from .leftovers import sweep_state
 from .listings import Listings
 from .losses import ALL, Held, Loss, accept, check_words, find_losses, row_losses, unguarded_losses
 from .outcome import Outcome
+from .room import with_room
 from .scan import scan, shared_scan
 from .second_reader import SecondReader
-from .text import human_bytes, table
+from .text import counted, first_lines, human_bytes, table
 from .tree_reader import Source, TreeReader, tree_reader
 from .write_archive import Job, Written, scratch_of, write_archive
 
@@ -72,10 +74,14 @@ def backup(
     allow_loss: what may hold far less than in the last backup (see ``losses``). allow_row_loss: accept tables that lost
     most of their rows, in any component.
     """
+
+    def request_again() -> BackupPlan:
+        return request_backup(application, ports, tier, name, encrypt, output)
+
     check_words(application, allow_loss)
     if not host_key:
         application = replace(application, encryption=replace(application.encryption, host_key=False))
-    request = request_backup(application, ports, tier, name, encrypt, output)
+    request = request_again()
     if dry_run:
         with tree_reader(application, ports, lambda: nullcontext(Source(lambda: scan(application))), request) as reader:
             plan = reader.survey(list_paths=True)
@@ -83,21 +89,42 @@ def backup(
         if plan.encryption.configured:
             require_usable_keys(application, ports)
         warnings = _compared(application, plan, allow_loss)
+        told = [f"warning: {text}" for text in warnings]
+
+        def fitted(_width: int) -> Sequence[str]:
+            return (*_plan_lines(plan, first_lines), *told)
+
         return Outcome(
             changed=True,
             record={"backup": None, "plan": plan.as_dict(), "warnings": warnings},
-            lines=(*_plan_lines(plan), *(f"warning: {text}" for text in warnings)),
+            lines=(*_plan_lines(plan), *told),
+            fitted=fitted,
         )
+
+    def work() -> Outcome:
+        return _locked_backup(application, ports, request_again, allow_row_loss=allow_row_loss, allow_loss=allow_loss)
+
+    return work() if output else with_room(application, ports, work)
+
+
+def _locked_backup(
+    application: Application,
+    ports: Ports,
+    request_again: Callable[[], BackupPlan],
+    *,
+    allow_row_loss: bool,
+    allow_loss: Collection[str],
+) -> Outcome:
     lock = application_lock(
         Path(application.application_state_dir),
         operation="backup",
         clock=ports.clock,
         wait_seconds=600.0,
-        note=ports.progress.note,
+        note=ports.progress.mention,
     )
     with _as_failure(), lock, many_objects(), batch_work():
         # Anew, as what ran before may have made a backup.
-        request = request_backup(application, ports, tier, name, encrypt, output)
+        request = request_again()
         with tree_reader(application, ports, lambda: _live_data(application), request) as reader:
             plan = reader.survey()
             warnings = _compared(application, plan, allow_loss)
@@ -171,6 +198,7 @@ def make_backup(
     operation, which has to be made of what there is: a loss is noted.
     """
     with privileged():
+        require_mounted(plan.directory)
         make_private_directory(plan.directory)
     catalog = LocalCatalog(application, ports.clock, directory=plan.directory, note=ports.progress.note)
     catalog.sweep_leftovers()
@@ -270,14 +298,14 @@ def _relative(application: Application, path: str) -> str:
     return os.path.relpath(path, str(application.root))
 
 
-def _plan_lines(plan: BackupPlan) -> tuple[str, ...]:
+def _plan_lines(plan: BackupPlan, shown: Callable[[Sequence[str]], Sequence[str]] = tuple) -> tuple[str, ...]:
     rows = [[name, str(share["files"]), human_bytes(share["bytes"])] for name, share in sorted(plan.components.items())]
-    lines = [f"{human_bytes(size):>10}  {kind:<6}  {path}" for path, size, kind in plan.paths]
+    lines = [*shown([f"{human_bytes(size):>10}  {kind:<6}  {path}" for path, size, kind in plan.paths])]
     lines += ["", *table(["component", "files", "size"], rows)]
     lines += [f"excluded: {pattern}" for pattern in plan.excluded]
     lines += [f"not there yet: {path}" for path in plan.missing]
     lines.append(
-        f"would capture {plan.files} files, {human_bytes(plan.bytes)}, into {plan.directory}"
+        f"would capture {counted(plan.files, 'file')}, {human_bytes(plan.bytes)}, into {plan.directory}"
         + (", encrypted" if plan.encryption.configured else "")
         + "; nothing was written"
     )
@@ -291,7 +319,7 @@ def _made_lines(made: Backup, summary: Summary, plan: BackupPlan, noted: Collect
     lines += [f"not there yet: {path}" for path in plan.missing]
     proof = made.sidecar.get("verified", {})
     lines.append(
-        f"{made.path}: {summary.files} files, {human_bytes(summary.bytes)} in {human_bytes(made.size)}, "
+        f"{made.path}: {counted(summary.files, 'file')}, {human_bytes(summary.bytes)} in {human_bytes(made.size)}, "
         f"verified ({proof.get('level')}), {made.sidecar.get('seconds', 0):.1f} s"
     )
     return tuple(lines)

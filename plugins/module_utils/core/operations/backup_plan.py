@@ -14,6 +14,7 @@ from typing import Any, Optional, Union
 from ..application import Application, Encryption, Tier
 from ..errors import CaptureError, ConfigurationError, SpaceError
 from ..host.files import space
+from ..host.fstab import require_mounted
 from ..patterns import classify_directory
 from ..ports import Ports
 from ..storage.local import Backup, LocalCatalog
@@ -241,6 +242,7 @@ def _tier(tier: str) -> Tier:
 
 def _directory(application: Application, output: Optional[str]) -> Path:
     directory = Path(output or application.backup_dir)
+    require_mounted(directory)
     if not directory.is_absolute():
         directory = Path.cwd() / directory
     real = Path(os.path.realpath(directory))

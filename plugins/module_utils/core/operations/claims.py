@@ -24,6 +24,7 @@ from ..host.runner import SystemClock
 from ..patterns import Classifier
 from ..storage.belonging import named_backups, sidecar_owner
 from ..storage.local import LocalCatalog
+from .places import places
 from .text import counted
 
 RENAME = "ansible-playbook tradekeep.ops.rename"
@@ -123,7 +124,7 @@ def holds_data(application: Application) -> bool:
     return any(
         os.path.lexists(os.path.join(top, path))
         for component in application.profile.components
-        for path in component.paths
+        for path in places(top, component.paths)
     )
 
 

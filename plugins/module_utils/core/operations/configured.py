@@ -16,13 +16,17 @@ from ..application import Application
 from ..configuration import application_as_dict
 from ..errors import ConfigurationError, ExitStatus, TradekeepError
 from ..host.account import owner_of
+from ..host.fstab import missing_mount
 from ..host.ownership import gid_of, uid_of
 from ..host.trust import untrusted_reason
 from ..ports import Ports
 from ..profile import resolve_mapping
+from . import rehearsal
 from .claims import conflicts, unclaimed_backups
 from .key_checks import host_key_warnings, key_problems, prove_keys, readable_by_anybody
 from .outcome import Outcome
+from .services_check import missing_services, unmanaged
+from .text import counted
 from .uncovered import Uncovered, uncovered
 
 
@@ -42,27 +46,29 @@ def _shown(document: dict[str, Any]) -> Outcome:
 
 
 def check_configuration(application: Application, ports: Ports, *, recovery_key: Optional[str] = None) -> Outcome:
-    """Whether the host has what the configuration refers to; that it can be read at all is known by now.
+    """Whether the host has what the configuration refers to and what the timers need each night.
+
+    That the configuration can be read at all is known by now.
 
     A warning of the record is a finding like a problem, but no reason to call the set-up of a server failed. A note is
-    neither.
+    no finding.
 
     recovery_key: file of the secret key that shall decrypt backups; that it does is proven with a sample. A passphrase
     and the host's own key prove themselves.
     """
     problems = [str(error) for error in _problems(application, ports)]
-    warnings = [*missing_keys(application), *host_key_warnings(application), *_lacking_programs(application, ports)]
-    notes = list(readable_by_anybody(application))
+    warnings = [*standing_warnings(application, ports), *_lacking_programs(application, ports)]
+    warnings += host_key_warnings(application)
+    notes = [*readable_by_anybody(application), *unmanaged(application)]
     for found_outside in _not_covered(application, ports):
         warnings += found_outside.warnings
         notes += found_outside.notes
     if application.encryption.configured and not problems:
         problems = [str(error) for error in _failures(lambda: prove_keys(application, ports, recovery_key))]
     found = [*problems, *warnings]
-    word = "one problem" if len(found) == 1 else f"{len(found)} problems"
     for text in unclaimed_backups(application):
         ports.progress.note(text)
-    last = f"{application.config_file}: {word if found else 'no problem'}"
+    last = f"{application.config_file}: {counted(len(found), 'problem') if found else 'no problem'}"
     return Outcome(
         changed=False,
         record={
@@ -75,6 +81,13 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
         lines=(*found, *notes, last),
         status=ExitStatus.FINDINGS if found else ExitStatus.DONE,
     )
+
+
+def standing_warnings(application: Application, ports: Ports) -> Iterator[str]:
+    """What is no reason to call the set-up of a server failed, and has to be known all the same."""
+    yield from missing_keys(application)
+    yield from rehearsal.warnings(application)
+    yield from missing_services(application, ports)
 
 
 def _not_covered(application: Application, ports: Ports) -> Iterator[Uncovered]:
@@ -112,11 +125,12 @@ def _problems(application: Application, ports: Ports) -> Iterator[TradekeepError
     if application.system:
         yield from _failures(lambda: uid_of(application.owner), lambda: gid_of(application.group))
     for key, place in (("root", application.root), ("backup_dir", application.backup_dir)):
-        if not Path(place).is_dir():
+        if missing_mount(place) is None and not Path(place).is_dir():
             yield TradekeepError(f"the directory of {key} does not exist", path=place, hint="run the playbook site")
     if Path(application.backup_dir).is_dir() and not os.access(application.backup_dir, os.W_OK | os.X_OK):
         yield TradekeepError("the backup directory is not writable", path=application.backup_dir, hint="run as root")
     yield from directory_problems(application)
+    yield from rehearsal.problems(application, ports)
     yield from conflicts(application)
     yield from _encryption_problems(application, ports)
 

@@ -54,7 +54,7 @@ def check_databases(
             missing = sorted(path for path in set(expected) - set(chosen) if not _is_there(application, path))
             results = [_failed(path, expected[path]) for path in missing]
             for path in chosen:
-                telling.note(f"checking {path}")
+                telling.start(f"checking {path}", None, "databases")
                 results.append(_inspect(application, path, scratch, ports, level, foreign_keys))
             return results
 
@@ -84,7 +84,7 @@ def optimize_databases(
         operation="db optimize",
         clock=ports.clock,
         wait_seconds=600.0,
-        note=ports.progress.note,
+        note=ports.progress.mention,
     ):
 
         def work(telling: Telling) -> list[Any]:
@@ -150,7 +150,7 @@ def _inspect(
 
 
 def _optimize(application: Application, path: str, ports: Ports, progress: Progress, vacuum: bool) -> dict[str, Any]:
-    progress.note(f"optimizing {path}")
+    progress.start(f"optimizing {path}", None, "databases")
     try:
         done = optimize(Path(application.root) / path, clock=ports.clock, vacuum=vacuum)
     except TradekeepError as error:

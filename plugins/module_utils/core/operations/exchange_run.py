@@ -36,7 +36,7 @@ def _forgotten(_exchange: Exchange) -> None:
     """For an operation whose new state nobody writes to."""
 
 
-def _unheard(_seconds: float) -> None:
+def _unheard(_told: Any) -> None:
     """For an operation that tells nobody."""
 
 
@@ -51,6 +51,8 @@ class Change(Generic[Kept]):
     keep: called when the new state stands, to keep what it replaced; raises NeedsPersonError where it cannot.
     put_back: called when the services run on the old state again; raises where they do not do what they should.
     given_up: called after that when they have run on the new state, to keep what they wrote there.
+    after_stop: called when the services are stopped, before it is looked whether anything still writes.
+    were_stopped: told which services ran and were stopped, once they are.
     was_down: told for how many seconds the services were stopped, each time that they were: a second time where
         everything is put back after the new state has run.
     what: what messages call the thing that is exchanged. details: JSON for the journal, for ``recover``.
@@ -64,6 +66,8 @@ class Change(Generic[Kept]):
     before_start: Callable[[], None] = _nothing
     put_back: Callable[[], None] = _nothing
     given_up: Callable[[Exchange], None] = _forgotten
+    after_stop: Callable[[], None] = _nothing
+    were_stopped: Callable[[Sequence[str]], None] = _unheard
     was_down: Callable[[float], None] = _unheard
     what: str = "data"
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -76,11 +80,14 @@ def run_exchange(
     stage: Stage,
     services: ServiceController,
     ports: Ports,
+    refuse_writers: Callable[[], None],
     start: Optional[Snapshot] = None,
 ) -> Kept:
     """Carry a change out; the caller holds the lock and has filled the stage. Puts everything back on failure.
 
-    Returns what ``change.keep`` did. start: what to start on the new state; None starts what ran before.
+    Returns what ``change.keep`` did. refuse_writers: called before anything is exchanged; raises where a process that
+    the services do not own still writes (``still_writing.py``). start: what to start on the new state; None starts what
+    ran before.
     """
     snapshot = services.snapshot()
     note_stop(state_dir, operation=change.operation, snapshot=snapshot)
@@ -91,6 +98,9 @@ def run_exchange(
     try:
         ports.step("stop")
         services.stop(snapshot)
+        change.were_stopped([name for entry in snapshot for name in entry["running"]])
+        change.after_stop()
+        refuse_writers()
         exchange = Exchange.begin(
             state_dir,
             operation=change.operation,

@@ -19,13 +19,13 @@ from ..application import Application, ServiceManager, Services
 from ..errors import ExitStatus
 from ..host.masking import UNIT_DIR, Masks
 from ..host.services import ServiceController, Snapshot
-from ..host.writers import writers_in
 from ..ports import Ports
 from ..transaction.exchange import pending, refuse_pending
 from ..transaction.fence_file import fence_in_words, read_fence, remove_fence, write_fence
 from ..transaction.lock import application_lock
 from ..transaction.stopped import forget_stop, note_stop, read_stop
 from .outcome import Outcome
+from .still_writing import writers_of
 from .unit_files import SUPERVISOR, held_back, of_the_system
 
 
@@ -50,7 +50,7 @@ def fence(
         standing = read_fence(state_dir)
         up = FenceWork(application, ports, unit_dir).put_up({"reason": reason, "by": by})
     changed = standing is None or bool(up.masked or up.stopped)
-    return _fenced(application, up.fence, changed=changed, stopped=up.stopped)
+    return _fenced(application, services, up.fence, changed=changed, stopped=up.stopped)
 
 
 def unfence(
@@ -227,7 +227,7 @@ def _lock(application: Application, ports: Ports, operation: str) -> Any:
         operation=operation,
         clock=ports.clock,
         wait_seconds=600.0,
-        note=ports.progress.note,
+        note=ports.progress.mention,
     )
 
 
@@ -270,6 +270,8 @@ def _loose_ends(application: Application) -> list[str]:
     systemd = any(item.manager is ServiceManager.SYSTEMD for item in services)
     ends = []
     for item in services:
+        if item.manager is ServiceManager.COMMAND:
+            ends.append(f"what starts {item.units[0]} again when this host boots is not known here: see to it yourself")
         if item.manager is ServiceManager.SUPERVISOR:
             held = _is_whole_supervisor(item) if of_the_system(item.supervisor_config) else systemd
             if not held:
@@ -291,8 +293,10 @@ def _fence_planned(application: Application, services: ServiceController, masks:
     return Outcome(changed=standing is None or bool(wanted or running), record=record, lines=tuple(lines))
 
 
-def _fenced(application: Application, found: dict[str, Any], *, changed: bool, stopped: list[str]) -> Outcome:
-    writers = [str(item) for item in writers_in(Path(application.root))]
+def _fenced(
+    application: Application, services: ServiceController, found: dict[str, Any], *, changed: bool, stopped: list[str]
+) -> Outcome:
+    writers = [str(item) for item in writers_of(application, services)]
     notes = _loose_ends(application)
     record = {"fenced": True, **found, "stopped": stopped, "writers": writers, "notes": notes}
     lines = [f"stopped {name}" for name in stopped]

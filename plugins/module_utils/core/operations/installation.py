@@ -8,24 +8,41 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
 from ..application import Application
-from ..configuration import parse_configuration, render_configuration
+from ..configuration import parse_configuration, render_configuration, shown_configuration
 from ..errors import CommandError, ConfigurationError, TradekeepError
 from ..host.files import atomic_write, failure_of, fsync_directory, make_private_directory
+from ..host.fstab import require_mounted
 from ..ports import Ports
-from ..program import DEFAULT_INTERPRETER, PROGRAM_NAME, PYTHON_OPTIONS, build_program, compiler_source
-from ..version import VERSION
+from ..program import (
+    DEFAULT_INTERPRETER,
+    PROGRAM_NAME,
+    PYTHON_OPTIONS,
+    build_program,
+    compiler_source,
+    made_before,
+)
+from ..version import VERSION, is_newer, stated_version
 from .claims import refuse_claimed
 from .host_key import plan_keys, with_keys
 from .key_checks import readable_by_anybody
 from .outcome import Outcome
 
-_PROBE = "import sqlite3, sys, zlib; sys.exit(sys.version_info < (3, 9))"
+_VERSION_MODULE = "tradekeep/version.py"
+_LONGEST_VERSION_MODULE = 1 << 16
+_PROBE = """\
+import importlib.util, sqlite3, sys, zlib
+print(importlib.util.MAGIC_NUMBER.hex())
+sys.exit(sys.version_info < (3, 9))
+"""
 
 
 def install_program(
@@ -35,17 +52,26 @@ def install_program(
     config_dir: str,
     interpreter: str = DEFAULT_INTERPRETER,
     present: bool = True,
+    allow_downgrade: bool = False,
     dry_run: bool = False,
 ) -> Outcome:
-    """Install the program, or remove it. It is tried out before it replaces another."""
+    """Install the program, or remove it. It is tried out before it replaces another.
+
+    allow_downgrade: put an older release in the place of a newer one, which is refused otherwise.
+    """
     path = Path(bin_dir) / PROGRAM_NAME
     content: Optional[bytes] = None
+    installed = installed_version(path)
     if present:
+        if not allow_downgrade:
+            _refuse_downgrade(path, installed)
         sources = build_program(interpreter=interpreter, config_dir=config_dir)
-        _check_interpreter(ports, interpreter)
-        content = _with_byte_code(ports, sources, interpreter, path)
+        magic = _check_interpreter(ports, interpreter)
+        # To compile it takes longer than all else that a play does which changes nothing.
+        content = made_before(path, sources, magic) or _with_byte_code(ports, sources, interpreter, path)
     changed = _facts(path) != _wanted(content, 0o755)
-    outcome = _outcome(path, content, 0o755, changed, {"version": VERSION if present else None})
+    version = VERSION if present else None
+    outcome = _with_versions(_outcome(path, content, 0o755, changed, {}), installed, version)
     if not changed or dry_run:
         return outcome
     if content is None:
@@ -70,11 +96,15 @@ def install_configuration(
     if content is not None:
         # What cannot be read back must not replace what can.
         parse_configuration(content, path=path)
+        for directory in _private_directories(application):
+            require_mounted(directory)
         if not renamed:
             refuse_claimed(application)
     missing = _missing_directories(application) if present else []
     changed = bool(missing) or _facts(path) != _wanted(content, 0o600)
     outcome = _outcome(path, content, 0o600, changed, {"application": application.name, "directories": missing})
+    before = {**outcome.before, "configuration": _shown(path.read_bytes() if path.is_file() else None)}
+    outcome = replace(outcome, before=before, after={**outcome.after, "configuration": _shown(content)})
     if not changed or dry_run:
         return outcome
     if content is None:
@@ -85,6 +115,10 @@ def install_configuration(
         make_private_directory(directory)
     atomic_write(path, content, mode=0o600)
     return outcome
+
+
+def _shown(content: Optional[bytes]) -> Optional[dict[str, Any]]:
+    return None if content is None else shown_configuration(content)
 
 
 def install_application(
@@ -109,19 +143,55 @@ def install_application(
     return with_keys(outcome, keys, dry_run=False)
 
 
-def _check_interpreter(ports: Ports, interpreter: str) -> None:
+def installed_version(path: Path) -> Optional[str]:
+    """The version of the program at a path, read and not run; None where there is none, or none of ours."""
     try:
-        status = ports.runner.run((interpreter, PYTHON_OPTIONS, "-c", _PROBE), check=False, timeout_seconds=60).status
+        with zipfile.ZipFile(path) as program, program.open(_VERSION_MODULE) as source:
+            return stated_version(source.read(_LONGEST_VERSION_MODULE).decode("utf-8", "replace"))
+    except (OSError, KeyError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def _refuse_downgrade(path: Path, installed: Optional[str]) -> None:
+    """An older controller would take away what newer timers, configurations and records need."""
+    if installed is not None and is_newer(installed, VERSION):
+        raise ConfigurationError(
+            f"version {installed} is installed, and this controller would put the older {VERSION} in its place",
+            path=path,
+            hint="upgrade the collection here (ansible-galaxy collection install --upgrade tradekeep.ops), or set "
+            "runtime_allow_downgrade to true",
+        )
+
+
+def _with_versions(outcome: Outcome, installed: Optional[str], version: Optional[str]) -> Outcome:
+    """An outcome that says which release was there and which one is."""
+    lines = outcome.lines
+    if outcome.changed and installed is not None and version is not None and installed != version:
+        lines = tuple(f"{line} ({installed} -> {version})" for line in lines)
+    return replace(
+        outcome,
+        record={**outcome.record, "installed": installed, "version": version},
+        lines=lines,
+        before={**outcome.before, "version": installed},
+        after={**outcome.after, "version": version},
+    )
+
+
+def _check_interpreter(ports: Ports, interpreter: str) -> bytes:
+    """What byte code of the interpreter begins with."""
+    try:
+        done = ports.runner.run((interpreter, PYTHON_OPTIONS, "-c", _PROBE), check=False, timeout_seconds=60)
     except CommandError as error:
         raise ConfigurationError(
             f"the interpreter cannot be run: {error.message}", path=interpreter, hint="set runtime_interpreter"
         ) from error
-    if status != 0:
+    if done.status != 0:
         raise ConfigurationError(
             "the interpreter is older than Python 3.9 or lacks sqlite3 or zlib",
             path=interpreter,
             hint="set runtime_interpreter",
         )
+    return bytes.fromhex(done.stdout.strip())
 
 
 def _with_byte_code(ports: Ports, program: bytes, interpreter: str, path: Path) -> bytes:

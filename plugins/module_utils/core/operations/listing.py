@@ -18,35 +18,51 @@ from ..storage.local import Backup, LocalCatalog
 from .key_checks import readable_by_anybody
 from .keys import Keys
 from .outcome import Outcome
+from .state import state_of
 from .text import table
 
 _FUTURE = "future"
+_WIDE_ENOUGH_FOR_DATES = 80
 
 
-def list_backups(application: Application, ports: Ports) -> Outcome:
-    """Every backup, newest first, with what is known of it. Read-only, and no finding: ``verify`` judges."""
+def list_backups(application: Application, ports: Ports, *, limit: Optional[int] = None) -> Outcome:
+    """Every backup, newest first (on a terminal last), with what is known of it, and whether backups are made.
+
+    Read-only. A backup with a problem is no finding: ``verify`` judges. That a run failed or is overdue is one.
+    limit: list so many of them, the newest.
+    """
     now = ports.clock.now()
-    backups = LocalCatalog(application, ports.clock, note=ports.progress.note).list()
+    found = LocalCatalog(application, ports.clock, note=ports.progress.note).list()
+    state, backups = state_of(application, ports, found), found[:limit]
+    older = len(found) - len(backups)
     drilled = any(item.drilled_at for item in backups)
     opened_by = _opened_by(application, ports, backups)
-    rows = [[*_row(item, now, opened_by), *([_drilled(item, now)] if drilled else [])] for item in backups]
     notes = tuple(readable_by_anybody(application))
 
     def lines(width: Optional[int] = None) -> tuple[str, ...]:
-        if not rows:
-            return ("no backups yet", *notes)
-        heads = ["backup", "size", "age", "tier", "opens with", "verified", *(["drilled"] if drilled else [])]
-        giving_way = [*([(6, 7)] if drilled else []), (4, 7), (5, 8), (3, 4), (0, 24)]
-        found = table(heads, rows, width=width, giving_way=giving_way)
-        said = passed_over(backups, now)
+        if not found:
+            return ("no backups yet", *notes, *state.lines)
+        dated = width is None or width >= _WIDE_ENOUGH_FOR_DATES
+        rows = [_row(item, now, opened_by[item.name], dated=dated, drilled=drilled) for item in backups]
+        heads = ["backup", "size", *(["made"] if dated else []), "age", "tier", "opens with", "verified"]
+        heads += ["drilled"] if drilled else []
+        tier = heads.index("tier")
+        giving_way = [*([(tier + 3, 7)] if drilled else []), (tier + 1, 7), (tier + 2, 8), (tier, 4), (0, 24)]
+        head, *listed = table(heads, rows, width=width, giving_way=giving_way)
+        more = [f"and {older} older"] if older else []
+        # Where a screen ends, below the last line, is what a person looks for.
+        body = (*listed, *more) if width is None else (*more, *reversed(listed))
         problems = (f"{item.name}: {item.problem}" for item in backups if item.problem)
-        return (*found, *problems, *([] if said is None else [f"note: {said}"]), *notes)
+        said = passed_over(found, now)
+        return (head, *body, *problems, *([] if said is None else [f"note: {said}"]), *notes, *state.lines)
 
     record = {
         "backups": [{**item.as_dict(), "opens_with": list(opened_by[item.name])} for item in backups],
+        "older": older,
+        "state": state.as_dict(),
         "notes": list(notes),
     }
-    return Outcome(changed=False, record=record, lines=lines(), fitted=lines)
+    return Outcome(changed=False, record=record, lines=lines(), fitted=lines, status=state.status)
 
 
 def compact_bytes(count: int) -> str:
@@ -90,7 +106,7 @@ def _opened_by(application: Application, ports: Ports, backups: Sequence[Backup]
     return found
 
 
-def _row(item: Backup, now: datetime, opened_by: dict[str, tuple[str, ...]]) -> list[str]:
+def _row(item: Backup, now: datetime, opened_by: Sequence[str], *, dated: bool, drilled: bool) -> list[str]:
     if item.problem:
         verified = "PROBLEM"
     elif item.verified_at is None:
@@ -100,8 +116,10 @@ def _row(item: Backup, now: datetime, opened_by: dict[str, tuple[str, ...]]) -> 
     return [
         item.name,
         compact_bytes(item.size),
+        *([f"{item.moment:%Y-%m-%d}"] if dated else []),
         compact_age(item.moment, now),
         item.tier or "-",
-        ", ".join(opened_by[item.name]) or "-",
+        ", ".join(opened_by) or "-",
         verified,
+        *([_drilled(item, now)] if drilled else []),
     ]

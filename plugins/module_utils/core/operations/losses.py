@@ -204,7 +204,7 @@ def _fewer_rows(application: Application, basis: Basis, databases: Mapping[str, 
             if rows_before < SMALL_TABLE_ROWS or rows_now >= rows_before * (1 - limit / 100):
                 continue
             if not table_may_shrink(application, path, table):
-                text = f"table {table} had {rows_before} rows in {basis.name} and has {rows_now} now"
+                text = f"table {table} had {counted(rows_before, 'row')} in {basis.name} and has {rows_now} now"
                 yield Loss((component.name, path, f"{path}:{table}"), text, _absolute(application, path))
 
 

@@ -20,7 +20,7 @@ from ..transaction.lock import application_lock
 from .collapses import BEFORE_LOSS, before_losses
 from .outcome import Outcome
 from .retention import FUTURE_TOLERANCE, Decision, decide, is_future
-from .text import human_bytes, table
+from .text import counted, human_bytes, table
 
 LONGEST_SILENCE = timedelta(days=45)
 """Longer than any schedule of a tier; from then on a clock that jumped is as likely as a server that was off."""
@@ -40,7 +40,7 @@ def prune(application: Application, ports: Ports, *, dry_run: bool, trust_clock:
         operation="prune",
         clock=ports.clock,
         wait_seconds=600.0,
-        note=ports.progress.note,
+        note=ports.progress.mention,
     ):
         catalog.sweep_leftovers()
         return _prune(application, ports, catalog, dry_run=False, trust_clock=trust_clock)
@@ -130,7 +130,8 @@ def _doubt(catalog: LocalCatalog) -> Optional[str]:
     unproven = catalog.unproven()
     if not unproven:
         return None
-    return f"what verifications found was lost: run 'tradekeep verify all' first ({len(unproven)} backups to look at)"
+    left = counted(len(unproven), "backup")
+    return f"what verifications found was lost: run 'tradekeep verify all' first ({left} to look at)"
 
 
 def _remove(ports: Ports, catalog: LocalCatalog, doomed: Sequence[Decision]) -> None:
@@ -161,7 +162,7 @@ def _outcome(
         said.append(f"nothing was removed: {refusal}")
     else:
         verb = "would remove" if dry_run else "removed"
-        said.append(f"{verb} {len(doomed)} of {len(decisions)} backups, {human_bytes(freed)}")
+        said.append(f"{verb} {len(doomed)} of {counted(len(decisions), 'backup')}, {human_bytes(freed)}")
 
     def lines(width: Optional[int] = None) -> tuple[str, ...]:
         explained = explain(decisions, width) if dry_run or refusal is not None else []

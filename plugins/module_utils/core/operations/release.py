@@ -32,7 +32,7 @@ def release(application: Application, ports: Ports, *, reference: str, dry_run: 
         operation="release",
         clock=ports.clock,
         wait_seconds=600.0,
-        note=ports.progress.note,
+        note=ports.progress.mention,
     ):
         return _release(application, ports, reference, dry_run=False)
 

@@ -23,6 +23,8 @@ from ..errors import (
     ArchiveError,
     CaptureError,
     CheckError,
+    ExitStatus,
+    ServiceError,
     SpaceError,
     TradekeepError,
     UsageError,
@@ -46,6 +48,7 @@ from ..transaction.stage import Stage
 from .basis import note_replaced
 from .exchange_run import Change, run_exchange
 from .fence import note_fence
+from .healthy import health_gate
 from .keys import find_to_read, home_for, require_usable_keys
 from .leftovers import sweep_state
 from .outcome import Outcome
@@ -56,7 +59,8 @@ from .restore_plan import DatabaseDigest, Item, Selection, check_selection, comp
 from .restore_stage import fill_stage, replacements
 from .safety import keep_given_up, make_safety_backup, safety_space
 from .scan import check_root
-from .text import human_bytes
+from .still_writing import FORCE, FORCED, refuse_unmanaged_writers, refuse_writers
+from .text import first_lines, human_bytes, stopped_for
 from .tree import mend_rights
 
 _OTHER_PROFILE = "look at it with --to DIR; put it here all the same with --any-profile; or "
@@ -73,7 +77,11 @@ class _Run:
     selection: Selection
     items: list[Item]
     passphrase_file: Optional[str]
+    force: bool
     gnupg_home: Optional[str] = None
+    stopped: list[str] = field(default_factory=list)
+    health: list[dict[str, Any]] = field(default_factory=list)
+    unhealthy: Optional[str] = None
     times: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -93,11 +101,14 @@ def restore(
     dry_run: bool = False,
     passphrase_file: Optional[str] = None,
     any_profile: bool = False,
+    force: bool = False,
     key_file: Optional[str] = None,
 ) -> Outcome:
     """Put a backup (or the chosen part of it) in the place of the live data, or into the directory ``to``.
 
     Restoring what is there already stops nothing and changes nothing. any_profile: take a backup of another profile.
+    force: go on although a process that the services do not own writes the data, and keep what was restored although a
+    health check fails.
     key_file: the secret key of a backup to a public one, for this time; without it the host's own key is tried, and the
     account's keyring.
     """
@@ -113,8 +124,8 @@ def restore(
             return restore_elsewhere(application, ports, backup, selection, Path(to), secret, dry_run, gnupg_home=home)
         with acting_as(owner_of(application)):
             if dry_run:
-                return _planned(_prepare(application, ports, backup, selection, secret, home, any_profile))
-            return _restore_locked(application, ports, backup, selection, secret, home, any_profile)
+                return _planned(_prepare(application, ports, backup, selection, secret, home, any_profile, force))
+            return _restore_locked(application, ports, backup, selection, secret, home, any_profile, force)
 
 
 def _restore_locked(
@@ -125,16 +136,17 @@ def _restore_locked(
     secret: Optional[str],
     home: Optional[str],
     any_profile: bool,
+    force: bool,
 ) -> Outcome:
     with application_lock(
         Path(application.application_state_dir),
         operation="restore",
         clock=ports.clock,
         wait_seconds=600.0,
-        note=ports.progress.note,
+        note=ports.progress.mention,
     ):
         sweep_state(application)
-        return _restore_live(_prepare(application, ports, backup, selection, secret, home, any_profile))
+        return _restore_live(_prepare(application, ports, backup, selection, secret, home, any_profile, force))
 
 
 def _prepare(
@@ -145,6 +157,7 @@ def _prepare(
     passphrase_file: Optional[str],
     home: Optional[str],
     any_profile: bool,
+    force: bool,
 ) -> _Run:
     """Verify the whole archive and compare it with the live data. Writes nothing."""
     check_root(application)
@@ -161,12 +174,18 @@ def _prepare(
         raise UsageError(
             "the backup holds nothing of what was chosen", path=backup.path.name, hint="see tar -tzf of it"
         )
-    run = _Run(application, ports, backup, contents, selection, items, passphrase_file, home)
+    run = _Run(application, ports, backup, contents, selection, items, passphrase_file, force, home)
     _check_space(run)
     if run.changes:
         # What is replaced becomes a safety backup, when the services run on the new data already.
         require_usable_keys(application, ports)
+        services = _services_of(application, ports)
+        refuse_unmanaged_writers(application, ports, services, force=force, way_out=FORCE)
     return run
+
+
+def _services_of(application: Application, ports: Ports) -> ServiceController:
+    return ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
 
 
 def database_digest(application: Application, ports: Ports) -> DatabaseDigest:
@@ -237,15 +256,22 @@ def _check_space(run: _Run) -> None:
 
 
 def _planned(run: _Run) -> Outcome:
-    lines = [item.describe() for item in run.changes]
     same = len(run.items) - len(run.changes)
-    lines.append(f"{run.backup.path.name}: {len(run.changes)} would change, {same} are the same; nothing was written")
-    return _outcome(run, changed=bool(run.changes), lines=lines, state="planned")
+    end = f"{run.backup.path.name}: {len(run.changes)} would change, {same} are the same; nothing was written"
+    listed = [item.describe() for item in run.changes]
+    return _outcome(run, changed=bool(run.changes), listed=listed, lines=[end], state="planned")
 
 
 def _outcome(
-    run: _Run, *, changed: bool, lines: Sequence[str], state: str, more: Optional[dict[str, Any]] = None
+    run: _Run,
+    *,
+    changed: bool,
+    lines: Sequence[str],
+    state: str,
+    listed: Sequence[str] = (),
+    more: Optional[dict[str, Any]] = None,
 ) -> Outcome:
+    """listed: what a line each is said about, before the lines; of very much of it a terminal shows the beginning."""
     left = _left_alone(run) if run.changes else []
     if left:
         # Positions that refer to fills, for instance: only a person knows whether two moments fit together.
@@ -261,15 +287,19 @@ def _outcome(
         ],
         "unchanged": len(run.items) - len(run.changes),
         "safety_backup": None,
+        "stopped": run.stopped,
+        "health": run.health,
         "seconds": run.times,
         **(more or {}),
     }
     return Outcome(
         changed=changed,
         record=record,
-        lines=tuple(lines),
+        lines=(*listed, *lines),
+        fitted=lambda _width: (*first_lines(listed), *lines),
         before={item.path: item.before or "absent" for item in run.changes},
         after={item.path: item.after or "absent" for item in run.changes},
+        status=ExitStatus.DONE if run.unhealthy is None else ExitStatus.FINDINGS,
     )
 
 
@@ -300,12 +330,21 @@ def _restore_live(run: _Run) -> Outcome:
         run.times["staging"] = round(ports.clock.monotonic() - started, 3)
         safety = _exchange(run, stage, state_dir)
     mended = mend_rights(application, ports, run.selection.chooser(application))
-    lines = [item.describe() for item in run.changes] + [change.describe() for change in mended]
-    lines.append(
-        f"restored {len(run.changes)} from {run.backup.path.name}; services were stopped for "
-        f"{run.times.get('downtime', 0.0):.2f} s; what was there before is in {safety.path.name}"
+    end = (
+        f"restored {len(run.changes)} from {run.backup.path.name}; "
+        f"{stopped_for(run.stopped, run.times.get('downtime', 0.0))}; what was there before is in {safety.path.name}"
     )
-    return _outcome(run, changed=True, lines=lines, state="restored", more={"safety_backup": str(safety.path)})
+    lines = [end]
+    if run.unhealthy is not None:
+        lines.append(f"kept although it is not healthy: {run.unhealthy}")
+    return _outcome(
+        run,
+        changed=True,
+        listed=[item.describe() for item in run.changes] + [change.describe() for change in mended],
+        lines=lines,
+        state="restored",
+        more={"safety_backup": str(safety.path)},
+    )
 
 
 def _fill(run: _Run, stage: Stage, changes: Sequence[Item]) -> None:
@@ -329,19 +368,47 @@ def _exchange(run: _Run, stage: Stage, state_dir: Path) -> Backup:
         _settle(run, stage)
         return replacements(application, run.changes, stage, run.contents.report.stripped_prefix)
 
+    services = _services_of(application, ports)
+    start: Optional[Snapshot] = [] if note_fence(application, ports) else None
+
+    def confirm() -> None:
+        if start is None and run.stopped:
+            _ask_health(run)
+        note_restored(application, ports, name, _touched(run))
+
     change = Change(
         operation="restore",
         in_place="the restored data is in place",
         replacements=settled,
-        confirm=lambda: note_restored(application, ports, name, _touched(run)),
+        confirm=confirm,
         keep=lambda exchange: make_safety_backup(application, ports, exchange),
         given_up=lambda exchange: keep_given_up(application, ports, exchange),
+        were_stopped=run.stopped.extend,
         was_down=lambda seconds: run.times.update(downtime=seconds),
-        details={"backup": name, "touched": _touched(run)},
+        details={"backup": name, "touched": _touched(run), FORCED: run.force},
     )
-    services = ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
-    start: Optional[Snapshot] = [] if note_fence(application, ports) else None
-    return run_exchange(change, state_dir=state_dir, stage=stage, services=services, ports=ports, start=start)
+    return run_exchange(
+        change,
+        state_dir=state_dir,
+        stage=stage,
+        services=services,
+        ports=ports,
+        refuse_writers=lambda: refuse_writers(application, ports, services, force=run.force, way_out=FORCE),
+        start=start,
+    )
+
+
+def _ask_health(run: _Run) -> None:
+    """Raises ServiceError where the bot is not healthy on the restored data, unless that is to be kept."""
+    gate = health_gate(run.application, run.ports)
+    try:
+        gate.run(run.ports.clock.now())
+    except ServiceError as error:
+        if not run.force:
+            raise ServiceError(error.message, path=error.path, hint="--force keeps what was restored") from error
+        run.unhealthy = str(error)
+    finally:
+        run.health = [result.as_dict() for result in gate.results]
 
 
 def _touched(run: _Run) -> list[str]:

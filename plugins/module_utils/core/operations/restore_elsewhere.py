@@ -31,7 +31,7 @@ from .restore_plan import Selection
 from .restore_stage import check_files
 from .rights import give_rights
 from .rights_plan import notes_of_refused_rights
-from .text import human_bytes
+from .text import counted, human_bytes
 
 
 def restore_elsewhere(
@@ -61,15 +61,16 @@ def restore_elsewhere(
         for note in notes_of_refused_rights(application, entries):
             ports.progress.note(note)
     verb = "would restore" if dry_run else "restored"
+    files = sum(1 for e in entries if e.type == "file")
     record = {
         "backup": backup.path.name,
         "state": "planned" if dry_run else "restored",
         "to": str(target),
-        "files": sum(1 for e in entries if e.type == "file"),
+        "files": files,
         "bytes": needed,
         "weaker_checks": contents.foreign,
     }
-    lines = [f"{verb} {record['files']} files, {human_bytes(needed)}, into {target}"]
+    lines = [f"{verb} {counted(files, 'file')}, {human_bytes(needed)}, into {target}"]
     return Outcome(changed=True, record=record, lines=tuple(lines), status=ExitStatus.DONE)
 
 

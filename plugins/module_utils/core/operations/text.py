@@ -8,9 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Optional
 
-from ..formatting import printable
+from ..formatting import counted, printable
 
+__all__ = ["counted", "first_lines", "human_bytes", "human_seconds", "shorten", "table"]
 _WIDEST_CELL = 300
+_LISTED = 100
+"""So many lines of a list fit on a terminal that somebody scrolls back."""
+
+
+def first_lines(lines: Sequence[str], most: int = _LISTED, where: str = "see it all with | less") -> tuple[str, ...]:
+    """The beginning of a list that is too long, and how much more there is."""
+    left = len(lines) - most
+    return tuple(lines) if left <= 0 else (*lines[:most], f"and {left} more ({where})")
 
 
 def human_bytes(count: float) -> str:
@@ -22,9 +31,15 @@ def human_bytes(count: float) -> str:
     return ""
 
 
-def counted(count: int, what: str) -> str:
-    """A number with its noun: ``1 path``, ``2 paths``."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+def first_few(texts: Sequence[str], limit: int) -> str:
+    """The first of several texts, and how many more there are: ``a; b and 7 more``."""
+    shown = "; ".join(texts[:limit])
+    return shown if len(texts) <= limit else f"{shown} and {len(texts) - limit} more"
+
+
+def stopped_for(stopped: Sequence[str], seconds: float) -> str:
+    """What an operation stopped and for how long, which may be nothing."""
+    return f"services were stopped for {seconds:.2f} s" if stopped else "no service ran, so none was stopped"
 
 
 def human_seconds(seconds: float) -> str:

@@ -32,6 +32,7 @@ from ..ports import Ports
 from ..transaction.lock import application_lock
 from .fence import note_fence
 from .outcome import Outcome
+from .text import first_lines
 from .tree_plan import Change, Credential, Rights, TreePlan, absolute, plan_tree
 from .uncovered import uncovered
 
@@ -60,7 +61,7 @@ def tree(
         operation="tree",
         clock=ports.clock,
         wait_seconds=600.0,
-        note=ports.progress.note,
+        note=ports.progress.mention,
     ):
         _sweep(application, credentials)
         plan = plan_tree(application, credentials)
@@ -189,6 +190,7 @@ def _keep_replaced(application: Application, change: Change, ports: Ports) -> No
     stamp = ports.clock.now().strftime("%Y%m%d_%H%M%S_%f")
     with os.fdopen(open_file_beneath(Path(application.root), change.path), "rb") as replaced:
         atomic_write(kept.with_name(f"{kept.name}.{stamp}"), replaced.read(), mode=0o600)
+    ports.progress.mention(f"{change.path}: what was replaced is kept as {kept.name}.{stamp} in {kept.parent}")
 
 
 def _outcome(plan: TreePlan, not_covered: Sequence[str], *, fixed: bool) -> Outcome:
@@ -212,6 +214,7 @@ def _outcome(plan: TreePlan, not_covered: Sequence[str], *, fixed: bool) -> Outc
             "notes": list(notes),
         },
         lines=(*described, *notes, f"data tree: {verdict}"),
+        fitted=lambda _width: (*first_lines([*described, *notes]), f"data tree: {verdict}"),
         before={item.path: str(item.found or "absent") for item in plan.changes},
         after={item.path: str(item.wanted) for item in plan.changes},
         status=ExitStatus.FINDINGS if changed and not fixed else ExitStatus.DONE,

@@ -13,13 +13,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from ..application import Application
+from ..application import Application, Component
 from ..errors import ConfigurationError, UnsafePathError
 from ..host.files import open_file_beneath
+from ..host.fstab import require_mounted
 from ..host.ownership import gid_of, name_of_gid, name_of_uid, uid_of
-from ..patterns import TreeDirectory, classify, classify_directory, templates, tree_directories
+from ..patterns import (
+    Classified,
+    TreeDirectory,
+    classify,
+    classify_directory,
+    root_mode,
+    templates,
+    tree_directories,
+)
 from .found import OWN_PREFIX, left_out_as_too_deep, lies_too_deep
 from .places import places
+from .tree_modes import OpenToOthers, mended_mode, umask_notes
 
 LARGEST_CREDENTIAL = 16 << 20
 
@@ -81,10 +91,12 @@ def plan_tree(
         gid_of(application.group)
     root = Path(application.root)
     _refuse_symlinked_root(root)
+    require_mounted(application.root)
     changes: list[Change] = []
     notes: list[str] = []
+    others = OpenToOthers(application.root)
     for directory in tree_directories(application.profile):
-        change = _plan_directory(application, directory)
+        change = _plan_directory(application, directory, others)
         if change is not None:
             changes.append(change)
     handed_over = {credential.path for credential in credentials}
@@ -95,9 +107,11 @@ def plan_tree(
         if type_of_thing == "deep":
             notes.append(left_out_as_too_deep(path))
             continue
-        change = _plan_existing(application, path, type_of_thing)
+        change = _plan_existing(application, path, type_of_thing, others)
         if change is not None:
             changes.append(change)
+    notes.extend(umask_notes(item.wanted.mode for item in changes if _was_too_open(item)))
+    notes.extend(others.notes())
     written = list(_templates(application, skip=handed_over))
     for credential in credentials:
         change, note = _plan_credential(application, credential)
@@ -119,9 +133,14 @@ def _refuse_symlinked_root(root: Path) -> None:
         raise ConfigurationError("the data directory is not a directory", path=root, hint="move the file away")
 
 
-def _wanted(application: Application, path: str, is_directory: bool) -> Optional[Rights]:
+def _classified(application: Application, path: str, is_directory: bool) -> Optional[Classified]:
     look_up = classify_directory if is_directory else classify
-    classified = look_up(application.profile, path)
+    return look_up(application.profile, path)
+
+
+def _wanted(application: Application, path: str, is_directory: bool) -> Optional[Rights]:
+    """What something new gets."""
+    classified = _classified(application, path, is_directory)
     return None if classified is None else _managed(application, classified.mode, classified.owner, classified.group)
 
 
@@ -144,16 +163,30 @@ def _rights(application: Application, status: os.stat_result) -> Rights:
     return Rights(stat.S_IMODE(status.st_mode), name_of_uid(status.st_uid), name_of_gid(status.st_gid))
 
 
-def _plan_directory(application: Application, directory: TreeDirectory) -> Optional[Change]:
+def _plan_directory(application: Application, directory: TreeDirectory, others: OpenToOthers) -> Optional[Change]:
     path = directory.path
-    wanted = _managed(application, directory.mode, directory.owner, directory.group)
     status = _found(application, path)
+    mode = directory.mode
+    if status is not None:
+        _refuse_link(application, path, status)
+        _refuse_file(application, path, status)
+        mode = mended_mode(stat.S_IMODE(status.st_mode), mode, stated=directory.stated, directory=True)
+    key = "root_mode" if directory.component is None else _key(directory.component, "directory_mode")
+    others.see(path, mode, stated=directory.stated, directory=True, key=key)
+    wanted = _managed(application, mode, directory.owner, directory.group)
     if status is None:
         return Change(path or ".", "create", "directory", wanted)
-    _refuse_link(application, path, status)
-    _refuse_file(application, path, status)
     found = _rights(application, status)
     return None if found == wanted else Change(path or ".", "adjust", "directory", wanted, found)
+
+
+def _key(component: Component, name: str) -> str:
+    return f"components.{component.name}.{name}"
+
+
+def _was_too_open(change: Change) -> bool:
+    found = change.found
+    return change.type == "file" and found is not None and bool(found.mode & 0o777 & ~change.wanted.mode)
 
 
 def _missing_parents(application: Application, path: str) -> Iterator[Change]:
@@ -161,7 +194,7 @@ def _missing_parents(application: Application, path: str) -> Iterator[Change]:
     for directory in _parents(path):
         if _found(application, directory) is None:
             wanted = _wanted(application, directory, True)
-            wanted = wanted or _managed(application, application.profile.root_mode, None, None)
+            wanted = wanted or _managed(application, root_mode(application.profile), None, None)
             yield Change(directory, "create", "directory", wanted)
 
 
@@ -238,12 +271,17 @@ def _refuse_file(application: Application, path: str, status: os.stat_result) ->
     )
 
 
-def _plan_existing(application: Application, path: str, type_of_thing: str) -> Optional[Change]:
-    wanted = _wanted(application, path, type_of_thing == "directory")
+def _plan_existing(application: Application, path: str, type_of_thing: str, others: OpenToOthers) -> Optional[Change]:
+    is_directory = type_of_thing == "directory"
+    classified = _classified(application, path, is_directory)
     status = _found(application, path)
-    if wanted is None or status is None:
+    if classified is None or status is None:
         return None
     found = _rights(application, status)
+    mode = mended_mode(found.mode, classified.mode, stated=classified.stated, directory=is_directory)
+    key = _key(classified.component, "directory_mode" if is_directory else "file_mode")
+    others.see(path, mode, stated=classified.stated, directory=is_directory, key=key)
+    wanted = _managed(application, mode, classified.owner, classified.group)
     return None if found == wanted else Change(path, "adjust", type_of_thing, wanted, found)
 
 

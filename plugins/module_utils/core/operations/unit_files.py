@@ -25,6 +25,7 @@ from ..application import Application, Schedule, ServiceManager
 from ..errors import ConfigurationError
 from ..transaction.exchange import JOURNAL_PATH
 from ..transaction.stopped import STOPPED_PATH
+from .runs import FAILURES_LOG, RUNNING, RUNS
 
 HEADER = "# Managed by tradekeep for application {name}; changes will be overwritten"
 _APPLICATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -90,6 +91,22 @@ SystemCallErrorNumber=EPERM
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged {less_calls}
 {more_calls}UMask=0077
+"""
+_HARDENED_FOR_A_DROP_IN = """\
+Environment=HOME=/root
+ProtectSystem=full
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+LockPersonality=yes
+RestrictRealtime=yes
+SystemCallArchitectures=native
+UMask=0077
 """
 # What SystemCallFilter takes away with @privileged, and who becomes somebody else needs. The rest of that is left to
 # capabilities: without CAP_CHOWN a process can still give its own file to the account that has it.
@@ -169,6 +186,7 @@ def render_units(application: Application, runtime: Sequence[PurePosixPath] = ()
         units[f"{stem}.service"] = _job(application, text, commands, _to_back_up(application), runtime)
         units[f"{stem}.timer"] = _timer(application, stem, schedule.calendar, schedule.jitter_seconds)
     if application.profile.schedules:
+        units[missed_of(application)] = _missed(application)
         verify = f"tradekeep-verify-{name}"
         text, commands = f"Deep verification of {name}", ["verify all --deep"]
         units[f"{verify}.service"] = _job(application, text, commands, _to_verify(application), runtime)
@@ -193,6 +211,11 @@ def drill_is_locked_out(application: Application) -> bool:
 def _drills_by_timer(application: Application) -> bool:
     profile = application.profile
     return profile.drill.enabled and bool(profile.schedules) and not drill_is_locked_out(application)
+
+
+def missed_of(application: Application) -> str:
+    """The unit that starts at boot what a crash cut off."""
+    return f"tradekeep-missed-{application.name}.service"
 
 
 def guard_of(application: Application) -> str:
@@ -430,16 +453,40 @@ def _timer(application: Application, stem: str, calendar: str, jitter_seconds: i
 
 
 def _failure(application: Application) -> str:
-    """Says in the journal which unit failed and keeps a line of it; alerts will hook in here."""
-    record = str(application.application_state_dir / "failures.log").replace("%", "%%")
-    text = f"{application.name}: %i failed, see journalctl -u %i"
+    """Says in the journal which unit failed and keeps a line of it; a drop-in of the user's own tells somebody else.
+
+    That may call any program of the system, send mail or reach the network. It reads nothing of the bot's, so that its
+    unit is hardened only in what no such program needs. Neither line keeps the drop-in's commands from being run.
+    """
+    record = str(application.application_state_dir / FAILURES_LOG).replace("%", "%%")
+    text = f"{application.name}: %i failed; run 'tradekeep --app {application.name}', or see journalctl -u %i"
     return (
         _head(application, f"failure of %i ({application.name})")
-        + "\n[Service]\nType=oneshot\nLimitCORE=0\n"
-        + f'ExecStart=/usr/bin/logger --priority daemon.err --tag tradekeep "{text}"\n'
-        + 'ExecStart=/bin/date --utc "+%%Y-%%m-%%dT%%H:%%M:%%SZ %i failed"\n'
-        + f"StandardOutput=append:{record}\n"
-        + _hardened(capabilities="", home="yes", families="AF_UNIX", less_calls="@resources @keyring")
+        + "\n[Service]\nType=oneshot\nTimeoutStartSec=10min\nLimitCORE=0\n"
+        + f'ExecStart=-/usr/bin/logger --priority daemon.err --tag tradekeep "{text}"\n'
+        + 'ExecStart=-/bin/date --utc "+%%Y-%%m-%%dT%%H:%%M:%%SZ %i failed"\n'
+        + f"StandardOutput=append:{record}\n{_HARDENED_FOR_A_DROP_IN}"
+    )
+
+
+def _missed(application: Application) -> str:
+    """After a power loss: a timer knows that it has started a job, and not that the job was cut off."""
+    marks = _whole_line(application.application_state_dir / RUNS / f"*{RUNNING}")
+    return (
+        _head(application, f"jobs of {application.name} that a crash cut off, started again")
+        + f"ConditionPathExistsGlob={marks}\nAfter=tradekeep-recover-{application.name}.service\n"
+        + f"OnFailure=tradekeep-failure-{application.name}@%n.service\n"
+        + f"RequiresMountsFor={_argument(application.application_state_dir)}\n"
+        + f"\n[Service]\nType=oneshot\n{_starts(application, ['recover --missed'])}TimeoutStartSec=10min\nLimitCORE=0\n"
+        + f"ReadWritePaths={_argument(application.application_state_dir, optional=True)}\n"
+        + _hardened(
+            capabilities=_TO_BECOME_THE_OWNER,
+            home=_protect_home(application, _paths_used(application)),
+            families="AF_UNIX",
+            less_calls="@resources @keyring",
+            more_calls=_CHANGE_ACCOUNTS,
+        )
+        + "\n[Install]\nWantedBy=multi-user.target\n"
     )
 
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +18,11 @@ from ..errors import ConfigurationError, ServiceError
 from ..host.files import atomic_write, fsync_directory, make_private_directory, os_errors
 from ..ports import Ports
 from .claims import RENAME
-from .configured import missing_keys
+from .configured import standing_warnings
 from .fence import mend_fence
 from .outcome import Outcome
+from .runs import FAILURES_LOG
+from .services_check import unmanaged
 from .text import counted
 from .unit_files import HEADER, drill_is_locked_out, render_units, sandbox_root
 
@@ -44,8 +45,8 @@ class UnitsPlan:
     disable: tuple[str, ...]
     reload: bool
     sandbox: bool
-    before: Mapping[str, str]
-    after: Mapping[str, str]
+    before: Mapping[str, Sequence[str]]
+    after: Mapping[str, Sequence[str]]
 
     @property
     def changed(self) -> bool:
@@ -65,7 +66,7 @@ def install_units(
     if not application.system:
         return Outcome(
             changed=False,
-            record={"units": [], "written": [], "removed": [], "enabled": []},
+            record={"units": [], "written": [], "removed": [], "enabled": [], "failures": None},
             lines=("units are left out, because tradekeep_become is false",),
         )
     if ports.runner.find("systemctl") is None:
@@ -77,8 +78,9 @@ def install_units(
             "the directory of the units does not exist", path=directory, hint="set backup_unit_dir to one of systemd's"
         )
     plan = _plan(application, ports, directory, wanted)
-    for warning in missing_keys(application) if present else ():
-        ports.progress.note(warning)
+    if present:
+        for warning in (*standing_warnings(application, ports), *unmanaged(application)):
+            ports.progress.note(warning)
     if present and plan.changed and drill_is_locked_out(application):
         ports.progress.note(
             "no timer for drills, as this host cannot read its own backups (backup_host_key is false): run the "
@@ -93,7 +95,18 @@ def install_units(
     for text in _unclaimed(application, directory) if present else ():
         ports.progress.note(text)
     masked = mend_fence(application, ports, unit_dir=directory) if present and not dry_run else []
-    return _outcome(plan, wanted, dry_run, masked)
+    told = failures_in_words(application, unit_dir) if present else None
+    return _outcome(plan, wanted, dry_run, masked, told)
+
+
+def failures_in_words(application: Application, unit_dir: str = "/etc/systemd/system") -> str:
+    """Where somebody hears of a backup that failed at night."""
+    log = application.application_state_dir / FAILURES_LOG
+    return (
+        f"what fails is told by 'tradekeep' on the host, in {log} and in the journal (journalctl -t tradekeep); "
+        f"to be told elsewhere, put a drop-in into {unit_dir}/tradekeep-failure-{application.name}@.service.d/ "
+        "(docs/failures.md)"
+    )
 
 
 def _runtime(application: Application, ports: Ports) -> list[PurePosixPath]:
@@ -143,8 +156,9 @@ def _plan(application: Application, ports: Ports, directory: Path, wanted: Mappi
         disable=tuple(name for name in remove if _INSTALL in installed[name]),
         sandbox=bool(wanted) and not Path(sandbox_root(application)).is_dir(),
         reload=any(states.get(name, {}).get("NeedDaemonReload") == "yes" for name in present),
-        before={name: _digest(text) for name, text in sorted(installed.items())},
-        after={name: _digest(text) for name, text in sorted(wanted.items())},
+        # In full, line by line: a unit holds no secret. Of what stays as it is nothing.
+        before={name: tuple(text.splitlines()) for name, text in sorted(installed.items()) if wanted.get(name) != text},
+        after={name: tuple(text.splitlines()) for name, text in sorted(write.items())},
     )
 
 
@@ -257,7 +271,9 @@ def _by_type(names: Sequence[str]) -> tuple[list[str], list[str]]:
     return [name for name in names if _is_timer(name)], [name for name in names if not _is_timer(name)]
 
 
-def _outcome(plan: UnitsPlan, wanted: Mapping[str, str], dry_run: bool, masked: Sequence[str]) -> Outcome:
+def _outcome(
+    plan: UnitsPlan, wanted: Mapping[str, str], dry_run: bool, masked: Sequence[str], told: Optional[str]
+) -> Outcome:
     would = "would " if dry_run else ""
     lines = [f"{would}write {name}" for name in sorted(plan.write)]
     lines += [f"{would}remove {name}" for name in plan.remove]
@@ -270,12 +286,9 @@ def _outcome(plan: UnitsPlan, wanted: Mapping[str, str], dry_run: bool, masked: 
             "written": sorted(plan.write),
             "removed": list(plan.remove),
             "enabled": list(plan.enable),
+            "failures": told,
         },
-        lines=tuple(lines) or ("units are as they should be",),
+        lines=(*(lines or ["units are as they should be"]), *([] if told is None else [told])),
         before={"units": dict(plan.before)},
         after={"units": dict(plan.after)},
     )
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

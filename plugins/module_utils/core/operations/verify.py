@@ -109,6 +109,7 @@ def _verify_one(
         "path": str(backup.path),
         "ok": ok,
         "level": level,
+        "opened": level != "checksum",
         **counts,
         "problems": problems,
         "notes": notes,
@@ -327,10 +328,16 @@ def _lines(results: list[dict[str, Any]]) -> Iterator[str]:
         yield from (f"{result['name']}: {text}" for text in result["notes"])
         yield from (f"{result['name']}: PROBLEM: {text}" for text in result["problems"])
     rows = [
-        [item["name"], "ok" if item["ok"] else "BAD", item["level"], str(item["files"]), f"{item['seconds']:.1f} s"]
-        for item in results
+        [item["name"], _word(item), item["level"], str(item["files"]), f"{item['seconds']:.1f} s"] for item in results
     ]
     if rows:
         yield from table(["backup", "result", "checked", "files", "time"], rows)
     else:
         yield "no backups"
+
+
+def _word(result: dict[str, Any]) -> str:
+    """What is known of a backup; of one that cannot be opened here nothing is known of what is in it."""
+    if not result["ok"]:
+        return "BAD"
+    return "ok" if result["opened"] else "unopened"

@@ -14,7 +14,8 @@ PROFILE: dict[str, Any] = {
     "owner": "crypto_bot",
     "group": "crypto_bot",
     "archive_prefix": "crypto_bot",
-    # The root is the checkout: what is not listed here is code.
+    # The root is the checkout: what is not listed here is code. Files have the modes of the bot's own umask, as it
+    # writes its documents anew each time; their directories keep others out.
     "root_mode": "0755",
     "components": {
         # One component for the whole of data/, so that a document which a later version adds is kept too. There are no
@@ -32,13 +33,12 @@ PROFILE: dict[str, Any] = {
             # What the bot is just writing, before it gives it its name.
             "exclude": ["*.tmp"],
             "directory_mode": "0750",
-            "file_mode": "0640",
             "critical": True,
             "files": [
                 {"pattern": "data/portfolio.json", "kind": "json", "required": True},
                 {"pattern": "data/performance/performance_config.json", "kind": "json", "required": True},
                 # A copy may be the torn one that recovery is for: its bytes are kept as they are.
-                {"pattern": "*.bak", "kind": "file", "mode": "0600"},
+                {"pattern": "*.bak", "kind": "file"},
                 {"pattern": "*.parquet", "kind": "file"},
                 {"pattern": "*.json", "kind": "json"},
             ],
@@ -48,7 +48,6 @@ PROFILE: dict[str, Any] = {
             "paths": ["dashboard/data/backtest_results"],
             "directories": ["dashboard/data/backtest_results"],
             "directory_mode": "0750",
-            "file_mode": "0640",
             "files": [{"pattern": "*.json", "kind": "json"}],
         },
         "reports": {
@@ -61,14 +60,12 @@ PROFILE: dict[str, Any] = {
                 "reports/weekly_validation",
             ],
             "directory_mode": "0750",
-            "file_mode": "0640",
         },
         "logs": {
             "description": "Application log and daily reports",
             "paths": ["logs"],
             "directories": ["logs"],
             "directory_mode": "0755",
-            "file_mode": "0644",
             "files": [{"pattern": "*.log", "kind": "log"}],
         },
     },

@@ -26,7 +26,6 @@ PROFILE: dict[str, Any] = {
             "directories": ["user_data", *(f"user_data/{name}" for name in _USER_DATA)],
             "exclude": [f"user_data/{name}" for name in _AGAIN],
             "directory_mode": "0755",
-            "file_mode": "0644",
             "critical": True,
             "files": [
                 {"pattern": "user_data/config*.json", "kind": "file", "mode": "0600", "secret": True},

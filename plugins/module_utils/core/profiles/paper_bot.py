@@ -23,7 +23,6 @@ PROFILE: dict[str, Any] = {
             "paths": ["paper_trading_outputs"],
             "directories": ["paper_trading_outputs", *(f"paper_trading_outputs/{name}" for name in _TIMEFRAMES)],
             "directory_mode": "0755",
-            "file_mode": "0644",
             "critical": True,
             "files": [
                 {"pattern": "*.jsonl", "kind": "jsonl"},
@@ -36,7 +35,6 @@ PROFILE: dict[str, Any] = {
             "paths": ["logs"],
             "directories": ["logs"],
             "directory_mode": "0755",
-            "file_mode": "0644",
             "files": [{"pattern": "*.log", "kind": "log"}],
         },
     },

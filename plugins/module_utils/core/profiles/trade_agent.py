@@ -21,7 +21,6 @@ PROFILE: dict[str, Any] = {
             "paths": ["data"],
             "directories": ["data", "data/archive"],
             "directory_mode": "0750",
-            "file_mode": "0640",
             "critical": True,
             "files": [
                 {"pattern": "data/trades_history.json", "kind": "json", "required": True},
@@ -40,7 +39,6 @@ PROFILE: dict[str, Any] = {
             "paths": ["paper_trading"],
             "directories": ["paper_trading", "paper_trading/unified_service"],
             "directory_mode": "0750",
-            "file_mode": "0640",
             "critical": True,
             "files": [
                 {"pattern": "paper_trading/unified_service/orders.json", "kind": "json"},

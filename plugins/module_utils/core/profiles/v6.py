@@ -23,7 +23,6 @@ PROFILE: dict[str, Any] = {
             "paths": ["data/lake"],
             "directories": ["data/lake", *(f"data/lake/{name}" for name in _TABLES)],
             "directory_mode": "0750",
-            "file_mode": "0640",
             "critical": True,
             # A commit of a Delta log is one or more JSON lines and is never written twice: plain bytes.
             "files": [
@@ -39,7 +38,6 @@ PROFILE: dict[str, Any] = {
             # Kept in git, as the system's own guide advises: deploys bring it.
             "preserve": False,
             "directory_mode": "0750",
-            "file_mode": "0640",
             "files": [{"pattern": "config/production.yaml", "kind": "file", "required": True}],
         },
         "environment": {
@@ -55,7 +53,6 @@ PROFILE: dict[str, Any] = {
             "paths": ["logs"],
             "directories": ["logs"],
             "directory_mode": "0750",
-            "file_mode": "0640",
             "files": [{"pattern": "*.log", "kind": "log"}],
         },
     },

@@ -128,6 +128,7 @@ class Records:
             except OSError:  # a directory, or a filesystem without hard links
                 self.path.rename(aside)
             fsync_directory(aside.parent)
+        self._note(f"the damaged catalog is kept as {aside}")
         self._damaged = False
 
 

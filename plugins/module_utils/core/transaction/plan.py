@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Optional
 
 from ..errors import NeedsPersonError, TradekeepError, UnsafePathError
+from ..formatting import counted
 from ..host.files import fsync_directory, os_errors, write_all
 from ..host.filesystem.identity import with_privileges
 
@@ -135,7 +136,7 @@ def read_plan(path: Path, count: int) -> tuple[Replacement, ...]:
     except (OSError, ValueError, TypeError) as error:
         raise NeedsPersonError(f"the plan cannot be read: {error}", path=path) from error
     if len(replacements) != count:
-        raise NeedsPersonError(f"the plan has {len(replacements)} lines instead of {count}", path=path)
+        raise NeedsPersonError(f"the plan has {counted(len(replacements), 'line')} instead of {count}", path=path)
     return replacements
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from ..errors import NeedsPersonError, ServiceError
+from ..formatting import counted
 from ..host.filesystem.identity import acting_uid
 from ..host.services import ServiceController, Snapshot
 from ..ports import Clock, Runner, no_fault_point
@@ -20,6 +21,11 @@ from .stage_directory import adopt_stage
 from .stopped import forget_stop, read_stop
 
 Step = Callable[[str], None]
+RefuseWriters = Callable[[PendingTransaction], None]
+
+
+def _nobody_writes(_transaction: PendingTransaction) -> None:
+    """For a caller that has seen to it."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,14 @@ def is_whole(state_dir: Path) -> bool:
     return found is None or found.state in (State.EXCHANGED, State.COMMITTED, State.UNDONE)
 
 
-def make_whole(state_dir: Path, *, runner: Runner, clock: Clock, step: Step = no_fault_point) -> Recovery:
+def make_whole(
+    state_dir: Path,
+    *,
+    runner: Runner,
+    clock: Clock,
+    step: Step = no_fault_point,
+    refuse_writers: RefuseWriters = _nobody_writes,
+) -> Recovery:
     """Before services start: bring the data to a whole state, and leave the rest to ``recover_transaction``.
 
     A new state that is wholly in place stays: services may have run on it already, and whether they do can only be
@@ -67,6 +80,7 @@ def make_whole(state_dir: Path, *, runner: Runner, clock: Clock, step: Step = no
         return Recovery("old" if exchange.state is State.UNDONE else "new", transaction=record)
     step("stop")
     ServiceController((), runner, clock).stop(exchange.pending.services)
+    refuse_writers(exchange.pending)
     with shielded():
         exchange.undo(step)
     return Recovery("old", ("put the old state back",), record)
@@ -82,13 +96,15 @@ def recover_transaction(
     given_up: Optional[Callable[[Exchange], None]] = None,
     stands: Optional[Callable[[PendingTransaction], Optional[bool]]] = None,
     may_start: bool = True,
+    refuse_writers: RefuseWriters = _nobody_writes,
 ) -> Recovery:
     """Finish or undo what a crash left; the caller holds the lock. May itself be killed and run again.
 
     before_commit: called when the new state is kept, while the old one still lies aside. given_up: called when the old
     state is back, while what services wrote on the new one still lies aside. stands: whether a new state
     that is wholly in place was kept by its operation (True) or not (False); None leaves it to the services. may_start:
-    False on a fenced host, where what no service has run on goes back, and nothing is started.
+    False on a fenced host, where what no service has run on goes back, and nothing is started. refuse_writers: called
+    with the services stopped, before the old state is put back; raises where something still writes.
     """
     services: ServiceController = ServiceController((), runner, clock) if may_start else _StartsNothing(runner, clock)
     exchange = Exchange.resume(state_dir)
@@ -101,7 +117,7 @@ def recover_transaction(
         record = exchange.pending.as_dict()
         kept = stands(exchange.pending) if stands is not None else None
         kept = False if kept is None and not may_start else kept
-        data = _bring_to_an_end(exchange, services, actions, step, before_commit, kept)
+        data = _bring_to_an_end(exchange, services, actions, step, before_commit, kept, refuse_writers)
         if data == "old" and given_up is not None:
             given_up(exchange)
         exchange.clean(step)
@@ -135,6 +151,7 @@ def _bring_to_an_end(
     step: Step,
     before_commit: Optional[Callable[[Exchange], None]],
     kept: Optional[bool],
+    refuse_writers: RefuseWriters,
 ) -> str:
     snapshot = exchange.pending.services
     if exchange.state is State.COMMITTED:
@@ -152,6 +169,7 @@ def _bring_to_an_end(
     if exchange.state is not State.UNDONE:
         step("stop")
         services.stop(snapshot)
+        refuse_writers(exchange.pending)
         with shielded():
             exchange.undo(step)
         actions.append("put the old state back")
@@ -200,7 +218,7 @@ def _started(names: tuple[str, ...], actions: list[str]) -> None:
 
 
 def _intention(found: PendingTransaction) -> str:
-    of = f"{found.operation} of {found.begun}, {found.count} replacements"
+    of = f"{found.operation} of {found.begun}, {counted(found.count, 'replacement')}"
     if found.state is State.COMMITTED:
         return f"keep the new state and clean up ({of})"
     if found.state is State.UNDONE:

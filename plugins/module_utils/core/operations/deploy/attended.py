@@ -72,7 +72,7 @@ def _attend(
     application: Application, ports: Ports, unit: TransientUnit, path: Path, wait_seconds: Optional[float]
 ) -> Outcome:
     """Have a request carried out once, and wait. It can be asked for again as long as it is running."""
-    note = ports.progress.note
+    note = ports.progress.mention
     begun = path.with_suffix(".begun")
     try:
         if not begun.exists():

@@ -24,7 +24,6 @@ from ...host.files import atomic_write, make_private_directory, open_file_beneat
 from ...host.filesystem.given import give_directory
 from ...host.filesystem.identity import privileged, with_privileges
 from ...host.filesystem.scratch import scratch_directory
-from ...host.health import HealthGate
 from ...host.mounts import device_roots
 from ...host.services import ServiceController, Snapshot
 from ...kinds.base import CaptureContext
@@ -32,7 +31,10 @@ from ...ports import Ports
 from ...transaction.exchange import Exchange
 from ...transaction.plan import Replacement
 from ...transaction.stage import Stage
+from ...vocabulary import RESERVED_PREFIX
 from ..exchange_run import Change, run_exchange
+from ..healthy import health_gate
+from ..still_writing import FORCE, FORCED, refuse_writers
 from .code import CodeManifest
 from .code_plan import LARGEST_EDIT, Action, CodeChange
 from .data_reader import DataReader
@@ -67,6 +69,7 @@ class Carried:
     health: list[dict[str, Any]] = field(default_factory=list)
     hooks: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
     started: tuple[str, ...] = ()
     deployed: Optional[Deployed] = None
 
@@ -74,13 +77,16 @@ class Carried:
 class DeployRun:
     """One deploy, from a survey without refused collisions to its commit. The caller holds the lock."""
 
-    def __init__(self, survey: Survey, mirror: Mirror, hooks: Hooks, carried: Carried, ports: Ports) -> None:
+    def __init__(
+        self, survey: Survey, mirror: Mirror, hooks: Hooks, carried: Carried, ports: Ports, *, force: bool = False
+    ) -> None:
         application = survey.application
         self._survey = survey
         self._application = application
         self._deploy = application.profile.deploy
         self._mirror = mirror
         self._ports = ports
+        self._force = force
         self.carried = carried
         self._records = DeployRecords(application)
         self._state_dir = Path(application.application_state_dir)
@@ -92,13 +98,7 @@ class DeployRun:
         self._services = ServiceController(
             application.profile.services if application.system else (), ports.runner, ports.clock
         )
-        self._gate = HealthGate(
-            self._deploy.health,
-            root=Path(application.root),
-            directory=self._checkout,
-            account=survey.account,
-            ports=ports,
-        )
+        self._gate = health_gate(application, ports, directory=self._checkout)
 
     def carry_out(self) -> None:
         """Deploy. Raises with everything as it was, or NeedsPersonError."""
@@ -179,9 +179,13 @@ class DeployRun:
         services = self._services if staged.plan.changes or start is not None else _nothing_to_stop(self._ports)
 
         def at_rest() -> list[Replacement]:
-            self._hook("after_stop")
             watched.before()
             return replacements
+
+        def refuse_others() -> None:
+            # Where nothing is stopped nothing is exchanged, and the bot goes on.
+            if services is self._services:
+                refuse_writers(self._application, self._ports, services, force=self._force, way_out=FORCE)
 
         def judge() -> None:
             self.carried.proof = watched.after()
@@ -201,11 +205,26 @@ class DeployRun:
             confirm=lambda: self._confirm(start, watched),
             keep=lambda exchange: self._keep(exchange, staged),
             put_back=self._check_old,
+            after_stop=lambda: self._hook("after_stop"),
+            were_stopped=self.carried.stopped.extend,
             was_down=self._was_down,
             what="code",
-            details={"deploy_id": self.carried.identifier, "commit": self._commit, "previous": self._old_commit},
+            details={
+                "deploy_id": self.carried.identifier,
+                "commit": self._commit,
+                "previous": self._old_commit,
+                FORCED: self._force,
+            },
         )
-        run_exchange(change, state_dir=self._state_dir, stage=stage, services=services, ports=self._ports, start=start)
+        run_exchange(
+            change,
+            state_dir=self._state_dir,
+            stage=stage,
+            services=services,
+            ports=self._ports,
+            refuse_writers=refuse_others,
+            start=start,
+        )
 
     def _was_down(self, seconds: float) -> None:
         self.carried.downtime = round(self.carried.downtime + seconds, 3)
@@ -337,6 +356,7 @@ class DeployRun:
             self._hook("after_commit")
         if self._survey.checkout is not None:
             self._survey.checkout.refresh()
+            self._survey.checkout.exclude(f"{RESERVED_PREFIX}*")
 
     def _remove_empty_directories(self, staged: Staged) -> None:
         """Directories that only held code which is gone; one that upstream kept by a placeholder stays."""

@@ -6,22 +6,24 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from ...application import Application
 from ...deploy_settings import BackupFirst
 from ...errors import ExitStatus, InterruptedBySignal, NeedsPersonError, TradekeepError
 from ...git.mirror import Mirror
 from ...host.filesystem.identity import acting_as
+from ...host.services import ServiceController
 from ...ports import Ports
 from ...transaction.exchange import refuse_pending
 from ...transaction.fence_file import refuse_fenced
 from ...transaction.lock import application_lock
 from ..leftovers import sweep_state
 from ..outcome import Outcome
-from ..text import counted, table
+from ..still_writing import FORCE, refuse_unmanaged_writers
+from ..text import counted, first_lines, stopped_for, table
 from .carry_out import Carried, DeployRun, deploy_hooks, new_identifier
 from .dependencies import Environments
 from .hooks import Hooks
@@ -33,6 +35,7 @@ from .survey import Survey, account_for, look_around, mirror_of, peeking
 
 WAIT_SECONDS = 3600.0
 STANDS = "deployed"
+_STOPPING = ("before_stop", "after_stop")
 
 
 def deploy(application: Application, ports: Ports, request: DeployRequest, *, dry_run: bool = False) -> Outcome:
@@ -56,11 +59,13 @@ def _as_owner(application: Application, ports: Ports, request: DeployRequest, *,
             survey = look_around(application, request, mirror, account, ports)
             if not survey.unchanged:
                 survey.obstacles.extend(rehearse(survey, mirror, ports))
+            if not survey.obstacles and not survey.plan.refused:
+                _refuse_unmanaged(application, survey, request, ports)
             return _planned(survey, request)
     records = DeployRecords(application)
     records.prepare()
     lock = application_lock(
-        state_dir, operation="deploy", clock=ports.clock, wait_seconds=WAIT_SECONDS, note=ports.progress.note
+        state_dir, operation="deploy", clock=ports.clock, wait_seconds=WAIT_SECONDS, note=ports.progress.mention
     )
     with lock:
         refuse_pending(state_dir)
@@ -84,12 +89,32 @@ def deploy_log(application: Application) -> Outcome:
             f"{item.get('downtime_seconds', 0):.2f} s",
             str((item.get("proof") or {}).get("verdict", "-")),
             str(item.get("by") or "-"),
+            _why(item),
         )
         for item in found
     ]
-    header = ("at (UTC)", "state", "old", "new", "downtime", "data", "by")
-    lines = tuple(table(header, rows)) if rows else ("nothing was deployed yet",)
-    return Outcome(changed=False, record={"deploys": found}, lines=lines)
+    header = ("at (UTC)", "state", "old", "new", "downtime", "data", "by", "why")
+
+    def lines(width: Optional[int] = None) -> tuple[str, ...]:
+        if not rows:
+            return ("nothing was deployed yet",)
+        listed = table(header, rows, width=width, giving_way=((7, 24), (6, 8)))
+        return tuple(listed) if width is None else first_lines(listed)
+
+    return Outcome(changed=False, record={"deploys": found}, lines=lines(), fitted=lines)
+
+
+def _why(record: Mapping[str, Any]) -> str:
+    """Why a deploy failed, or what it was made for: the ref that was asked for, and the latest of its commits."""
+    if record.get("error"):
+        return str(record["error"])
+    refused = [item for item in record.get("collisions") or () if item.get("outcome") == "refused"]
+    if record.get("state") == "refused" and (refused or record.get("obstacles")):
+        wanted = [f"upstream wants {counted(len(refused), 'path')}, such as {item.get('path')}" for item in refused[:1]]
+        return "; ".join([*wanted, *record.get("obstacles", ())])
+    asked = "rollback" if record.get("rollback") else str(record.get("ref") or "-")
+    commits = record.get("commits") or ()
+    return asked if not commits or record.get("rollback") else f"{asked}: {commits[0].get('subject', '')}"
 
 
 def _deploy(application: Application, request: DeployRequest, mirror: Mirror, ports: Ports) -> Outcome:
@@ -106,9 +131,10 @@ def _deploy(application: Application, request: DeployRequest, mirror: Mirror, po
         return _refused(survey, request, carried)
     if survey.unchanged:
         return _unchanged(survey, request)
+    _refuse_unmanaged(application, survey, request, ports)
     _write(survey, request, carried, RUNNING)
     try:
-        DeployRun(survey, mirror, hooks, carried, ports).carry_out()
+        DeployRun(survey, mirror, hooks, carried, ports, force=request.force).carry_out()
     except TradekeepError as error:
         record = _failed(survey, request, carried, hooks, error)
         if isinstance(error, InterruptedBySignal):
@@ -126,6 +152,15 @@ def _deploy(application: Application, request: DeployRequest, mirror: Mirror, po
     after = {"commit": survey.target.commit}
     lines = tuple(_done_lines(survey, carried, record, request))
     return Outcome(changed=True, record=record, lines=lines, before=before, after=after, status=status)
+
+
+def _refuse_unmanaged(application: Application, survey: Survey, request: DeployRequest, ports: Ports) -> None:
+    """What a stop would not end is found before it, unless hooks of the application's see to that."""
+    if survey.plan.changes and not any(hook.at in _STOPPING for hook in application.profile.deploy.hooks):
+        services = ServiceController(
+            application.profile.services if application.system else (), ports.runner, ports.clock
+        )
+        refuse_unmanaged_writers(application, ports, services, force=request.force, way_out=FORCE)
 
 
 def _failed(
@@ -281,11 +316,16 @@ def _planned(survey: Survey, request: DeployRequest) -> Outcome:
     record = {**_record(survey, request, "unchanged" if survey.unchanged else "planned"), "record": None}
     if survey.refused:
         record["state"] = "refused"
+
+    def fitted(_width: int) -> Sequence[str]:
+        return (*_plan_lines(survey, first_lines), "nothing was written")
+
     lines = [*_plan_lines(survey), "nothing was written"]
     return Outcome(
         changed=not survey.unchanged and not survey.refused,
         record=record,
         lines=tuple(lines),
+        fitted=fitted,
         before={"commit": survey.old.commit, **{change.path: "deployed" for change in survey.plan.changes}},
         after={
             "commit": survey.target.commit,
@@ -313,15 +353,15 @@ def _unchanged(survey: Survey, request: DeployRequest) -> Outcome:
     return Outcome(changed=False, record=record, lines=tuple(lines))
 
 
-def _plan_lines(survey: Survey) -> Iterator[str]:
+def _plan_lines(survey: Survey, shown: Callable[[Sequence[str]], Sequence[str]] = tuple) -> Iterator[str]:
     refused = survey.refused
     # First, as a play shows the first lines alone; what would change is of no interest then.
     yield from _refusals(survey)
-    yield from (f"collision: {item.describe()}" for item in survey.plan.collisions)
+    yield from shown([f"collision: {item.describe()}" for item in survey.plan.collisions])
     yield from (f"note: {note}" for note in (*survey.notes, *survey.plan.notes))
-    yield from (f"{line.commit[:12]} {line.subject}" for line in survey.commits)
+    yield from shown([f"{line.commit[:12]} {line.subject}" for line in survey.commits])
     if not refused:
-        yield from (change.describe() for change in survey.plan.changes)
+        yield from shown([change.describe() for change in survey.plan.changes])
     yield from _missing_lines(survey)
     if not refused:
         old = (survey.old.commit or "nothing")[:12]
@@ -363,18 +403,22 @@ def _done_lines(survey: Survey, carried: Carried, record: dict[str, Any], reques
     yield from _missing_lines(survey)
     if carried.backup:
         yield f"backed up before: {carried.backup}"
+    for what in ("differences", "staged"):
+        if carried.rescued.get(what):
+            yield f"kept aside: {carried.rescued[what]}"
     if carried.quarantined:
         place = DeployRecords(survey.application).quarantine(carried.moment, carried.identifier)
-        yield f"kept aside {counted(len(carried.quarantined), 'file')} that no deploy had put here like this: {place}"
+        yield f"kept aside {counted(len(carried.quarantined), 'file')} that no deploy had put here like this:"
+        yield from first_lines([f"  {place}/{path}" for path in carried.quarantined], where="see the record")
     yield from (f"kept aside: {place} (remove it when nothing needs it any more)" for place in carried.set_aside)
     if carried.proof is not None:
         files = sum(counts["files"] for counts in carried.proof.components.values())
         written = sum(counts["written"] for counts in carried.proof.components.values())
-        yield f"proof: {files} files of data, none damaged, {written} written by the bot meanwhile"
+        yield f"proof: {counted(files, 'file')} of data, none damaged, {written} written by the bot meanwhile"
     verb = "rolled back to" if request.rollback else "deployed"
     old = (survey.old.commit or "nothing")[:12]
     yield (
         f"{verb} {_named(survey)} over {old}: {counted(len(survey.plan.changes), 'change')}; "
-        f"services were stopped for {carried.downtime:.2f} s"
+        f"{stopped_for(carried.stopped, carried.downtime)}"
     )
     yield f"record: {record['record']}"

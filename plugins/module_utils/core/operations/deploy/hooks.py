@@ -18,6 +18,7 @@ from ...host.account import Account, command_as, environment_of
 from ...host.files import atomic_write, make_private_directory
 from ...host.filesystem.identity import with_privileges
 from ...ports import Ports, Said
+from ..text import counted
 
 KEPT_BYTES = 64 * 1024
 """So much of the end of a hook's output is kept."""
@@ -119,7 +120,7 @@ class Hooks:
 
 def _failure(hook: Hook, said: Said, log: Path) -> CommandError:
     if said.status is None:
-        how = f"did not end within {hook.timeout_seconds:g} seconds"
+        how = f"did not end within {counted(float(hook.timeout_seconds), 'second')}"
     elif said.status < 0:
         how = f"was killed by signal {-said.status}"
     else:

@@ -25,6 +25,7 @@ from ...kinds.sqlite import SIDECAR_SUFFIXES
 from ...patterns import classify
 from ...vocabulary import RESERVED_PREFIX
 from ..found import lies_too_deep
+from ..text import counted
 from .data_reader import DataReader
 
 _APPENDED = ("jsonl", "log")
@@ -224,7 +225,7 @@ class Witness:
             return f"cannot be read any more: {error.message}"
         for table, count in rows.items():
             if count is not None and (now.get(table) or 0) < count:
-                return f"table {table} had {count} rows and has {now.get(table) or 0}"
+                return f"table {table} had {counted(count, 'row')} and has {now.get(table) or 0}"
         return None
 
     def _sample(self, path: str) -> Optional[Sample]:

@@ -26,6 +26,7 @@ class DeployRequest:
 
     expected: with rollback, the commit that must stand now; another one is left alone. by: who asked, for the record.
     leave_down: start nothing that did not run before, as is needed where the data comes only after the code.
+    force: go on although a process that the services do not own writes the data.
     adopt: what no deploy put there, in the place of code or of the link to the environment, makes way and is kept.
     """
 
@@ -38,6 +39,7 @@ class DeployRequest:
     expected: Optional[str] = None
     by: str = ""
     leave_down: bool = False
+    force: bool = False
     adopt: bool = False
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ from ...host.filesystem.identity import acting_as
 from ...host.ownership import name_of_uid
 from ...ports import Ports
 from ..outcome import Outcome
+from ..text import first_lines
 from .ignore_lines import IgnoreLine, block_lines, ignore_lines, missing_lines, with_block, without_block
 from .preserved import Preserved
 
@@ -72,9 +73,7 @@ def tracked_data(application: Application, ports: Ports, *, path: Optional[str] 
 def _data_of(application: Application, checkout: Checkout) -> Outcome:
     tracked = [{"path": name, "why": why} for name, why in _tracked(application, checkout)]
     missing = _missing(checkout, ignore_lines(application), _read(checkout.directory) or "")
-    lines = [f"tracked: {item['path']} ({item['why']})" for item in tracked[:_SHOWN]]
-    if len(tracked) > _SHOWN:
-        lines.append(f"and {len(tracked) - _SHOWN} more")
+    lines = list(first_lines([f"tracked: {item['path']} ({item['why']})" for item in tracked], _SHOWN, "see --json"))
     if tracked:
         lines.append("untrack them, which leaves the files alone: git rm --cached PATH; then commit")
     else:

@@ -27,6 +27,7 @@ from ...patterns import classify
 from ...ports import Ports, Progress
 from ..apart import Telling, patience, work_apart
 from ..leftovers import reader_account
+from ..text import counted
 from .findings import Findings
 from .unpacking import Unpacked
 
@@ -152,8 +153,10 @@ def _compare_rows(entry: Entry, report: CheckReport, findings: Findings) -> None
     if expected is not None and expected != tables:
         for name in sorted({*expected, *tables}):
             if expected.get(name) != tables.get(name):
-                there, told = tables.get(name, "no"), expected.get(name, "no")
-                findings.problem(f"{entry.path}: table {name} has {there} rows, the manifest says {told}")
+                there = counted(tables[name], "row") if name in tables else "no rows"
+                findings.problem(
+                    f"{entry.path}: table {name} has {there}, the manifest says {expected.get(name, 'no')}"
+                )
     if entry.facts.get("schema_sha256", report.facts.get("schema_sha256")) != report.facts.get("schema_sha256"):
         findings.problem(f"{entry.path}: the schema is not the one that the manifest says")
 

@@ -13,6 +13,7 @@ from typing import Any
 from ...archive.reported import texts_from
 from ...ports import Clock
 from ..apart import unusable
+from ..text import counted
 
 _MOST = 200
 
@@ -47,7 +48,7 @@ class Findings:
     def close(self) -> None:
         """Say how much was left out."""
         if self._unsaid:
-            self.problems.append(f"and {self._unsaid} more problems")
+            self.problems.append(f"and {counted(self._unsaid, 'more problem')}")
 
     def said(self) -> dict[str, Any]:
         """All of them but the phases, as JSON."""

@@ -26,6 +26,7 @@ from ..basis import restored_at
 from ..leftovers import reader_account
 from ..losses import SMALL_TABLE_ROWS, table_may_shrink
 from ..scan import scan
+from ..text import counted
 from .findings import Findings
 from .source import Chosen
 from .unpacking import Unpacked
@@ -88,7 +89,9 @@ def recovery_point(application: Application, unpacked: Unpacked, now: datetime, 
     times = {entry.path: entry.mtime_ns for entry in unpacked.entries if entry.type == FILE}
     present = [item for item in times.values() if item <= now.timestamp() * _NANOSECONDS]
     if len(present) < len(times):
-        findings.note(f"{len(times) - len(present)} files have times that lie in the future; they count for nothing")
+        findings.note(
+            f"{counted(len(times) - len(present), 'file')} with a time in the future, which counts for nothing"
+        )
     newest = _moment(max(present)) if present else None
     header = unpacked.report.header
     captured = None if header is None else parse_iso(header.created)
@@ -171,9 +174,9 @@ def _compare_database(
             continue
         now = rows.get(name, 0 if name not in rows else None)
         if name not in rows:
-            findings.problem(f"{live}: table {name} is gone, the backup holds {before} rows of it")
+            findings.problem(f"{live}: table {name} is gone, the backup holds {counted(before, 'row')} of it")
         elif now is not None and before >= SMALL_TABLE_ROWS and now < before * (1 - limit / 100):
-            findings.problem(f"{live}: table {name} has {now} rows, the backup holds {before}")
+            findings.problem(f"{live}: table {name} has {counted(now, 'row')}, the backup holds {before}")
 
 
 def _written_since(

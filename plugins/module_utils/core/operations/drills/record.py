@@ -21,7 +21,7 @@ from ...storage.choice import is_future
 from ...storage.local import LocalCatalog
 from ...transaction.lock import application_lock
 from ..outcome import Outcome
-from ..text import human_bytes, human_seconds, table
+from ..text import counted, first_lines, human_bytes, human_seconds, table
 
 LARGEST_RECORD = 16 << 20
 _LOCK_SECONDS = 60.0
@@ -107,16 +107,16 @@ def drill_lines(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _lines(record: Mapping[str, Any]) -> Iterator[str]:
-    yield from (f"PROBLEM: {text}" for text in record["problems"][:_SHOWN])
+    yield from first_lines([f"PROBLEM: {text}" for text in record["problems"]], _SHOWN, "see its record")
     yield target_line("RTO", record["rto"])
     yield target_line("RPO", record["rpo"])
-    yield from (f"note: {text}" for text in record["notes"][:_SHOWN])
+    yield from first_lines([f"note: {text}" for text in record["notes"]], _SHOWN, "see its record")
     yield from table(["phase", "time"], [[name, drill_span(spent)] for name, spent in record["phases"].items()])
     opened = ", ".join(f"{count} {kind}" for kind, count in sorted(record["opened"].items())) or "nothing"
     drilled = record["drilled"]
     part = "" if drilled["whole"] else f" of {human_bytes(drilled['of_bytes'])}"
     rows = sum(item["rows"] for item in record["databases"])
-    yield f"opened {opened}; {human_bytes(drilled['bytes'])}{part}, {rows} rows"
+    yield f"opened {opened}; {human_bytes(drilled['bytes'])}{part}, {counted(rows, 'row')}"
     backup = record["backup"] or {"name": "no backup"}
     yield f"drill of {backup['name']}: {record['verdict'].upper()}"
 

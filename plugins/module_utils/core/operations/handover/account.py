@@ -14,6 +14,7 @@ from ...errors import ExitStatus, TradekeepError
 from ..migrate.migration_record import MigrationRecord
 from ..migrate.migration_run import Run, done_lines, outcome_of, record_of
 from ..outcome import Outcome
+from ..text import counted
 from .laps import Laps
 from .link import Link
 from .remote_end import RemoteEnd
@@ -62,7 +63,7 @@ class Account:
     def lines(self) -> Iterator[str]:
         """For people, when it is done."""
         rows = sum(sum(tables.values()) for tables in self.holds.get("databases", {}).values())
-        yield f"{self.holds.get('files')} files and {rows} rows are the same on both servers"
+        yield f"the same on both servers: {counted(int(self.holds.get('files') or 0), 'file')}, {counted(rows, 'row')}"
         yield from self._laps.lines()
         yield f"{self._link.name} is fenced; it is not to be started again without: tradekeep unfence"
 

@@ -43,7 +43,7 @@ def attended_takeover(
             description=f"Migration of {application.name} from {link.name}",
             afterwards=[*command, "recover"],
         )
-        unit.wait(note=ports.progress.note)
+        unit.wait(note=ports.progress.mention)
     except InterruptedBySignal as error:
         raise InterruptedBySignal(
             "no longer waiting; the migration goes on by itself", path=unit.unit, hint=f"see: journalctl -u {unit.unit}"

@@ -16,7 +16,7 @@ from ..deploy.survey import account_for
 from ..migrate.preflight import FAILED
 from ..outcome import Outcome
 from ..scan import check_root, scan
-from ..text import human_bytes
+from ..text import counted, first_lines, human_bytes
 from .agreeing import more_checks, what_to_start
 from .channel import ProtocolError, number_of, text_of
 from .link import Link, connected_to
@@ -58,12 +58,10 @@ def _looked_ahead(application: Application, ports: Ports, link: Link) -> Outcome
     ]
     signs = (("+", "new"), ("~", "here_too"), ("-", "only_on_target"))
     named = [f"{sign} {path}" for sign, which in signs for path in plan[which]]
-    lines += named[:_SHOWN]
-    if len(named) > _SHOWN:
-        lines.append(f"  ... and {len(named) - _SHOWN} more, see --json")
+    lines += first_lines(named, _SHOWN, "see --json")
     lines.append(
-        f"{len(there)} files, {human_bytes(sum(there.values()))} from {link.name}; contents are compared when it is "
-        "done, nothing was written"
+        f"{counted(len(there), 'file')}, {human_bytes(sum(there.values()))} from {link.name}; "
+        "contents are compared when it is done, nothing was written"
     )
     record = {
         "state": "planned",

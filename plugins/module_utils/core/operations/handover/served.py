@@ -18,7 +18,7 @@ from ..deploy.survey import account_for
 from ..fence import FenceWork
 from ..outcome import Outcome
 from ..scan import check_root, scan
-from ..text import human_bytes
+from ..text import counted, human_bytes
 from .channel import Channel
 from .fences import granted_to
 from .note import read_note
@@ -60,7 +60,7 @@ def _surveyed(application: Application, ports: Ports) -> Outcome:
         "handover": {"id": note.get("id"), "state": note.get("state")},
     }
     lines = (
-        f"{len(files)} files, {human_bytes(record['bytes'])} in {application.root}",
+        f"{counted(len(files), 'file')}, {human_bytes(record['bytes'])} in {application.root}",
         f"running: {', '.join(running) or 'nothing'}",
         *([] if fence is None else [record["fence"]]),
     )

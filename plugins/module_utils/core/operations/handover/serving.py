@@ -24,7 +24,6 @@ from ...host.filesystem.identity import acting_as, privileged
 from ...host.masking import UNIT_DIR
 from ...host.services import Snapshot
 from ...host.transient import background
-from ...host.writers import writers_in
 from ...ports import Ports
 from ...transaction.exchange import refuse_pending
 from ...transaction.fence_file import fence_in_words, read_fence
@@ -37,6 +36,7 @@ from ..leftovers import sweep_state
 from ..migrate.migration_record import MigrationRecord
 from ..outcome import Outcome
 from ..scan import check_root, scan
+from ..still_writing import refuse_writers
 from ..text import human_bytes
 from ..unit_confinement import confined
 from .blocks import DIGEST, Digests, blocks_in
@@ -290,7 +290,7 @@ class _Session:
                     operation="migrate",
                     clock=self._ports.clock,
                     wait_seconds=_LOCK_SECONDS,
-                    note=self._ports.progress.note,
+                    note=self._ports.progress.mention,
                 )
             )
             self._locked = True
@@ -308,13 +308,8 @@ class _Session:
         return {"stopped": [name for entry in ran for name in entry["running"]]}
 
     def _refuse_writers(self) -> None:
-        alive = writers_in(Path(self._application.root)) if self._application.system else ()
-        if alive:
-            raise TradekeepError(
-                f"{alive[0]}, though all services of the profile are stopped",
-                path=self._application.root,
-                hint="stop it on the source, or name what starts it in the profile",
-            )
+        if self._application.system:
+            refuse_writers(self._application, self._ports, self._work.services)
 
     def _final(self, _request: dict[str, Any]) -> dict[str, Any]:
         self._require_rest()

@@ -19,7 +19,6 @@ from ...application import Application
 from ...errors import NeedsPersonError, SpaceError, TradekeepError
 from ...faults import foreseen
 from ...host.filesystem.identity import acting_as
-from ...host.health import HealthGate
 from ...host.masking import UNIT_DIR
 from ...host.mounts import device_roots
 from ...host.services import Snapshot
@@ -35,16 +34,18 @@ from ...transaction.stopped import note_stop
 from ..deploy.hooks import Hooks
 from ..deploy.survey import account_for
 from ..exchange_run import Change, run_exchange
+from ..healthy import health_gate, working_directory
 from ..leftovers import sweep_state
 from ..migrate.migration_plan import make_plan
 from ..migrate.migration_record import MigrationRecord
 from ..migrate.migration_run import Run, refused
-from ..migrate.preflight import Situation, preflight, working_directory
+from ..migrate.preflight import Situation, preflight
 from ..outcome import Outcome
 from ..restore import database_digest, note_restored
 from ..restore_stage import replacements
 from ..safety import back_up_as_it_is, keep_given_up
 from ..scan import check_root
+from ..still_writing import refuse_writers
 from ..tree import mend_rights
 from .account import Account
 from .agreeing import Arrived, arrived_from, compare_holds, more_checks, what_to_start
@@ -80,7 +81,7 @@ def take_over(
     """
     state_dir = Path(application.application_state_dir)
     lock = application_lock(
-        state_dir, operation="migrate", clock=ports.clock, wait_seconds=600.0, note=ports.progress.note
+        state_dir, operation="migrate", clock=ports.clock, wait_seconds=600.0, note=ports.progress.mention
     )
     with acting_as(account_for(application)), contextlib.ExitStack() as stack:
         check_root(application)
@@ -142,22 +143,15 @@ class _Taking:
         self._starting_since: Optional[float] = None
         self._stands = False
         self._run: Optional[Run] = None
-        account, directory = account_for(application), working_directory(application)
         self._hooks = Hooks(
             application.profile.migrate.hooks,
             application=application.name,
-            directory=directory,
-            account=account,
+            directory=working_directory(application),
+            account=account_for(application),
             logs=self._record.outputs,
             ports=ports,
         )
-        self._gate = HealthGate(
-            application.profile.deploy.health,
-            root=Path(application.root),
-            directory=directory,
-            account=account,
-            ports=ports,
-        )
+        self._gate = health_gate(application, ports)
 
     def carry_out(self) -> Outcome:
         """Take over, and keep a record of it whatever becomes of it."""
@@ -270,6 +264,8 @@ class _Taking:
     def _exchange(self, stage: Stage) -> None:
         run = self._the_run()
         run.started = [name for entry in self._start for name in entry["running"]]
+        # There, which is where they ran.
+        run.stopped = list(run.started)
         change = Change(
             operation="migrate",
             in_place="the migrated data is in place",
@@ -288,6 +284,8 @@ class _Taking:
             stage=stage,
             services=self._services,
             ports=self._ports,
+            # Before the other server is asked to stop anything.
+            refuse_writers=lambda: refuse_writers(self._application, self._ports, self._services),
             start=self._start,
         )
 

@@ -20,7 +20,6 @@ from typing import Any, Callable, Optional
 from ...application import Application
 from ...errors import NeedsPersonError, TradekeepError
 from ...host.filesystem.identity import acting_as
-from ...host.health import HealthGate
 from ...host.mounts import device_roots
 from ...host.services import ServiceController, Snapshot
 from ...ports import Ports
@@ -34,6 +33,7 @@ from ..deploy.hooks import Hooks
 from ..deploy.survey import account_for
 from ..exchange_run import Change, run_exchange
 from ..fence import note_fence
+from ..healthy import health_gate, working_directory
 from ..leftovers import sweep_state
 from ..outcome import Outcome
 from ..restore import database_digest, note_restored
@@ -41,13 +41,14 @@ from ..restore_plan import Item, compare, identity
 from ..restore_stage import replacements, settle_stage
 from ..safety import back_up_as_it_is, keep_given_up, make_safety_backup
 from ..scan import check_root
+from ..still_writing import refuse_unmanaged_writers, refuse_writers
 from ..tree import mend_rights
 from .migration_plan import MigrationPlan, holds_of, make_plan
 from .migration_record import MigrationRecord
 from .migration_run import Run, done_lines, outcome_of, planned, record_of, refused, unchanged
 from .origin import Origin
 from .origin_archive import open_origin
-from .preflight import Situation, preflight, working_directory
+from .preflight import Situation, preflight
 
 
 class _Migration:
@@ -60,23 +61,15 @@ class _Migration:
         self._ports = run.ports
         self._state_dir = Path(run.application.application_state_dir)
         self._record = MigrationRecord(run.application, run.moment, run.identifier)
-        account = account_for(run.application)
-        directory = working_directory(run.application)
         self._hooks = Hooks(
             run.application.profile.migrate.hooks,
             application=run.application.name,
-            directory=directory,
-            account=account,
+            directory=working_directory(run.application),
+            account=account_for(run.application),
             logs=self._record.outputs,
             ports=run.ports,
         )
-        self._gate = HealthGate(
-            run.application.profile.deploy.health,
-            root=Path(run.application.root),
-            directory=directory,
-            account=account,
-            ports=run.ports,
-        )
+        self._gate = health_gate(run.application, run.ports)
         self._before: dict[str, Any] = {}
         self._details: dict[str, Any] = {"source": run.origin.facts.given}
 
@@ -136,10 +129,20 @@ class _Migration:
             confirm=self._confirm,
             keep=self._keep,
             given_up=self._keep_given_up,
+            were_stopped=run.stopped.extend,
             was_down=lambda seconds: run.times.update(downtime=seconds),
             details=self._details,
         )
-        run_exchange(change, state_dir=self._state_dir, stage=stage, services=services, ports=self._ports, start=start)
+        run_exchange(
+            change,
+            state_dir=self._state_dir,
+            stage=stage,
+            services=services,
+            ports=self._ports,
+            # Whatever is forced: a second bot would trade beside this one.
+            refuse_writers=lambda: refuse_writers(self._application, self._ports, services),
+            start=start,
+        )
 
     def _fill(self, stage: Stage, changes: Sequence[Item]) -> None:
         filled = self._run.origin.fill(stage, changes)
@@ -261,9 +264,12 @@ def _migrate_from(
     if dry_run:
         refuse_pending(state_dir)
         with opened() as origin:
-            return planned(_prepare(application, ports, origin, force=force, start=start, by=by))
+            run = _prepare(application, ports, origin, force=force, start=start, by=by)
+            if not run.against:
+                _refuse_unmanaged(run)
+            return planned(run)
     lock = application_lock(
-        state_dir, operation="migrate", clock=ports.clock, wait_seconds=600.0, note=ports.progress.note
+        state_dir, operation="migrate", clock=ports.clock, wait_seconds=600.0, note=ports.progress.mention
     )
     with lock:
         refuse_pending(state_dir)
@@ -275,7 +281,14 @@ def _migrate_from(
                 return unchanged(run)
             if run.against:
                 return refused(run)
+            _refuse_unmanaged(run)
             return _Migration(run, expected).carry_out()
+
+
+def _refuse_unmanaged(run: Run) -> None:
+    """What a stop would not end is found before it, unless hooks of the application's see to that."""
+    if run.plan.changes and not any(hook.at == "before_stop" for hook in run.application.profile.migrate.hooks):
+        refuse_unmanaged_writers(run.application, run.ports, run.services)
 
 
 def refuse_other_data(plan: MigrationPlan, expected: Optional[str], application: Application) -> None:

@@ -16,7 +16,7 @@ from ...host.services import ServiceController
 from ...ports import Ports
 from ..outcome import Outcome
 from ..restore_plan import Item
-from ..text import human_bytes
+from ..text import counted, first_lines, human_bytes, stopped_for
 from .migration_plan import MigrationPlan, holds_of, word_for
 from .origin import Origin
 from .preflight import FAILED, OK, Check
@@ -46,6 +46,7 @@ class Run:
     safety_backup: Optional[str] = None
     hooks: list[dict[str, Any]] = field(default_factory=list)
     health: list[dict[str, Any]] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
     started: list[str] = field(default_factory=list)
 
     @property
@@ -77,9 +78,9 @@ def refused(run: Run) -> Outcome:
     way_out = "" if run.force else "; see what --force would replace, or mend it"
     lines = [
         # First: of a module's failure the first lines are its message.
-        *(f"against it: {text}" for text in against[:_SHOWN]),
+        *_shown([f"against it: {text}" for text in against]),
         *_plan_lines(run),
-        f"refused: {len(against)} things stand against it; nothing was written{way_out}",
+        f"refused: {counted(len(against), 'thing stands', 'things stand')} against it; nothing was written{way_out}",
     ]
     record = record_of(run, "refused")
     return outcome_of(run, record, changed=False, lines=lines, status=ExitStatus.FAILED)
@@ -99,8 +100,8 @@ def done_lines(run: Run) -> Iterator[str]:
     if run.safety_backup:
         yield f"and what was written after that: {run.safety_backup}"
     yield (
-        f"migrated {len(run.plan.changes)} from {run.origin.facts.given}; services were stopped for "
-        f"{run.times.get('downtime', 0.0):.2f} s"
+        f"migrated {len(run.plan.changes)} from {run.origin.facts.given}; "
+        f"{stopped_for(run.stopped, run.times.get('downtime', 0.0))}"
     )
 
 
@@ -167,9 +168,7 @@ def _left_lines(run: Run) -> Iterator[str]:
 
 
 def _shown(lines: list[str]) -> Iterator[str]:
-    yield from lines[:_SHOWN]
-    if len(lines) > _SHOWN:
-        yield f"  ... and {len(lines) - _SHOWN} more of these, see --json"
+    yield from first_lines(lines, _SHOWN, "see --json")
 
 
 def _counts(run: Run) -> str:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -23,8 +22,9 @@ from ...host.writers import writers_in
 from ...ports import Ports
 from ...transaction.fence_file import fence_in_words, read_fence
 from ...version import VERSION
+from ..healthy import working_directory
 from ..safety import safety_space
-from ..text import human_bytes, human_seconds
+from ..text import counted, human_bytes, human_seconds
 from .migration_plan import MigrationPlan
 from .origin import Origin
 
@@ -84,16 +84,16 @@ def _all(at: Situation) -> Iterator[Check]:
 def _source(at: Situation) -> Check:
     facts = at.origin.facts
     if facts.kind == "directory":
-        return Check("source", OK, f"captured file by file, {_databases(at)} databases opened")
+        return Check("source", OK, f"captured file by file, {_databases(at)} opened")
     if facts.kind == SERVER:
-        return Check("source", OK, f"compared block by block with {facts.host}, {_databases(at)} databases opened")
+        return Check("source", OK, f"compared block by block with {facts.host}, {_databases(at)} opened")
     if facts.weaker_checks:
-        return Check("source", OK, f"readable to its end; without a manifest, {_databases(at)} databases opened")
+        return Check("source", OK, f"readable to its end; without a manifest, {_databases(at)} opened")
     return Check("source", OK, f"verified whole against its manifest, made {facts.created} on {facts.host}")
 
 
-def _databases(at: Situation) -> int:
-    return sum(1 for entry in at.origin.held.entries if entry.kind == "sqlite")
+def _databases(at: Situation) -> str:
+    return counted(sum(1 for entry in at.origin.held.entries if entry.kind == "sqlite"), "database")
 
 
 def _profile(at: Situation) -> Check:
@@ -227,13 +227,9 @@ def _commands(at: Situation) -> Iterator[Check]:
 def _verdict(command: str, status: Optional[int], last_line: str, timeout_seconds: float) -> Check:
     words = f": {last_line}" if last_line else ""
     if status is None:
-        return Check("checks", FAILED, f"{command} did not end within {timeout_seconds:g} seconds{words}")
+        return Check(
+            "checks", FAILED, f"{command} did not end within {counted(float(timeout_seconds), 'second')}{words}"
+        )
     if status != 0:
         return Check("checks", FAILED, f"{command} failed with exit status {status}{words}")
     return Check("checks", OK, command)
-
-
-def working_directory(application: Application) -> Path:
-    """Where commands of the application run: in its code, or in its data where no code was deployed yet."""
-    checkout = Path(application.checkout)
-    return checkout if os.path.isdir(checkout) else Path(application.root)

@@ -1,0 +1,43 @@
+# SPDX-FileCopyrightText: tradekeep.ops contributors
+# SPDX-License-Identifier: BSD-2-Clause
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+"""Whether the services that the profile names are there: a unit whose name is mistyped is never stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..application import Application
+from ..errors import ConfigurationError, ServiceError
+from ..host.services import ServiceController
+from ..ports import Ports
+from .still_writing import GUIDE
+
+
+def missing_services(application: Application, ports: Ports) -> Iterator[str]:
+    """What is named and that this host does not have, or cannot be asked for. A bot can still be installed."""
+    if not application.system:
+        return
+    services = ServiceController(application.profile.services, ports.runner, ports.clock)
+    try:
+        missing = services.missing()
+    except ServiceError as error:
+        yield str(error)
+        return
+    for name in missing:
+        yield str(
+            ConfigurationError(
+                "there is no such service on this host, so nothing would be stopped before data is exchanged",
+                path=name,
+                hint="install it, or mend its name in services of the profile",
+            )
+        )
+
+
+def unmanaged(application: Application) -> Iterator[str]:
+    """What a profile without any services means; one that says ``manager: none`` knows it."""
+    if application.system and not application.profile.services:
+        yield (
+            "the profile names no services, so that no restore and no deploy can stop the bot: name what runs it "
+            f"({GUIDE}), or say manager: none where you stop it yourself"
+        )
