@@ -211,6 +211,7 @@ def test_a_bot_that_the_profile_does_not_stop_is_found_by_what_it_writes(server:
     checked = server.host.run("tradekeep --config /root/served.json config check")
     assert checked.rc == 1 and "trading_sytem.service: there is no such service" in checked.stdout + checked.stderr
     assert (server.bot_pid(), server.preference("multiplier")) == (pid, 9)
+    server.write_preference("multiplier", 1)
     assert server.trading()
 
 
