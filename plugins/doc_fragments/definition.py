@@ -62,4 +62,11 @@ options:
   passphrase_file:
     description: File on the host with the passphrase that backups are encrypted with.
     type: path
+  host_key:
+    description:
+      - Whether backups to public keys are also encrypted to a key that the host makes for itself, and that never leaves
+        it, so that a restore at night and a drill by timer need nobody.
+      - With V(false) the host cannot read its own backups. A key that it made before is removed.
+    type: bool
+    default: true
 """

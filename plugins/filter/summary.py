@@ -14,7 +14,7 @@ author:
 description:
   - Tells from the C(record) of each result what was done on the host, one or a few lines for each module.
   - Results of tasks that failed or were skipped say nothing. Every line is safe to show on a terminal.
-positional: _input
+positional: _input, check
 options:
   _input:
     description:
@@ -23,12 +23,16 @@ options:
         C(tree), C(units) and C(verify).
     type: dict
     required: true
+  check:
+    description: Whether they ran in check mode. What changed is then said not to be done.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
 - name: Say what was done
   ansible.builtin.debug:
-    msg: "{{ {'restore': restore_result} | tradekeep.ops.summary }}"
+    msg: "{{ {'restore': restore_result} | tradekeep.ops.summary(ansible_check_mode) }}"
 """
 
 RETURN = r"""
@@ -46,12 +50,12 @@ from ansible.errors import AnsibleFilterError
 from ..module_utils.summaries import SUMMARISED, summary_lines
 
 
-def summary(results: Mapping[str, Any]) -> list[str]:
+def summary(results: Mapping[str, Any], check: bool = False) -> list[str]:
     """A few lines on what each module did."""
     unknown = [name for name in results if name not in SUMMARISED]
     if unknown:
         raise AnsibleFilterError(f"summary: {', '.join(unknown)} is not one of {', '.join(SUMMARISED)}")
-    return summary_lines(results)
+    return summary_lines(results, check)
 
 
 class FilterModule:

@@ -29,5 +29,7 @@ def definition_spec(**own: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "gpg_recipients": {"type": "list", "elements": "str", "default": []},
         # The name of a file, not a secret.
         "passphrase_file": {"type": "path", "no_log": False},
+        # Whether there is one, not the key.
+        "host_key": {"type": "bool", "default": True, "no_log": False},
         **own,
     }

@@ -24,6 +24,7 @@ def defined_application(options: Mapping[str, Any]) -> Application:
         options["profile"],
         become=bool(options.get("system", True)),
         gpg_recipients=tuple(options.get("gpg_recipients") or ()),
+        host_key=options.get("host_key") is not False,
         **{name: options.get(name) or None for name in names},
     )
 

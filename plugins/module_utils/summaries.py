@@ -23,15 +23,27 @@ _NOTED = ("backups", "databases")
 Record = Mapping[str, Any]
 
 
-def summary_lines(results: Mapping[str, Any]) -> list[str]:
-    """A few lines on what each module did. results: what was registered of modules, by the module's short name."""
+def summary_lines(results: Mapping[str, Any], check: bool = False) -> list[str]:
+    """A few lines on what each module did. results: what was registered of modules, by the module's short name.
+
+    check: they ran in check mode, so that what changed was not done.
+    """
     lines: list[str] = []
     for name, result in results.items():
         record = result.get("record") if isinstance(result, Mapping) else None
         if not isinstance(record, Mapping) or not record or result.get("failed"):
             continue
-        lines.extend(_SUMMARIES[name](record, bool(result.get("changed"))))
+        changed = bool(result.get("changed"))
+        told = _SUMMARIES[name](record, changed)
+        lines.extend(
+            f"check mode, not done: {line}" if check and changed and _is_claim(line) else line for line in told
+        )
     return [printable(line) for line in lines]
+
+
+def _is_claim(line: str) -> bool:
+    """Whether a line says that something was done."""
+    return not line.startswith("would ") and not line.endswith((", nothing to do", "; nothing was done"))
 
 
 def notes_in(record: Any) -> list[str]:

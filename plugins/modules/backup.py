@@ -38,8 +38,16 @@ options:
       releases it.
     type: str
   encrypt:
-    description: Whether to encrypt the backup. The schedule of the tier and the components decide by default.
+    description:
+      - Whether to encrypt the backup. By default it is where there is a key, unless the schedule of the tier says
+        V(false).
+      - V(false) is refused where there is a key and a component holds secrets.
     type: bool
+  host_key:
+    description:
+      - Whether the host's own key opens it too, where there is one. V(false) is for an archive that goes elsewhere.
+    type: bool
+    default: true
   output:
     description: Directory to write to instead of the backup directory.
     type: path
@@ -125,6 +133,7 @@ SPEC = configured_spec(
     tier={"type": "str", "choices": [tier.value for tier in Tier], "default": Tier.MANUAL.value},
     name={"type": "str"},
     encrypt={"type": "bool"},
+    host_key={"type": "bool", "default": True, "no_log": False},
     output={"type": "path"},
     allow_row_loss={"type": "bool", "default": False},
     allow_loss={"type": "list", "elements": "str", "default": []},
@@ -141,6 +150,7 @@ def run(module: Any, ports: Ports) -> Answer:
             tier=params["tier"],
             name=params["name"],
             encrypt=params["encrypt"],
+            host_key=params["host_key"],
             output=params["output"],
             allow_row_loss=params["allow_row_loss"],
             allow_loss=params["allow_loss"],

@@ -50,10 +50,15 @@ record:
   type: dict
   contains:
     backups:
-      description: The backups, newest first.
+      description: The backups, newest first. C(opens_with) names the keys that open each, V(anybody) where it is plain.
       returned: success
       type: list
       elements: dict
+    notes:
+      description: Who can read the archives, where there is no key to encrypt with.
+      returned: success
+      type: list
+      elements: str
 exit_status:
   description: The exit status that the C(tradekeep) command gives for the same outcome. V(0) is success.
   returned: always

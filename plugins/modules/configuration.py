@@ -18,6 +18,9 @@ description:
   - Notes backups that no configured application claims.
   - Creates the directories of configurations, state and backups where they are missing, the latter two for
     their owner alone.
+  - Makes the host's own key where backups are encrypted to public keys, unless O(host_key) is V(false). Its secret half
+    can be read by root alone, or by who runs this without O(system), and is in no result.
+  - Removes files of public keys below C(<config_dir>/keys) that the configuration named before and that none names now.
 extends_documentation_fragment:
   - tradekeep.ops.common
   - tradekeep.ops.definition
@@ -63,7 +66,7 @@ EXAMPLES = r"""
   tradekeep.ops.configuration:
     profile: kalshi
     gpg_recipients:
-      - /etc/tradekeep/keys/operator.asc
+      - /etc/tradekeep/keys/kalshi/operator.asc
 """
 
 RETURN = r"""
@@ -84,6 +87,15 @@ record:
       description: Name of the application.
       returned: success
       type: str
+    host_key:
+      description: Whether the host has a key of its own for this application.
+      returned: success
+      type: bool
+    removed_keys:
+      description: Files of public keys that no configuration names any more, and that were removed.
+      returned: success
+      type: list
+      elements: str
     command:
       description: With O(command), what M(tradekeep.ops.runtime) returns of it, and whether it C(changed).
       returned: success
@@ -117,7 +129,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.arguments import definition_spec
 from ..module_utils.core.application import Application
 from ..module_utils.core.operations.claims import unclaimed_backups
-from ..module_utils.core.operations.installation import install_configuration, install_program
+from ..module_utils.core.operations.installation import install_application, install_program
 from ..module_utils.core.operations.outcome import Outcome
 from ..module_utils.core.ports import Ports
 from ..module_utils.definition import application_on_host
@@ -141,7 +153,7 @@ def run(module: Any, ports: Ports) -> Answer:
     options = module.params["command"] if present else None
     # First: an older release is refused before it changes anything.
     command = _command(application, ports, options, dry_run=module.check_mode) if options else None
-    outcome = install_configuration(application, present=present, dry_run=module.check_mode)
+    outcome = install_application(application, ports, present=present, dry_run=module.check_mode)
     for note in unclaimed_backups(application) if present else ():
         ports.progress.note(note)
     return answer(outcome if command is None else _both(command, outcome))

@@ -50,6 +50,11 @@ options:
     description: Restore a backup of another profile, which is refused otherwise.
     type: bool
     default: false
+  key_file:
+    description:
+      - File on the host with the secret key of a backup to a public one. The host's own key needs none.
+      - It is imported into a gpg home that is removed again.
+    type: path
   passphrase_file:
     description: File on the host with the passphrase, where it is not the configured one.
     type: path
@@ -122,6 +127,8 @@ SPEC = configured_spec(
     paths={"type": "list", "elements": "str", "default": []},
     to={"type": "path"},
     any_profile={"type": "bool", "default": False},
+    # Names of files, not secrets.
+    key_file={"type": "path", "no_log": False},
     passphrase_file={"type": "path", "no_log": False},
     force={"type": "bool", "default": False},
 )
@@ -138,6 +145,7 @@ def run(module: Any, ports: Ports) -> Answer:
             components=tuple(params["components"]),
             paths=tuple(params["paths"]),
             to=params["to"],
+            key_file=params["key_file"],
             passphrase_file=params["passphrase_file"],
             force=params["force"],
             dry_run=module.check_mode,

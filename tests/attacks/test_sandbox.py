@@ -21,7 +21,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.application import Application, Encryption
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive.key_pair import make_key_pair
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.configuration import render_configuration
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SubprocessRunner
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.unit_files import (
     render_units,
     sandbox_root,
@@ -94,8 +96,7 @@ def application(name: str, root: str, recipient: str) -> Application:
         "name": name,
         "components": {"data": {"paths": ["documents"], "directory_mode": "0755", "file_mode": "0644"}},
         "root_mode": "0755",
-        "drill": {"key_file": "/etc/tradekeep/recovery.asc"},
-        "schedules": [{"tier": "daily", "calendar": "02:00", "encrypt": True}],
+        "schedules": [{"tier": "daily", "calendar": "02:00"}],
         "retention": {"daily": 1},
     }
     made = resolve_application(profile, root=root, owner="trader", backup_dir=f"/opt/backups/{name}")
@@ -132,12 +133,14 @@ def set_up(server: Server) -> None:
     )
     fingerprint = server.run("gpg --with-colons --list-keys operator@example.org | awk -F: '/^fpr/ {print $10; exit}'")
     recipient = fingerprint.strip()
-    server.run("gpg --batch --export-secret-keys --armor operator@example.org > /etc/recovery.asc")
     ours, other = application("bot", PLACES["data"], recipient), application("other", "/opt/other", recipient)
     server.put("/usr/local/bin/tradekeep", build_program(), 0o755)
     for item in (ours, other):
         server.put(str(item.config_file), render_configuration(item), 0o600)
-    server.run("mv /etc/recovery.asc /etc/tradekeep/; chmod 0600 /etc/tradekeep/recovery.asc")
+        public, secret = make_key_pair(f"tradekeep host key of {item.name}", SubprocessRunner())
+        server.put(str(item.host_public_key), public, 0o600)
+        server.put(str(item.host_secret_key), secret, 0o600)
+        server.run(f"chmod 0700 {item.host_key_dir.parent} {item.host_key_dir}")
     server.put(PROBE, (Path(__file__).parent / "sandbox_probe.py").read_text())
     server.put("/etc/systemd/system/bot-probe.service", "[Service]\nExecStart=/bin/touch /root/taken\n")
     for name, text in render_units(ours).items():
@@ -171,8 +174,9 @@ def probed(server: Server, request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 MAY_BE_DONE = {
-    # A directory of its own that is gone with the unit.
-    "tradekeep-verify-bot": {"a look at root's secret keys"},
+    # What reads archives has what opens them.
+    "tradekeep-verify-bot": {"a look at root's secret keys", "a look at the host's secret key"},
+    "tradekeep-drill-bot": {"a look at the host's secret key"},
 }
 
 
@@ -230,11 +234,12 @@ def test_what_the_engine_starts_works(probed: dict[str, Any]) -> None:
 
 
 def test_the_program_does_its_work_in_the_units(server: Server) -> None:
-    """Two backups with a prune each, a verification, which has the secret key of root's keyring, and a drill."""
+    """Two backups with a prune each, a verification and a drill, which have the host's own key."""
     for unit in (UNITS[0], UNITS[0], *UNITS[1:]):
         server.run(f"systemctl start {unit} || {{ journalctl -u {unit} -n 50 -o cat >&2; exit 1; }}")
     listed = json.loads(server.run("tradekeep --config /etc/tradekeep/bot.json --json list"))["record"]["backups"]
     assert [item["verified_level"] for item in listed] == ["deep"]
+    assert [item["opens_with"][1:] for item in listed] == [["this host"]]
     drills = json.loads(server.run("tradekeep --config /etc/tradekeep/bot.json --json drill --log"))["record"]["drills"]
     assert [item["verdict"] for item in drills] == ["passed"]
 

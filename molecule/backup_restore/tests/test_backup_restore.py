@@ -10,7 +10,7 @@ import shlex
 from typing import Any
 
 import pytest
-from trading_server import BACKUPS, FILLS, ROOT, Server, eventually
+from trading_server import BACKUPS, FILLS, KEYS, ROOT, Server, eventually
 
 TIERS = ("daily", "weekly", "monthly")
 
@@ -36,7 +36,7 @@ def test_timer_catches_up_on_a_missed_backup(server: Server, tier: str) -> None:
     assert eventually(lambda: unit_property(server, f"{unit}.service", "ActiveState") == "inactive", seconds=60)
     assert unit_property(server, f"{unit}.service", "Result") == "success"
     (made,) = server.archives() - before
-    assert made.endswith(".gpg") == (tier == "weekly")
+    assert made.endswith(".gpg")
     assert json.loads(server.host.file(f"{BACKUPS}/{made}.json").content_string)["tier"] == tier
     assert server.trading()
 
@@ -74,25 +74,26 @@ def test_encrypted_backup_can_be_checked_and_not_be_read(server: Server) -> None
     assert server.leftovers() == ""
 
 
-def test_plain_backup_is_an_ordinary_archive(server: Server) -> None:
+def test_backup_is_an_ordinary_archive_to_gpg_and_tar(server: Server) -> None:
     committed = server.fills()
-    server.back_up(name="plain")
+    server.back_up(name="ordinary")
     scratch = server.run("mktemp -d")
-    server.run(f"tar -xzf {BACKUPS}/{server.latest()} -C {scratch}")
+    server.run(f"{server.decrypt(server.latest())} | tar -xzf - -C {scratch}")
     restored = f"{scratch}/databases/accounts/kalshi/demo/fills.db"
     assert server.run(f"sqlite3 {restored} 'PRAGMA integrity_check'") == "ok"
     assert int(server.run(f"sqlite3 {restored} 'SELECT count(*) FROM fills'")) >= committed
     server.run(f"rm -r {scratch}")
 
 
-@pytest.mark.parametrize("encrypt", [False, True], ids=["plain", "encrypted"])
-def test_restore_brings_every_fill_back(server: Server, recovery: dict[str, str], encrypt: bool) -> None:
+@pytest.mark.parametrize("given", [False, True], ids=["by itself", "with a person's key"])
+def test_restore_brings_every_fill_back(server: Server, recovery: dict[str, str], given: bool) -> None:
     committed = server.fills()
-    server.back_up(encrypt=encrypt)
+    server.back_up()
     damage(server)
     damaged_pid = server.bot_pid()
 
-    server.succeed("restore", **recovery)
+    server.succeed("restore", **(recovery if given else {}))
+    assert "_before_restore.tar.gz.gpg" in max(name for name in server.archives() if "before_restore" in name)
 
     assert server.fills() >= committed
     assert server.bot_pid() not in ("", damaged_pid)
@@ -243,21 +244,21 @@ def test_a_bot_that_commands_start_outlives_the_restore(server: Server) -> None:
     server.start_bot()
 
 
-def test_wrong_passphrase_leaves_everything_as_it_is(server: Server) -> None:
-    server.back_up(name="locked", encrypt=True)
+def test_wrong_key_leaves_everything_as_it_is(server: Server) -> None:
+    server.back_up(name="locked")
     pid = server.bot_pid()
     server.run("umask 077; echo wrong > /run/wrong-passphrase")
-    server.run("rm -rf /root/.gnupg")
-    result = server.host.run("tradekeep restore --passphrase-file /run/wrong-passphrase latest")
+    wrong = "--passphrase-file /run/wrong-passphrase" if server.has_passphrase else f"--key {KEYS}/public.asc"
+    result = server.host.run(f"tradekeep restore {wrong} latest")
     assert result.rc in (2, 3), result.stderr
     assert "Traceback" not in result.stderr
     assert server.bot_pid() == pid
     assert server.leftovers() == ""
 
 
-def test_every_backup_stands_up_to_deep_verification(server: Server, recovery: dict[str, str]) -> None:
-    options = " ".join(f"--passphrase-file {path}" for path in recovery.values())
-    server.run(f"tradekeep verify all --deep {options}")
+def test_every_backup_stands_up_to_deep_verification(server: Server) -> None:
+    checked = json.loads(server.run("tradekeep --json verify all --deep"))["record"]["backups"]
+    assert {item["level"] for item in checked} == {"deep"}
 
 
 def test_a_drop_in_on_the_unit_for_failures_reaches_the_network(server: Server) -> None:

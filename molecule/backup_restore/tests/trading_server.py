@@ -63,6 +63,15 @@ class Server:
         """Make a backup with the command, which is quicker than a playbook; one story does it by playbook."""
         self.run("tradekeep backup" + (f" --name {name}" if name else "") + (" --encrypt" if encrypt else ""))
 
+    def decrypt(self, name: str) -> str:
+        """A line that prints what a person's key makes of an archive, without anything of this project."""
+        if not name.endswith(".gpg"):
+            return f"cat {BACKUPS}/{name}"
+        gpg = "gpg --batch --quiet --pinentry-mode loopback"
+        if self.has_passphrase:
+            return f"{gpg} --passphrase-file {KEYS}/passphrase --decrypt {BACKUPS}/{name}"
+        return f"{gpg} --import {KEYS}/secret.asc && {gpg} --decrypt {BACKUPS}/{name}"
+
     def fills(self) -> int:
         """How many fills are committed; asked as the bot, so that no sidecar of root's is left behind."""
         asked = f"sqlite3 -readonly -cmd '.timeout 20000' {FILLS} 'SELECT count(*) FROM fills'"

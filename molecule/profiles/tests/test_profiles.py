@@ -64,9 +64,10 @@ def test_v6_backup_holds_tables_and_environment(host: Host) -> None:
     made = json.loads(host.check_output("tradekeep --app v6 --json backup --tier daily"))
     path = made["record"]["backup"]["path"]
     assert path.startswith("/opt/backups/backup_")
-    listed = host.check_output("tar -tzf %s", path).splitlines()
+    look = "tradekeep --app v6 restore --to /root/look %s && cd /root/look && find . -type f -printf '%%P\\n'"
+    listed = host.check_output(look, path).splitlines()
     assert {".env", "config/production.yaml", "data/lake/position_updates/part-0.parquet"} <= set(listed)
-    host.check_output("rm -r %s /opt/v6-trading/.env", lake)
+    host.check_output("rm -r %s /opt/v6-trading/.env /root/look", lake)
     host.check_output("tradekeep --app v6 restore latest")
     environment = host.file("/opt/v6-trading/.env")
     assert (environment.user, environment.mode) == ("trading", 0o600)

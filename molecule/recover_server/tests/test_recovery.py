@@ -17,7 +17,7 @@ from operator_desk import FILES, GUIDE, OUTPUTS, OperatorDesk, eventually
 DRILL = "tradekeep-drill-paper_bot"
 TIMERS = [*(f"tradekeep-backup-paper_bot-{tier}.timer" for tier in ("daily", "weekly")), f"{DRILL}.timer"]
 SHOWN = "paper_bot_20261121_201500_away.tar.gz.gpg"
-INTACT = "paper_bot_20261121_202315.tar.gz"
+INTACT = "paper_bot_20261121_202315.tar.gz.gpg"
 RUNNING = ["paper_bot.service", "reporter"]
 CHECKPOINT = "import sqlite3,sys; sqlite3.connect(sys.argv[1]).execute('PRAGMA wal_checkpoint(TRUNCATE)')"
 PERSON = """

@@ -81,7 +81,7 @@ class Installation(Server):
     def note_rows(self, phase: str) -> None:
         """Remember what fills.db holds in a backup, by tar and sqlite3 alone."""
         place = self.run("mktemp -d")
-        self.run(f"tar -xzf {BACKUPS}/{self.archive(phase)} -C {place}")
+        self.run(f"{self.decrypt(self.archive(phase))} | tar -xzf - -C {place}")
         database = f"{place}/databases/accounts/kalshi/demo/fills.db"
         count = int(self.run(f"sqlite3 {database} 'SELECT count(*) FROM fills'"))
         self.rows[phase] = (count, self._digest_of_rows(database, count))

@@ -107,6 +107,11 @@ class Component:
     """Whether a backup may hold far less of it than the one before."""
     description: str = ""
 
+    @property
+    def holds_secrets(self) -> bool:
+        """Whether any of its files is a secret."""
+        return self.secret or self.require_encryption or any(rule.secret for rule in self.files)
+
 
 @dataclass(frozen=True)
 class Services:
@@ -133,11 +138,14 @@ class Services:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A timer: ``calendar`` is a systemd OnCalendar expression (systemd.time(7))."""
+    """A timer: ``calendar`` is a systemd OnCalendar expression (systemd.time(7)).
+
+    encrypt: None encrypts where there is a key. True fails without one, False makes plain archives although there is.
+    """
 
     tier: Tier
     calendar: str
-    encrypt: bool = False
+    encrypt: Optional[bool] = None
     jitter_seconds: int = 300
 
 
@@ -154,10 +162,15 @@ class Retention:
 
 @dataclass(frozen=True)
 class Encryption:
-    """How archives are encrypted: to public keys (fingerprints or key files) or with a passphrase file, not both."""
+    """How archives are encrypted: to public keys (fingerprints or key files) or with a passphrase file, not both.
+
+    host_key: beside the public keys of people there is one whose secret half the host has, so that it can restore and
+    drill by itself.
+    """
 
     recipients: tuple[str, ...] = ()
     passphrase_file: Optional[str] = None
+    host_key: bool = True
 
     @property
     def configured(self) -> bool:
@@ -232,3 +245,33 @@ class Application:
     def application_state_dir(self) -> OurPath:
         """Lock, journal, catalog and records of this application."""
         return self.state_dir / self.name
+
+    @property
+    def uses_host_key(self) -> bool:
+        """Whether this host is to have a key of its own. With a passphrase it reads its backups without one."""
+        return bool(self.encryption.recipients) and self.encryption.host_key
+
+    @property
+    def host_key_dir(self) -> OurPath:
+        """Where the host's own key lies. Not with the records, which the unit of backups can write to."""
+        return self.state_dir / ".host-keys" / self.name
+
+    @property
+    def host_public_key(self) -> OurPath:
+        """What backups are encrypted to, beside the keys of people."""
+        return self.host_key_dir / "public.asc"
+
+    @property
+    def host_secret_key(self) -> OurPath:
+        """What opens those backups on this host, and is nowhere else."""
+        return self.host_key_dir / "secret.asc"
+
+    @property
+    def public_key_dir(self) -> OurPath:
+        """Where the public keys of people are installed. Of two applications on one host each has its own."""
+        return self.config_dir / "keys" / self.name
+
+    @property
+    def secret_components(self) -> tuple[str, ...]:
+        """The components with secrets that backups hold."""
+        return tuple(item.name for item in self.profile.components if item.backup and item.holds_secrets)

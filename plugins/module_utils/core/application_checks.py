@@ -85,6 +85,7 @@ def _check_encryption(application: Application) -> None:
             "expected recipients or a passphrase file, found both", path="encryption", hint="remove one of the two"
         )
     if encryption.configured:
+        _check_plain_archives(application)
         return
     for component in application.profile.components:
         if component.require_encryption:
@@ -92,4 +93,16 @@ def _check_encryption(application: Application) -> None:
                 "expected recipients or a passphrase file to encrypt this component with, found neither",
                 path=f"components.{component.name}.require_encryption",
                 hint="set backup_gpg_recipients or backup_passphrase_file",
+            )
+
+
+def _check_plain_archives(application: Application) -> None:
+    """There is a key: nothing secret may be in an archive that is not encrypted."""
+    secret = application.secret_components
+    for index, schedule in enumerate(application.profile.schedules):
+        if schedule.encrypt is False and secret:
+            raise ConfigurationError(
+                f"expected true, as component {secret[0]} holds secrets and there is a key to encrypt it with",
+                path=f"schedules[{index}].encrypt",
+                hint="leave out encrypt: false; with backup: false a component is in no archive",
             )

@@ -125,7 +125,10 @@ def _backup(commands: Any, common: argparse.ArgumentParser) -> None:
     backup.add_argument(
         "--name", metavar="NAME", help="added to the file's name; it is not pruned until it is released"
     )
-    backup.add_argument("--encrypt", action="store_true", default=None, help="encrypt it, whatever the tier says")
+    backup.add_argument("--encrypt", action="store_true", default=None, help="encrypt it, or fail without a key")
+    backup.add_argument(
+        "--no-host-key", action="store_true", help="let people's keys alone open it, for an archive that goes elsewhere"
+    )
     backup.add_argument("--output", metavar="DIR", help="write it there instead of the backup directory")
     backup.add_argument(
         "--allow-row-loss",
@@ -169,6 +172,7 @@ def _restore(commands: Any, common: argparse.ArgumentParser) -> None:
     restore.add_argument(
         "--to", metavar="DIR", help="restore into this directory; live data and services are left alone"
     )
+    restore.add_argument("--key", metavar="FILE", help="secret key of a backup to a public one; it is not kept")
     restore.add_argument("--any-profile", action="store_true", help="take a backup of another profile")
     _passphrase(restore)
     _yes(restore)

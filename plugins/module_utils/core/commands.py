@@ -85,6 +85,7 @@ def _backup(arguments: argparse.Namespace, application: Application, ports: Port
             encrypt=arguments.encrypt,
             output=arguments.output,
             allow_row_loss=arguments.allow_row_loss,
+            host_key=not arguments.no_host_key,
             allow_loss=tuple(arguments.allow_loss),
             dry_run=arguments.dry_run,
         )
@@ -123,6 +124,7 @@ def _restore(arguments: argparse.Namespace, application: Application, ports: Por
         paths=tuple(arguments.paths),
         to=arguments.to,
         passphrase_file=arguments.passphrase_file,
+        key_file=arguments.key,
         dry_run=arguments.dry_run,
         force=arguments.force,
         any_profile=arguments.any_profile,

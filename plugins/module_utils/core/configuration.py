@@ -35,7 +35,7 @@ _APPLICATION = Table(
         "state_dir": ABSOLUTE_PATH,
         "bin_dir": ABSOLUTE_PATH,
         "system": Flag(),
-        "encryption": Table({"recipients": ListOf(RECIPIENT), "passphrase_file": SECRET_FILE}),
+        "encryption": Table({"recipients": ListOf(RECIPIENT), "passphrase_file": SECRET_FILE, "host_key": Flag()}),
     },
     required=("name", "root", "owner", "group", "backup_dir", "config_dir", "state_dir", "bin_dir", "system"),
 )
@@ -66,6 +66,7 @@ def application_as_dict(application: Application) -> dict[str, Any]:
             "encryption": {
                 "recipients": list(encryption.recipients),
                 "passphrase_file": encryption.passphrase_file,
+                "host_key": encryption.host_key,
             },
         },
         "profile": profile_as_mapping(application.profile),
@@ -242,7 +243,7 @@ def _resolve(fields: dict[str, Any], profile: Any) -> Application:
         raise wrong("profile", "a mapping", profile)
     encryption = fields.get("encryption", {})
     return resolve_application(
-        profile,
+        profile if "host_key" in encryption else _without_old_defaults(profile),
         app=fields["name"],
         root=fields["root"],
         owner=fields["owner"],
@@ -254,7 +255,22 @@ def _resolve(fields: dict[str, Any], profile: Any) -> Application:
         become=fields["system"],
         gpg_recipients=encryption.get("recipients", ()),
         passphrase_file=encryption.get("passphrase_file"),
+        host_key=encryption.get("host_key", True),
     )
+
+
+def _without_old_defaults(profile: Mapping[str, Any]) -> dict[str, Any]:
+    """The profile of a file that an earlier version wrote: "encrypt: false" was the default then, and nobody's wish."""
+    schedules = profile.get("schedules")
+    if not isinstance(schedules, list):
+        return dict(profile)
+    kept = [
+        {key: value for key, value in item.items() if (key, value) != ("encrypt", False)}
+        if isinstance(item, Mapping)
+        else item
+        for item in schedules
+    ]
+    return {**profile, "schedules": kept}
 
 
 def _located(key: Optional[str], fields: Mapping[str, Any]) -> Optional[str]:

@@ -16,7 +16,7 @@ class Drill:
     enabled: whether there is a timer. calendar: a systemd OnCalendar expression (systemd.time(7)).
     scratch: directory to restore into, on a disk; None for the state directory. maximum_bytes: more than this is never
     unpacked; of a larger backup a part is, databases and what is critical first. key_file: the secret key of backups
-    that are encrypted to a public one.
+    that are encrypted to a public one, where it is not the host's own.
     """
 
     enabled: bool = True

@@ -100,6 +100,7 @@ def resolve_application(
     become: bool = True,
     gpg_recipients: tuple[str, ...] = (),
     passphrase_file: Optional[str] = None,
+    host_key: bool = True,
 ) -> Application:
     """The application that a profile and the inputs of the playbooks define; empty inputs count as not given."""
     named = NAME.read(app, "app") if app else None
@@ -139,6 +140,7 @@ def resolve_application(
         encryption=Encryption(
             recipients=ListOf(RECIPIENT).read(list(gpg_recipients), "gpg_recipients"),
             passphrase_file=SECRET_FILE.read(passphrase_file, "passphrase_file") if passphrase_file else None,
+            host_key=host_key,
         ),
     )
     check_application(application)

@@ -12,6 +12,7 @@ BACKUP = "tests/unit/operations/test_operation_backup.py::test_hazard_"
 FOLLOWER = "tests/unit/archive/test_archive_follower.py::test_hazard_"
 CATALOG = "tests/unit/storage/test_storage_catalog.py::test_"
 CATALOG_GUARDS = "tests/unit/storage/test_catalog_guards.py::test_hazard_"
+HOST_KEY = "tests/unit/operations/test_operation_host_key.py::test_"
 GUARDS = "tests/unit/operations/test_operation_guards.py::test_hazard_"
 HAZARDS = "tests/unit/operations/test_operation_hazards.py::test_hazard_"
 
@@ -149,9 +150,60 @@ WRITING = (
         "b1",
         "a component can require encryption",
         "operations",
-        "if not (wanted or required or (scheduled and wanted is None)):",
-        "if not (wanted or (scheduled and wanted is None)):",
+        "    if wanted is False and required:\n",
+        "    if False and required:\n",
         (GUARDS + "b1_a_component_that_must_be_encrypted_is",),
+    ),
+    Removal(
+        "b1",
+        "a configured key encrypts every archive",
+        "operations",
+        "return Encryption() if said is False else encryption_of(application)",
+        "return encryption_of(application) if said else Encryption()",
+        (HOST_KEY + "hazard_b1_a_configured_key_encrypts_every_tier[daily]",),
+    ),
+    Removal(
+        "b1",
+        "a safety backup is encrypted as every archive is",
+        "operations/safety.py",
+        "BackupPlan.of_label(label, encryption_of(application), ",
+        "BackupPlan.of_label(label, type(application.encryption)(), ",
+        (HOST_KEY + "hazard_b1_safety_backups_are_encrypted_too",),
+    ),
+    Removal(
+        "b1",
+        "a secret is in no plain archive where there is a key",
+        "operations",
+        "if said is False and secret:",
+        "if False:",
+        (HOST_KEY + "hazard_b1_a_secret_is_in_no_plain_archive_where_there_is_a_key",),
+    ),
+    Removal(
+        "b8",
+        "a restore proves first that what it replaces can be encrypted",
+        "operations/restore.py",
+        "        require_usable_keys(application, ports)\n",
+        "        pass\n",
+        (HOST_KEY + "a_restore_begins_only_where_what_it_replaces_can_be_kept",),
+    ),
+    Removal(
+        "b8",
+        "the host's secret key can be read by nobody else",
+        "operations/host_key.py",
+        'secret.encode("ascii"), mode=0o600)',
+        'secret.encode("ascii"), mode=0o644)',
+        (HOST_KEY + "the_host_key_is_the_hosts_alone",),
+    ),
+    Removal(
+        "b8",
+        "what writes archives does not see the host's secret key",
+        "operations/unit_files.py",
+        "        keys=(*_key_files(application), *_host_keys(application)),\n",
+        "        keys=(*_key_files(application), *_host_keys(application, secret=True)),\n",
+        (
+            "tests/unit/operations/test_unit_sandbox.py::"
+            "test_what_writes_archives_sees_the_public_half_of_the_hosts_key_alone",
+        ),
     ),
     Removal(
         "b1",

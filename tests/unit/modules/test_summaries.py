@@ -68,6 +68,23 @@ def test_nothing_in_an_answer_is_relied_on(name: str, is_changed: bool) -> None:
         assert summary_lines({name: result}) == []
 
 
+def test_check_mode_claims_nothing() -> None:
+    results = {
+        "tree": changed({"changes": [{"path": "data"}]}),
+        "configuration": changed({"path": "/etc/tradekeep/a.json", "command": {"version": "1.0.0", "changed": False}}),
+        "restore": changed({"backup": "b", "state": "planned", "changes": [{"path": "x"}]}),
+        "units": {"changed": False, "record": {"units": ["a.timer"]}},
+    }
+    assert summary_lines(results, check=True) == [
+        "check mode, not done: data tree: data",
+        "command: 1.0.0, nothing to do",
+        "check mode, not done: configuration: /etc/tradekeep/a.json written",
+        "would restore 1 path from b: x; 0 are the same",
+        "timers: a.timer, nothing to do",
+    ]
+    assert not any(line.startswith("check mode") for line in summary_lines(results))
+
+
 def test_text_of_a_host_does_not_act_on_the_terminal() -> None:
     (line,) = summary_lines({"tree": changed({"changes": [{"path": "a\x1b[2Jb\nc"}]})})
     assert line == "data tree: a\\x1b[2Jb\\nc"

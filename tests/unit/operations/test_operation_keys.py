@@ -68,7 +68,7 @@ def test_hazard_b8_config_check_decrypts_a_sample(make_bench, tmp_path):
 
 
 def test_hazard_b8_a_recovery_key_of_somebody_else_is_found(make_bench, keys):
-    bench = prepared(make_bench, gpg_recipients=[keys["owner public"]])
+    bench = prepared(make_bench, gpg_recipients=[keys["owner public"]], host_key=False)
     right = check_configuration(bench.application, bench.ports, recovery_key=keys["owner secret"])
     assert (right.status, right.record["problems"]) == (ExitStatus.DONE, [])
     wrong = check_configuration(bench.application, bench.ports, recovery_key=keys["other secret"])

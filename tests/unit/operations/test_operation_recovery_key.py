@@ -57,12 +57,12 @@ def operators():
 
 @pytest.fixture
 def host(make_bench, operators, tmp_path, monkeypatch):
-    """A host without any key of its own, and nothing in its temporary directory."""
+    """A host that shall not read its own backups, and nothing in its temporary directory."""
     monkeypatch.setattr(runner, "home_directory", lambda: str(tmp_path / "home"))
     (tmp_path / "home").mkdir(mode=0o700)
     temporary = tempfile.mkdtemp(prefix="tk-")
     monkeypatch.setattr(tempfile, "tempdir", temporary)
-    bench = make_bench(gpg_recipients=(str(operators[0].public),))
+    bench = make_bench(gpg_recipients=(str(operators[0].public),), host_key=False)
     bench.make_tree()
     bench.database().close()
     install_configuration(bench.application)

@@ -170,10 +170,14 @@ def test_everything_that_is_wrong_is_found_at_once_and_nothing_is_made(host: Hos
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: another account's directory")
-def test_a_directory_that_others_can_change_is_found_before_anything_is_made(host: Host, made: Any) -> None:
-    done = prepared(host, made(owner="bot", bin_dir="/tmp"))
+def test_a_directory_that_others_can_change_is_found_before_anything_is_made(
+    host: Host, made: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "bin_dir").mkdir()
+    (tmp_path / "bin_dir").chmod(0o777)
+    done = prepared(host, made(owner="bot"))
     assert host.changes() == []
-    assert [problem.partition(":")[0] for problem in done.record["problems"]] == ["/tmp"]
+    assert [problem.partition(":")[0] for problem in done.record["problems"]] == [f"{tmp_path}/bin_dir"]
 
 
 @pytest.mark.parametrize(

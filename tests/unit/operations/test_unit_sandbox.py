@@ -132,6 +132,21 @@ def test_of_roots_keyring_a_backup_sees_public_keys_alone() -> None:
     assert ".gnupg" not in plain
 
 
+def test_what_writes_archives_sees_the_public_half_of_the_hosts_key_alone() -> None:
+    ours = application(**VARIANTS["key file"])
+    units = render_units(ours)
+    public, secret = f"-{ours.host_public_key}", f"-{ours.host_secret_key}"
+    for unit, sees_secret in (("backup-kalshi-daily", False), ("verify-kalshi", True), ("drill-kalshi", True)):
+        text = units[f"tradekeep-{unit}.service"]
+        shown = words(text, "BindReadOnlyPaths")
+        assert (public in shown, secret in shown) == (True, sees_secret)
+        # Nothing that it can write to holds the key, or leads there.
+        assert not [path for path in words(text, "BindPaths") if PurePosixPath(path) in ours.host_secret_key.parents]
+    others = (VARIANTS["plain"], VARIANTS["passphrase"], {**VARIANTS["key file"], "host_key": False})
+    for options in others:
+        assert not [text for text in render_units(application(**options)).values() if "host-keys" in text]
+
+
 def test_odd_paths_are_one_word() -> None:
     ours = application(root="/srv/my bot: 50%/data")
     backup = render_units(ours)["tradekeep-backup-kalshi-daily.service"]
@@ -208,6 +223,7 @@ def test_a_deploy_does_not_see_the_backups_and_records_of_others(tmp_path: Path)
     (hidden,) = [item for item in found if item.startswith("InaccessiblePaths=")]
     assert '"-/srv/two \\"50%\\" backups"' in hidden
     assert all(f'"-/var/lib/tradekeep/{name}"' in hidden for name in ("two", "three", "four"))
+    assert all(f'"-/var/lib/tradekeep/.host-keys/{name}"' in hidden for name in ("two", "three", "four"))
     # What lies around our own backups, or inside of them, has to stay.
     assert "/opt/backups" not in hidden and '"-/var/lib/tradekeep/one"' not in hidden
     assert 'ReadWritePaths="-/etc/systemd/system" "-/usr/local/bot"' in confined(

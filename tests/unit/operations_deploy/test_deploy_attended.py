@@ -55,7 +55,7 @@ class Server:
         self.ports = Ports(self, self, self)  # type: ignore[arg-type]
         paths = {name: str(base / name) for name in ("state_dir", "backup_dir", "config_dir", "bin_dir")}
         profile = {"extends": "paper_bot", "deploy": {"repository": "https://example.com/bot.git"}}
-        self.application = resolve_application(profile, root=str(base / "live"), **paths)
+        self.application = resolve_application(profile, root=str(base / "live"), owner="nobody", **paths)
         program = Path(self.application.bin_dir) / "tradekeep"
         program.parent.mkdir()
         program.touch()
@@ -227,7 +227,7 @@ def test_an_unknown_request_is_wrong_usage(server: Server, name: str) -> None:
 def test_wrong_usage_is_told_before_a_unit_is_started(server: Server) -> None:
     profile = {"extends": "paper_bot"}
     server.application = resolve_application(
-        profile, root=str(server.application.root), bin_dir=str(server.application.bin_dir)
+        profile, root=str(server.application.root), owner="nobody", bin_dir=str(server.application.bin_dir)
     )
     with pytest.raises(ConfigurationError, match="where git fetches from"):
         server.call()

@@ -51,7 +51,7 @@ NO_DATA = {
 }
 COMPONENTS = {
     "databases": {"paths": ["*.sqlite"], "critical": True},
-    "state": {"paths": ["data-*", "bots/*/state"], "exclude": ["data-old"]},
+    "state": {"paths": ["data-*", "bots/*/state"], "exclude": ["data-old"], "file_mode": "0640"},
 }
 
 

@@ -4,14 +4,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.application import Encryption
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     ConfigurationError,
     ExitStatus,
@@ -452,3 +455,24 @@ def test_hazard_c5_no_bot_starts_before_its_data_is_there(tmp_path, monkeypatch,
     monkeypatch.setattr(carry_out, "ServiceController", unit)
     World(tmp_path).deploy(leave_down=left_down)
     assert unit.started == ([] if left_down else ["bot.service"])
+
+
+class Sealed(World):
+    """Whose backups are encrypted to a key that is not there."""
+
+    @property
+    def application(self):
+        return dataclasses.replace(
+            super().application, encryption=Encryption(recipients=("/nonexistent/operator.asc",))
+        )
+
+
+@pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg is not installed")
+def test_a_deploy_whose_backup_cannot_be_encrypted_is_refused_by_the_dry_run_too(tmp_path):
+    world = Sealed(tmp_path, backup_first="all")
+    world.clone()
+    world.push({"bot.py": "print('new')\n"})
+    with pytest.raises(TradekeepError, match="recipient"):
+        world.deploy(dry_run=True)
+    outcome = world.deploy()
+    assert (outcome.status, world.read("bot.py")) == (ExitStatus.FAILED, FIRST["bot.py"])

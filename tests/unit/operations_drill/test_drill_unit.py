@@ -60,10 +60,11 @@ def test_the_unit_reaches_what_the_settings_name():
 
 
 def test_there_is_no_timer_where_it_could_only_fail_or_is_not_wanted():
-    sealed = {"gpg_recipients": ("A" * 40,)}
+    sealed = {"gpg_recipients": ("A" * 40,), "host_key": False}
     assert TIMER not in units({"enabled": False})
     assert TIMER not in units(**sealed), "the host cannot read its own backups"
     assert TIMER in units({"key_file": "/root/recovery.asc"}, **sealed)
+    assert TIMER in units(gpg_recipients=("A" * 40,)), "the host has a key of its own"
 
 
 def test_that_there_is_no_timer_is_said_when_units_change(make_bench, tmp_path):
@@ -74,7 +75,7 @@ def test_that_there_is_no_timer_is_said_when_units_change(make_bench, tmp_path):
         def run(self, argv, **_options):
             return Completed(tuple(argv), 0, "", "")
 
-    bench = make_bench(gpg_recipients=("A" * 40,))
+    bench = make_bench(gpg_recipients=("A" * 40,), host_key=False)
     application = dataclasses.replace(bench.application, system=True)
     (tmp_path / "units").mkdir()
     ports = dataclasses.replace(bench.ports, runner=Systemd())

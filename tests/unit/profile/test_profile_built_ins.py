@@ -204,9 +204,9 @@ def test_what_a_bot_is_just_writing_is_no_data() -> None:
 def test_kalshi_schedule_retention_and_services() -> None:
     profile = resolve_profile("kalshi")
     assert [(s.tier, s.calendar, s.encrypt) for s in profile.schedules] == [
-        (Tier.DAILY, "*-*-* 02:00:00", False),
+        (Tier.DAILY, "*-*-* 02:00:00", None),
         (Tier.WEEKLY, "Sun *-*-* 03:00:00", True),
-        (Tier.MONTHLY, "*-*-01 04:00:00", False),
+        (Tier.MONTHLY, "*-*-01 04:00:00", None),
     ]
     assert profile.retention == Retention(daily=7, weekly=4, monthly=12)
     supervisor, systemd = profile.services

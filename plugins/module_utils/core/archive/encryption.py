@@ -22,6 +22,7 @@ from ..errors import CommandError, EncryptionError, TradekeepError
 from ..host.filesystem.scratch import scratch_directory, sweep
 from ..host.trust import open_trusted, require_trusted, untrusted_level
 from ..ports import Runner
+from .openpgp import LARGEST_KEY_FILE, keys_in
 from .streams import Chunks, ProgramStage, Stage, through_program
 
 GPG = "gpg"
@@ -29,8 +30,8 @@ _PURPOSE = "gpg"
 _LONGEST_PLACE = 107 - len("/.tradekeep-gpg-1234567-0123456789abcdef/S.gpg-agent.browser")
 """The path of a Unix socket has at most 107 bytes."""
 _ARMOR = b"-----BEGIN PGP MESSAGE-----"
-_QUIET = ("--batch", "--no-tty", "--quiet", "--yes", "--no-options", "--pinentry-mode", "loopback")
-_PUBLIC_KEY_PACKET, _PASSPHRASE_PACKET, _SECRET_KEY_PACKET = 1, 3, 5
+QUIET = ("--batch", "--no-tty", "--quiet", "--yes", "--no-options", "--pinentry-mode", "loopback")
+_PUBLIC_KEY_PACKET, _PASSPHRASE_PACKET = 1, 3
 
 
 def _tag(first: bytes) -> int:
@@ -134,7 +135,8 @@ def passphrase_in(path: str) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _as_encryption_error(error: CommandError) -> EncryptionError:
+def as_encryption_error(error: CommandError) -> EncryptionError:
+    """What gpg's failure means."""
     text = error.message
     for sign, message, hint in (
         ("No secret key", "no secret key for this backup", "run where the recovery key is, or name its gpg home"),
@@ -156,11 +158,11 @@ def _gpg(
     input_text: Optional[str] = None,
     pass_fds: tuple[int, ...] = (),
 ) -> str:
-    argv = (GPG, *_QUIET, *(("--homedir", home) if home else ()), *arguments)
+    argv = (GPG, *QUIET, *(("--homedir", home) if home else ()), *arguments)
     try:
         return runner.run(argv, input_text=input_text, pass_fds=pass_fds, timeout_seconds=120).stdout
     except CommandError as error:
-        raise _as_encryption_error(error) from error
+        raise as_encryption_error(error) from error
 
 
 def import_recipients(recipients: tuple[str, ...], home: str, runner: Runner) -> tuple[str, ...]:
@@ -205,10 +207,10 @@ def _export(recipient: str, runner: Runner) -> str:
 def _refuse_secret_key(path: str) -> None:
     try:
         with open(path, "rb") as file:
-            start = file.read(65536)
+            found = keys_in(file.read(LARGEST_KEY_FILE))
     except OSError as error:
         raise EncryptionError(f"recipient's key file cannot be read: {error.strerror}", path=path) from error
-    if b"PRIVATE KEY BLOCK" in start or _tag(start) == _SECRET_KEY_PACKET:
+    if found.secret:
         raise EncryptionError(
             "recipient's key file holds a secret key", path=path, hint="keep it off this host; export the public key"
         )
@@ -239,7 +241,7 @@ def encrypting(encryption: Encryption, following: Stage, runner: Runner) -> Iter
     with contextlib.ExitStack() as stack:
         home = stack.enter_context(temporary_home(runner))
         secret: tuple[int, ...] = ()
-        argv: tuple[str, ...] = (GPG, *_QUIET, "--homedir", home, "-z", "0", "--output", "-")
+        argv: tuple[str, ...] = (GPG, *QUIET, "--homedir", home, "-z", "0", "--output", "-")
         if encryption.passphrase_file:
             secret = (stack.enter_context(passphrase_in(encryption.passphrase_file)),)
             argv += ("--no-symkey-cache", "--cipher-algo", "AES256", "--passphrase-fd", str(secret[0]))
@@ -261,13 +263,13 @@ class _GpgStage:
         try:
             self._program.write(data)
         except CommandError as error:
-            raise _as_encryption_error(error) from error
+            raise as_encryption_error(error) from error
 
     def close(self) -> None:
         try:
             self._program.close()
         except CommandError as error:
-            raise _as_encryption_error(error) from error
+            raise as_encryption_error(error) from error
 
     def abort(self) -> None:
         self._program.abort()
@@ -291,11 +293,11 @@ def decrypting(
             if not passphrase_file:
                 raise EncryptionError("backup is encrypted with a passphrase", hint="name the passphrase file")
             home = stack.enter_context(temporary_home(runner))
-        argv: tuple[str, ...] = (GPG, *_QUIET, *(("--homedir", home) if home else ()))
+        argv: tuple[str, ...] = (GPG, *QUIET, *(("--homedir", home) if home else ()))
         if secret:
             argv += ("--no-symkey-cache", "--passphrase-fd", str(secret[0]))
         pipe = runner.pipe((*argv, "--output", "-", "--decrypt"), pass_fds=secret)
-        plain = through_program(pipe, chunks, _as_encryption_error)
+        plain = through_program(pipe, chunks, as_encryption_error)
         stack.callback(plain.close)
         yield plain
 

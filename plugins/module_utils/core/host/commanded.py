@@ -22,6 +22,7 @@ from typing import Any, Optional
 
 from ..application import Services
 from ..errors import CommandError, ServiceError
+from ..formatting import counted
 from ..ports import Clock, Runner, Said
 from .account import Account, account_of, command_as, environment_of
 from .filesystem.identity import with_privileges
@@ -100,7 +101,7 @@ class Commanded:
         while self._is_active():
             if self._clock.monotonic() >= deadline:
                 raise ServiceError(
-                    f"is active {self._stop_timeout:g} seconds after it was stopped",
+                    f"is active {counted(float(self._stop_timeout), 'second')} after it was stopped",
                     path=self._name,
                     hint=f"try both as {self._account().name}: stop and is_active of services in the profile",
                 )
@@ -116,7 +117,7 @@ class Commanded:
             if self._clock.monotonic() >= deadline:
                 seconds = self._commands.start_timeout_seconds
                 raise ServiceError(
-                    f"does not start: is not active after {seconds:g} seconds",
+                    f"does not start: is not active after {counted(float(seconds), 'second')}",
                     path=self._name,
                     hint=f"try both as {self._account().name}: start and is_active of services in the profile",
                 )

@@ -36,6 +36,7 @@ from .assemble import Account as Summary
 from .backup_plan import ASSUMED_RATIO, BackupPlan, check_space, held_by, request_backup
 from .basis import basis_of, facts_for_sidecar, note_backup
 from .found import Share, Thing
+from .keys import require_usable_keys
 from .leftovers import sweep_state
 from .listings import Listings
 from .losses import ALL, Held, Loss, accept, check_words, find_losses, row_losses, unguarded_losses
@@ -64,10 +65,12 @@ def backup(
     dry_run: bool = False,
     allow_row_loss: bool = False,
     allow_loss: Collection[str] = (),
+    host_key: bool = True,
 ) -> Outcome:
     """Make one backup, verified before it has its name.
 
-    encrypt: None lets the schedule of the tier and the components decide. output: another directory than the catalog's.
+    encrypt: None encrypts where there is a key, unless the schedule of the tier says otherwise. output: another
+    directory than the catalog's. host_key: False leaves out the host's own key, for an archive that goes elsewhere.
     allow_loss: what may hold far less than in the last backup (see ``losses``). allow_row_loss: accept tables that lost
     most of their rows, in any component.
     """
@@ -76,11 +79,15 @@ def backup(
         return request_backup(application, ports, tier, name, encrypt, output)
 
     check_words(application, allow_loss)
+    if not host_key:
+        application = replace(application, encryption=replace(application.encryption, host_key=False))
     request = request_again()
     if dry_run:
         with tree_reader(application, ports, lambda: nullcontext(Source(lambda: scan(application))), request) as reader:
             plan = reader.survey(list_paths=True)
         check_space(plan)
+        if plan.encryption.configured:
+            require_usable_keys(application, ports)
         warnings = _compared(application, plan, allow_loss)
         told = [f"warning: {text}" for text in warnings]
 

@@ -22,6 +22,7 @@ from ..storage.names import check_name
 from ..transaction.exchange import refuse_pending
 from .basis import Basis, basis_of, current_places, newest_good
 from .found import Found, Share, Thing
+from .keys import encryption_of
 from .losses import Held
 from .scan import check_root, expected_paths
 from .tally import Tally
@@ -169,24 +170,42 @@ def _refuse_lost_root(application: Application, catalog: LocalCatalog) -> None:
 
 
 def choose_encryption(application: Application, tier: Tier, wanted: Optional[bool]) -> Encryption:
-    """Whether and how to encrypt. Raises ConfigurationError when it is required and cannot be done."""
+    """How to encrypt: with a key that is configured always, unless it is written that there shall be plain archives.
+
+    Raises ConfigurationError when it is wanted and cannot be done, and when a secret would lie in a plain archive.
+    """
+    said = _said_of(application, tier) if wanted is None else wanted
     required = [item.name for item in application.profile.components if item.backup and item.require_encryption]
-    scheduled = any(item.encrypt for item in application.profile.schedules if item.tier is tier)
     if wanted is False and required:
         raise ConfigurationError(
             f"component {required[0]} must be encrypted",
             path=application.config_file,
             hint="leave out the refusal to encrypt",
         )
-    if not (wanted or required or (scheduled and wanted is None)):
-        return Encryption()
-    if not application.encryption.configured:
+    if application.encryption.configured:
+        secret = application.secret_components
+        if said is False and secret:
+            raise ConfigurationError(
+                f"component {secret[0]} holds secrets, and there is a key: it is in no plain archive",
+                path=application.config_file,
+                hint="leave out the refusal to encrypt",
+            )
+        return Encryption() if said is False else encryption_of(application)
+    if said or required:
         raise ConfigurationError(
             "an encrypted backup is wanted, but nothing to encrypt with is configured",
             path=application.config_file,
             hint="set backup_gpg_recipients or backup_passphrase_file and run the site playbook",
         )
-    return application.encryption
+    return Encryption()
+
+
+def _said_of(application: Application, tier: Tier) -> Optional[bool]:
+    """What the schedules of a tier say: plain archives only where all of them do."""
+    said = [item.encrypt for item in application.profile.schedules if item.tier is tier]
+    if any(said):
+        return True
+    return False if said and all(item is False for item in said) else None
 
 
 def check_space(plan: BackupPlan, scratch: Optional[Path] = None) -> None:

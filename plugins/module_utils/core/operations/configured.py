@@ -13,13 +13,6 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..application import Application
-from ..archive.encryption import (
-    check_passphrase_file,
-    import_recipients,
-    prove_round_trip,
-    require_gpg,
-    temporary_home,
-)
 from ..configuration import application_as_dict
 from ..errors import ConfigurationError, ExitStatus, TradekeepError
 from ..host.account import owner_of
@@ -30,6 +23,7 @@ from ..ports import Ports
 from ..profile import resolve_mapping
 from . import rehearsal
 from .claims import conflicts, unclaimed_backups
+from .key_checks import host_key_warnings, key_problems, prove_keys, readable_by_anybody
 from .outcome import Outcome
 from .services_check import missing_services, unmanaged
 from .text import counted
@@ -60,16 +54,17 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
     no finding.
 
     recovery_key: file of the secret key that shall decrypt backups; that it does is proven with a sample. A passphrase
-    proves itself.
+    and the host's own key prove themselves.
     """
     problems = [str(error) for error in _problems(application, ports)]
     warnings = [*standing_warnings(application, ports), *_lacking_programs(application, ports)]
-    notes = list(unmanaged(application))
+    warnings += host_key_warnings(application)
+    notes = [*readable_by_anybody(application), *unmanaged(application)]
     for found_outside in _not_covered(application, ports):
         warnings += found_outside.warnings
         notes += found_outside.notes
     if application.encryption.configured and not problems:
-        problems = [str(error) for error in _failures(lambda: _prove(application, ports, recovery_key))]
+        problems = [str(error) for error in _failures(lambda: prove_keys(application, ports, recovery_key))]
     found = [*problems, *warnings]
     for text in unclaimed_backups(application):
         ports.progress.note(text)
@@ -154,8 +149,7 @@ def directory_problems(application: Application) -> Iterator[TradekeepError]:
 
 
 def _encryption_problems(application: Application, ports: Ports) -> Iterator[TradekeepError]:
-    encryption = application.encryption
-    if not encryption.configured:
+    if not application.encryption.configured:
         for item in application.profile.components:
             if item.backup and item.require_encryption:
                 yield ConfigurationError(
@@ -163,29 +157,7 @@ def _encryption_problems(application: Application, ports: Ports) -> Iterator[Tra
                     path=application.config_file,
                     hint="set backup_gpg_recipients or backup_passphrase_file",
                 )
-        return
-    yield from _failures(lambda: require_gpg(ports.runner))
-    if encryption.passphrase_file is not None:
-        passphrase_file = encryption.passphrase_file
-        yield from _failures(lambda: check_passphrase_file(passphrase_file))
-    for recipient in encryption.recipients:
-        if "/" in recipient and not Path(recipient).is_file():
-            yield TradekeepError("the recipient's key file does not exist", path=recipient, hint="install it there")
-
-
-def _prove(application: Application, ports: Ports, recovery_key: Optional[str]) -> None:
-    encryption = application.encryption
-    if recovery_key is None and encryption.passphrase_file is None:
-        # Nothing here decrypts. That something can be encrypted is known when each key is one that can.
-        with temporary_home(ports.runner) as home:
-            import_recipients(encryption.recipients, home, ports.runner)
-        return
-    prove_round_trip(
-        encryption,
-        runner=ports.runner,
-        secret_key_file=recovery_key,
-        passphrase_file=encryption.passphrase_file,
-    )
+    yield from key_problems(application, ports)
 
 
 def _failures(*checks: Any) -> Iterator[TradekeepError]:

@@ -32,6 +32,8 @@ from ..program import (
 )
 from ..version import VERSION, is_newer, stated_version
 from .claims import refuse_claimed
+from .host_key import plan_keys, with_keys
+from .key_checks import readable_by_anybody
 from .outcome import Outcome
 
 _VERSION_MODULE = "tradekeep/version.py"
@@ -117,6 +119,28 @@ def install_configuration(
 
 def _shown(content: Optional[bytes]) -> Optional[dict[str, Any]]:
     return None if content is None else shown_configuration(content)
+
+
+def install_application(
+    application: Application, ports: Ports, *, present: bool = True, dry_run: bool = False
+) -> Outcome:
+    """Install the configuration of an application with the host's key for it, or remove the configuration alone.
+
+    The keys come before it: a host that cannot make one is left as it was.
+    """
+    if not present:
+        return install_configuration(application, present=False, dry_run=dry_run)
+    for text in readable_by_anybody(application):
+        ports.progress.note(text)
+    keys = plan_keys(application)
+    # What is refused leaves no key behind.
+    planned = install_configuration(application, dry_run=True)
+    if dry_run:
+        return with_keys(planned, keys, dry_run=True)
+    keys.before(ports)
+    outcome = install_configuration(application)
+    keys.after()
+    return with_keys(outcome, keys, dry_run=False)
 
 
 def installed_version(path: Path) -> Optional[str]:

@@ -5,13 +5,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Optional
 
 from ..application import Application
+from ..errors import TradekeepError
 from ..ports import Ports
 from ..storage.choice import passed_over
 from ..storage.local import Backup, LocalCatalog
+from .key_checks import readable_by_anybody
+from .keys import Keys
 from .outcome import Outcome
 from .state import state_of
 from .text import table
@@ -31,25 +36,32 @@ def list_backups(application: Application, ports: Ports, *, limit: Optional[int]
     state, backups = state_of(application, ports, found), found[:limit]
     older = len(found) - len(backups)
     drilled = any(item.drilled_at for item in backups)
+    opened_by = _opened_by(application, ports, backups)
+    notes = tuple(readable_by_anybody(application))
 
     def lines(width: Optional[int] = None) -> tuple[str, ...]:
         if not found:
-            return ("no backups yet", *state.lines)
+            return ("no backups yet", *notes, *state.lines)
         dated = width is None or width >= _WIDE_ENOUGH_FOR_DATES
-        rows = [_row(item, now, dated=dated, drilled=drilled) for item in backups]
-        heads = ["backup", "size", *(["made"] if dated else []), "age", "tier", "gpg", "verified"]
+        rows = [_row(item, now, opened_by[item.name], dated=dated, drilled=drilled) for item in backups]
+        heads = ["backup", "size", *(["made"] if dated else []), "age", "tier", "opens with", "verified"]
         heads += ["drilled"] if drilled else []
         tier = heads.index("tier")
-        giving_way = [*([(tier + 3, 7)] if drilled else []), (tier + 2, 8), (tier, 4), (0, 24)]
+        giving_way = [*([(tier + 3, 7)] if drilled else []), (tier + 1, 7), (tier + 2, 8), (tier, 4), (0, 24)]
         head, *listed = table(heads, rows, width=width, giving_way=giving_way)
         more = [f"and {older} older"] if older else []
         # Where a screen ends, below the last line, is what a person looks for.
         body = (*listed, *more) if width is None else (*more, *reversed(listed))
         problems = (f"{item.name}: {item.problem}" for item in backups if item.problem)
         said = passed_over(found, now)
-        return (head, *body, *problems, *([] if said is None else [f"note: {said}"]), *state.lines)
+        return (head, *body, *problems, *([] if said is None else [f"note: {said}"]), *notes, *state.lines)
 
-    record = {"backups": [item.as_dict() for item in backups], "older": older, "state": state.as_dict()}
+    record = {
+        "backups": [{**item.as_dict(), "opens_with": list(opened_by[item.name])} for item in backups],
+        "older": older,
+        "state": state.as_dict(),
+        "notes": list(notes),
+    }
     return Outcome(changed=False, record=record, lines=lines(), fitted=lines, status=state.status)
 
 
@@ -83,7 +95,18 @@ def _ago(moment: datetime, now: datetime) -> str:
     return age if age == _FUTURE else f"{age} ago"
 
 
-def _row(item: Backup, now: datetime, *, dated: bool, drilled: bool) -> list[str]:
+def _opened_by(application: Application, ports: Ports, backups: Sequence[Backup]) -> dict[str, tuple[str, ...]]:
+    """The names of the keys that open each; nothing for one that cannot be read at all."""
+    keys = Keys(application, ports)
+    found: dict[str, tuple[str, ...]] = {}
+    for item in backups:
+        found[item.name] = ()
+        with suppress(TradekeepError):
+            found[item.name] = keys.opened_by(item.path)
+    return found
+
+
+def _row(item: Backup, now: datetime, opened_by: Sequence[str], *, dated: bool, drilled: bool) -> list[str]:
     if item.problem:
         verified = "PROBLEM"
     elif item.verified_at is None:
@@ -96,7 +119,7 @@ def _row(item: Backup, now: datetime, *, dated: bool, drilled: bool) -> list[str
         *([f"{item.moment:%Y-%m-%d}"] if dated else []),
         compact_age(item.moment, now),
         item.tier or "-",
-        "yes" if item.encrypted else "no",
+        ", ".join(opened_by) or "-",
         verified,
         *([_drilled(item, now)] if drilled else []),
     ]

@@ -187,16 +187,15 @@ def _stands(application: Application, transaction: PendingTransaction) -> Option
 
 def _keep_old_state(application: Application, ports: Ports, exchange: Exchange) -> None:
     details = exchange.pending.details
-    encrypted = bool(details.get("encrypted"))
     if exchange.pending.operation == "restore":
         note_restored(application, ports, str(details.get("backup", "")), details.get("touched"))
-        make_safety_backup(application, ports, exchange, encrypted=encrypted)
+        make_safety_backup(application, ports, exchange)
     if exchange.pending.operation == "migrate":
         note_restored(application, ports, str(details.get("source", "")))
         if not details.get("saved"):
-            make_safety_backup(application, ports, exchange, encrypted=encrypted, label=MIGRATE_LABEL)
+            make_safety_backup(application, ports, exchange, label=MIGRATE_LABEL)
 
 
 def _keep_given_up(application: Application, ports: Ports, exchange: Exchange) -> None:
     if exchange.pending.operation in ("restore", "migrate"):
-        keep_given_up(application, ports, exchange, encrypted=bool(exchange.pending.details.get("encrypted")))
+        keep_given_up(application, ports, exchange)

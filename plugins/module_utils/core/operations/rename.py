@@ -139,6 +139,7 @@ def _steps(application: Application, before: Application, ports: Ports, unit_dir
     from .installation import install_configuration
 
     steps = [*_of_backups(application, before, ports), *_of_records(application, before, ports)]
+    steps += _of_keys(application, before)
     planned = install_configuration(application, dry_run=True, renamed=True)
     if planned.changed:
         steps.append(
@@ -225,9 +226,25 @@ def _of_records(application: Application, before: Application, ports: Ports) -> 
     return steps
 
 
-def _renaming(source: Path, target: Path) -> Callable[[], None]:
+def _of_keys(application: Application, before: Application) -> list[_Step]:
+    """The host's own key goes along, as it opens the backups, and the public ones. What is there already counts."""
+    places = (
+        (Path(before.host_key_dir), Path(application.host_key_dir)),
+        (Path(before.public_key_dir), Path(application.public_key_dir)),
+    )
+    return [
+        _Step(f"move {source} to {target}", _renaming(source, target, private=source == Path(before.host_key_dir)))
+        for source, target in places
+        if source != target and source.is_dir() and not os.path.lexists(target)
+    ]
+
+
+def _renaming(source: Path, target: Path, *, private: bool = True) -> Callable[[], None]:
     def move() -> None:
-        make_private_directory(target.parent)
+        if private:
+            make_private_directory(target.parent)
+        else:
+            target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         with os_errors(source):
             os.rename(source, target)
             fsync_directory(target.parent)

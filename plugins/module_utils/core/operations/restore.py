@@ -40,7 +40,7 @@ from ..kinds import kind_named
 from ..kinds.base import CaptureContext
 from ..patterns import classify
 from ..ports import Ports
-from ..storage.local import Backup, LocalCatalog
+from ..storage.local import Backup
 from ..transaction.exchange import refuse_pending
 from ..transaction.lock import application_lock
 from ..transaction.plan import Replacement
@@ -49,6 +49,7 @@ from .basis import note_replaced
 from .exchange_run import Change, run_exchange
 from .fence import note_fence
 from .healthy import health_gate
+from .keys import find_to_read, home_for, require_usable_keys
 from .leftovers import sweep_state
 from .outcome import Outcome
 from .provenance import note_other_maker, refuse_other_maker
@@ -77,6 +78,7 @@ class _Run:
     items: list[Item]
     passphrase_file: Optional[str]
     force: bool
+    gnupg_home: Optional[str] = None
     stopped: list[str] = field(default_factory=list)
     health: list[dict[str, Any]] = field(default_factory=list)
     unhealthy: Optional[str] = None
@@ -100,25 +102,30 @@ def restore(
     passphrase_file: Optional[str] = None,
     any_profile: bool = False,
     force: bool = False,
+    key_file: Optional[str] = None,
 ) -> Outcome:
     """Put a backup (or the chosen part of it) in the place of the live data, or into the directory ``to``.
 
     Restoring what is there already stops nothing and changes nothing. any_profile: take a backup of another profile.
     force: go on although a process that the services do not own writes the data, and keep what was restored although a
     health check fails.
+    key_file: the secret key of a backup to a public one, for this time; without it the host's own key is tried, and the
+    account's keyring.
     """
     selection = check_selection(application, components, paths)
-    backup = LocalCatalog(application, ports.clock, note=ports.progress.note).find(reference)
     secret = passphrase_for(application, passphrase_file)
-    if to is not None:
-        return restore_elsewhere(application, ports, backup, selection, Path(to), secret, dry_run)
-    if not any_profile:
+    given = key_file is not None
+    backup = find_to_read(application, ports, reference, passphrase_file=secret, key_given=given)
+    if to is None and not any_profile:
         # As far as its sidecar tells, before all of it is read.
         refuse_other_maker(application, backup, hint=_OTHER_PROFILE)
-    with acting_as(owner_of(application)):
-        if dry_run:
-            return _planned(_prepare(application, ports, backup, selection, secret, any_profile, force))
-        return _restore_locked(application, ports, backup, selection, secret, any_profile, force)
+    with home_for(application, backup.path, key_file, secret, ports) as home:
+        if to is not None:
+            return restore_elsewhere(application, ports, backup, selection, Path(to), secret, dry_run, gnupg_home=home)
+        with acting_as(owner_of(application)):
+            if dry_run:
+                return _planned(_prepare(application, ports, backup, selection, secret, home, any_profile, force))
+            return _restore_locked(application, ports, backup, selection, secret, home, any_profile, force)
 
 
 def _restore_locked(
@@ -127,6 +134,7 @@ def _restore_locked(
     backup: Backup,
     selection: Selection,
     secret: Optional[str],
+    home: Optional[str],
     any_profile: bool,
     force: bool,
 ) -> Outcome:
@@ -138,7 +146,7 @@ def _restore_locked(
         note=ports.progress.mention,
     ):
         sweep_state(application)
-        return _restore_live(_prepare(application, ports, backup, selection, secret, any_profile, force))
+        return _restore_live(_prepare(application, ports, backup, selection, secret, home, any_profile, force))
 
 
 def _prepare(
@@ -147,13 +155,14 @@ def _prepare(
     backup: Backup,
     selection: Selection,
     passphrase_file: Optional[str],
+    home: Optional[str],
     any_profile: bool,
     force: bool,
 ) -> _Run:
     """Verify the whole archive and compare it with the live data. Writes nothing."""
     check_root(application)
     refuse_pending(Path(application.application_state_dir))
-    contents = read_contents(backup, ports, passphrase_file)
+    contents = read_contents(backup, ports, passphrase_file, gnupg_home=home)
     if not any_profile:
         refuse_other_maker(application, backup, contents.report.header, hint=_OTHER_PROFILE)
     note_other_maker(application, backup, contents.report.header, ports.progress.note)
@@ -165,9 +174,11 @@ def _prepare(
         raise UsageError(
             "the backup holds nothing of what was chosen", path=backup.path.name, hint="see tar -tzf of it"
         )
-    run = _Run(application, ports, backup, contents, selection, items, passphrase_file, force)
+    run = _Run(application, ports, backup, contents, selection, items, passphrase_file, force, home)
     _check_space(run)
     if run.changes:
+        # What is replaced becomes a safety backup, when the services run on the new data already.
+        require_usable_keys(application, ports)
         services = _services_of(application, ports)
         refuse_unmanaged_writers(application, ports, services, force=force, way_out=FORCE)
     return run
@@ -345,6 +356,7 @@ def _fill(run: _Run, stage: Stage, changes: Sequence[Item]) -> None:
         backup=run.backup,
         contents=run.contents,
         passphrase_file=run.passphrase_file,
+        gnupg_home=run.gnupg_home,
     )
 
 
@@ -369,11 +381,11 @@ def _exchange(run: _Run, stage: Stage, state_dir: Path) -> Backup:
         in_place="the restored data is in place",
         replacements=settled,
         confirm=confirm,
-        keep=lambda exchange: make_safety_backup(application, ports, exchange, encrypted=run.backup.encrypted),
-        given_up=lambda exchange: keep_given_up(application, ports, exchange, encrypted=run.backup.encrypted),
+        keep=lambda exchange: make_safety_backup(application, ports, exchange),
+        given_up=lambda exchange: keep_given_up(application, ports, exchange),
         were_stopped=run.stopped.extend,
         was_down=lambda seconds: run.times.update(downtime=seconds),
-        details={"backup": name, "encrypted": run.backup.encrypted, "touched": _touched(run), FORCED: run.force},
+        details={"backup": name, "touched": _touched(run), FORCED: run.force},
     )
     return run_exchange(
         change,

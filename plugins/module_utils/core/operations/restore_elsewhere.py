@@ -42,11 +42,13 @@ def restore_elsewhere(
     target: Path,
     passphrase_file: Optional[str],
     dry_run: bool,
+    *,
+    gnupg_home: Optional[str] = None,
 ) -> Outcome:
     """Unpack into an empty directory of its own; live data and services are left alone."""
     target = Path(os.path.abspath(target))
     _refuse_target(application, target)
-    contents = read_contents(backup, ports, passphrase_file)
+    contents = read_contents(backup, ports, passphrase_file, gnupg_home=gnupg_home)
     note_other_maker(application, backup, contents.report.header, ports.progress.note)
     chosen = selection.chooser(application)
     entries = [entry for entry in contents.entries if chosen(entry.path)]
@@ -54,7 +56,7 @@ def restore_elsewhere(
     if needed > space(target).bytes_free:
         raise SpaceError(f"{human_bytes(needed)} needed", path=target, hint="free some space or choose another place")
     if not dry_run:
-        unpacking = _Unpacking(application, ports, backup, contents, entries, passphrase_file)
+        unpacking = _Unpacking(application, ports, backup, contents, entries, passphrase_file, gnupg_home)
         _unpack_into(target, unpacking, chosen)
         for note in notes_of_refused_rights(application, entries):
             ports.progress.note(note)
@@ -93,10 +95,13 @@ class _Unpacking:
     contents: Contents
     entries: Sequence[Entry]
     passphrase_file: Optional[str]
+    gnupg_home: Optional[str]
 
     def into(self, directory: Path, chosen: Callable[[str], bool]) -> str:
         """Unpack the chosen entries; returns the directory that stands for the root."""
-        return unpack(self.backup, self.contents, str(directory), chosen, self.ports, self.passphrase_file)
+        return unpack(
+            self.backup, self.contents, str(directory), chosen, self.ports, self.passphrase_file, self.gnupg_home
+        )
 
 
 def _unpack_into(target: Path, unpacking: _Unpacking, chosen: Callable[[str], bool]) -> None:

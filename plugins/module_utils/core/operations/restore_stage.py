@@ -39,6 +39,7 @@ def fill_stage(
     backup: Backup,
     contents: Contents,
     passphrase_file: Optional[str],
+    gnupg_home: Optional[str] = None,
 ) -> None:
     """Write the changed files into the stage, give them their rights, check each by its kind, make all durable."""
     prefix = contents.report.stripped_prefix
@@ -48,7 +49,7 @@ def fill_stage(
         # One pass for each filesystem that something lies on: nearly always one.
         here = {path for path, staged in wanted.items() if staged.startswith(f"{directory}/")}
         if here:
-            unpack(backup, contents, f"{directory}/new", here.__contains__, ports, passphrase_file)
+            unpack(backup, contents, f"{directory}/new", here.__contains__, ports, passphrase_file, gnupg_home)
     settle_stage(application, ports, stage, changes, prefix)
 
 

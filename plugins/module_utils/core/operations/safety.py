@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Callable
 
-from ..application import Application, Encryption, Tier
+from ..application import Application, Tier
 from ..errors import NeedsPersonError, SpaceError, TradekeepError
 from ..host.files import space
 from ..kinds.sqlite import SIDECAR_SUFFIXES
@@ -28,6 +28,7 @@ from ..transaction.plan import Replacement
 from .backup import back_up
 from .backup_plan import ASSUMED_RATIO, BackupPlan, choose_encryption
 from .found import Found, Thing, lies_too_deep
+from .keys import encryption_of
 from .scan import found_at, gathered_scan, scan
 from .text import human_bytes
 
@@ -44,17 +45,17 @@ def safety_space(application: Application, replaced_bytes: int) -> None:
         )
 
 
-def back_up_as_it_is(application: Application, ports: Ports, *, label: str, encrypted: bool) -> Backup:
+def back_up_as_it_is(application: Application, ports: Ports, *, label: str) -> Backup:
     """A verified backup of the live data before it is replaced. Damaged databases are kept byte for byte.
 
     Raises ConfigurationError where it must be encrypted and nothing to encrypt with is configured.
     """
     choose_encryption(application, Tier.MANUAL, None)
-    return _made(application, ports, lambda: gathered_scan(application), label, encrypted)
+    return _made(application, ports, lambda: gathered_scan(application), label)
 
 
 def make_safety_backup(
-    application: Application, ports: Ports, exchange: Exchange, *, encrypted: bool, label: str = SAFETY_LABEL
+    application: Application, ports: Ports, exchange: Exchange, *, label: str = SAFETY_LABEL
 ) -> Backup:
     """Archive the state before the exchange. Damaged databases are kept byte for byte.
 
@@ -62,7 +63,7 @@ def make_safety_backup(
     """
     kept = exchange.replacements
     try:
-        return _made(application, ports, lambda: state_before(application, kept), label, encrypted)
+        return _made(application, ports, lambda: state_before(application, kept), label)
     except TradekeepError as error:
         raise NeedsPersonError(
             f"the new data stands and the services run, but what it replaced could not be backed up: {error}",
@@ -71,7 +72,7 @@ def make_safety_backup(
         ) from error
 
 
-def keep_given_up(application: Application, ports: Ports, exchange: Exchange, *, encrypted: bool) -> None:
+def keep_given_up(application: Application, ports: Ports, exchange: Exchange) -> None:
     """After an undo: archive the state that was given up, where services had written to it.
 
     Raises NeedsPersonError when it cannot be made: the old state is back, and what was given up stays aside.
@@ -81,7 +82,7 @@ def keep_given_up(application: Application, ports: Ports, exchange: Exchange, *,
     if not any(_written_since(begun, item) for item in given_up):
         return
     try:
-        made = _made(application, ports, lambda: state_given_up(application, given_up), GIVEN_UP_LABEL, encrypted)
+        made = _made(application, ports, lambda: state_given_up(application, given_up), GIVEN_UP_LABEL)
     except TradekeepError as error:
         raise NeedsPersonError(
             f"what the services wrote before everything was put back could not be backed up: {error}",
@@ -114,12 +115,9 @@ def _statuses(path: str) -> Iterator[os.stat_result]:
             yield os.lstat(os.path.join(directory, name))
 
 
-def _made(
-    application: Application, ports: Ports, things: Callable[[], Iterator[Thing]], label: str, encrypted: bool
-) -> Backup:
-    required = any(item.backup and item.require_encryption for item in application.profile.components)
-    encryption = application.encryption if encrypted or required else Encryption()
-    request = BackupPlan.of_label(label, encryption, Path(application.backup_dir))
+def _made(application: Application, ports: Ports, things: Callable[[], Iterator[Thing]], label: str) -> Backup:
+    """Encrypted wherever there is a key, as every archive is."""
+    request = BackupPlan.of_label(label, encryption_of(application), Path(application.backup_dir))
     return back_up(application, ports, request, things, lenient=True)
 
 

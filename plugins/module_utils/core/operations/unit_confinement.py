@@ -42,13 +42,13 @@ def _places(application: Application) -> tuple[PurePosixPath, ...]:
 
 
 def _of_others(application: Application) -> Iterator[PurePosixPath]:
-    """Backups and records of every other application with a configuration beside this one's."""
+    """Backups, records and keys of every other application with a configuration beside this one's."""
     for name in configured_names(str(application.config_dir)):
         # A configuration that cannot be read is for its own application to report.
         with contextlib.suppress(TradekeepError):
             other = load_application(app=name, config_dir=str(application.config_dir))
             if other.name != application.name:
-                yield from (other.backup_dir, other.application_state_dir)
+                yield from (other.backup_dir, other.application_state_dir, other.host_key_dir)
 
 
 def _touches(path: PurePosixPath, places: Sequence[PurePosixPath]) -> bool:

@@ -200,12 +200,11 @@ def render_units(application: Application, runtime: Sequence[PurePosixPath] = ()
 
 
 def drill_is_locked_out(application: Application) -> bool:
-    """Whether a host is to drill and cannot: it has no key to its own backups, as is best."""
+    """Whether a host is to drill and cannot: it has no key to its own backups."""
     profile = application.profile
-    encrypted = any(item.encrypt for item in profile.schedules) or any(
-        item.require_encryption and item.backup for item in profile.components
-    )
-    locked = bool(application.encryption.recipients) and encrypted and profile.drill.key_file is None
+    encrypted = any(item.encrypt is not False for item in profile.schedules)
+    people_alone = bool(application.encryption.recipients) and not application.uses_host_key
+    locked = people_alone and encrypted and profile.drill.key_file is None
     return profile.drill.enabled and bool(profile.schedules) and locked
 
 
@@ -342,7 +341,7 @@ def _to_back_up(application: Application) -> _Sight:
     """The live data can be written to because reading a live WAL database writes its index; the owner alone does it."""
     return _Sight(
         writes=(application.root, application.backup_dir, application.application_state_dir),
-        keys=_key_files(application),
+        keys=(*_key_files(application), *_host_keys(application)),
         keyring=_PUBLIC_KEYS if _uses_keyring(application) else (),
         gpg_agent=application.encryption.configured,
     )
@@ -354,7 +353,7 @@ def _to_verify(application: Application) -> _Sight:
     return _Sight(
         reads=(application.backup_dir,),
         writes=(application.application_state_dir,),
-        keys=_key_files(application),
+        keys=(*_key_files(application), *_host_keys(application, secret=True)),
         keyring=keyring,
         gpg_agent=application.encryption.configured,
     )
@@ -368,7 +367,7 @@ def _to_drill(application: Application) -> _Sight:
     return _Sight(
         reads=(application.backup_dir,),
         writes=(application.root, application.application_state_dir, *scratch),
-        keys=(*_key_files(application), *key),
+        keys=(*_key_files(application), *_host_keys(application, secret=True), *key),
         gpg_agent=application.encryption.configured or bool(key),
     )
 
@@ -511,6 +510,13 @@ def _key_files(application: Application) -> tuple[PurePosixPath, ...]:
     files = [item for item in encryption.recipients if item.startswith("/")]
     files += [encryption.passphrase_file] if encryption.passphrase_file else []
     return tuple(map(PurePosixPath, files))
+
+
+def _host_keys(application: Application, *, secret: bool = False) -> tuple[PurePosixPath, ...]:
+    """The host's own key: what writes archives sees its public half alone."""
+    if not application.uses_host_key:
+        return ()
+    return (application.host_public_key, *((application.host_secret_key,) if secret else ()))
 
 
 def _uses_keyring(application: Application) -> bool:

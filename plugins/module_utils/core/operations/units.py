@@ -83,8 +83,8 @@ def install_units(
             ports.progress.note(warning)
     if present and plan.changed and drill_is_locked_out(application):
         ports.progress.note(
-            "no timer for drills, as this host cannot read its own backups: run the playbook drill with "
-            "drill_controller_key, or set drill.key_file in the profile"
+            "no timer for drills, as this host cannot read its own backups (backup_host_key is false): run the "
+            "playbook drill with drill_controller_key, or set drill.key_file in the profile"
         )
     if not dry_run and plan.changed:
         if present:

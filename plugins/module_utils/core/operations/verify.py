@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -27,6 +28,7 @@ from ..storage.belonging import belongs
 from ..storage.choice import is_future
 from ..storage.local import Backup, LocalCatalog
 from .apart import ArchiveWork, Telling, patience, read_apart
+from .keys import Keys, home_for
 from .leftovers import reader_account, reading_scratch
 from .outcome import Outcome
 from .reading import CountingSink, checksum, compare_checksum, passphrase_for
@@ -85,10 +87,11 @@ def _verify_one(
     started = ports.clock.monotonic()
     checked = _Checked()
     try:
-        if backup.encrypted and not _can_decrypt(backup, ports, passphrase_file, checked):
-            _checksum_only(backup, ports)
-        else:
-            _entries(application, backup, ports, deep, passphrase_file, checked)
+        with _opening(application, backup, ports, passphrase_file) as opening:
+            if backup.encrypted and not _can_decrypt(application, backup, ports, opening, checked):
+                _checksum_only(backup, ports)
+            else:
+                _entries(application, backup, ports, deep, opening, checked)
         if backup.sha256 is None:
             checked.notes.append("no .sha256 beside it, so damage of the file as a whole could not be ruled out")
     except InterruptedBySignal:
@@ -124,18 +127,37 @@ class _Checked:
     notes: list[str] = field(default_factory=list)
 
 
-def _can_decrypt(backup: Backup, ports: Ports, passphrase_file: Optional[str], checked: _Checked) -> bool:
-    """Whether this host holds the key. A host that only has public keys is meant not to; a wrong key is a fault."""
-    if passphrase_file is not None:
+@dataclass(frozen=True)
+class _Opening:
+    """What a backup is opened with. home: a gpg home with the host's own key, None for the account's own keyring."""
+
+    passphrase_file: Optional[str]
+    home: Optional[str]
+
+
+@contextmanager
+def _opening(
+    application: Application, backup: Backup, ports: Ports, passphrase_file: Optional[str]
+) -> Iterator[_Opening]:
+    with home_for(application, backup.path, None, None, ports) as home:
+        yield _Opening(passphrase_file, home)
+
+
+def _can_decrypt(application: Application, backup: Backup, ports: Ports, opening: _Opening, checked: _Checked) -> bool:
+    """Whether this host holds the key. A host without a key of its own is meant not to; a wrong key is a fault."""
+    if opening.passphrase_file is not None:
         return True
     try:
-        with open_container(backup.path, runner=ports.runner, packed=True) as stream:
+        with open_container(backup.path, runner=ports.runner, gnupg_home=opening.home, packed=True) as stream:
             next(stream.packed, b"")
             stream.packed.close()
     except EncryptionError as error:
         if backup.sha256 is None:
             raise
-        checked.notes.append(f"this host cannot decrypt it ({error.message}), so only its checksum was verified")
+        names = " or ".join(Keys(application, ports).opened_by(backup.path))
+        checked.notes.append(
+            f"this host cannot decrypt it ({error.message}; it opens with {names}), so only its checksum was verified"
+        )
         return False
     return True
 
@@ -151,13 +173,13 @@ def _entries(
     backup: Backup,
     ports: Ports,
     deep: bool,
-    passphrase_file: Optional[str],
+    opening: _Opening,
     checked: _Checked,
 ) -> None:
     if deep:
-        report = _deep(application, backup, ports, passphrase_file, checked)
+        report = _deep(application, backup, ports, opening, checked)
     else:
-        report = _shallow(application, backup, ports, passphrase_file)
+        report = _shallow(application, backup, ports, opening)
     checked.level = "deep" if deep else "entries"
     checked.notes.extend(report.notes)
     if report.layout != "tradekeep":
@@ -165,21 +187,19 @@ def _entries(
     checked.counts = {"entries": report.entries, "files": report.files, "bytes": report.bytes}
 
 
-def _shallow(application: Application, backup: Backup, ports: Ports, passphrase_file: Optional[str]) -> ReadReport:
+def _shallow(application: Application, backup: Backup, ports: Ports, opening: _Opening) -> ReadReport:
     """Every entry against the manifest, keeping none of them: memory does not grow with their number."""
 
     def read(telling: Telling, stream: Readable) -> dict[str, Any]:
         return report_as(read_archive(stream, CountingSink(telling)))
 
     ports.progress.start("verifying", backup.sidecar.get("bytes"))
-    said = _read(application, backup, ports, passphrase_file, read)
+    said = _read(application, backup, ports, opening, read)
     ports.progress.finish()
     return report_from(said)
 
 
-def _deep(
-    application: Application, backup: Backup, ports: Ports, passphrase_file: Optional[str], checked: _Checked
-) -> ReadReport:
+def _deep(application: Application, backup: Backup, ports: Ports, opening: _Opening, checked: _Checked) -> ReadReport:
     with reading_scratch(application, "verify") as scratch:
 
         def read(telling: Telling, stream: Readable) -> list[Any]:
@@ -189,7 +209,7 @@ def _deep(
 
         ports.progress.start("verifying deeply", backup.sidecar.get("bytes"))
         # Each database is checked by a process of its own, which can be forked where no thread is.
-        said = _read(application, backup, ports, passphrase_file, read, alone=True)
+        said = _read(application, backup, ports, opening, read, alone=True)
         ports.progress.finish()
     report, problems, notes = said if isinstance(said, list) and len(said) == 3 else (None, None, None)
     checked.problems.extend(texts_from(problems))
@@ -201,13 +221,19 @@ def _read(
     application: Application,
     backup: Backup,
     ports: Ports,
-    passphrase_file: Optional[str],
+    opening: _Opening,
     read: ArchiveWork,
     *,
     alone: bool = False,
 ) -> Any:
     """What the reading of the whole archive returns, in the name of the application's owner."""
-    opened = open_container(backup.path, runner=ports.runner, passphrase_file=passphrase_file, packed=True)
+    opened = open_container(
+        backup.path,
+        runner=ports.runner,
+        passphrase_file=opening.passphrase_file,
+        gnupg_home=opening.home,
+        packed=True,
+    )
     seconds = patience(backup.sidecar.get("bytes"))
     said, sha256 = read_apart(
         read, opened, backup.path, ports, reader_account(application), seconds=seconds, alone=alone

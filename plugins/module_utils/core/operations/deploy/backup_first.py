@@ -22,6 +22,7 @@ from ...storage.names import DEPLOY_LABEL
 from ..backup import back_up
 from ..backup_plan import ASSUMED_RATIO, BackupPlan, check_space, choose_encryption
 from ..collapses import before_losses
+from ..keys import require_usable_keys
 from ..scan import gathered_scan, scan
 from ..tree_reader import Source, tree_reader
 
@@ -29,9 +30,7 @@ from ..tree_reader import Source, tree_reader
 def backup_first(application: Application, ports: Ports) -> Optional[Backup]:
     """Make the backup that the profile asks for; None where it asks for none, or where there is no data yet."""
     covered = _covered(application)
-    if covered is None or not os.path.isdir(application.root):
-        return None
-    if not any(item.type == "file" for item in scan(covered)):
+    if covered is None:
         return None
     # What is read of the data, another process reads for it, with the owner's rights.
     with privileged():
@@ -52,6 +51,8 @@ def rehearse_backup(application: Application, ports: Ports) -> None:
         with tree_reader(covered, ports, lambda: nullcontext(source), request) as reader:
             plan = reader.measure()
         if plan.files:
+            if encryption.configured:
+                require_usable_keys(covered, ports)
             needed = int(plan.bytes * ASSUMED_RATIO) + plan.largest_database + (1 << 20)
             check_space(dataclasses.replace(plan, space_needed=needed))
 
@@ -77,10 +78,15 @@ def forget_old_backups(application: Application, ports: Ports, keep: int) -> Non
 
 
 def _covered(application: Application) -> Optional[Application]:
+    """What is backed up; None where nothing is to be, or where there is no data yet."""
     wanted = application.profile.deploy.backup_first
-    if wanted is BackupFirst.ALL:
-        return application
     critical = tuple(item for item in application.profile.components if item.critical and item.backup)
-    if wanted is BackupFirst.NONE or not critical:
+    if wanted is BackupFirst.NONE or (wanted is not BackupFirst.ALL and not critical):
         return None
-    return dataclasses.replace(application, profile=dataclasses.replace(application.profile, components=critical))
+    covered = application
+    if wanted is not BackupFirst.ALL:
+        profile = dataclasses.replace(application.profile, components=critical)
+        covered = dataclasses.replace(application, profile=profile)
+    if not os.path.isdir(application.root) or not any(item.type == "file" for item in scan(covered)):
+        return None
+    return covered

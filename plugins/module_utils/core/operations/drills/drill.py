@@ -23,6 +23,7 @@ from ...host.files import make_private_directory
 from ...ports import Ports
 from ...storage.backup import iso
 from ...transaction.lock import application_lock
+from ..keys import Keys, host_key_for
 from ..leftovers import reader_account
 from ..outcome import Outcome
 from ..provenance import note_other_maker, refuse_other_maker
@@ -52,7 +53,8 @@ def drill(
     """Restore a backup into a scratch place, check all of it, and compare the time taken with the targets.
 
     reference: ``latest`` (the newest by name), a name or a path. source: ``local``, or a directory that holds copies.
-    key_file: the secret key of a backup to a public one; the host's own keyring is not asked.
+    key_file: the secret key of a backup to a public one, which has to open the newest. Without it the host's own key
+    is taken, and the newest that it opens; the account's keyring is not asked.
     """
     run = _Run(
         application,
@@ -84,7 +86,7 @@ class _Run:
 
     def plan(self) -> Outcome:
         """What would be drilled; nothing is written."""
-        chosen = choose_backup(self.application, self.ports, self.reference, self.source)
+        chosen = self._choose()
         base = scratch_base(self.application)
         wanted = chosen.backup.sidecar.get("bytes")
         much = human_bytes(wanted) if isinstance(wanted, int) else "an unknown amount"
@@ -113,12 +115,15 @@ class _Run:
         ports, findings = self.ports, self.findings
         base = scratch_base(self.application)
         with findings.timed("find", ports.clock):
-            self.chosen = chosen = choose_backup(self.application, ports, self.reference, self.source)
+            self.chosen = chosen = self._choose()
+            if chosen.note is not None:
+                findings.note(chosen.note)
         with ExitStack() as stack:
             with findings.timed("verify", ports.clock):
                 prove_checksum(chosen.backup, ports, findings)
+                host_key = None if self.key_file else host_key_for(self.application, chosen.backup.path)
                 keys = stack.enter_context(
-                    keys_for(chosen.backup, self.key_file, self.passphrase_file, ports, findings)
+                    keys_for(chosen.backup, self.key_file or host_key, self.passphrase_file, ports, findings)
                 )
                 size = size_up(self.application, chosen.backup, keys, ports)
             limit = self.application.profile.drill.maximum_bytes
@@ -135,6 +140,11 @@ class _Run:
                 check_unpacked(self.application, unpacked, ports, findings)
             ports.step("drill checked")
             self._compare(chosen, size, unpacked, place)
+
+    def _choose(self) -> Chosen:
+        keys = Keys(self.application, self.ports, passphrase_file=self.passphrase_file, keyring=False)
+        given = None if self.key_file else keys
+        return choose_backup(self.application, self.ports, self.reference, self.source, given)
 
     def _compare(self, chosen: Chosen, size: Size, unpacked: Unpacked, place: Path) -> None:
         findings = self.findings

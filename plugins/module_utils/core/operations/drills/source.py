@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Optional
 
 from ...application import Application
 from ...errors import ConfigurationError, TradekeepError
@@ -20,6 +21,7 @@ from ...storage.belonging import belongs
 from ...storage.choice import is_future
 from ...storage.local import LocalCatalog
 from ...storage.names import SAFETY_LABELS, parse_any_name
+from ..keys import Keys
 from ..provenance import refuse_other_maker
 
 LOCAL = "local"
@@ -27,20 +29,28 @@ LOCAL = "local"
 
 @dataclass(frozen=True)
 class Chosen:
-    """The backup to drill with. newest: whether there is no newer one, so that the live data should hold more."""
+    """The backup to drill with. newest: whether there is no newer one, so that the live data should hold more.
+
+    note: why it is not the newest.
+    """
 
     backup: Backup
     newest: bool
+    note: Optional[str] = None
 
 
-def choose_backup(application: Application, ports: Ports, reference: str, source: str) -> Chosen:
+def choose_backup(
+    application: Application, ports: Ports, reference: str, source: str, keys: Optional[Keys] = None
+) -> Chosen:
     """``latest`` is the newest by name, good or not: whether it is good is the question.
 
-    source: ``local``, or the absolute path of a directory that holds copies.
+    source: ``local``, or the absolute path of a directory that holds copies. keys: ``latest`` is the newest that these
+    open, where there is any; without them it has to be the newest of all.
     """
     directory = _directory(application, source)
     now = ports.clock.now()
-    newest = next(_by_name(application, directory, now), None)
+    by_age = _by_name(application, directory, now)
+    newest = next(by_age, None)
     if reference != "latest":
         found = LocalCatalog(application, ports.clock, directory=directory).find(reference)
         backup = read_backup(found.path, application.profile.archive_prefix)
@@ -52,7 +62,12 @@ def choose_backup(application: Application, ports: Ports, reference: str, source
         if ahead.path != newest.path:
             ports.progress.note(f"passed over, as dated in the future: {ahead.name}")
             break
-    return Chosen(newest, True)
+    if keys is None or keys.can_read(newest.path):
+        return Chosen(newest, True)
+    readable = next((backup for backup in by_age if keys.can_read(backup.path)), None)
+    if readable is None:
+        return Chosen(newest, True)
+    return Chosen(readable, False, keys.passed_over(newest, readable))
 
 
 def _directory(application: Application, source: str) -> Path:

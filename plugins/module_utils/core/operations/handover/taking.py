@@ -188,7 +188,7 @@ class _Taking:
             return outcome
         if run.plan.conflicts:
             with self._laps.timed("backup"):
-                made = back_up_as_it_is(self._application, self._ports, label=MIGRATE_LABEL, encrypted=False)
+                made = back_up_as_it_is(self._application, self._ports, label=MIGRATE_LABEL)
                 run.backup = str(made.path)
         with Stage.create(self._state_dir, device_roots(self._application.root)) as stage:
             try:
@@ -273,7 +273,7 @@ class _Taking:
             before_start=self._before_start,
             confirm=self._confirm,
             keep=lambda exchange: None,
-            given_up=lambda exchange: keep_given_up(self._application, self._ports, exchange, encrypted=False),
+            given_up=lambda exchange: keep_given_up(self._application, self._ports, exchange),
             put_back=self._put_back,
             was_down=self._was_down,
             details={"handover": self._identifier, "source": self._link.name, "saved": True},

@@ -71,7 +71,7 @@ class _Migration:
         )
         self._gate = health_gate(run.application, run.ports)
         self._before: dict[str, Any] = {}
-        self._details: dict[str, Any] = {"source": run.origin.facts.given, "encrypted": run.origin.facts.encrypted}
+        self._details: dict[str, Any] = {"source": run.origin.facts.given}
 
     def carry_out(self) -> Outcome:
         """Migrate, and keep a record of it whatever becomes of it."""
@@ -95,9 +95,7 @@ class _Migration:
         if run.plan.conflicts:
             begun = clock.monotonic()
             self._before = self._identities()
-            made = back_up_as_it_is(
-                self._application, self._ports, label=MIGRATE_LABEL, encrypted=run.origin.facts.encrypted
-            )
+            made = back_up_as_it_is(self._application, self._ports, label=MIGRATE_LABEL)
             run.backup = str(made.path)
             run.times["backup"] = round(clock.monotonic() - begun, 3)
         begun = clock.monotonic()
@@ -189,14 +187,11 @@ class _Migration:
     def _keep(self, exchange: Exchange) -> None:
         """What was replaced is in the backup made before, unless the bot went on writing it until it was stopped."""
         if not self._details["saved"]:
-            encrypted = self._run.origin.facts.encrypted
-            made = make_safety_backup(
-                self._application, self._ports, exchange, encrypted=encrypted, label=MIGRATE_LABEL
-            )
+            made = make_safety_backup(self._application, self._ports, exchange, label=MIGRATE_LABEL)
             self._run.safety_backup = str(made.path)
 
     def _keep_given_up(self, exchange: Exchange) -> None:
-        keep_given_up(self._application, self._ports, exchange, encrypted=self._run.origin.facts.encrypted)
+        keep_given_up(self._application, self._ports, exchange)
 
     def _hook(self, step: str) -> None:
         try:
@@ -220,7 +215,8 @@ def migrate(
 ) -> Outcome:
     """Put the data of a directory or an archive in the place of this host's; see ``migrate_from``.
 
-    key_file: the secret key of an archive to a public one, for this time; without it the account's keyring is asked.
+    key_file: the secret key of an archive to a public one, for this time. Without it the host's own key is tried, and
+    the account's keyring.
     hooks: whether the application's hooks run, which a rehearsal must not have talk to anybody.
     """
     if not hooks:

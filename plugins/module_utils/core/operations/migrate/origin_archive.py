@@ -33,13 +33,13 @@ from ...storage.local import Backup, LocalCatalog
 from ...storage.names import sidecars_of
 from ...transaction.stage import Stage
 from ..apart import Telling, read_apart
+from ..keys import home_for
 from ..provenance import note_other_maker
 from ..reading import (
     Contents,
     Counted,
     EntriesHeard,
     GatheringSink,
-    home_of_key,
     passphrase_for,
     read_contents,
     unpack,
@@ -88,7 +88,9 @@ def open_origin(
     with contextlib.ExitStack() as stack:
         scratch = stack.enter_context(_scratch(application, worker_account(owner_of(application))))
         place = given if rights.account is None else stack.enter_context(_copied(application, given, rights))
-        home = stack.enter_context(_in_our_name(home_of_key(key_file, secret, ports)))
+        with privileged():
+            opened = home_for(application, place, key_file, secret, ports)
+        home = stack.enter_context(_in_our_name(opened))
         yield _open_archive(application, ports, given, place, scratch, Secrets(secret, home))
 
 
