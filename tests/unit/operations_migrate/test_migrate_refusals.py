@@ -359,7 +359,7 @@ def test_files_of_unknown_owners_belong_to_the_application(
 ) -> None:
     profile = {"extends": "kalshi", "name": "kalshi", "services": []}
     for path in (tmp_path.parent.parent, tmp_path.parent, tmp_path):
-        path.chmod(0o755)  # the account can reach its data
+        path.chmod(path.stat().st_mode | 0o055)  # the account can reach its data
     new = make_server("new", profile, owner="nobody", group="nogroup", become=True)
     for path in [old.root, *old.root.rglob("*")]:
         os.chown(path, 54321, 54321)
