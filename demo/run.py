@@ -166,16 +166,19 @@ def deploy() -> None:
     before, log, earlier = stored_fills(), (ROOT / bot.LOG).stat(), len(committed())
     with trading():
         wait_for_fills(earlier + 10)
-        playbook("deploy")
+        # This program starts the bot, and no service that could be stopped: a deploy in place leaves its files alone.
+        playbook("deploy", "-e", "deploy_force=true")
         good = source.push("count the fee", upstream.BETTER)
-        tradekeep("deploy", "main")
+        tradekeep("deploy", "main", expect=3)
+        print("  No service of the profile runs the bot, and it may write on: its files stay where they are.")
+        tradekeep("deploy", "main", "--force")
         print("  Somebody pushes a release that does not run.")
         source.push("tidy up", upstream.BAD)
-        tradekeep("deploy", "main", expect=3)
+        tradekeep("deploy", "main", "--force", expect=3)
         print("  Somebody commits a log of fills from a test at home.")
         source.push("mend it", upstream.BETTER)
         source.track_data()
-        tradekeep("deploy", "main", expect=3)
+        tradekeep("deploy", "main", "--force", expect=3)
         during = committed()[earlier:]
     tradekeep("deploy", "--log")
     fills = stored_fills()

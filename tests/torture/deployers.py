@@ -195,6 +195,9 @@ class Tradekeep:
 
     def command(self, world: World, *arguments: str) -> list[str]:
         start = START.replace("sys.exit", f"{SEARCH.format(path=self.path)}; sys.exit") if self.path else START
+        if arguments[0] == "deploy":
+            # The bot that trades here is no service of the profile: what is tried goes on beside it.
+            arguments = ("deploy", "--force", *arguments[1:])
         return [sys.executable, "-c", start, "--config", str(self.configure(world)), *arguments]
 
     def run(self, world: World, *arguments: str) -> Answer:
