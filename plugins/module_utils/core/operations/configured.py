@@ -59,7 +59,7 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
     problems = [str(error) for error in _problems(application, ports)]
     warnings = [*standing_warnings(application, ports), *_lacking_programs(application, ports)]
     warnings += host_key_warnings(application)
-    notes = [*readable_by_anybody(application), *unmanaged(application)]
+    notes = [*unmanaged(application), *readable_by_anybody(application)]
     for found_outside in _not_covered(application, ports):
         warnings += found_outside.warnings
         notes += found_outside.notes
