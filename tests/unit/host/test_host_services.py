@@ -157,6 +157,12 @@ def test_no_supervisord_runs_nothing() -> None:
     assert not supervised(lambda _argv: (4, "unix:///tmp/s.sock no such file\n", "")).is_active()
 
 
+def test_a_configuration_of_supervisor_that_is_not_there_is_named() -> None:
+    services = supervised(lambda _argv: (2, "", "Error: could not find config file /s.conf\nFor help, use -h\n"))
+    with pytest.raises(ServiceError, match=r"^/s\.conf: does not exist, .*mend supervisor_config"):
+        services.snapshot()
+
+
 def test_starting_is_not_success() -> None:
     services = supervised(lambda argv: "bot   STARTING   \n" if argv[-1] == "status" else "")
     snapshot = supervised(lambda _argv: "bot  RUNNING  pid 1, uptime 0:00:01\n").snapshot()

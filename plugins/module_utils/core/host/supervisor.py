@@ -158,6 +158,12 @@ class Supervisor:
         return states
 
     def _unanswered(self, said: str) -> ServiceError:
+        if self._config is not None and not Path(self._config).exists():
+            return ServiceError(
+                "does not exist, so nothing that it starts could be stopped before data is exchanged",
+                path=self._config,
+                hint="deploy the bot, or mend supervisor_config in services of the profile",
+            )
         said = said.splitlines()[-1][:_LONGEST_WORDS] if said else "without a word"
         account = self._account()
         if account is None:

@@ -18,20 +18,23 @@ def missing_services(application: Application, ports: Ports) -> Iterator[str]:
     """What is named and that this host does not have, or cannot be asked for. A bot can still be installed."""
     if not application.system:
         return
-    services = ServiceController(application.profile.services, ports.runner, ports.clock)
-    try:
-        missing = services.missing()
-    except ServiceError as error:
-        yield str(error)
-        return
-    for name in missing:
-        yield str(
-            ConfigurationError(
-                "there is no such service on this host, so nothing would be stopped before data is exchanged",
-                path=name,
-                hint="install it, or mend its name in services of the profile",
-            )
-        )
+    for named in application.profile.services:
+        # Each for itself: one that cannot be asked says nothing of the others.
+        try:
+            missing = ServiceController((named,), ports.runner, ports.clock).missing()
+        except ServiceError as error:
+            yield str(error)
+            continue
+        yield from map(_no_such_service, missing)
+
+
+def _no_such_service(name: str) -> str:
+    error = ConfigurationError(
+        "there is no such service on this host, so nothing would be stopped before data is exchanged",
+        path=name,
+        hint="install it, or mend its name in services of the profile",
+    )
+    return str(error)
 
 
 def unmanaged(application: Application) -> Iterator[str]:
