@@ -518,7 +518,7 @@ def named_by(settings: Any, where: str = "") -> Iterator[str]:
 
 @pytest.mark.parametrize("name", sorted(profiles.BUILT_IN))
 def test_what_a_built_in_profile_names_is_trusted_or_used_as_the_owner(name: str) -> None:
-    found = set(named_by(resolve_application(name).profile))
+    found = set(named_by(resolve_application(name, owner="nobody").profile))
     assert found <= AS_THE_OWNER.keys() | TRUSTED.keys() | OF_DATA
 
 
@@ -564,4 +564,4 @@ def test_hooks_health_commands_and_interpreters_run_as_the_owner(server: Server,
     )
     assert done.returncode == 0, done.stderr
     said = server.mark.read_text()
-    assert said.split().count(str(pwd.getpwnam("nobody").pw_uid)) == 3 and "\n0\n" not in said and "root:" not in said
+    assert said.split().count(str(pwd.getpwnam("nobody").pw_uid)) >= 3 and "\n0\n" not in said and "root:" not in said
