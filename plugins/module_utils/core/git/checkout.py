@@ -15,7 +15,7 @@ from typing import Optional
 
 from ..errors import CommandError, TradekeepError, UnsafePathError
 from ..host.account import Account, command_as
-from ..host.files import atomic_write_at, open_directory_beneath, open_file_beneath, os_errors
+from ..host.files import open_directory_beneath, open_file_beneath, os_errors
 from ..host.ownership import name_of_uid
 from ..ports import Runner
 from .holders import LockFile, look_at_lock
@@ -253,12 +253,8 @@ class Checkout:
             text = self._excluded()
             if len(text) > _LARGEST_EXCLUDE or pattern.encode() in text.splitlines():
                 return
-            text += b"" if not text or text.endswith(b"\n") else b"\n"
-            directory = open_directory_beneath(self.common_dir, "info")
-            try:
-                atomic_write_at(directory, "exclude", text + f"{pattern}\n".encode(), mode=0o644)
-            finally:
-                os.close(directory)
+            line = f"{pattern}\n".encode()
+            _append(self.common_dir, "info", "exclude", line if not text or text.endswith(b"\n") else b"\n" + line)
 
     def _excluded(self) -> bytes:
         try:
@@ -266,6 +262,21 @@ class Checkout:
                 return file.read(_LARGEST_EXCLUDE + 1)
         except FileNotFoundError:
             return b""
+
+
+def _append(top: Path, directory: str, name: str, line: bytes) -> None:
+    """In one write, which a kill leaves done or not begun; a file beside it would stay behind."""
+    place = open_directory_beneath(top, directory)
+    try:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(name, flags, 0o644, dir_fd=place)
+        try:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.write(descriptor, line)
+        finally:
+            os.close(descriptor)
+    finally:
+        os.close(place)
 
 
 def _changed(git: Git, head: Optional[str]) -> list[str]:
