@@ -53,12 +53,13 @@ def program(*argv: str) -> None:
 
 
 def read(path: str) -> None:
-    """See what is in a file, or in a directory."""
+    """See what is in a file, or in a directory. Where a unit has mounted a file, an empty one stays for the others."""
     if os.path.isdir(path):
         os.listdir(path)
         return
     with open(path, "rb") as file:
-        file.read(1)
+        if not file.read(1):
+            raise FileNotFoundError("only the place where it could be mounted")
 
 
 def write(path: str) -> None:
