@@ -137,7 +137,7 @@ def test_bots_do_not_mix(host: Host) -> None:
     assert not host.file("/etc/systemd/system/tradekeep-backup-moon_bot-daily.timer").exists
     found = host.check_output("find /opt/backups -name 'latest_backup*' -printf '%f %l,'").strip(",").split(",")
     links = dict(line.split() for line in found)
-    of_moon_bot = links["latest_backup_moon_bot.tar.gz"]
+    (of_moon_bot,) = (target for name, target in links.items() if name.startswith("latest_backup_moon_bot.tar."))
     assert of_moon_bot in listed["moon_bot"]
     assert {target for name, target in links.items() if name.startswith("latest_backup.tar.")} <= listed["v6"]
     refused = host.run("tradekeep --app v6 restore /opt/backups/%s", of_moon_bot)
