@@ -35,17 +35,21 @@ def pem(label: str = "RSA PRIVATE KEY", content: bytes | None = None) -> bytes:
 
 
 def listing(top: Path) -> dict[str, Any]:
-    """Mode and digest of everything below a directory, and the time of files; not what readers of a WAL share."""
+    """Mode and digest of everything below a directory, and the time of files.
+
+    Not of what readers of a WAL share: it is written as memory, and the kernel notes the time when it likes.
+    """
     found: dict[str, Any] = {}
     for directory, names, files in os.walk(top):
         for name in [".", *names, *files]:
             path = Path(directory, name)
             status = path.lstat()
             is_file = path.is_file() and not path.is_symlink()
-            content = path.read_bytes() if is_file and not name.endswith("-shm") else b""
+            is_held = is_file and not name.endswith("-shm")
+            content = path.read_bytes() if is_held else b""
             found[str(path.relative_to(top))] = (
                 oct(status.st_mode),
-                status.st_mtime_ns if is_file else 0,
+                status.st_mtime_ns if is_held else 0,
                 hashlib.sha256(content).hexdigest(),
             )
     return found
