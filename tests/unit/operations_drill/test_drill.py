@@ -517,5 +517,5 @@ def test_a_signal_is_not_lost_while_a_database_is_checked(bench):
     with pytest.raises(InterruptedBySignal), interruptible():
         bench.drill()
     stopper.wait()
-    assert 2 < time.monotonic() - begun < 10
+    assert 2 < time.monotonic() - begun < 60
     assert bench.leftovers() == [] and bench.records() == []
