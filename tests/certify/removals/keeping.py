@@ -190,8 +190,8 @@ KEEPING = (
     Removal(
         "b6",
         "no --output inside the data",
-        "operations",
-        "if real == part or part in real.parents:",
+        "operations/backup_plan.py",
+        "if found is not None:",
         "if False:",
         (BAD_INPUT + "b6_a_backup_directory_inside_the_data",),
     ),

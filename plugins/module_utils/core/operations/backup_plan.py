@@ -247,11 +247,6 @@ def _directory(application: Application, output: Optional[str]) -> Path:
         directory = Path.cwd() / directory
     real = Path(os.path.realpath(directory))
     root = Path(os.path.realpath(application.root))
-    for component in application.profile.components:
-        for path in component.paths:
-            part = root / path
-            if real == part or part in real.parents:
-                raise _inside(directory, component.name)
     found = classify_directory(application.profile, os.path.relpath(real, root)) if root in real.parents else None
     if found is not None:
         raise _inside(directory, found.component.name)
