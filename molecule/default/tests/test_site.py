@@ -144,9 +144,10 @@ def test_service_is_hardened(host: Host, service: str) -> None:
 def test_drills_have_a_timer_as_the_host_can_read_its_backups(host: Host) -> None:
     """With the passphrase, or with a key of its own that nobody but root sees."""
     with_key = host.ansible.get_variables().get("backup_passphrase_file", "") == ""
+    # Where there is no such key find fails, and says what is asserted.
     keys = host.check_output("find /var/lib/tradekeep/.host-keys -mindepth 1 -printf '%f %u %m\n' 2>&1 || true")
     shown = {"kalshi root 700", "public.asc root 600", "secret.asc root 600"}
-    assert set(keys.splitlines()) == shown if with_key else "No such file" in keys
+    assert (set(keys.splitlines()) == shown) if with_key else ("No such file" in keys)
     test_timer_runs_and_catches_up(host, "tradekeep-drill-kalshi")
     test_service_is_modest_and_its_failure_is_told(host, "tradekeep-drill-kalshi")
     test_service_is_hardened(host, "tradekeep-drill-kalshi")

@@ -42,7 +42,7 @@ _APPLICATION = Table(
 _KEYS = ("version", "application", "profile")
 _SHOWN = frozenset(
     """archive_prefix check_level components compression description drill full_check_tiers group home
-    maximum_row_loss_percent name owner retention root root_mode schedules""".split()  # noqa: SIM905
+    maximum_row_loss_percent name owner retention root root_mode schedules""".split()  # noqa: SIM905 (words, not thirty lines of one each)
 )
 """Keys of a profile that hold no secret. A command, an address or a template may."""
 _TEMPLATE = "template"

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     # Ansible ships what is imported, wherever the statement stands. To import all of it takes longer than to use it.
     from . import everything  # noqa: F401  # pylint: disable=unused-import
 
+UNREADABLE = (OSError, KeyError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+"""What zipfile raises for a file that is damaged, or no program of ours (an entry that is missing, sealed, unknown)."""
+
 PROGRAM_NAME = "tradekeep"
 DEFAULT_INTERPRETER = "/usr/bin/python3"
 PYTHON_OPTIONS = "-IXutf8"
@@ -79,7 +82,7 @@ def made_before(path: Path, program: bytes, magic: bytes) -> Optional[bytes]:
                     if not byte_code.startswith(magic) or f"{path}/{name}".encode() not in byte_code:
                         return None
                     entries.append((f"{name}c", byte_code))
-    except (OSError, KeyError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+    except UNREADABLE:
         return None
     again = io.BytesIO()
     again.write(program[: program.index(b"\n") + 1])

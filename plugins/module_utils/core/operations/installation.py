@@ -9,7 +9,6 @@ import hashlib
 import os
 import secrets
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -26,6 +25,7 @@ from ..program import (
     DEFAULT_INTERPRETER,
     PROGRAM_NAME,
     PYTHON_OPTIONS,
+    UNREADABLE,
     build_program,
     compiler_source,
     made_before,
@@ -148,7 +148,7 @@ def installed_version(path: Path) -> Optional[str]:
     try:
         with zipfile.ZipFile(path) as program, program.open(_VERSION_MODULE) as source:
             return stated_version(source.read(_LONGEST_VERSION_MODULE).decode("utf-8", "replace"))
-    except (OSError, KeyError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+    except UNREADABLE:
         return None
 
 

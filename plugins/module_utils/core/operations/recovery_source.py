@@ -136,6 +136,7 @@ def _copies(secrets: Mapping[str, Path]) -> Iterator[Optional[dict[str, str]]]:
     if any(content.startswith(_VAULT) for content in contents.values()):
         yield None
         return
+    # Secrets stay off the disk; what is made there is a directory of our own, readable by nobody else.
     memory = "/dev/shm"  # noqa: S108
     parent = memory if os.access(memory, os.W_OK | os.X_OK) else tempfile.gettempdir()
     with contextlib.suppress(TradekeepError):

@@ -43,12 +43,12 @@ _KEY_NAMES = frozenset((".env", "id_rsa", "id_ecdsa", "id_ed25519", "credentials
 _SAMPLES = (".example", ".sample", ".template", ".dist")
 _CODE = tuple(
     """.py .pyi .pyc .so .js .mjs .ts .css .html .sh .go .rs .c .h .md .rst .ipynb .service .timer .toml .cfg .ini
-    .j2 .lock .in""".split()  # noqa: SIM905
+    .j2 .lock .in""".split()  # noqa: SIM905 (words, not thirty lines of one each)
 )
 _PASSING = (".pid", ".lock", ".sock", ".tmp", ".swp", ".part")
 _NO_DATA = frozenset(
     """.git .hg .svn node_modules __pycache__ site-packages .cache .mypy_cache .pytest_cache .ruff_cache .tox .nox .npm
-    .local .vscode .idea lost+found""".split()  # noqa: SIM905
+    .local .vscode .idea lost+found""".split()  # noqa: SIM905 (words, not thirty lines of one each)
 )
 
 
