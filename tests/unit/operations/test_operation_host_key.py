@@ -294,6 +294,16 @@ def test_without_a_key_it_is_said_who_can_read_the_archives(make_bench: Any, tmp
     assert told in "\n".join(list_backups(bench.application, bench.ports).lines)
 
 
+def test_config_check_names_what_nobody_sees_in_a_passphrase_file(make_bench: Any, tmp_path: Path) -> None:
+    secret = tmp_path / "passphrase"
+    secret.touch(0o600)
+    secret.write_bytes(b"correct horse\r\n")
+    bench = set_up(make_bench)
+    set_encryption(bench, passphrase_file=str(secret))
+    checked = check_configuration(bench.application, bench.ports)
+    assert [note for note in checked.record["notes"] if str(secret) in note and "a carriage return" in note]
+
+
 def test_config_check_asks_for_every_key(host: Any, people: dict[str, Person]) -> None:
     done = check_configuration(host.application, host.ports)
     assert (done.status, done.record["problems"], done.record["notes"]) == (ExitStatus.DONE, [], [])

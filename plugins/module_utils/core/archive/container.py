@@ -25,6 +25,7 @@ from ..ports import NoProgress, Runner
 from .compression import choose_engine, compressing, decompressed, in_process_engine
 from .encryption import decrypting, encrypting, is_encrypted
 from .follower import Followed, Follower
+from .openpgp import HEAD
 from .streams import READ_CHUNK, ChunkReader, Chunks, FileStage, Observed, Prefetch, Stage, ThreadStage
 from .tar_reader import Readable
 from .telling import Span
@@ -260,7 +261,7 @@ class ContainerReader:
 
     def open(self, passphrase_file: Optional[str], gnupg_home: Optional[str], stack: contextlib.ExitStack) -> None:
         """Have it decrypted where that is needed."""
-        first = os.pread(self._descriptor, 64, 0)
+        first = os.pread(self._descriptor, HEAD, 0)
         self.encrypted = is_encrypted(first)
         if self.encrypted:
             self.packed = stack.enter_context(

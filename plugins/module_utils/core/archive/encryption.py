@@ -20,9 +20,10 @@ from typing import Optional
 from ..application import Encryption
 from ..errors import CommandError, EncryptionError, TradekeepError
 from ..host.filesystem.scratch import scratch_directory, sweep
-from ..host.trust import open_trusted, require_trusted, untrusted_level
+from ..host.trust import require_trusted, untrusted_level
 from ..ports import Runner
 from .openpgp import LARGEST_KEY_FILE, keys_in
+from .passphrase import Passphrase, passed_on, read_passphrase
 from .streams import Chunks, ProgramStage, Stage, through_program
 
 GPG = "gpg"
@@ -31,6 +32,7 @@ _LONGEST_PLACE = 107 - len("/.tradekeep-gpg-1234567-0123456789abcdef/S.gpg-agent
 """The path of a Unix socket has at most 107 bytes."""
 _ARMOR = b"-----BEGIN PGP MESSAGE-----"
 QUIET = ("--batch", "--no-tty", "--quiet", "--yes", "--no-options", "--pinentry-mode", "loopback")
+_OTHER_WORDS = "wrong passphrase"
 _PUBLIC_KEY_PACKET, _PASSPHRASE_PACKET = 1, 3
 
 
@@ -111,37 +113,13 @@ def _end_agent(home: str, runner: Runner) -> None:
             runner.run(("gpgconf", "--homedir", home, "--remove-socketdir"), check=False, timeout_seconds=30)
 
 
-def check_passphrase_file(path: str) -> None:
-    """A passphrase file must exist, be private and not empty."""
-    with passphrase_in(path):
-        pass
-
-
-@contextlib.contextmanager
-def passphrase_in(path: str) -> Iterator[int]:
-    """A descriptor from which one gpg reads the passphrase: of the very file that was checked."""
-    hint = "write the passphrase into it, as one line, readable by its owner alone"
-    try:
-        descriptor = open_trusted(path, what="the passphrase file", error=EncryptionError)
-    except OSError as error:
-        raise EncryptionError(f"passphrase file cannot be read: {error.strerror}", path=path, hint=hint) from error
-    try:
-        if not os.pread(descriptor, 4096, 0).partition(b"\n")[0].strip():
-            raise EncryptionError("passphrase file is empty", path=path, hint=hint)
-        if os.fstat(descriptor).st_mode & 0o077:
-            raise EncryptionError("passphrase file can be read by others", path=path, hint=f"chmod 600 {path}")
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 def as_encryption_error(error: CommandError) -> EncryptionError:
     """What gpg's failure means."""
     text = error.message
     for sign, message, hint in (
         ("No secret key", "no secret key for this backup", "run where the recovery key is, or name its gpg home"),
-        ("Bad passphrase", "wrong passphrase", "check the passphrase file"),
-        ("Bad session key", "wrong passphrase", "check the passphrase file"),
+        ("Bad passphrase", _OTHER_WORDS, "check the passphrase file"),
+        ("Bad session key", _OTHER_WORDS, "check the passphrase file"),
         ("can't get input", "the key is locked with a passphrase", "name a file with the passphrase too"),
         ("No public key", "recipient is unknown", "give a key file, or import the key"),
         ("Unusable public key", "recipient's key cannot be used", "give a key that is not expired or revoked"),
@@ -243,7 +221,7 @@ def encrypting(encryption: Encryption, following: Stage, runner: Runner) -> Iter
         secret: tuple[int, ...] = ()
         argv: tuple[str, ...] = (GPG, *QUIET, "--homedir", home, "-z", "0", "--output", "-")
         if encryption.passphrase_file:
-            secret = (stack.enter_context(passphrase_in(encryption.passphrase_file)),)
+            secret = (stack.enter_context(passed_on(read_passphrase(encryption.passphrase_file).typed)),)
             argv += ("--no-symkey-cache", "--cipher-algo", "AES256", "--passphrase-fd", str(secret[0]))
             argv += ("--symmetric",)
         else:
@@ -288,13 +266,22 @@ def decrypting(
     require_gpg(runner)
     with contextlib.ExitStack() as stack:
         home = gnupg_home
-        secret = (stack.enter_context(passphrase_in(passphrase_file)),) if passphrase_file else ()
+        passphrase = read_passphrase(passphrase_file) if passphrase_file else None
         if _tag(first) == _PASSPHRASE_PACKET:
             if not passphrase_file:
                 raise EncryptionError("backup is encrypted with a passphrase", hint="name the passphrase file")
             home = stack.enter_context(temporary_home(runner))
-        argv: tuple[str, ...] = (GPG, *QUIET, *(("--homedir", home) if home else ()))
-        if secret:
+        form = None if passphrase is None else _form_that_opens(passphrase, first, runner, home)
+        yield stack.enter_context(_decrypted(chunks, form, runner, home))
+
+
+@contextlib.contextmanager
+def _decrypted(chunks: Chunks, passphrase: Optional[bytes], runner: Runner, home: Optional[str]) -> Iterator[Chunks]:
+    argv: tuple[str, ...] = (GPG, *QUIET, *(("--homedir", home) if home else ()))
+    with contextlib.ExitStack() as stack:
+        secret: tuple[int, ...] = ()
+        if passphrase is not None:
+            secret = (stack.enter_context(passed_on(passphrase)),)
             argv += ("--no-symkey-cache", "--passphrase-fd", str(secret[0]))
         pipe = runner.pipe((*argv, "--output", "-", "--decrypt"), pass_fds=secret)
         plain = through_program(pipe, chunks, as_encryption_error)
@@ -302,7 +289,23 @@ def decrypting(
         yield plain
 
 
-def import_secret_key(key_file: str, home: str, runner: Runner, passphrase_file: Optional[str] = None) -> None:
+def _form_that_opens(passphrase: Passphrase, first: bytes, runner: Runner, home: Optional[str]) -> bytes:
+    """What of a passphrase file opens the message that begins so; older ones took the line with all around it."""
+    *likelier, last = passphrase.forms
+    return next((form for form in likelier if _opens(form, first, runner, home)), last)
+
+
+def _opens(form: bytes, first: bytes, runner: Runner, home: Optional[str]) -> bool:
+    try:
+        with _decrypted((part for part in (first,)), form, runner, home) as plain:
+            for _part in plain:
+                return True
+    except EncryptionError as error:
+        return error.message != _OTHER_WORDS
+    return True
+
+
+def import_secret_key(key_file: str, home: str, runner: Runner) -> None:
     """Put the secret key of a file into ``home``. Raises EncryptionError when the file holds none."""
     hint = "give the file that gpg --export-secret-keys made"
     require_trusted(key_file, what="the key file", error=EncryptionError)
@@ -311,12 +314,11 @@ def import_secret_key(key_file: str, home: str, runner: Runner, passphrase_file:
             file.read(1)
     except OSError as error:
         raise EncryptionError(f"key file cannot be read: {error.strerror}", path=key_file, hint=hint) from error
-    with passphrase_in(passphrase_file) if passphrase_file else contextlib.nullcontext() as secret:
-        unlock = () if secret is None else ("--passphrase-fd", str(secret))
-        try:
-            _gpg(runner, home, *unlock, "--import", "--", key_file, pass_fds=() if secret is None else (secret,))
-        except EncryptionError as error:
-            raise EncryptionError("key file holds no key that can be imported", path=key_file, hint=hint) from error
+    try:
+        # A key stays locked as it is: its passphrase is asked for where it is used.
+        _gpg(runner, home, "--import", "--", key_file)
+    except EncryptionError as error:
+        raise EncryptionError("key file holds no key that can be imported", path=key_file, hint=hint) from error
     if not secret_keys_expired(home, runner):
         raise EncryptionError("key file holds no secret key", path=key_file, hint=hint)
 
@@ -359,7 +361,7 @@ def prove_round_trip(
         if secret_key_file:
             require_gpg(runner)
             gnupg_home = stack.enter_context(temporary_home(runner))
-            import_secret_key(secret_key_file, gnupg_home, runner, passphrase_file)
+            import_secret_key(secret_key_file, gnupg_home, runner)
         plain = stack.enter_context(
             decrypting(
                 (part for part in (message,)),

@@ -23,7 +23,7 @@ from ..ports import Ports
 from ..profile import resolve_mapping
 from . import rehearsal
 from .claims import conflicts, unclaimed_backups
-from .key_checks import host_key_warnings, key_problems, prove_keys, readable_by_anybody
+from .key_checks import host_key_warnings, key_problems, prove_keys, readable_by_anybody, unseen_in_passphrase
 from .outcome import Outcome
 from .services_check import missing_services, unmanaged
 from .text import counted
@@ -59,7 +59,7 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
     problems = [str(error) for error in _problems(application, ports)]
     warnings = [*standing_warnings(application, ports), *_lacking_programs(application, ports)]
     warnings += host_key_warnings(application)
-    notes = [*unmanaged(application), *readable_by_anybody(application)]
+    notes = [*unmanaged(application), *readable_by_anybody(application), *unseen_in_passphrase(application)]
     for found_outside in _not_covered(application, ports):
         warnings += found_outside.warnings
         notes += found_outside.notes

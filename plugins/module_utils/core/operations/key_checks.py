@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
 from ..application import Application
-from ..archive.encryption import check_passphrase_file, prove_round_trip, require_gpg
+from ..archive.encryption import prove_round_trip, require_gpg
 from ..archive.openpgp import LARGEST_KEY_FILE, keys_in
+from ..archive.passphrase import read_passphrase
 from ..errors import ConfigurationError, EncryptionError, TradekeepError
 from ..ports import Ports
 from .keys import encryption_of, require_usable_keys
@@ -29,6 +31,18 @@ def readable_by_anybody(application: Application) -> Iterator[str]:
         )
 
 
+def unseen_in_passphrase(application: Application) -> Iterator[str]:
+    """One line where a passphrase file holds more than what a person would type."""
+    path = application.encryption.passphrase_file
+    with contextlib.suppress(EncryptionError):  # a problem of its own
+        unseen = read_passphrase(path).unseen if path else ""
+        if unseen:
+            yield (
+                f"{path}: {unseen} around the passphrase, left out for new archives: type it without; "
+                "keep the file as it is while there are archives of a version that took it along"
+            )
+
+
 def key_problems(application: Application, ports: Ports) -> Iterator[TradekeepError]:
     """What will make backups, restores or drills fail, or gives a secret away."""
     yield from _secret_keys_lying_about(application)
@@ -41,7 +55,7 @@ def key_problems(application: Application, ports: Ports) -> Iterator[TradekeepEr
     try:
         require_gpg(ports.runner)
         if encryption.passphrase_file is not None:
-            check_passphrase_file(encryption.passphrase_file)
+            read_passphrase(encryption.passphrase_file)
         if application.uses_host_key and os.path.isfile(application.host_secret_key):
             _check_mode(application)
     except TradekeepError as error:

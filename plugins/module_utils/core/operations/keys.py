@@ -18,9 +18,10 @@ from pathlib import Path, PurePosixPath
 from typing import Optional
 
 from ..application import Application, Encryption
-from ..archive.encryption import import_recipients, is_encrypted, passphrase_in, require_gpg, temporary_home
+from ..archive.encryption import import_recipients, is_encrypted, require_gpg, temporary_home
 from ..archive.key_pair import public_key_ids, secret_key_ids
 from ..archive.openpgp import HEAD, LARGEST_KEY_FILE, MessageKeys, keys_in, message_keys
+from ..archive.passphrase import read_passphrase
 from ..errors import ArchiveError, EncryptionError, TradekeepError
 from ..host.filesystem.identity import with_privileges
 from ..ports import Ports
@@ -47,8 +48,8 @@ def require_usable_keys(application: Application, ports: Ports) -> None:
         return
     require_gpg(ports.runner)
     if encryption.passphrase_file is not None:
-        with passphrase_in(encryption.passphrase_file):
-            return
+        read_passphrase(encryption.passphrase_file)
+        return
     with temporary_home(ports.runner) as home:
         import_recipients(encryption.recipients, home, ports.runner)
 
@@ -75,15 +76,15 @@ def host_key_for(application: Application, path: Path) -> Optional[str]:
 
 
 def home_for(
-    application: Application, path: Path, key_file: Optional[str], passphrase_file: Optional[str], ports: Ports
+    application: Application, path: Path, key_file: Optional[str], ports: Ports
 ) -> AbstractContextManager[Optional[str]]:
     """A gpg home with what opens an archive: the key that is given, else the host's own where that opens it.
 
     None, for the account's own keyring, where it does not.
     """
     if key_file is None and (own := host_key_for(application, path)) is not None:
-        return home_of_key(own, None, ports)
-    return home_of_key(key_file, passphrase_file, ports)
+        return home_of_key(own, ports)
+    return home_of_key(key_file, ports)
 
 
 class Keys:

@@ -224,18 +224,16 @@ def compare_checksum(backup: Backup, actual: Optional[str]) -> None:
         )
 
 
-def home_of_key(
-    key_file: Optional[str], passphrase_file: Optional[str], ports: Ports
-) -> AbstractContextManager[Optional[str]]:
+def home_of_key(key_file: Optional[str], ports: Ports) -> AbstractContextManager[Optional[str]]:
     """A gpg home with this secret key and nothing else, gone afterwards; None, for the account's own, without a key."""
-    return nullcontext() if key_file is None else _home_with_key(key_file, passphrase_file, ports)
+    return nullcontext() if key_file is None else _home_with_key(key_file, ports)
 
 
 @contextmanager
-def _home_with_key(key_file: str, passphrase_file: Optional[str], ports: Ports) -> Iterator[str]:
+def _home_with_key(key_file: str, ports: Ports) -> Iterator[str]:
     require_gpg(ports.runner)
     with temporary_home(ports.runner) as home:
-        import_secret_key(key_file, home, ports.runner, passphrase_file)
+        import_secret_key(key_file, home, ports.runner)
         yield home
 
 

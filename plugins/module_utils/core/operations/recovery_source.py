@@ -124,7 +124,7 @@ def _open(ports: Ports, source: RecoverySource, archive: Path, *, encrypted: boo
             ports.progress.note("a file with a key is in a vault: whether it opens the archive is not tested")
             return
         passphrase = copies.get("passphrase")
-        home = stack.enter_context(home_of_key(copies.get("key"), passphrase, ports))
+        home = stack.enter_context(home_of_key(copies.get("key"), ports))
         opened = open_container(archive, runner=ports.runner, passphrase_file=passphrase, gnupg_home=home)
         stack.enter_context(opened).read(512)
 

@@ -119,7 +119,7 @@ def restore(
     if to is None and not any_profile:
         # As far as its sidecar tells, before all of it is read.
         refuse_other_maker(application, backup, hint=_OTHER_PROFILE)
-    with home_for(application, backup.path, key_file, secret, ports) as home:
+    with home_for(application, backup.path, key_file, ports) as home:
         if to is not None:
             return restore_elsewhere(application, ports, backup, selection, Path(to), secret, dry_run, gnupg_home=home)
         with acting_as(owner_of(application)):

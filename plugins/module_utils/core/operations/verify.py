@@ -139,7 +139,7 @@ class _Opening:
 def _opening(
     application: Application, backup: Backup, ports: Ports, passphrase_file: Optional[str]
 ) -> Iterator[_Opening]:
-    with home_for(application, backup.path, None, None, ports) as home:
+    with home_for(application, backup.path, None, ports) as home:
         yield _Opening(passphrase_file, home)
 
 

@@ -95,7 +95,7 @@ def keys_for(
     require_gpg(ports.runner)
     with temporary_home(ports.runner) as home:
         if key_file is not None:
-            import_secret_key(key_file, home, ports.runner, passphrase_file)
+            import_secret_key(key_file, home, ports.runner)
             if os.stat(key_file).st_mode & 0o077:
                 findings.note(f"{key_file}: the key can be read by others; chmod 600")
             if any(secret_keys_expired(home, ports.runner).values()):

@@ -89,7 +89,7 @@ def open_origin(
         scratch = stack.enter_context(_scratch(application, worker_account(owner_of(application))))
         place = given if rights.account is None else stack.enter_context(_copied(application, given, rights))
         with privileged():
-            opened = home_for(application, place, key_file, secret, ports)
+            opened = home_for(application, place, key_file, ports)
         home = stack.enter_context(_in_our_name(opened))
         yield _open_archive(application, ports, given, place, scratch, Secrets(secret, home))
 
