@@ -23,7 +23,7 @@ attributes:
     support: full
   idempotent:
     support: none
-    details: Each run writes the databases anew.
+    details: Each run writes anew those databases in which that numbers no row anew.
   platform:
     platforms: linux
 options:

@@ -300,7 +300,7 @@ def test_locked_database_names_the_wait(data, context, writer):
     with pytest.raises(CaptureError, match=r"locked by another process for 0\.3 s"):
         KIND.capture(data / "x.db", replace(context, deadline_seconds=0.3))
     with pytest.raises(CaptureError, match="locked"):
-        sqlite_live.optimize(data / "x.db", clock=context.clock, wait_seconds=0.2)
+        sqlite_live.optimize(data / "x.db", scratch=context.scratch, clock=context.clock, wait_seconds=0.2)
     assert not list(context.scratch.iterdir())
 
 
@@ -350,8 +350,8 @@ def test_vacuum_shrinks_and_needs_space(data, context, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "statvfs", lambda _path: Full())
         with pytest.raises(SpaceError):
-            sqlite_live.optimize(data / "x.db", clock=context.clock, vacuum=True)
-    done = sqlite_live.optimize(data / "x.db", clock=context.clock, vacuum=True)
+            sqlite_live.optimize(data / "x.db", scratch=context.scratch, clock=context.clock, vacuum=True)
+    done = sqlite_live.optimize(data / "x.db", scratch=context.scratch, clock=context.clock, vacuum=True)
     assert done.vacuumed
     assert done.size_after < done.size_before
     assert state(data) == before

@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..application import CheckLevel
-from ..errors import SpaceError
+from ..errors import CheckError, SpaceError
 from ..ports import Clock
 from .base import CaptureContext, CheckReport
 from .bounded import bounded
 from .sqlite import check_copy, copy_database, remove_copy
 from .sqlite_database import Deadline, connected, pragma, read_header, require_database, translated
+from .sqlite_rowids import renumbered_tables
 from .sqlite_source import refuse_unsafe_sidecars, sidecar
 
 _WAL_HEADER = 32
 _FRAME_HEADER = 24
 _SPARE_BYTES = 16 << 20
+_TO_CHECK = "see what is wrong: tradekeep db check"
 OPTIMIZE_SECONDS = 600.0
 OPTIMIZED_BYTES_PER_SECOND = 1 << 20
 """A tenth of what a slow disk does: the database is rewritten twice."""
@@ -33,13 +35,17 @@ OPTIMIZED_BYTES_PER_SECOND = 1 << 20
 
 @dataclass(frozen=True)
 class Optimized:
-    """What an optimisation did. Sizes are of the main file; ``vacuumed`` is False when it was not asked for."""
+    """What an optimisation did. Sizes are of the main file; ``vacuumed`` is False when it was not rewritten.
+
+    renumbered: the tables for whose sake it was not.
+    """
 
     size_before: int
     size_after: int
     free_pages_before: int
     free_pages_after: int
     vacuumed: bool
+    renumbered: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -72,21 +78,47 @@ def inspect_live(
     return CheckReport(report.kind, report.problems, report.warnings, {**report.facts, "size": size, "wal": wal})
 
 
-def optimize(path: Path, *, clock: Clock, vacuum: bool = False, wait_seconds: float = 5.0) -> Optimized:
-    """Refresh the statistics, and rewrite the file without its free pages if told to.
+def examine(path: Path, *, scratch: Path, clock: Clock, wait_seconds: float = 5.0) -> tuple[str, ...]:
+    """The tables whose rows a VACUUM would number anew, read from a copy.
 
-    Raises CaptureError when another process is in the middle of something, SpaceError before it could run out of space.
+    Raises CheckError for a database that is damaged: to open it for writing brings what its WAL holds into the main
+    file, which may be the better half.
+    """
+    size = _file_size(path) or 0
+    wal = _wal_state(path)
+    _require_space(scratch, size + (wal["size"] if wal else 0), path)
+    seconds = wait_seconds + size / OPTIMIZED_BYTES_PER_SECOND
+    copy, _rows = copy_database(path, CaptureContext(scratch, clock, CheckLevel.QUICK, seconds))
+    try:
+        report = check_copy(copy, CheckLevel.QUICK)
+        if report.problems:
+            raise CheckError(f"damaged, and left as it is: {report.problems[0]}", path=path, hint=_TO_CHECK)
+        deadline = Deadline(clock, seconds)
+        with connected(copy, "mode=ro", deadline) as connection, translated(path, deadline):
+            return renumbered_tables(connection)
+    finally:
+        remove_copy(copy)
+
+
+def optimize(path: Path, *, scratch: Path, clock: Clock, vacuum: bool = False, wait_seconds: float = 5.0) -> Optimized:
+    """Refresh the statistics, and rewrite the file without its free pages if told to, and if no row changes its number.
+
+    Raises CheckError when it is damaged, CaptureError when another process is in the middle of something, SpaceError
+    before it could run out of space.
     """
     refuse_unsafe_sidecars(path)
     require_database(path, read_header(path))
     before = os.stat(path)
-    if vacuum:
+    renumbered = examine(path, scratch=scratch, clock=clock, wait_seconds=wait_seconds)
+    rewrite = vacuum and not renumbered
+    if rewrite:
         _require_space_for_vacuum(path, before.st_size)
     seconds = OPTIMIZE_SECONDS + before.st_size / OPTIMIZED_BYTES_PER_SECOND
     free_before, free_after = bounded(
-        lambda: _optimized(path, Deadline(clock, wait_seconds), vacuum), seconds=seconds, path=path
+        lambda: _optimized(path, Deadline(clock, wait_seconds), rewrite), seconds=seconds, path=path
     )
-    return Optimized(before.st_size, os.stat(path).st_size, free_before, free_after, vacuum)
+    left = renumbered if vacuum else ()
+    return Optimized(before.st_size, os.stat(path).st_size, free_before, free_after, rewrite, left)
 
 
 def _optimized(path: Path, deadline: Deadline, vacuum: bool) -> tuple[int, int]:

@@ -5,17 +5,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from ..application import Application, CheckLevel
 from ..archive.reported import texts_from
 from ..errors import ExitStatus, TradekeepError, UnsafePathError, UsageError
 from ..host.files import components_of
 from ..kinds import default_kind
-from ..kinds.sqlite_live import inspect_live, optimize
+from ..kinds.sqlite_live import examine, inspect_live, optimize
 from ..patterns import classify, expected_files
 from ..ports import Ports, Progress
 from ..storage.local import LocalCatalog
@@ -25,7 +28,7 @@ from .basis import basis_of
 from .leftovers import reader_account, reading_scratch
 from .outcome import Outcome
 from .scan import check_root, scan
-from .text import human_bytes, table
+from .text import first_few, human_bytes, table
 
 _CHECK_SECONDS = 1800.0
 """For one database: its copying and its check have deadlines of their own, which are shorter."""
@@ -74,28 +77,21 @@ def optimize_databases(
 ) -> Outcome:
     """ANALYZE and, where the space allows it, VACUUM. Each database is skipped with an error while it is in use."""
     account = reader_account(application)
-    if dry_run:
-        said = work_apart(lambda _telling: _chosen(application, paths), ports, account)
-        chosen = texts_from(said)
-        lines = tuple(f"would optimize {path}" for path in chosen)
-        return Outcome(changed=bool(chosen), record={"databases": [{"path": path} for path in chosen]}, lines=lines)
-    with application_lock(
-        Path(application.application_state_dir),
-        operation="db optimize",
-        clock=ports.clock,
-        wait_seconds=600.0,
-        note=ports.progress.mention,
-    ):
+    with contextlib.ExitStack() as stack:
+        if not dry_run:
+            stack.enter_context(_lock(application, ports))
+        scratch = stack.enter_context(reading_scratch(application, "optimize"))
 
         def work(telling: Telling) -> list[Any]:
-            return [_optimize(application, path, ports, telling, vacuum) for path in _chosen(application, paths)]
+            one = _Optimizing(application, ports, telling, scratch, vacuum=vacuum)
+            return [one.foresee(path) if dry_run else one.optimize(path) for path in _chosen(application, paths)]
 
         results = _optimized_from(work_apart(work, ports, account, seconds=_OPTIMIZE_SECONDS))
     failed = any(item["problem"] for item in results)
     return Outcome(
         changed=any(item["changed"] for item in results),
         record={"databases": results},
-        lines=tuple(_optimize_line(item) for item in results) or ("no databases",),
+        lines=tuple(_optimize_line(item, dry_run) for item in results) or ("no databases",),
         status=ExitStatus.FAILED if failed else ExitStatus.DONE,
     )
 
@@ -149,18 +145,70 @@ def _inspect(
     return {"path": path, "problems": list(report.problems), "warnings": list(report.warnings), "facts": report.facts}
 
 
-def _optimize(application: Application, path: str, ports: Ports, progress: Progress, vacuum: bool) -> dict[str, Any]:
-    progress.start(f"optimizing {path}", None, "databases")
-    try:
-        done = optimize(Path(application.root) / path, clock=ports.clock, vacuum=vacuum)
-    except TradekeepError as error:
-        return {"path": path, "changed": False, "problem": error.message, "before": None, "after": None}
+def _lock(application: Application, ports: Ports) -> AbstractContextManager[None]:
+    return application_lock(
+        Path(application.application_state_dir),
+        operation="db optimize",
+        clock=ports.clock,
+        wait_seconds=600.0,
+        note=ports.progress.mention,
+    )
+
+
+@dataclass(frozen=True)
+class _Optimizing:
+    """Optimizes one database after the other; what is wrong with one is a part of its result."""
+
+    application: Application
+    ports: Ports
+    progress: Progress
+    scratch: Path
+    vacuum: bool
+
+    def foresee(self, path: str) -> dict[str, Any]:
+        """What ``optimize`` would find and leave out."""
+        self.progress.start(f"looking at {path}", None, "databases")
+        try:
+            renumbered = examine(self._place(path), scratch=self.scratch, clock=self.ports.clock)
+        except TradekeepError as error:
+            return _result(path, problem=error.message)
+        return _result(path, changed=not renumbered and self.vacuum, renumbered=renumbered if self.vacuum else ())
+
+    def optimize(self, path: str) -> dict[str, Any]:
+        """Optimize one."""
+        self.progress.start(f"optimizing {path}", None, "databases")
+        try:
+            done = optimize(self._place(path), scratch=self.scratch, clock=self.ports.clock, vacuum=self.vacuum)
+        except TradekeepError as error:
+            return _result(path, problem=error.message)
+        return _result(
+            path,
+            changed=done.changed,
+            before=done.size_before,
+            after=done.size_after,
+            renumbered=done.renumbered,
+        )
+
+    def _place(self, path: str) -> Path:
+        return Path(self.application.root) / path
+
+
+def _result(
+    path: str,
+    *,
+    changed: bool = False,
+    problem: Optional[str] = None,
+    before: Optional[int] = None,
+    after: Optional[int] = None,
+    renumbered: tuple[str, ...] = (),
+) -> dict[str, Any]:
     return {
         "path": path,
-        "changed": done.changed,
-        "problem": None,
-        "before": done.size_before,
-        "after": done.size_after,
+        "changed": changed,
+        "problem": problem,
+        "before": before,
+        "after": after,
+        "not_rewritten_for": list(renumbered),
     }
 
 
@@ -194,13 +242,14 @@ def _facts_from(said: Any) -> dict[str, Any]:
 def _optimized_from(said: Any) -> list[dict[str, Any]]:
     try:
         return [
-            {
-                "path": str(item["path"]),
-                "changed": bool(item["changed"]),
-                "problem": None if item["problem"] is None else str(item["problem"]),
-                "before": None if item["before"] is None else int(item["before"]),
-                "after": None if item["after"] is None else int(item["after"]),
-            }
+            _result(
+                str(item["path"]),
+                changed=bool(item["changed"]),
+                problem=None if item["problem"] is None else str(item["problem"]),
+                before=None if item["before"] is None else int(item["before"]),
+                after=None if item["after"] is None else int(item["after"]),
+                renumbered=texts_from(item["not_rewritten_for"]),
+            )
             for item in said
         ]
     except (KeyError, TypeError, ValueError):
@@ -227,7 +276,16 @@ def _check_lines(results: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield from table(["database", "result", "size", "wal", "rows"], rows) if rows else ["no databases"]
 
 
-def _optimize_line(item: dict[str, Any]) -> str:
+def _optimize_line(item: dict[str, Any], dry_run: bool) -> str:
+    path = item["path"]
     if item["problem"]:
-        return f"{item['path']}: {item['problem']}"
-    return f"{item['path']}: {human_bytes(item['before'])} -> {human_bytes(item['after'])}"
+        return f"{path}: {item['problem']}"
+    if item["not_rewritten_for"]:
+        tables = first_few(item["not_rewritten_for"], 5)
+        return (
+            f"{path}: not rewritten, as that numbers the rows of {tables} anew (no INTEGER PRIMARY KEY keeps their "
+            "rowid): what refers to them by number would find others"
+        )
+    if dry_run:
+        return f"would optimize {path}"
+    return f"{path}: {human_bytes(item['before'])} -> {human_bytes(item['after'])}"
