@@ -192,6 +192,14 @@ def test_hazard_b1_without_gpg_nothing_is_left_in_the_clear(make_bench, tmp_path
     assert os.listdir(bench.backups) == []
 
 
+def test_names_as_long_as_a_filesystem_allows_are_verified_deeply(bench):
+    bench.make_tree()
+    for name in ("x." + "p" * 249 + ".log", "q." + "r" * 248 + ".json"):
+        (bench.root / "state" / name).write_text("{}\n")
+    made(bench)
+    assert verify(bench.application, bench.ports, reference="latest", deep=True).status == 0
+
+
 def test_encrypted_with_a_passphrase_file(make_bench, tmp_path):
     secret = tmp_path / "passphrase"
     secret.write_text("correct horse")

@@ -280,7 +280,7 @@ class _DeepSink(NullSink):
             for chunk in chunks:
                 self._progress.advance(len(chunk))
             return
-        copy = self._scratch / ("copy" + "".join(Path(member.path).suffixes[-2:]))
+        copy = self._scratch / "copy"
         descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb", buffering=0) as stream:
             for chunk in chunks:
