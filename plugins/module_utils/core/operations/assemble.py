@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 from ..archive.alike import Batch, Sealed
 from ..archive.manifest import MANIFEST_NAME, Entry
@@ -24,8 +24,10 @@ from ..kinds import kind_named
 from ..kinds.base import NO_FACTS, CaptureContext, Captured
 from ..kinds.reading import signature_of, status_of
 from ..kinds.sqlite import SIDECAR_SUFFIXES, unsafe_sidecars
+from ..kinds.together import BESIDE, capture_together, has_companion
+from ..patterns import Classifier
 from ..ports import Progress
-from .found import Found, Share, Thing, left_out_as_too_deep
+from .found import Found, Share, Thing, found_of, left_out_as_too_deep
 from .gather import CaptureShare, Gatherer, refuse_share
 from .text import counted
 
@@ -107,6 +109,7 @@ def assemble(
     copy_first: frozenset[str] = frozenset(),
     lenient: bool = False,
     critical: frozenset[str] = frozenset(),
+    lookup: Optional[Classifier] = None,
 ) -> Account:
     """Write every thing into the archive.
 
@@ -114,10 +117,11 @@ def assemble(
     copy_first: files to be copied before they are read, since they changed under an earlier attempt.
     lenient: a damaged database is kept as it is, byte for byte, instead of failing (for safety copies).
     critical: components of which everything has to be readable.
+    lookup: says of what lies beside a database that is taken as bytes whether it is taken too.
     Raises ChangedWhileReadError (with the path), CaptureError, CheckError.
     """
     account = Account()
-    assembly = _Assembly(writer, context, account, copy_first, lenient, critical)
+    assembly = _Assembly(writer, context, account, copy_first, lenient, critical, lookup)
     for found in Gatherer(copy_first).gather(things, capture):
         if isinstance(found, (Batch, Sealed)):
             progress.advance(assembly.add_batch(found))
@@ -145,6 +149,7 @@ class _Assembly:
         copy_first: frozenset[str],
         lenient: bool,
         critical: frozenset[str],
+        lookup: Optional[Classifier],
     ) -> None:
         self._critical = critical
         self._writer = writer
@@ -152,6 +157,9 @@ class _Assembly:
         self._account = account
         self._copy_first = copy_first
         self._lenient = lenient
+        self._lookup = lookup
+        self._ready: dict[str, Captured] = {}
+        self._taken: set[str] = set()
         # Asked once for each account, as a look-up reads the system's list anew.
         self._owner = lru_cache(maxsize=None)(name_of_uid)
         self._group = lru_cache(maxsize=None)(name_of_gid)
@@ -179,9 +187,11 @@ class _Assembly:
 
     def add_file(self, found: Found) -> int:
         """One file; returns its size. Nothing when the bot removed it (a rotated log) before it was read."""
+        if found.absolute in self._taken:
+            return 0
         context = replace(self._context, copy_first=True) if found.path in self._copy_first else self._context
         try:
-            return self._capture(found, context)
+            return self._capture(found, context) + self._capture_companions(found, context)
         except (CaptureError, CheckError) as error:
             if isinstance(error, UnreadableError) and self._may_be_left_out(found):
                 self._account.warn(f"{found.path}: {error.message}, left out")
@@ -201,7 +211,7 @@ class _Assembly:
     def _capture(self, found: Found, context: CaptureContext) -> int:
         """One file through its kind. The source is confirmed unchanged after its last byte was read."""
         captured: Captured
-        with kind_named(found.kind or "file").capture(found.absolute, context, found.signature) as captured:
+        with self._captured(found, context) as captured:
             entry = self._entry(found, captured.status, captured.size, captured.facts)
             if captured.content is not None:
                 self._writer.add_content(entry, captured.content)
@@ -212,16 +222,43 @@ class _Assembly:
         self._account.add(entry)
         return captured.size
 
+    def _captured(self, found: Found, context: CaptureContext) -> Captured:
+        """What its kind makes of a file. What is taken as bytes is taken with its WAL, which waits for its turn."""
+        kind = found.kind or "file"
+        ready = self._ready.pop(found.absolute, None)
+        if ready is None and kind == "file" and has_companion(found.absolute):
+            self._ready.update(
+                {found.absolute + s: item for s, item in capture_together(found.absolute, context).items()}
+            )
+            ready = self._ready.pop(found.absolute)
+        return ready or kind_named(kind).capture(found.absolute, context, found.signature)
+
+    def _capture_companions(self, found: Found, context: CaptureContext) -> int:
+        """What was captured together with a file, as far as the profile keeps it; not again when its turn comes."""
+        size = 0
+        for suffix in BESIDE:
+            captured = self._ready.get(found.absolute + suffix)
+            if captured is None:
+                continue
+            path, absolute = found.path + suffix, found.absolute + suffix
+            beside = found_of(self._lookup, path, absolute, captured.status) if self._lookup else None
+            if beside is None:
+                self._ready.pop(absolute).close()
+            else:
+                size += self._capture(beside._replace(kind="file"), context)
+                self._taken.add(absolute)
+        return size
+
     def _add_raw(self, found: Found, context: CaptureContext) -> int:
         """A damaged database and its companions as plain files, all that can be done for it."""
         size = 0
         unsafe = unsafe_sidecars(Path(found.absolute))
-        for suffix in (*SIDECAR_SUFFIXES, ""):
+        for suffix in ("", *SIDECAR_SUFFIXES):
             path, absolute = found.path + suffix, found.absolute + suffix
             if suffix and Path(absolute) in unsafe:
                 self._account.warn(f"{path}: {unsafe[Path(absolute)]}, left out")
-            elif not suffix or os.path.lexists(absolute):
-                seen = signature_of(status_of(absolute))
+            elif not suffix or absolute in self._ready or os.path.lexists(absolute):
+                seen = found.signature if absolute in self._ready else signature_of(status_of(absolute))
                 raw = found._replace(path=path, absolute=absolute, kind="file", signature=seen)
                 size += self._capture(raw, context)
         return size

@@ -303,8 +303,9 @@ def survey(
             raise CaptureError(
                 "the database is empty (0 bytes)", path=found.absolute, hint="restore it, or move it away"
             )
-        if found.kind == "sqlite":
-            largest = max(largest, found.size + wal_size(found.absolute))
+        beside = wal_size(found.absolute) if found.kind in ("sqlite", "file") else 0
+        if found.kind == "sqlite" or beside:
+            largest = max(largest, found.size + beside)
         if list_paths:
             paths.append((found.path, found.size, found.kind or "file"))
     ratio = ASSUMED_RATIO

@@ -17,7 +17,6 @@ from ..application import Application, CheckLevel
 from ..archive.reported import texts_from
 from ..errors import ExitStatus, TradekeepError, UnsafePathError, UsageError
 from ..host.files import components_of
-from ..kinds import default_kind
 from ..kinds.sqlite_live import examine, inspect_live, optimize
 from ..patterns import classify, expected_files
 from ..ports import Ports, Progress
@@ -25,6 +24,7 @@ from ..storage.local import LocalCatalog
 from ..transaction.lock import application_lock
 from .apart import Telling, unusable, work_apart
 from .basis import basis_of
+from .kind_of import SQLITE, kind_of
 from .leftovers import reader_account, reading_scratch
 from .outcome import Outcome
 from .scan import check_root, scan
@@ -99,7 +99,7 @@ def optimize_databases(
 def _chosen(application: Application, paths: Sequence[str]) -> list[str]:
     root = check_root(application)
     if not paths:
-        return [found.path for found in scan(application) if found.kind == "sqlite"]
+        return [found.path for found in scan(application) if found.kind == SQLITE]
     chosen = []
     for path in paths:
         relative = os.path.relpath(path, root) if os.path.isabs(path) else path
@@ -109,7 +109,7 @@ def _chosen(application: Application, paths: Sequence[str]) -> list[str]:
             raise UsageError(error.message, path=path, hint="give a path relative to the root") from None
         if not os.path.lexists(root / relative):
             raise UsageError("no such database", path=root / relative, hint="give a path relative to the root")
-        if default_kind(os.path.basename(relative)) != "sqlite" and not (root / relative).is_file():
+        if kind_of(application.profile, relative) != SQLITE and not (root / relative).is_file():
             raise UsageError("not a database", path=root / relative, hint="give the path of a SQLite file")
         chosen.append(relative)
     return chosen
@@ -121,7 +121,7 @@ def _expected(application: Application, ports: Ports) -> dict[str, str]:
     held = {} if basis is None else dict.fromkeys(basis.databases, f"it is missing, and {basis.name} held it")
     expected = {path: why for path, why in held.items() if classify(application.profile, path) is not None}
     for _component, rule in expected_files(application.profile):
-        if (rule.kind or default_kind(rule.pattern)) == "sqlite":
+        if kind_of(application.profile, rule.pattern) == SQLITE:
             expected.setdefault(rule.pattern, "it is missing, and the profile requires it")
     return expected
 

@@ -13,12 +13,11 @@ from itertools import islice
 from typing import NamedTuple, Optional, Union
 
 from ..errors import CaptureError, UnreadableError
-from ..kinds import default_kind
 from ..kinds.base import Signature
 from ..kinds.reading import DIRECTORY_FLAGS, signature_of
 from ..kinds.small import SHORT_WAYS, SMALL
-from ..kinds.sqlite import SIDECAR_SUFFIXES
 from ..patterns import Classifier
+from .kind_of import kind_in, tied, without_sidecars
 
 OWN_PREFIX = ".tradekeep"
 NOTHING_SEEN = Signature(0, 0, 0, 0, 0)
@@ -132,7 +131,7 @@ def found_of(lookup: Classifier, path: str, absolute: str, status: os.stat_resul
         return None
     kind = None
     if entry_type == "file":
-        kind = classified.kind or default_kind(path[path.rfind("/") + 1 :])
+        kind = kind_in(classified, path)
     component, required = classified.component.name, classified.required
     seen = signature_of(status)
     return Found(path, absolute, entry_type, component, kind, required, stat.S_IMODE(mode), seen)
@@ -158,8 +157,8 @@ def _type_of(mode: int) -> str:
     return "special"
 
 
-def names_in(directory: Found) -> list[str]:
-    """The names of what may be captured, in order."""
+def names_in(directory: Found, lookup: Optional[Classifier] = None) -> list[str]:
+    """The names of what may be captured, in order. lookup: leaves out what is a part of a database beside it."""
     try:
         with os.scandir(directory.absolute) as entries:
             names = sorted(entry.name for entry in islice(entries, MOST_NAMES + 1))
@@ -169,15 +168,9 @@ def names_in(directory: Found) -> list[str]:
         raise UnreadableError("may not be read by the owner of the data", path=directory.absolute) from None
     if len(names) > MOST_NAMES:
         raise too_many_names(MOST_NAMES, directory.absolute)
-    together = "\0".join(names)
-    if OWN_PREFIX not in together and not any(suffix in together for suffix in SIDECAR_SUFFIXES):
-        return names
-    present = set(names)
-    return [
-        name
-        for name in names
-        if not name.startswith(OWN_PREFIX) and not (name.endswith(SIDECAR_SUFFIXES) and _is_sidecar(name, present))
-    ]
+    if OWN_PREFIX in "\0".join(names):
+        names = [name for name in names if not name.startswith(OWN_PREFIX)]
+    return names if lookup is None else without_sidecars(lookup, directory.path, names)
 
 
 def too_many_names(most: int, path: str) -> CaptureError:
@@ -204,13 +197,14 @@ def look_together(lookup: Classifier, directory: Found, names: Sequence[str]) ->
     things: list[Thing] = []
     latest: Optional[SmallFiles] = None
     prefix = f"{directory.path}/"
+    together = tied(names)
     for name, status in _statuses(directory, names):
         path = prefix + name
-        if status.st_size <= SMALL and stat.S_ISREG(status.st_mode):
+        if status.st_size <= SMALL and stat.S_ISREG(status.st_mode) and name not in together:
             classified = lookup.file(path)
             if classified is None:
                 continue
-            kind = classified.kind or default_kind(name)
+            kind = kind_in(classified, name)
             if kind in SHORT_WAYS and not classified.required:
                 if latest is None or latest.component != classified.component.name:
                     latest = SmallFiles(directory, classified.component.name, [], [], [])
@@ -252,12 +246,3 @@ def _descriptor_of(directory: str) -> Optional[int]:
         return os.open(directory, DIRECTORY_FLAGS)
     except (FileNotFoundError, NotADirectoryError):
         return None
-
-
-def _is_sidecar(name: str, siblings: set[str]) -> bool:
-    """SQLite's own companions are part of their database, never files of their own."""
-    for suffix in SIDECAR_SUFFIXES:
-        if name.endswith(suffix):
-            base = name[: -len(suffix)]
-            return base in siblings and default_kind(base) == "sqlite"
-    return False

@@ -17,6 +17,7 @@ from ..kinds.base import Signature
 from ..kinds.reading import may_change_unseen, signature_of
 from ..patterns import classifier
 from .found import Found, Share, Thing, look_together, names_in
+from .kind_of import tied
 
 MINE, SHARE = 450, 550
 """Names that are looked at here while somebody else looks at more; capturing, there is also writing to be done here."""
@@ -49,9 +50,10 @@ class Listings:
         kept = self._take(directory)
         if kept is not None:
             return kept
-        names = names_in(directory)
+        names = names_in(directory, self._lookup)
         settled = not may_change_unseen(directory.signature.changed_ns)
-        if len(names) > self._left or not settled:
+        # What belongs together is looked at together.
+        if len(names) > self._left or not settled or tied(names):
             return list(look_together(self._lookup, directory, names))
         children = list(self._look(directory, names))
         self._left -= len(names)

@@ -8,28 +8,33 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
+from typing import Optional
 
 from ..component_paths import is_open
+from ..patterns import Classifier
 from .found import Found, names_in
 
 
-def places(root: str, paths: Iterable[str]) -> list[str]:
-    """Relative paths, in order and each once: what is named without a wildcard whether it is there or not."""
+def places(root: str, paths: Iterable[str], lookup: Optional[Classifier] = None) -> list[str]:
+    """Relative paths, in order and each once: what is named without a wildcard whether it is there or not.
+
+    lookup: leaves out what is a part of a database beside it.
+    """
     found: set[str] = set()
     for path in paths:
-        found.update(_matching(root, "", path.split("/")) if is_open(path) else (path,))
+        found.update(_matching(root, "", path.split("/"), lookup) if is_open(path) else (path,))
     return sorted(found)
 
 
-def _matching(root: str, directory: str, parts: list[str]) -> Iterator[str]:
+def _matching(root: str, directory: str, parts: list[str], lookup: Optional[Classifier]) -> Iterator[str]:
     """The paths below a directory that match the parts that are left of a pattern."""
     absolute = os.path.join(root, directory) if directory else root
     if directory and (os.path.islink(absolute) or not os.path.isdir(absolute)):
         return
-    for name in names_in(Found.of_directory(directory, absolute)):
+    for name in names_in(Found.of_directory(directory, absolute), lookup):
         if fnmatchcase(name, parts[0]):
             path = f"{directory}/{name}" if directory else name
             if len(parts) > 1:
-                yield from _matching(root, path, parts[1:])
+                yield from _matching(root, path, parts[1:], lookup)
             else:
                 yield path

@@ -55,7 +55,17 @@ from .outcome import Outcome
 from .provenance import note_other_maker, refuse_other_maker
 from .reading import Contents, passphrase_for, read_contents
 from .restore_elsewhere import restore_elsewhere
-from .restore_plan import DatabaseDigest, Item, Selection, check_selection, compare, digest_of, identity, plan_items
+from .restore_plan import (
+    DatabaseDigest,
+    Item,
+    Selection,
+    check_selection,
+    compare,
+    digest_of,
+    identity,
+    plan_items,
+    with_tied,
+)
 from .restore_stage import fill_stage, replacements
 from .safety import keep_given_up, make_safety_backup, safety_space
 from .scan import check_root
@@ -425,7 +435,10 @@ def _settle(run: _Run, stage: Stage) -> None:
         for item in run.items
         if item.action == "same" and item.entry is not None and identity(run.application, item.path) != item.identity
     ]
-    late = [item for item in late if item.action != "same"]
+    now = {**before, **{item.path: item for item in late}}
+    late = [
+        item for item in with_tied(list(now.values())) if item.action != "same" and before[item.path].action == "same"
+    ]
     if late:
         _fill(run, stage, late)
     again = plan_items(

@@ -24,6 +24,7 @@ from ..host.filesystem.scratch import scratch_directory, shared_place
 from ..host.worker import worker_account
 from ..ports import Ports
 from ..storage.local import Backup
+from .kind_of import SQLITE, kind_of_entry
 from .outcome import Outcome
 from .provenance import note_other_maker
 from .reading import Contents, read_contents, unpack
@@ -138,7 +139,9 @@ def _finish_unreachable(unpacking: _Unpacking, descriptor: int) -> None:
     SQLite opens a database by its real name alone, so that databases are checked in a place of their own.
     """
     application, ports = unpacking.application, unpacking.ports
-    databases = {entry.path for entry in unpacking.entries if entry.kind == "sqlite" and entry.type == "file"}
+    profile = application.profile
+    files = (entry for entry in unpacking.entries if entry.type == "file")
+    databases = {entry.path for entry in files if kind_of_entry(profile, entry) == SQLITE}
     owner = owner_of(application)
     if databases:
         place = shared_place(application.application_state_dir, owner)

@@ -8,16 +8,16 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Optional
 
 from ..application import Application
 from ..archive.manifest import Entry
 from ..errors import TradekeepError, UsageError
-from ..kinds import default_kind
 from ..kinds.sqlite import SIDECAR_SUFFIXES
 from ..patterns import classify, classify_directory, matches
+from .kind_of import SQLITE, database_beside, kind_of_entry, tied
 from .scan import Found, scan
 
 CHUNK = 1 << 20
@@ -63,7 +63,9 @@ class Selection:
         def chosen(path: str) -> bool:
             if self.whole:
                 return True
-            if any(_covers(pattern, path) for pattern in self.globs):
+            # What is restored with another WAL than its own, or with none, is something that never was.
+            named = [path, *filter(None, [database_beside(path)])]
+            if any(_covers(pattern, item) for pattern in self.globs for item in named):
                 return True
             classified = classify(application.profile, path) or classify_directory(application.profile, path)
             return classified is not None and classified.component.name in self.components
@@ -119,7 +121,29 @@ def plan_items(
                 os.close(_open_live(found.absolute))
             before = {"type": found.type, "size": found.size, "mode": f"{found.mode:04o}"}
             items.append(Item(found.path, "remove", before, None))
-    return sorted(items, key=lambda item: item.path)
+    return with_tied(sorted(items, key=lambda item: item.path))
+
+
+def with_tied(items: Sequence[Item]) -> list[Item]:
+    """The same items; what is worth something together alone is put in place, and kept aside, together.
+
+    Else a database that is taken as bytes lies beside a WAL of another moment, and a bot may write to the one while the
+    other is kept.
+    """
+    together = tied([item.path for item in items])
+    changed = {_first_of(item.path, together) for item in items if item.path in together and item.action != "same"}
+    return [
+        replace(item, action="replace")
+        if item.action == "same" and item.path in together and _first_of(item.path, together) in changed
+        else item
+        for item in items
+    ]
+
+
+def _first_of(path: str, together: Collection[str]) -> str:
+    """The file that a WAL or journal lies beside; the path itself for any other."""
+    base = database_beside(path)
+    return base if base is not None and base in together else path
 
 
 def _live(application: Application, components: frozenset[str]) -> Iterable[Found]:
@@ -147,7 +171,8 @@ def compare(application: Application, entry: Entry, digest_of_database: Database
         same = before["target"] == entry.target
     elif entry.type == "file" and stat.S_ISREG(status.st_mode):
         before["sha256"] = digest(live)
-        if _is_database(live, entry) and (before["sha256"] != entry.sha256 or _has_open_companions(live)):
+        database = kind_of_entry(application.profile, entry) == SQLITE
+        if database and (before["sha256"] != entry.sha256 or _has_open_companions(live)):
             # SQLite's copy of a database differs from it in its header; two copies of equal content are equal.
             before["sha256"] = digest_of_database(live)
         same = before["sha256"] is not None and before["sha256"] == entry.sha256
@@ -205,10 +230,6 @@ def digest_of(stream: Any) -> str:
     while chunk := stream.read(CHUNK):
         hasher.update(chunk)
     return hasher.hexdigest()
-
-
-def _is_database(live: str, entry: Entry) -> bool:
-    return (entry.kind or default_kind(os.path.basename(live))) == "sqlite"
 
 
 def _has_open_companions(live: str) -> bool:

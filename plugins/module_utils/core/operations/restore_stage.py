@@ -16,12 +16,13 @@ from ..archive.manifest import Entry
 from ..errors import ArchiveError
 from ..host.account import owner_of
 from ..host.worker import needs_worker, run_worker, worker_account
-from ..kinds import default_kind, kind_named
+from ..kinds import kind_named
 from ..kinds.sqlite import SIDECAR_SUFFIXES
 from ..ports import NoAdvance, Ports, Progress
 from ..storage.local import Backup
 from ..transaction.plan import Replacement
 from ..transaction.stage import Stage
+from .kind_of import kind_of_entry
 from .reading import Contents, unpack
 from .restore_plan import Item
 from .rights import give_rights
@@ -76,7 +77,11 @@ def check_files(
     keep: descriptors that the places are reached by.
     """
     reads_as = worker_account(owner_of(application))
-    files = [(entry, Path(place)) for entry, place in staged if entry.type == "file"]
+    files = [
+        (entry._replace(kind=kind_of_entry(application.profile, entry)), Path(place))
+        for entry, place in staged
+        if entry.type == "file"
+    ]
 
     def check(progress: Progress) -> None:
         for entry, place in files:
@@ -94,7 +99,7 @@ def check_restored(entry: Entry, staged: Path, ports: Ports) -> None:
 
     A malformed document or log is only noted: its bytes are what the backup holds, and the application may know better.
     """
-    kind = entry.kind or default_kind(os.path.basename(entry.path))
+    kind = entry.kind or "file"
     report = kind_named(kind).check(staged, level=CheckLevel.FULL)
     problems = list(report.problems)
     expected = entry.facts.get("tables")

@@ -19,7 +19,6 @@ from typing import Callable
 from ..application import Application, Tier
 from ..errors import NeedsPersonError, SpaceError, TradekeepError
 from ..host.files import space
-from ..kinds.sqlite import SIDECAR_SUFFIXES
 from ..ports import Ports
 from ..storage.backup import Backup
 from ..storage.names import GIVEN_UP_LABEL, SAFETY_LABEL
@@ -29,6 +28,7 @@ from .backup import back_up
 from .backup_plan import ASSUMED_RATIO, BackupPlan, choose_encryption
 from .found import Found, Thing, lies_too_deep
 from .keys import encryption_of
+from .kind_of import SQLITE, database_beside, kind_of
 from .scan import found_at, gathered_scan, scan
 from .text import human_bytes
 
@@ -130,7 +130,7 @@ def state_before(application: Application, kept: tuple[Replacement, ...]) -> Ite
         if replacement is None:
             yield found
     for path, replacement in sorted(touched.items()):
-        if replacement.had and not _is_companion(path, touched):
+        if replacement.had and not _is_companion(application, path, touched):
             yield from _kept(application, path, replacement.kept)
 
 
@@ -154,13 +154,12 @@ def _touching(touched: dict[str, Replacement], path: str) -> object:
     return next((touched[above] for n in range(1, len(parts)) if (above := "/".join(parts[:n])) in touched), None)
 
 
-def _is_companion(path: str, touched: dict[str, Replacement]) -> bool:
+def _is_companion(application: Application, path: str, touched: dict[str, Replacement]) -> bool:
     """Whether a database that is kept too takes this WAL or journal along."""
-    for suffix in SIDECAR_SUFFIXES:
-        base = path[: -len(suffix)]
-        if path.endswith(suffix) and base in touched and touched[base].had:
-            return True
-    return False
+    base = database_beside(path)
+    if base is None or base not in touched or not touched[base].had:
+        return False
+    return kind_of(application.profile, base) == SQLITE
 
 
 def _kept(application: Application, path: str, absolute: str) -> Iterator[Found]:

@@ -53,7 +53,7 @@ def scan(application: Application, *, components: Optional[frozenset[str]] = Non
     Raises UnsafePathError when a component's own path is a symlink: what it leads to would not be captured.
     """
     lookup = classifier(application.profile)
-    runs = _runs(application, components, lambda found: look(lookup, found, names_in(found)))
+    runs = _runs(application, components, lambda found: look(lookup, found, names_in(found, lookup)))
     return cast(Iterator[Found], _bounded(application, chain.from_iterable(runs)))  # nothing is gathered here
 
 
@@ -88,7 +88,7 @@ def _runs(
     for component in sorted(application.profile.components, key=lambda item: item.name):
         if not component.backup or (components is not None and component.name not in components):
             continue
-        for path in places(str(root), component.paths):
+        for path in places(str(root), component.paths, classifier(application.profile)):
             found = found_at(application, path, os.path.join(str(root), path))
             if found is not None:
                 yield from _with_contents(component, found, children_of)

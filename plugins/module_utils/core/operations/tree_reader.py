@@ -26,6 +26,7 @@ from ..errors import TradekeepError
 from ..host.account import Account, current_account, owner_of
 from ..host.worker import Outlet, Worker, needs_worker, serve_requests, worker_account
 from ..kinds.base import CaptureContext
+from ..patterns import classifier
 from ..ports import Ports, Progress
 from .assemble import Account as Summary
 from .assemble import assemble
@@ -223,6 +224,7 @@ def _captured(
         copy_first=order.copy_first,
         lenient=order.lenient,
         critical=frozenset(item.name for item in application.profile.components if item.critical),
+        lookup=classifier(application.profile),
     )
     totals = writer.finish()
     if isinstance(sink, _FrameSink):

@@ -20,15 +20,15 @@ from ..archive.members import Member, NullSink, ReadReport
 from ..archive.reported import report_as, report_from, texts_from
 from ..archive.tar_reader import Readable, read_archive
 from ..errors import EncryptionError, ExitStatus, InterruptedBySignal, TradekeepError
-from ..kinds import default_kind, kind_named
+from ..kinds import kind_named
 from ..kinds.base import CheckReport
-from ..patterns import classify
 from ..ports import Ports, Progress
 from ..storage.belonging import belongs
 from ..storage.choice import is_future
 from ..storage.local import Backup, LocalCatalog
 from .apart import ArchiveWork, Telling, patience, read_apart
 from .keys import Keys, home_for
+from .kind_of import kind_of
 from .leftovers import reader_account, reading_scratch
 from .outcome import Outcome
 from .reading import CountingSink, checksum, compare_checksum, passphrase_for
@@ -275,7 +275,7 @@ class _DeepSink(NullSink):
         self.notes = _Texts()
 
     def on_file(self, member: Member, chunks: Iterator[bytes]) -> None:
-        kind = self._kind(member.path)
+        kind = kind_of(self._application.profile, member.path)
         if kind == "file":
             for chunk in chunks:
                 self._progress.advance(len(chunk))
@@ -308,10 +308,6 @@ class _DeepSink(NullSink):
                 for key in ("tables", "schema_sha256")
                 if key in entry.facts and report.facts.get(key) != entry.facts[key]
             )
-
-    def _kind(self, path: str) -> str:
-        classified = classify(self._application.profile, path)
-        return (classified.kind if classified else None) or default_kind(os.path.basename(path))
 
 
 def _checked(kind: str, copy: Path) -> CheckReport:

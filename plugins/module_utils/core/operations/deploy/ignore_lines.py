@@ -15,6 +15,7 @@ from ...kinds import default_kind
 from ...kinds.sqlite import SIDECAR_SUFFIXES
 from ...patterns import matches
 from ...vocabulary import RESERVED_PREFIX
+from ..kind_of import SQLITE, kind_of
 from .preserved import component_paths, component_patterns
 
 BEGIN = "# tradekeep: data of the running bot (managed block)"
@@ -97,31 +98,40 @@ def _split(text: str) -> tuple[str, str, str]:
 def _lines(application: Application) -> Iterator[IgnoreLine]:
     components = {component.name: component for component in application.profile.components}
     for path, name in component_paths(application):
-        yield from _of_component(path, components[name])
+        yield from _of_component(application, path, components[name])
     for pattern in component_patterns(application):
-        yield from _of_component_pattern(pattern)
+        yield from _of_component_pattern(application, pattern)
     deploy = application.profile.deploy
     for pattern in deploy.preserve:
-        yield from _of_pattern(pattern)
+        yield from _of_pattern(application, pattern)
     for name in _ALWAYS:
-        yield from _of_pattern(name)
+        yield from _of_pattern(application, name)
     if deploy.dependencies is not None:
         # A link that each deploy exchanges.
         yield IgnoreLine(f"/{_escaped(deploy.dependencies.environment)}", (deploy.dependencies.environment,))
 
 
-def _of_component(path: str, component: Component) -> Iterator[IgnoreLine]:
+def _of_component(application: Application, path: str, component: Component) -> Iterator[IgnoreLine]:
     """Without a slash at the end, so that it also holds where the directory is a symlink to another disk."""
     directory = _is_directory(path, component)
     yield IgnoreLine(f"/{_escaped(path)}", (f"{path}/{_ANY}" if directory else path,))
-    if not directory and default_kind(path) == "sqlite":
-        yield from (IgnoreLine(f"/{_escaped(path)}{suffix}", (f"{path}{suffix}",)) for suffix in SIDECAR_SUFFIXES)
+    if not directory:
+        suffixes = _beside(application, path)
+        yield from (IgnoreLine(f"/{_escaped(path)}{suffix}", (f"{path}{suffix}",)) for suffix in suffixes)
 
 
-def _of_component_pattern(pattern: str) -> Iterator[IgnoreLine]:
+def _beside(application: Application, path: str) -> tuple[str, ...]:
+    """What may come to lie beside a file: also of one that is named like a database and is taken as bytes."""
+    place, root = application.checkout / path, application.root
+    inside = place.relative_to(root).as_posix() if root in place.parents else path
+    kinds = kind_of(application.profile, inside), default_kind(path)
+    return SIDECAR_SUFFIXES if SQLITE in kinds else ()
+
+
+def _of_component_pattern(application: Application, pattern: str) -> Iterator[IgnoreLine]:
     """It begins at the checkout, as a path does; git matches it part by part too."""
     sample = _sample(pattern)
-    suffixes = ("", *SIDECAR_SUFFIXES) if default_kind(sample) == "sqlite" else ("",)
+    suffixes = ("", *_beside(application, sample))
     yield from (IgnoreLine(f"/{pattern}{suffix}", (f"{sample}{suffix}",)) for suffix in suffixes)
 
 
@@ -132,12 +142,12 @@ def _is_directory(path: str, component: Component) -> bool:
     return "." not in path.rpartition("/")[2]
 
 
-def _of_pattern(pattern: str) -> Iterator[IgnoreLine]:
+def _of_pattern(application: Application, pattern: str) -> Iterator[IgnoreLine]:
     if pattern.startswith("!"):
         yield IgnoreLine(f"!{_anchored(pattern[1:])}")
         return
     sample = _sample(pattern)
-    suffixes = ("", *SIDECAR_SUFFIXES) if default_kind(sample) == "sqlite" else ("",)
+    suffixes = ("", *_beside(application, sample))
     for suffix in suffixes:
         found = f"{sample}{suffix}"
         samples = (found,) if "/" in pattern else (found, f"{_ANY}/{found}")

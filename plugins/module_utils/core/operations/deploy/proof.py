@@ -20,11 +20,11 @@ from ...application import Application
 from ...component_paths import fixed_part, is_open, lies_above
 from ...deploy_settings import Layout
 from ...errors import TradekeepError
-from ...kinds import default_kind
 from ...kinds.sqlite import SIDECAR_SUFFIXES
 from ...patterns import classify
 from ...vocabulary import RESERVED_PREFIX
 from ..found import lies_too_deep
+from ..kind_of import kind_of
 from ..text import counted
 from .data_reader import DataReader
 
@@ -177,7 +177,7 @@ class Witness:
         if now is None:
             return None if _comes_and_goes(path) else "was there before the deploy and is gone"
         if (now.device, now.inode) != (fact.device, fact.inode):
-            appended = default_kind(os.path.basename(path)) in (*_APPENDED, "sqlite")
+            appended = self._kind(path) in (*_APPENDED, "sqlite")
             return "is another file than before: its inode changed" if appended else None
         if sample is None:
             return None
@@ -229,7 +229,7 @@ class Witness:
         return None
 
     def _sample(self, path: str) -> Optional[Sample]:
-        kind = default_kind(os.path.basename(path))
+        kind = self._kind(path)
         try:
             size = os.stat(path, follow_symlinks=False).st_size
             if kind == "sqlite":
@@ -239,6 +239,11 @@ class Witness:
         except (OSError, TradekeepError):
             return None  # nothing is known of it beforehand, so nothing can be proved but its facts
         return None
+
+    def _kind(self, path: str) -> str:
+        """The kind of a file; outside of the root the profile says nothing, and its name decides."""
+        inside = path.startswith(f"{self._root}/")
+        return kind_of(self._application.profile, path[len(self._root) + 1 :] if inside else path)
 
     def component(self, path: str) -> str:
         """The name of the component that a file belongs to."""

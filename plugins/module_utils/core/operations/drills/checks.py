@@ -20,12 +20,12 @@ from ...application import Application, CheckLevel
 from ...archive.manifest import Entry
 from ...archive.safety import DIRECTORY, FILE, SYMLINK
 from ...errors import InterruptedBySignal, TradekeepError
-from ...kinds import default_kind, kind_named
+from ...kinds import kind_named
 from ...kinds.base import CheckReport
 from ...kinds.sqlite import DatabaseCheck
-from ...patterns import classify
 from ...ports import Ports, Progress
 from ..apart import Telling, patience, work_apart
+from ..kind_of import kind_of_entry
 from ..leftovers import reader_account
 from ..text import counted
 from .findings import Findings
@@ -62,7 +62,7 @@ def _check_all(application: Application, unpacked: Unpacked, progress: Progress,
                 findings.problem(f"{entry.path}: {fault}")
             elif entry.type != FILE:
                 continue
-            elif (kind := entry.kind or _kind(application, entry.path)) == "sqlite":
+            elif (kind := kind_of_entry(application.profile, entry)) == "sqlite":
                 databases.add(entry, where)
             else:
                 _judge(entry, kind, _checked(kind, where), findings, unpacked.foreign)
@@ -159,11 +159,6 @@ def _compare_rows(entry: Entry, report: CheckReport, findings: Findings) -> None
                 )
     if entry.facts.get("schema_sha256", report.facts.get("schema_sha256")) != report.facts.get("schema_sha256"):
         findings.problem(f"{entry.path}: the schema is not the one that the manifest says")
-
-
-def _kind(application: Application, path: str) -> str:
-    classified = classify(application.profile, path)
-    return (classified.kind if classified else None) or default_kind(os.path.basename(path))
 
 
 def _checked(kind: str, where: Path) -> CheckReport:

@@ -23,11 +23,10 @@ from ...archive.safety import FILE, Limits
 from ...archive.tar_reader import Readable, read_archive
 from ...errors import ArchiveError, EncryptionError
 from ...host.account import Account
-from ...kinds import default_kind
-from ...kinds.sqlite import SIDECAR_SUFFIXES
 from ...ports import Ports
 from ...storage.backup import Backup
 from ..apart import Telling, read_apart, unusable
+from ..kind_of import SQLITE, database_beside, kind_of_entry
 from ..leftovers import reader_account
 from ..reading import ENTRIES, Counted, EntriesHeard, GatheringSink, checksum, compare_checksum, strip
 from .findings import Findings
@@ -132,7 +131,7 @@ def choose_part(application: Application, size: Size, limit: Optional[int]) -> C
     critical = {item.name for item in application.profile.components if item.critical}
     files = [entry for entry in size.entries if entry.type == FILE]
     # A WAL of an old archive goes with its database.
-    files.sort(key=lambda entry: (not _is_database(entry), entry.component not in critical))
+    files.sort(key=lambda entry: (not _is_database(application, entry), entry.component not in critical))
     chosen, left = set(), limit
     for entry in files:
         if entry.size <= left:
@@ -188,11 +187,9 @@ def _count(value: object) -> Optional[int]:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-def _is_database(entry: Entry) -> bool:
-    base = entry.path
-    for suffix in SIDECAR_SUFFIXES:
-        base = base[: -len(suffix)] if base.endswith(suffix) else base
-    return (entry.kind or default_kind(os.path.basename(base))) == "sqlite"
+def _is_database(application: Application, entry: Entry) -> bool:
+    base = database_beside(entry.path) or entry.path
+    return kind_of_entry(application.profile, entry._replace(path=base)) == SQLITE
 
 
 def _looks_encrypted(path: Path) -> bool:

@@ -21,9 +21,9 @@ from ...archive.safety import Limits, Names, link_stays_inside, safe_relative
 from ...errors import HostileArchiveError, SpaceError, TradekeepError, UnsafePathError
 from ...host.files import Space, os_errors, space, write_all
 from ...host.mounts import device_roots
-from ...kinds import default_kind
 from ...patterns import classifier
 from ...ports import Ports
+from ..kind_of import kind_in
 from ..migrate.credentials import LARGEST, credential_problem
 from ..migrate.origin import Refused, refusal_of
 from ..scan import OWN_PREFIX, Found, scan
@@ -294,7 +294,7 @@ class Receiving:
             raise HostileArchiveError("has a size that cannot be", path=entry.path)
         if not 0 <= entry.mtime_ns < 1 << 62:
             raise HostileArchiveError("has a time that cannot be", path=entry.path)
-        kind = (known.kind or default_kind(entry.path.rpartition("/")[2])) if entry.type == "file" else None
+        kind = kind_in(known, entry.path) if entry.type == "file" else None
         return entry._replace(
             mode=known.mode,
             owner="",

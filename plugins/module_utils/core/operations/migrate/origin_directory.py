@@ -23,7 +23,7 @@ from ...errors import CaptureError, ChangedWhileReadError, CheckError, UnsafePat
 from ...host.account import Account
 from ...host.files import os_errors, write_all
 from ...host.filesystem.identity import acting_as
-from ...kinds import default_kind, kind_named
+from ...kinds import kind_named
 from ...kinds.base import NO_FACTS, CaptureContext, Captured, Signature
 from ...kinds.reading import open_regular, signature_of
 from ...kinds.sqlite import SIDECAR_SUFFIXES
@@ -31,6 +31,7 @@ from ...patterns import Classifier, classifier
 from ...ports import Ports
 from ...transaction.stage import Stage
 from ..found import OWN_PREFIX, Found, lies_too_deep
+from ..kind_of import is_sidecar, tied
 from ..places import places
 from ..restore_plan import Item, entry_facts
 from ..scan import found_at, scan
@@ -168,7 +169,23 @@ class DirectoryOrigin:
                     hint="stop what writes there and run again",
                 )
             written.append(replace(item, entry=entry, after=entry_facts(entry)))
+        self._require_together([item.entry for item in written if item.entry is not None])
         return written
+
+    def _require_together(self, entries: Sequence[Entry]) -> None:
+        """A database that is taken as bytes and its WAL were read one after the other: neither may have changed."""
+        together = tied([entry.path for entry in entries])
+        for entry in entries if together else ():
+            if entry.path not in together:
+                continue
+            with self._rights.acting(), os_errors(self._root / entry.path):
+                status = os.lstat(self._root / entry.path)
+            if (status.st_size, status.st_mtime_ns) != (entry.size, entry.mtime_ns):
+                raise CaptureError(
+                    "was written while it and what lies beside it were migrated",
+                    path=self._root / entry.path,
+                    hint="stop what writes there and run again",
+                )
 
     def _bring(self, path: str, staged: str) -> Optional[Entry]:
         with self._rights.acting():
@@ -381,7 +398,7 @@ def _left_in(lookup: Classifier, root: Path, directory: str, above: set[str], se
         path = f"{directory}/{item.name}" if directory else item.name
         if path in seen and not item.is_dir(follow_symlinks=False):
             continue
-        if item.name.startswith(OWN_PREFIX) or path == MANIFEST_NAME or _belongs_to_database(item.name, names):
+        if item.name.startswith(OWN_PREFIX) or path == MANIFEST_NAME or is_sidecar(lookup, path, names):
             continue
         if not item.is_dir(follow_symlinks=False):
             yield path
@@ -389,10 +406,3 @@ def _left_in(lookup: Classifier, root: Path, directory: str, above: set[str], se
             yield from _left_in(lookup, root, path, above, seen)
         else:
             yield f"{path}/"
-
-
-def _belongs_to_database(name: str, names: set[str]) -> bool:
-    return any(
-        name.endswith(suffix) and name[: -len(suffix)] in names and default_kind(name[: -len(suffix)]) == "sqlite"
-        for suffix in SIDECAR_SUFFIXES
-    )
