@@ -150,6 +150,7 @@ from .operations import (  # noqa: F401
     tree_reader,
     unit_confinement,
     unit_files,
+    unit_sight,
     units,
     verify,
     write_archive,

@@ -310,9 +310,9 @@ KEEPING = (
         "a unit that fails says so",
         "operations",
         """OnFailure=tradekeep-failure-{application.name}@%n.service\\n"
-        + f"RequiresMountsFor={' '.join(map(_argument""",
+        + f"RequiresMountsFor={' '.join(map(argument""",
         """# tradekeep-failure-{application.name}@%n.service\\n"
-        + f"RequiresMountsFor={' '.join(map(_argument""",
+        + f"RequiresMountsFor={' '.join(map(argument""",
         (UNITS + "b9_a_unit_that_fails_starts_one_that_says_so",),
     ),
     Removal(
