@@ -124,7 +124,9 @@ def restore(
             return restore_elsewhere(application, ports, backup, selection, Path(to), secret, dry_run, gnupg_home=home)
         with acting_as(owner_of(application)):
             if dry_run:
-                return _planned(_prepare(application, ports, backup, selection, secret, home, any_profile, force))
+                return _planned(
+                    _prepare(application, ports, backup, selection, secret, home, any_profile, force, dry_run=True)
+                )
             return _restore_locked(application, ports, backup, selection, secret, home, any_profile, force)
 
 
@@ -158,6 +160,8 @@ def _prepare(
     home: Optional[str],
     any_profile: bool,
     force: bool,
+    *,
+    dry_run: bool = False,
 ) -> _Run:
     """Verify the whole archive and compare it with the live data. Writes nothing."""
     check_root(application)
@@ -180,7 +184,7 @@ def _prepare(
         # What is replaced becomes a safety backup, when the services run on the new data already.
         require_usable_keys(application, ports)
         services = _services_of(application, ports)
-        refuse_unmanaged_writers(application, ports, services, force=force, way_out=FORCE)
+        refuse_unmanaged_writers(application, ports, services, force=force, dry_run=dry_run, way_out=FORCE)
     return run
 
 

@@ -60,7 +60,7 @@ def _as_owner(application: Application, ports: Ports, request: DeployRequest, *,
             if not survey.unchanged:
                 survey.obstacles.extend(rehearse(survey, mirror, ports))
             if not survey.obstacles and not survey.plan.refused:
-                _refuse_unmanaged(application, survey, request, ports)
+                _refuse_unmanaged(application, survey, request, ports, dry_run=True)
             return _planned(survey, request)
     records = DeployRecords(application)
     records.prepare()
@@ -154,13 +154,15 @@ def _deploy(application: Application, request: DeployRequest, mirror: Mirror, po
     return Outcome(changed=True, record=record, lines=lines, before=before, after=after, status=status)
 
 
-def _refuse_unmanaged(application: Application, survey: Survey, request: DeployRequest, ports: Ports) -> None:
+def _refuse_unmanaged(
+    application: Application, survey: Survey, request: DeployRequest, ports: Ports, *, dry_run: bool = False
+) -> None:
     """What a stop would not end is found before it, unless hooks of the application's see to that."""
     if survey.plan.changes and not any(hook.at in _STOPPING for hook in application.profile.deploy.hooks):
         services = ServiceController(
             application.profile.services if application.system else (), ports.runner, ports.clock
         )
-        refuse_unmanaged_writers(application, ports, services, force=request.force, way_out=FORCE)
+        refuse_unmanaged_writers(application, ports, services, force=request.force, dry_run=dry_run, way_out=FORCE)
 
 
 def _failed(
