@@ -224,7 +224,7 @@ def _deploy(arguments: argparse.Namespace, application: Application, ports: Port
     from .operations.deploy.request import DeployRequest
 
     if arguments.log:
-        return deploy_log(application)
+        return deploy_log(application, ports)
     if arguments.request:
         return carry_out_request(application, ports, Path(arguments.request))
     request = DeployRequest(

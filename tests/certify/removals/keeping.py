@@ -335,7 +335,7 @@ KEEPING = (
         "b9",
         "a backup that is overdue is a problem",
         "operations",
-        "if ports.clock.now() > due:",
+        "if now > due:",
         "if False:",
         (RUNS + "b9_a_backup_is_overdue_when_its_schedule_says_so",),
     ),

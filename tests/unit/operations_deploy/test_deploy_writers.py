@@ -91,4 +91,4 @@ def test_a_hook_that_does_not_is_found_after_the_stop(pushed: World) -> None:
     assert (done.status, done.record["state"]) == (ExitStatus.FAILED, "undone")
     assert f"(process {bot.pid}) writes" in done.record["error"]
     assert pushed.read("bot.py") == "print(1)\n"
-    assert deploy_log(pushed.application).record["deploys"][0]["state"] == "undone"
+    assert deploy_log(pushed.application, pushed.ports).record["deploys"][0]["state"] == "undone"

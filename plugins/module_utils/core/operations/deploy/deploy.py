@@ -17,6 +17,7 @@ from ...git.mirror import Mirror
 from ...host.filesystem.identity import acting_as
 from ...host.services import ServiceController
 from ...ports import Ports
+from ...storage.choice import said_of_the_future
 from ...transaction.exchange import refuse_pending
 from ...transaction.fence_file import refuse_fenced
 from ...transaction.lock import application_lock
@@ -27,7 +28,7 @@ from ..text import counted, first_lines, stopped_for, table
 from .carry_out import Carried, DeployRun, deploy_hooks, new_identifier
 from .dependencies import Environments
 from .hooks import Hooks
-from .records import RUNNING, DeployRecords
+from .records import RUNNING, DeployRecords, is_of_future
 from .rehearsal import rehearse
 from .releases import Releases
 from .request import DeployRequest, requested_application
@@ -77,9 +78,12 @@ def _as_owner(application: Application, ports: Ports, request: DeployRequest, *,
         return _deploy(application, request, mirror, ports)
 
 
-def deploy_log(application: Application) -> Outcome:
-    """The records of all deploys, newest first."""
-    found = DeployRecords(application).log()
+def deploy_log(application: Application, ports: Ports) -> Outcome:
+    """The records of all deploys, newest first, and after all others those that are dated in the future."""
+    now = ports.clock.now()
+    found = DeployRecords(application).log(now)
+    ahead = sum(is_of_future(item, now) for item in found)
+    notes = [f"note: {said_of_the_future(counted(ahead, 'record'), now)}"] if ahead else []
     rows = [
         (
             str(item.get("at", ""))[:19].replace("T", " "),
@@ -99,7 +103,7 @@ def deploy_log(application: Application) -> Outcome:
         if not rows:
             return ("nothing was deployed yet",)
         listed = table(header, rows, width=width, giving_way=((7, 24), (6, 8)))
-        return tuple(listed) if width is None else first_lines(listed)
+        return (*(listed if width is None else first_lines(listed)), *notes)
 
     return Outcome(changed=False, record={"deploys": found}, lines=lines(), fitted=lines)
 
@@ -218,8 +222,8 @@ def _written(survey: Survey, request: DeployRequest, carried: Carried, state: st
 
 def _latest(records: Sequence[dict[str, Any]], ports: Ports, count: int) -> list[dict[str, Any]]:
     """So many of the newest records, and beside them those of a clock that was wrong, which take no place of theirs."""
-    now = ports.clock.now().isoformat()
-    ahead = [item for item in records if str(item.get("at", "")) > now]
+    now = ports.clock.now()
+    ahead = [item for item in records if is_of_future(item, now)]
     return [item for item in records if item not in ahead][:count] + ahead
 
 
@@ -232,7 +236,11 @@ def _tidy(survey: Survey, mirror: Mirror, ports: Ports, carried: Carried) -> Non
             from .backup_first import forget_old_backups
 
             forget_old_backups(survey.application, ports, deploy.keep_releases)
-        recent = [item for item in records.log() if item.get("state") in ("deployed", "rolled_back", "waiting")]
+        recent = [
+            item
+            for item in records.log(ports.clock.now())
+            if item.get("state") in ("deployed", "rolled_back", "waiting")
+        ]
         recent = _latest(recent, ports, deploy.keep_releases)
         if isinstance(survey.layout, Releases):
             carried.notes.extend(survey.layout.tidy(deploy.keep_releases))
