@@ -21,10 +21,12 @@ from ...transaction.stage import Stage
 from ...version import VERSION
 from ..migrate.origin import Held, SourceFacts
 from ..migrate.preflight import FAILED, NOT_APPLICABLE, OK, Check
+from ..outcome import Outcome
 from ..restore_plan import Item
 from ..unit_files import SUPERVISOR
 from .channel import Channel, ProtocolError, number_of, table_of, text_of
 from .link import running_of
+from .note import COMPLETE, read_note
 from .receiving import Receiving
 
 _CLOCKS_APART_SECONDS = 120.0
@@ -40,6 +42,19 @@ class Arrived:
     def fill(self, stage: Stage, changes: Sequence[Item]) -> list[Item]:
         """Nothing is to be fetched any more."""
         return list(changes)
+
+
+def is_complete(state_dir: Path, facts: dict[str, Any]) -> bool:
+    """Whether what the source let go last is here, and runs here."""
+    note, migration = read_note(state_dir) or {}, facts.get("migration") or {}
+    return note.get("state") == COMPLETE and note.get("id") == migration.get("id") and not read_fence(state_dir)
+
+
+def was_complete(application: Application, facts: dict[str, Any]) -> Outcome:
+    """The account of a takeover that had been done before."""
+    record = {"state": "unchanged", "id": facts["migration"]["id"], "application": application.name}
+    lines = (f"was moved here from {facts.get('host')} before; nothing was done",)
+    return Outcome(changed=False, record=record, lines=lines)
 
 
 def arrived_from(name: str, facts: dict[str, Any], receiving: Receiving) -> Arrived:
