@@ -35,7 +35,7 @@ from .losses import refuse_other_place
 from .outcome import Outcome
 from .text import first_lines
 from .tree_plan import Change, Credential, Rights, TreePlan, absolute, plan_tree
-from .uncovered import uncovered
+from .uncovered import uncovered_in_words
 
 __all__ = ["Credential", "mend_rights", "tree"]
 
@@ -57,7 +57,7 @@ def tree(
     if not fix:
         plan = plan_tree(application, credentials, assume_owner=assume_owner)
         _refuse_other_place(application, plan)
-        return _outcome(plan, uncovered(application, ports).lines, fixed=False)
+        return _outcome(plan, _uncovered(application, ports), fixed=False)
     with application_lock(
         Path(application.application_state_dir),
         operation="tree",
@@ -70,7 +70,12 @@ def tree(
         _refuse_other_place(application, plan)
         for change in plan.changes:
             _apply(application, change, ports)
-    return _outcome(plan, uncovered(application, ports).lines, fixed=True)
+    return _outcome(plan, _uncovered(application, ports), fixed=True)
+
+
+def _uncovered(application: Application, ports: Ports) -> list[str]:
+    warnings, notes = uncovered_in_words(application, ports)
+    return [*warnings, *notes]
 
 
 def _refuse_other_place(application: Application, plan: TreePlan) -> None:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Optional
 
 from ..application import Application
 from ..component_paths import covers
-from ..errors import CaptureError
+from ..errors import CaptureError, TradekeepError
 from ..git.index_names import index_names
 from ..kinds import SIDECAR_SUFFIXES, default_kind
 from ..patterns import matches
@@ -120,6 +120,15 @@ def uncovered(application: Application, ports: Ports) -> Uncovered:
         lambda _telling: find_uncovered(application, ports.clock).as_dict(), ports, reader_account(application)
     )
     return Uncovered.of(said)
+
+
+def uncovered_in_words(application: Application, ports: Ports) -> tuple[list[str], list[str]]:
+    """The same as warnings and notes; where it could not be looked for, that is a warning, and no reason to fail."""
+    try:
+        found = uncovered(application, ports)
+    except TradekeepError as error:
+        return [f"it was not looked for what no component covers, and so is not backed up: {error}"], []
+    return found.warnings, found.notes
 
 
 class _Repository(NamedTuple):
