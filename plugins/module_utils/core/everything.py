@@ -116,6 +116,7 @@ from .operations import (  # noqa: F401
     claims,
     code_access,
     configured,
+    controller,
     databases,
     exchange_run,
     fence,

@@ -167,7 +167,7 @@ def healthy(bench, monkeypatch, *, running=True, command=("/bin/false",)):
     """The bench, with services and a health check."""
     services = Switch(running)
     for module in (restore_module, recover_module):
-        monkeypatch.setattr(module, "ServiceController", lambda *_arguments: services)
+        monkeypatch.setattr(module, "services_of", lambda *_arguments: services)
     check = HealthCheck(command=command, timeout_seconds=0.1)
     profile = dataclasses.replace(
         bench.application.profile, deploy=dataclasses.replace(bench.application.profile.deploy, health=(check,))

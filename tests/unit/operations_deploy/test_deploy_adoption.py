@@ -54,7 +54,7 @@ class Units:
 @pytest.fixture
 def units(monkeypatch: pytest.MonkeyPatch) -> Units:
     made = Units("bot.service")
-    monkeypatch.setattr(carry_out, "ServiceController", made)
+    monkeypatch.setattr(carry_out, "services_of", made)
     return made
 
 

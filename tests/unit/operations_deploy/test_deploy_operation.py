@@ -466,7 +466,7 @@ class OneUnit:
 @pytest.mark.parametrize("left_down", [True, False])
 def test_hazard_c5_no_bot_starts_before_its_data_is_there(tmp_path, monkeypatch, left_down):
     unit = OneUnit()
-    monkeypatch.setattr(carry_out, "ServiceController", unit)
+    monkeypatch.setattr(carry_out, "services_of", unit)
     World(tmp_path).deploy(leave_down=left_down)
     assert unit.started == ([] if left_down else ["bot.service"])
 

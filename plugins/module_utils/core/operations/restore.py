@@ -34,7 +34,7 @@ from ..host.files import atomic_write, space
 from ..host.filesystem.identity import acting_as, privileged, with_privileges
 from ..host.filesystem.scratch import SHARED, scratch_directory
 from ..host.mounts import device_roots
-from ..host.services import ServiceController, Snapshot
+from ..host.services import Snapshot
 from ..host.worker import needs_worker, run_worker, worker_account
 from ..kinds import kind_named
 from ..kinds.base import CaptureContext
@@ -46,6 +46,7 @@ from ..transaction.lock import application_lock
 from ..transaction.plan import Replacement
 from ..transaction.stage import Stage
 from .basis import note_replaced
+from .controller import services_of
 from .exchange_run import Change, run_exchange
 from .fence import note_fence
 from .healthy import health_gate
@@ -183,13 +184,9 @@ def _prepare(
     if run.changes:
         # What is replaced becomes a safety backup, when the services run on the new data already.
         require_usable_keys(application, ports)
-        services = _services_of(application, ports)
+        services = services_of(application, ports)
         refuse_unmanaged_writers(application, ports, services, force=force, dry_run=dry_run, way_out=FORCE)
     return run
-
-
-def _services_of(application: Application, ports: Ports) -> ServiceController:
-    return ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
 
 
 def database_digest(application: Application, ports: Ports) -> DatabaseDigest:
@@ -372,7 +369,7 @@ def _exchange(run: _Run, stage: Stage, state_dir: Path) -> Backup:
         _settle(run, stage)
         return replacements(application, run.changes, stage, run.contents.report.stripped_prefix)
 
-    services = _services_of(application, ports)
+    services = services_of(application, ports)
     start: Optional[Snapshot] = [] if note_fence(application, ports) else None
 
     def confirm() -> None:

@@ -32,6 +32,7 @@ from ...transaction.exchange import Exchange
 from ...transaction.plan import Replacement
 from ...transaction.stage import Stage
 from ...vocabulary import RESERVED_PREFIX
+from ..controller import services_of
 from ..exchange_run import Change, run_exchange
 from ..healthy import health_gate
 from ..still_writing import FORCE, FORCED, refuse_writers
@@ -95,9 +96,7 @@ class DeployRun:
         self._commit = survey.target.commit
         self._hooks = hooks
         self._ran_before = self._runs_now = True
-        self._services = ServiceController(
-            application.profile.services if application.system else (), ports.runner, ports.clock
-        )
+        self._services = services_of(application, ports)
         self._gate = health_gate(application, ports, directory=self._checkout)
 
     def carry_out(self) -> None:

@@ -15,12 +15,12 @@ from ...deploy_settings import BackupFirst
 from ...errors import ExitStatus, InterruptedBySignal, NeedsPersonError, TradekeepError
 from ...git.mirror import Mirror
 from ...host.filesystem.identity import acting_as
-from ...host.services import ServiceController
 from ...ports import Ports
 from ...storage.choice import said_of_the_future
 from ...transaction.exchange import refuse_pending
 from ...transaction.fence_file import refuse_fenced
 from ...transaction.lock import application_lock
+from ..controller import services_of
 from ..leftovers import sweep_state
 from ..outcome import Outcome
 from ..still_writing import FORCE, refuse_unmanaged_writers
@@ -163,9 +163,7 @@ def _refuse_unmanaged(
 ) -> None:
     """What a stop would not end is found before it, unless hooks of the application's see to that."""
     if survey.plan.changes and not any(hook.at in _STOPPING for hook in application.profile.deploy.hooks):
-        services = ServiceController(
-            application.profile.services if application.system else (), ports.runner, ports.clock
-        )
+        services = services_of(application, ports)
         refuse_unmanaged_writers(application, ports, services, force=request.force, dry_run=dry_run, way_out=FORCE)
 
 

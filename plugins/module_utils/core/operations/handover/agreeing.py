@@ -13,12 +13,13 @@ from typing import Any
 
 from ...application import Application, ServiceManager
 from ...errors import TradekeepError
-from ...host.services import ServiceController, Snapshot
+from ...host.services import Snapshot
 from ...host.systemd import Systemd
 from ...ports import Ports
 from ...transaction.fence_file import read_fence
 from ...transaction.stage import Stage
 from ...version import VERSION
+from ..controller import services_of
 from ..migrate.origin import Held, SourceFacts
 from ..migrate.preflight import FAILED, NOT_APPLICABLE, OK, Check
 from ..outcome import Outcome
@@ -79,7 +80,7 @@ def arrived_from(name: str, facts: dict[str, Any], receiving: Receiving) -> Arri
 
 def what_to_start(application: Application, ports: Ports, facts: dict[str, Any]) -> tuple[Snapshot, list[str]]:
     """What ran on the source as a snapshot for this server, and what of it is not installed here."""
-    services = ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
+    services = services_of(application, ports)
     masked = set((read_fence(Path(application.application_state_dir)) or {}).get("masked", ()))
     installed = {name for entry in services.installed() for name in entry["running"]}
     systemd = Systemd(ports.runner, stop_timeout_seconds=60.0)

@@ -11,9 +11,9 @@ from typing import Any
 from ...application import Application
 from ...errors import ExitStatus
 from ...host.filesystem.identity import acting_as
-from ...host.services import ServiceController
 from ...ports import Ports
 from ...transaction.exchange import refuse_pending
+from ..controller import services_of
 from ..deploy.survey import account_for
 from ..migrate.preflight import FAILED
 from ..outcome import Outcome
@@ -90,5 +90,5 @@ def _looked_ahead(application: Application, ports: Ports, link: Link, *, force: 
 
 def _refuse_writers(application: Application, ports: Ports) -> None:
     """Nothing is stopped here, where nothing runs; so what writes now would write then."""
-    services = ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
+    services = services_of(application, ports)
     refuse_unmanaged_writers(application, ports, services)
