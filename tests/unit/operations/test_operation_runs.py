@@ -330,6 +330,23 @@ def test_hazard_b4_of_a_limited_list_a_backup_of_a_wrong_clock_takes_no_place(cl
     ]
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--config {file} --app other list", "is the configuration of kalshi, and not of other"),
+        ("deploy --log main", "--log shows what was done, and does nothing"),
+        ("deploy --log --rollback", "--log shows what was done, and does nothing"),
+        ("drill --log some_backup", "--log shows what was done, and does nothing"),
+    ],
+)
+def test_words_that_would_do_nothing_are_refused(server, words, told):
+    err, file = io.StringIO(), str(server.application.config_file)
+    line = words.format(file=file).split()
+    status = cli.main(line, config_dir=str(server.application.config_dir), stdout=io.StringIO(), stderr=err)
+    assert status == 2 and told in err.getvalue()
+    assert said(server, "--config", file, "--app", "kalshi", "list")[0] == 0
+
+
 def test_a_manual_backup_with_wrong_words_is_no_failure(server):
     assert said(server, "backup", "--name", "no such/name")[0] == 2
     assert said(server, "list")[0] == 0

@@ -16,6 +16,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     ExitStatus,
     NeedsPersonError,
     ServiceError,
+    UsageError,
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import exchange_run, still_writing
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import recover as recover_module
@@ -84,6 +85,12 @@ def test_hazard_c5_a_restore_under_a_bot_that_nobody_manages_is_not_done(filled)
         assert fill(bot) == 102
     assert filled.rows() == 102
     assert "prod" in (filled.root / MODE).read_text()
+
+
+def test_of_what_is_not_in_a_backup_is_said_what_is(filled):
+    with pytest.raises(UsageError, match=r"holds nothing of what was chosen \(it holds: .*fills\.db") as told:
+        restore(filled.application, filled.ports, paths=["nothing"], dry_run=True)
+    assert "nothing" not in str(told.value).partition("it holds")[2]
 
 
 def test_force_goes_on_and_names_it(filled):

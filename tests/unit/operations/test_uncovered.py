@@ -88,6 +88,7 @@ def test_what_is_no_data_is_not_named(bench):
     put(bench, "app/__pycache__/main.json")
     put(bench, "old/history.csv", age=30)
     put(bench, ".env.example")
+    put(bench, ".gitignore")
     put(bench, "bot.pid")
     put(bench, "empty.csv", text="")
     put(bench, "state/new/in_a_component.json")

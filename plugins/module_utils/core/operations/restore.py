@@ -61,9 +61,10 @@ from .restore_stage import fill_stage, replacements
 from .safety import keep_given_up, make_safety_backup, safety_space
 from .scan import check_root
 from .still_writing import FORCE, FORCED, refuse_unmanaged_writers, refuse_writers
-from .text import first_lines, human_bytes, stopped_for
+from .text import first_few, first_lines, human_bytes, stopped_for
 from .tree import mend_rights
 
+_ENTRIES_NAMED = 10
 _OTHER_PROFILE = "look at it with --to DIR; put it here all the same with --any-profile; or "
 
 
@@ -177,7 +178,9 @@ def _prepare(
     items = plan_items(application, contents.entries, selection, digest_of_database=database_digest(application, ports))
     if not items and not selection.whole:
         raise UsageError(
-            "the backup holds nothing of what was chosen", path=backup.path.name, hint="see tar -tzf of it"
+            "the backup holds nothing of what was chosen",
+            path=backup.path.name,
+            hint=f"it holds: {first_few([entry.path for entry in contents.entries], _ENTRIES_NAMED)}",
         )
     run = _Run(application, ports, backup, contents, selection, items, passphrase_file, force, home)
     _check_space(run)

@@ -43,7 +43,7 @@ _KEY_NAMES = frozenset((".env", "id_rsa", "id_ecdsa", "id_ed25519", "credentials
 _SAMPLES = (".example", ".sample", ".template", ".dist")
 _CODE = tuple(
     """.py .pyi .pyc .so .js .mjs .ts .css .html .sh .go .rs .c .h .md .rst .ipynb .service .timer .toml .cfg .ini
-    .j2 .lock .in""".split()  # noqa: SIM905 (words, not thirty lines of one each)
+    .j2 .lock .in .gitignore .gitattributes .gitmodules .gitkeep""".split()  # noqa: SIM905 (words, not thirty lines of one each)
 )
 _PASSING = (".pid", ".lock", ".sock", ".tmp", ".swp", ".part")
 _NO_DATA = frozenset(
