@@ -347,6 +347,11 @@ def test_words_that_would_do_nothing_are_refused(server, words, told):
     assert said(server, "--config", file, "--app", "kalshi", "list")[0] == 0
 
 
+def test_a_recovery_key_that_proves_nothing_is_a_finding(server):
+    status, text = said(server, "config", "check", "--recovery-key", "/nowhere/operator.asc")
+    assert status == 1 and "/nowhere/operator.asc: proves nothing, as backups are not encrypted to any key" in text
+
+
 def test_a_manual_backup_with_wrong_words_is_no_failure(server):
     assert said(server, "backup", "--name", "no such/name")[0] == 2
     assert said(server, "list")[0] == 0

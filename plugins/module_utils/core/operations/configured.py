@@ -64,6 +64,8 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
         warned, noted = uncovered_in_words(application, ports)
         warnings += warned
         notes += noted
+    if recovery_key is not None and not application.encryption.configured:
+        warnings.append(f"{recovery_key}: proves nothing, as backups are not encrypted to any key")
     if application.encryption.configured and not problems:
         problems = [str(error) for error in _failures(lambda: prove_keys(application, ports, recovery_key))]
     found = [*problems, *warnings]
