@@ -55,14 +55,25 @@ from .outcome import Outcome
 from .provenance import note_other_maker, refuse_other_maker
 from .reading import Contents, passphrase_for, read_contents
 from .restore_elsewhere import restore_elsewhere
-from .restore_plan import DatabaseDigest, Item, Selection, check_selection, compare, digest_of, identity, plan_items
+from .restore_plan import (
+    DatabaseDigest,
+    Item,
+    Selection,
+    check_selection,
+    compare,
+    digest_of,
+    identity,
+    kept_out,
+    plan_items,
+)
 from .restore_stage import fill_stage, replacements
 from .safety import keep_given_up, make_safety_backup, safety_space
 from .scan import check_root
 from .still_writing import FORCE, FORCED, refuse_unmanaged_writers, refuse_writers
-from .text import first_lines, human_bytes, stopped_for
+from .text import first_few, first_lines, human_bytes, stopped_for
 from .tree import mend_rights
 
+_SHOWN = 5
 _OTHER_PROFILE = "look at it with --to DIR; put it here all the same with --any-profile; or "
 
 
@@ -79,6 +90,7 @@ class _Run:
     passphrase_file: Optional[str]
     force: bool
     gnupg_home: Optional[str] = None
+    not_data: Sequence[str] = ()
     stopped: list[str] = field(default_factory=list)
     health: list[dict[str, Any]] = field(default_factory=list)
     unhealthy: Optional[str] = None
@@ -170,11 +182,14 @@ def _prepare(
         ports.progress.note("made by another program, without a manifest: only weaker checks are possible")
     _refuse_unsafe_links(contents, selection, application)
     items = plan_items(application, contents.entries, selection, digest_of_database=database_digest(application, ports))
+    not_data = kept_out(application, contents.entries, selection)
+    if not_data:
+        ports.progress.note(f"left alone, as it is code or a cache here and no data: {first_few(not_data, _SHOWN)}")
     if not items and not selection.whole:
         raise UsageError(
             "the backup holds nothing of what was chosen", path=backup.path.name, hint="see tar -tzf of it"
         )
-    run = _Run(application, ports, backup, contents, selection, items, passphrase_file, force, home)
+    run = _Run(application, ports, backup, contents, selection, items, passphrase_file, force, home, not_data)
     _check_space(run)
     if run.changes:
         # What is replaced becomes a safety backup, when the services run on the new data already.
@@ -280,6 +295,7 @@ def _outcome(
         "backup": run.backup.path.name,
         "state": state,
         "left_alone": left,
+        "not_data": list(run.not_data),
         "weaker_checks": run.contents.foreign,
         "changes": [
             {"path": item.path, "action": item.action, "before": item.before, "after": item.after}
