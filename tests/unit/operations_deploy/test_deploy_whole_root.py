@@ -8,6 +8,7 @@ import os
 import shutil
 import sqlite3
 import stat
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -24,14 +25,18 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.backup import backup
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.claims import holds_data
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.configured import check_configuration
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.databases import check_databases
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.working_copy import (
     gitignore,
     tracked_data,
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.drills.drill import drill
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.channel import Channel
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.handover.shipping import Shipping, Stand
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.migrate.migrate import migrate
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.restore import restore
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.safety import state_before
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.scan import scan
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.tree import tree
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.uncovered import find_uncovered
@@ -41,6 +46,8 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.profile import 
     resolve_application,
     resolve_profile,
 )
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.plan import Replacement
+from operations_handover.test_hostile_source import DONE, Source, entry
 
 from .conftest import FIRST, World
 
@@ -338,9 +345,11 @@ def test_an_index_that_does_not_say_all_is_refused(whole: Whole, how: str) -> No
     for work in (whole.back_up, lambda: whole.restore(made), lambda: tree(whole.application, whole.ports, fix=True)):
         with pytest.raises(TradekeepError, match="git's index cannot tell code from data") as caught:
             work()
-        assert "git reset" in str(caught.value.hint)
+        way_out = str(caught.value.hint).partition("run: ")[2].partition(" ;")[0]
     assert {path: path.stat().st_ino for path in whole.live.rglob("*") if path.is_file()} == before
     assert verify(whole.application, whole.ports, reference=made).status is ExitStatus.DONE
+    subprocess.run(way_out, shell=True, check=True)
+    assert whole.archived(whole.back_up()) == HELD
 
 
 @pytest.mark.parametrize("how", ["version 4", "linked work tree"])
@@ -389,3 +398,58 @@ def test_releases_need_paths_that_they_can_link_to(whole: Whole) -> None:
     with pytest.raises(ConfigurationError, match=r"links to, found '\.'"):
         whole.deploy()
     assert whole.archived(whole.back_up()) == HELD
+
+
+def test_what_was_replaced_is_in_the_safety_backup_although_git_tracks_it_meanwhile(whole: Whole) -> None:
+    kept = whole.base / "kept.json"
+    kept.write_text(DATA["keys.json"])
+    whole.track("keys.json")
+    replaced = Replacement(str(whole.live / "keys.json"), str(whole.base / "staged"), str(kept))
+    assert "keys.json" in {item.path for item in state_before(whole.application, (replaced,))}
+
+
+def test_the_check_of_the_configuration_says_what_a_backup_will(whole: Whole) -> None:
+    application = whole.application
+    Path(application.config_dir).mkdir()
+    Path(application.config_file).write_text(render_configuration(application), encoding="utf-8")
+    whole.write({"lib/sample.db": "code\n"})
+    whole.track("lib/sample.db")
+    assert any("as git tracks it: 1 database" in line for line in check_configuration(application, whole.ports).lines)
+    damage(whole, "torn")
+    outcome = check_configuration(whole.application, whole.ports)
+    assert outcome.status is ExitStatus.FINDINGS
+    assert any("git's index cannot tell code from data: it is damaged" in line for line in outcome.lines)
+
+
+def test_a_running_server_hands_over_its_data_and_no_code(whole: Whole) -> None:
+    application, silent = whole.application, os.open(os.devnull, os.O_WRONLY)
+    (whole.base / "scratch").mkdir()
+    shipping = Shipping(application, whole.ports, Channel(os.dup(silent), silent), whole.base / "scratch")
+    shipping.round(Stand.AT_REST)
+    held = shipping.holds()
+    shipping.close()
+    assert (held["files"], held["databases"]) == (len(HELD), {"fills.db": {"fills": 50}})
+
+
+@pytest.mark.parametrize(("path", "kind", "refused"), [("bot.py", "file", True), ("lib", "directory", False)])
+def test_what_is_code_here_does_not_arrive_from_another_server(
+    whole: Whole, path: str, kind: str, refused: bool
+) -> None:
+    source = Source(whole)
+    source.says(entry(path, kind), DONE)
+    if refused:
+        with pytest.raises(TradekeepError, match="is data on the other server, and code or a cache on this one"):
+            source.received()
+    else:
+        source.received()
+    source.channel.close()
+
+
+def test_the_backup_before_a_deploy_has_nothing_of_other_components(whole: Whole) -> None:
+    """They may be secret, and a critical component has what nobody else does."""
+    whole.settings["backup_first"] = "critical"
+    whole.push({"bot.py": "print(2)\n"})
+    whole.deploy()
+    (made,) = (whole.live / "backups").glob("*before_deploy.tar.gz")
+    with tarfile.open(made) as archive:
+        assert {item.name for item in archive if item.isfile()} - {"MANIFEST.json"} == HELD - {"secrets/api"}

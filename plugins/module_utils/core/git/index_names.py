@@ -22,6 +22,7 @@ _MODES = frozenset((0o100644, 0o100755, 0o120000, 0o160000, 0o040000))
 _EXTENDED = 0x4000
 _SPARSE_DIRECTORY = 0o040000
 _EXTENSION = struct.Struct("!4sL")
+_WHOLE_AGAIN = {b"sdir": "sparse-checkout disable", b"link": "update-index --no-split-index"}
 
 
 def index_names(data: bytes) -> frozenset[str]:
@@ -35,7 +36,11 @@ def index_names(data: bytes) -> frozenset[str]:
 
 
 def all_tracked(data: bytes) -> frozenset[str]:
-    """Every path that git tracks, where an index says all of it. Raises ValueError with the reason for any other."""
+    """Every path that git tracks, where an index says all of it.
+
+    Raises ValueError for any other, with the reason and, where that differs, the arguments by which git writes a whole
+    one.
+    """
     for algorithm in ("sha1", "sha256"):
         digest = hashlib.new(algorithm, usedforsecurity=False).digest_size
         body, checksum = data[:-digest], data[-digest:]
@@ -49,7 +54,7 @@ def all_tracked(data: bytes) -> frozenset[str]:
         except (struct.error, IndexError):
             raise ValueError("it is damaged") from None
         if any(entry.mode == _SPARSE_DIRECTORY for entry in entries):
-            raise ValueError("it is sparse, and leaves out names")
+            raise ValueError("it leaves out names", _WHOLE_AGAIN[b"sdir"])
         return frozenset(os.fsdecode(entry.name) for entry in entries)
     raise ValueError("it is damaged, or no index of git")
 
@@ -59,7 +64,8 @@ def _refuse_extensions(body: bytes, position: int) -> None:
     while position < len(body):
         name, size = _EXTENSION.unpack_from(body, position)
         if not b"A" <= name[:1] <= b"Z":
-            raise ValueError(f"it has the extension {name.decode('ascii', 'replace')!r}, with names that are elsewhere")
+            mended = (_WHOLE_AGAIN[name],) if name in _WHOLE_AGAIN else ()
+            raise ValueError(f"its extension {name.decode('ascii', 'replace')!r} leaves out names", *mended)
         position += _EXTENSION.size + size
     if position != len(body):
         raise IndexError

@@ -15,6 +15,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from shlex import quote
 from typing import Any, Optional
 
 from ..application import Application, Looked
@@ -137,12 +138,14 @@ def _tracked_in(top: str) -> frozenset[str]:
             git = os.path.join(top, words[2].strip("\n").strip(" "))
         return all_tracked(_read(f"{git}/index", LARGEST_INDEX))
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
+        index = f"{git}/index"
+        reason = error.strerror if isinstance(error, OSError) else error.args[0]
+        anew = f"rm -f {quote(index)} && git -C {quote(top)} reset --quiet"
+        mended = anew if isinstance(error, OSError) or len(error.args) == 1 else f"git -C {quote(top)} {error.args[1]}"
         raise TradekeepError(
             f"git's index cannot tell code from data: {reason}",
-            path=f"{git}/index",
-            hint="as the owner of the checkout run 'git reset' and, for a sparse or split one, 'git sparse-checkout "
-            "disable' and 'git update-index --no-split-index'; or name the data in the component's paths instead of .",
+            path=index,
+            hint=f"as the owner of the checkout run: {mended} ; or name the data in paths instead of .",
         ) from None
 
 

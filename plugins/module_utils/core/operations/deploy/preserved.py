@@ -129,7 +129,7 @@ def _code_in_data(checkout: PurePosixPath, component: str) -> ConfigurationError
     return ConfigurationError(
         f"expected code apart from the data, found {str(checkout)!r} in component {component}",
         path="deploy.directory",
-        hint="name the checkout in deploy.directory, or narrow the component's paths",
+        hint="name the checkout in deploy.directory, narrow the component's paths, or name . for all that is no code",
     )
 
 
