@@ -10,6 +10,7 @@ import sqlite3
 import stat
 import subprocess
 import tarfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -196,10 +197,10 @@ def test_a_deploy_changes_code_alone(whole: Whole) -> None:
     assert whole.archived(whole.back_up()) == HELD
 
 
-@pytest.mark.parametrize("upstream", [{"keys.json": "upstream's\n"}, {"state": "a file\n"}, {"secrets/api": "no\n"}])
-def test_a_deploy_does_not_take_the_place_of_data(whole: Whole, upstream: dict) -> None:
-    whole.push(upstream)
-    assert [item["path"] for item in whole.deploy().record["collisions"]] == list(upstream)
+def test_a_deploy_does_not_take_the_place_of_data(whole: Whole) -> None:
+    wanted = {"keys.json": "upstream's\n", "secrets/api": "upstream's\n", "state": "a file\n"}
+    whole.push(wanted)
+    assert [item["path"] for item in whole.deploy().record["collisions"]] == list(wanted)
     assert whole.deploy(on_collision="keep_live").record["state"] == "deployed"
     assert {path: whole.read(path) for path in DATA} == DATA
     # git tracks it from now on, and it is data all the same: the deploy knows that it found it there.
@@ -223,8 +224,13 @@ def test_on_a_new_server_what_a_deploy_put_there_is_code_without_git(tmp_path: P
 def test_without_a_checkout_all_is_data_but_caches_and_what_is_ours(tmp_path: Path) -> None:
     bare = Whole(tmp_path)
     bare.live.mkdir()
-    bare.write({**FIRST, **DATA, **NO_DATA})
+    bare.write({**FIRST, **DATA, **NO_DATA, "bot.py": "copied by hand\n"})
     assert bare.archived(bare.back_up()) == {*FIRST, *DATA}
+    assert [item["path"] for item in bare.deploy().record["collisions"]] == ["bot.py"]
+    assert bare.deploy(adopt=True).record["state"] == "deployed"
+    assert (bare.read("bot.py"), bare.read("keys.json")) == (FIRST["bot.py"], DATA["keys.json"])
+    # Code from now on, in fact: the component is critical, and has far fewer files.
+    assert bare.archived(bare.back_up(allow_loss=["all"])) == set(DATA)
 
 
 def test_git_is_told_nothing_of_what_has_no_name(whole: Whole) -> None:
@@ -323,6 +329,9 @@ def test_a_virtual_environment_that_was_data_is_told(whole: Whole) -> None:
 def damage(whole: Whole, how: str) -> None:
     index = whole.live / ".git/index"
     if how == "split":
+        for path in FIRST:
+            os.utime(whole.live / path, (1, 1))  # git writes an entry of what is new twice
+        whole.git("update-index", "--refresh", at=whole.live)
         whole.git("update-index", "--split-index", at=whole.live)
     elif how == "sparse":
         whole.git("sparse-checkout", "set", "--cone", "--sparse-index", "none", at=whole.live)
@@ -337,33 +346,36 @@ def damage(whole: Whole, how: str) -> None:
         index.write_bytes(b"DIRC\0\0\0\x09" + index.read_bytes()[8:])
 
 
-@pytest.mark.parametrize("how", ["split", "sparse", "missing", "torn", "link", "newer"])
-def test_an_index_that_does_not_say_all_is_refused(whole: Whole, how: str) -> None:
+def test_an_index_that_does_not_say_all_is_refused_with_a_way_out(whole: Whole) -> None:
     made = whole.back_up().record["backup"]["path"]
-    damage(whole, how)
-    before = {path: path.stat().st_ino for path in whole.live.rglob("*") if path.is_file()}
-    for work in (whole.back_up, lambda: whole.restore(made), lambda: tree(whole.application, whole.ports, fix=True)):
-        with pytest.raises(TradekeepError, match="git's index cannot tell code from data") as caught:
-            work()
-        way_out = str(caught.value.hint).partition("run: ")[2].partition(" ;")[0]
-    assert {path: path.stat().st_ino for path in whole.live.rglob("*") if path.is_file()} == before
-    assert verify(whole.application, whole.ports, reference=made).status is ExitStatus.DONE
-    subprocess.run(way_out, shell=True, check=True)
-    assert whole.archived(whole.back_up()) == HELD
+    for how in ("split", "sparse", "missing", "torn", "link", "newer"):
+        damage(whole, how)
+        before = {path: path.stat().st_ino for path in whole.live.rglob("*") if path.is_file()}
+        fixed = partial(tree, whole.application, whole.ports, fix=True)
+        for work in (whole.back_up, lambda: whole.restore(made), fixed):
+            with pytest.raises(TradekeepError, match="git's index cannot tell code from data") as caught:
+                work()
+            way_out = str(caught.value.hint).partition("run: ")[2].partition(" ;")[0]
+        assert {path: path.stat().st_ino for path in whole.live.rglob("*") if path.is_file()} == before, how
+        if how == "torn":
+            assert verify(whole.application, whole.ports, reference=made).status is ExitStatus.DONE
+        subprocess.run(way_out, shell=True, check=True)
+        assert {item.path for item in scan(whole.application) if item.type == "file"} == HELD, how
 
 
-@pytest.mark.parametrize("how", ["version 4", "linked work tree"])
-def test_other_forms_of_a_checkout_say_the_same(whole: Whole, how: str) -> None:
-    if how == "version 4":
-        whole.git("update-index", "--index-version", "4", at=whole.live)
-    else:
-        whole.git("clone", "--quiet", "--no-checkout", str(whole.upstream), str(whole.base / "first"), at=whole.base)
-        shutil.rmtree(whole.live / ".git")
-        kept = whole.base / "kept"
-        whole.live.rename(kept)
-        whole.git("worktree", "add", "--quiet", "--detach", str(whole.live), at=whole.base / "first")
-        shutil.copytree(kept, whole.live, dirs_exist_ok=True)
-    assert whole.archived(whole.back_up()) == HELD
+def test_other_forms_of_a_checkout_say_the_same(whole: Whole) -> None:
+    def held() -> set[str]:
+        return {item.path for item in scan(whole.application) if item.type == "file"}
+
+    whole.git("update-index", "--index-version", "4", at=whole.live)
+    assert held() == HELD
+    first, kept = whole.base / "first", whole.base / "kept"
+    whole.git("clone", "--quiet", "--no-checkout", str(whole.upstream), str(first), at=whole.base)
+    shutil.rmtree(whole.live / ".git")
+    whole.live.rename(kept)
+    whole.git("worktree", "add", "--quiet", "--detach", str(whole.live), at=first)
+    shutil.copytree(kept, whole.live, dirs_exist_ok=True)
+    assert (whole.live / ".git").is_file() and held() == HELD
 
 
 def test_a_link_to_elsewhere_is_refused_and_one_inside_is_kept(whole: Whole) -> None:
@@ -385,6 +397,19 @@ def test_a_checkout_below_the_root_is_code_by_its_own_index(tmp_path: Path) -> N
     assert made.deploy().record["state"] == "deployed"
     assert made.read("app/bot.py") == "print(2)\n"
     assert made.archived(made.back_up()) == {*DATA, "app/state.json"}
+
+
+def test_a_root_below_the_checkout_is_data_as_a_whole(tmp_path: Path) -> None:
+    made = Whole(tmp_path, directory=str(tmp_path / "live"))
+    made.live = made.base / "live/data"
+    made.git("clone", "--quiet", str(made.upstream), str(made.base / "live"), at=made.base)
+    made.write(DATA)
+    made.push({"data/keys.json": "upstream's\n", "bot.py": "print(2)\n"})
+    assert [item["path"] for item in made.deploy().record["collisions"]] == ["data/keys.json"]
+    assert made.deploy(on_collision="keep_live").record["state"] == "deployed"
+    assert made.archived(made.back_up()) == set(DATA)
+    gitignore(made.application, made.ports, path=str(made.base / "live"))
+    assert "/data" in (made.base / "live/.gitignore").read_text().splitlines()
 
 
 def test_only_one_component_has_the_rest(whole: Whole) -> None:
