@@ -115,4 +115,20 @@ WHOLE = (
         "item.backup and item.critical) for item in components if item.critical)",
         (TESTS + "the_backup_before_a_deploy_has_nothing_of_other_components",),
     ),
+    Removal(
+        "acting",
+        "git's index is read by a process of the owner's",
+        "git/not_data.py",
+        "account=account, progress=",
+        "account=None, progress=",
+        ("tests/attacks/test_whole_root.py::test_an_index_that_leads_to_root_is_not_read",),
+    ),
+    Removal(
+        "a3",
+        "what the index claims of the data is a loss like another",
+        "operations/backup.py",
+        "    losses = accept(find_losses(application, plan.basis, held), allowed)\n",
+        "    losses: list[str] = []\n",
+        ("tests/attacks/test_whole_root.py::test_data_that_the_index_claims_does_not_vanish_in_silence",),
+    ),
 )
