@@ -22,6 +22,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.rest
 from .conftest import BOT, Victim, as_bot, needs_root
 
 pytestmark = needs_root
+FIXED = struct.pack("!10L", *[0] * 6, 0o100644, 0, 0, 0) + bytes(20)
 PROFILE = {"name": "whole", "owner": "root", "components": {"all": {"paths": ["."], "critical": True}}}
 
 
@@ -63,12 +64,15 @@ def whole(base: Path) -> Whole:
 
 def entry(name: bytes) -> bytes:
     """One of version 2."""
-    fixed = struct.pack("!10L", *[0] * 6, 0o100644, 0, 0, 0) + bytes(20) + struct.pack("!H", len(name)) + name
+    fixed = FIXED + struct.pack("!H", min(len(name), 0xFFF)) + name
     return fixed + bytes(8 - len(fixed) % 8)
 
 
 def index(names: list[bytes]) -> bytes:
-    body = struct.pack("!4sLL", b"DIRC", 2, len(names)) + b"".join(map(entry, names))
+    return summed(struct.pack("!4sLL", b"DIRC", 2, len(names)) + b"".join(map(entry, names)))
+
+
+def summed(body: bytes) -> bytes:
     return body + hashlib.sha1(body).digest()
 
 
@@ -107,10 +111,19 @@ def test_an_index_that_leads_to_root_is_not_read(whole: Whole, how: str) -> None
     assert not list(whole.backups.glob("*.tar.gz"))
 
 
+def test_an_index_that_says_much_with_few_bytes_has_an_end(whole: Whole) -> None:
+    """In version 4 an entry says how much of the name before it still holds."""
+    again = FIXED + struct.pack("!H", 0xFFF) + b"\0b\0"
+    body = struct.pack("!4sLL", b"DIRC", 4, 100_000) + FIXED + struct.pack("!H", 0xFFF) + b"\0" + b"a/" * 2000 + b"a\0"
+    as_bot(lambda: (whole.root / ".git/index").write_bytes(summed(body + again * 99_999)))
+    with pytest.raises(TradekeepError, match="its names have more than"):
+        whole.held()
+
+
 def test_data_that_the_index_claims_does_not_vanish_in_silence(whole: Whole) -> None:
     as_bot(lambda: (whole.root / "old.json").write_text("{}\n"))
     assert whole.held() == {"keys.json", "old.json"}
-    claimed = [b"bot.py", b"keys.json", b"../../secret/shadow", b"/etc/passwd", b".git/index", b"a" * 5000]
+    claimed = [b"bot.py", b"keys.json", b"../../secret/shadow", b"/etc/passwd", b".git/index", b"a/" * 500_000 + b"a"]
     as_bot(lambda: (whole.root / ".git/index").write_bytes(index(claimed)))
     assert whole.held() == {"old.json"}
     assert any("left out since the last backup held it" in line and "keys.json" in line for line in whole.notes.lines)

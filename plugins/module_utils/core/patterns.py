@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -246,7 +247,7 @@ class Classifier:
         self._open = [(p, _Scope(component, LEFT_OUT)) for p, component in scopes if is_open(p) and p != WHOLE]
         self._deepest = max((path.count("/") for path, _scope in self._open), default=-1)
         # What nothing else names, a path or a pattern, the component with the whole root has.
-        self._whole, self._above = _of_whole(profile, scopes, looking)
+        self._whole, self._code = _of_whole(profile, scopes, looking)
         self._directories: dict[str, Optional[_Scope]] = {"": self._whole}
         self._latest: tuple[str, Optional[_Files]] = ("", self._whole.files("") if self._whole else None)
 
@@ -273,7 +274,12 @@ class Classifier:
 
     def leads_on(self, path: str) -> bool:
         """Whether a directory is code's, so that no component has it, and data can lie in it all the same."""
-        return (not path or path in self._above) and self._scope(path) is self._whole is not None
+        if self._whole is None or self._scope(path) is not self._whole:
+            return False
+        # The directories above a name are not made up beforehand: one from the bot's index may have thousands.
+        beneath = f"{path}/"
+        place = bisect_left(self._code, beneath)
+        return not path or (place < len(self._code) and self._code[place].startswith(beneath))
 
     def keeps_out(self, path: str) -> bool:
         """Whether a file would belong to the component with the whole root, were it not code, a cache or ours."""
@@ -305,28 +311,21 @@ class Classifier:
 
 def _of_whole(
     profile: Profile, scopes: Iterable[tuple[str, Component]], looking: bool
-) -> tuple[Optional[_Scope], frozenset[str]]:
-    """The component with the whole root, if there is one, without what is no data; and the directories above code.
+) -> tuple[Optional[_Scope], list[str]]:
+    """The component with the whole root, if there is one, without what is no data; and what is code, sorted.
 
     A file that a rule of the component asks for by name is no code.
     """
     component = next((component for path, component in scopes if path == WHOLE), None)
     if component is None:
-        return None, frozenset()
+        return None, []
     if profile.not_data is None:
         raise ValueError("what is no data can be said of an application alone")
     looked = profile.not_data.look() if looking else Looked()
     asked_for = {rule.pattern for rule in component.files if rule.required or rule.template is not None}
     code = looked.tracked - asked_for
     paths = profile.not_data.ours | looked.directories | code
-    return _Scope(component, LEFT_OUT_OF_WHOLE, paths), frozenset(_above(code))
-
-
-def _above(paths: Iterable[str]) -> Iterator[str]:
-    """The directories above some paths, the root not counted."""
-    for path in paths:
-        parts = path.split("/")
-        yield from ("/".join(parts[:count]) for count in range(1, len(parts)))
+    return _Scope(component, LEFT_OUT_OF_WHOLE, paths), sorted(code)
 
 
 _latest: dict[bool, tuple[Profile, Classifier]] = {}

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 MOST_NAMES = 200_000
+MOST_BYTES = 32 << 20
 _HEAD = struct.Struct("!4sLL")
 _FIXED = 40
 """Bytes of an entry before the object's name, the mode at 24."""
@@ -48,7 +49,7 @@ def all_tracked(data: bytes) -> frozenset[str]:
         if checksum not in (hashlib.new(algorithm, body, usedforsecurity=False).digest(), bytes(digest)):
             continue
         try:
-            entries = list(_entries(data, digest))
+            entries = list(_bounded(_entries(data, digest)))
             end = entries[-1].end if entries else _HEAD.size
             _refuse_extensions(body, end)
         except (struct.error, IndexError):
@@ -57,6 +58,16 @@ def all_tracked(data: bytes) -> frozenset[str]:
             raise ValueError("it leaves out names", _WHOLE_AGAIN[b"sdir"])
         return frozenset(os.fsdecode(entry.name) for entry in entries)
     raise ValueError("it is damaged, or no index of git")
+
+
+def _bounded(entries: Iterator[_Entry]) -> Iterator[_Entry]:
+    """The same; version 4 can say much with few bytes."""
+    left = MOST_BYTES
+    for entry in entries:
+        left -= len(entry.name)
+        if left < 0:
+            raise ValueError(f"its names have more than {MOST_BYTES:,} bytes")
+        yield entry
 
 
 def _refuse_extensions(body: bytes, position: int) -> None:
@@ -81,8 +92,10 @@ class _Entry(NamedTuple):
 
 def _entries(data: bytes, digest: int) -> Iterator[_Entry]:
     magic, version, count = _HEAD.unpack_from(data)
-    if magic != b"DIRC" or version not in (2, 3, 4) or count > MOST_NAMES:
+    if magic != b"DIRC" or version not in (2, 3, 4):
         raise ValueError("another format")
+    if count > MOST_NAMES:
+        raise ValueError(f"it has more than {MOST_NAMES:,} names")
     position, name = _HEAD.size, b""
     for _number in range(count):
         begin = position
