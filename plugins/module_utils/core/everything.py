@@ -62,6 +62,7 @@ from .git import (  # noqa: F401
     holders,
     ignored,
     mirror,
+    not_data,
     objects,
     process,
     refs,

@@ -168,7 +168,8 @@ def test_it_ends_however_much_there_is(bench, monkeypatch):
 
 
 def test_names_that_another_process_says_are_bounded():
-    said = {"databases": ["d" * 5000] * 500, "keys": [], "recent": [], "counts": {"databases": 500}, "whole": True}
+    names = {"databases": ["d" * 5000] * 500, "keys": [], "recent": [], "tracked": []}
+    said = {**names, "counts": {"databases": 500}, "whole": True}
     found = Uncovered.of(said)
     assert len(found.databases) == 5 and len(found.databases[0]) == 120
     with pytest.raises(Exception, match="does not say"):

@@ -56,7 +56,17 @@ from .outcome import Outcome
 from .provenance import note_other_maker, refuse_other_maker
 from .reading import Contents, passphrase_for, read_contents
 from .restore_elsewhere import restore_elsewhere
-from .restore_plan import DatabaseDigest, Item, Selection, check_selection, compare, digest_of, identity, plan_items
+from .restore_plan import (
+    DatabaseDigest,
+    Item,
+    Selection,
+    check_selection,
+    compare,
+    digest_of,
+    identity,
+    kept_out,
+    plan_items,
+)
 from .restore_stage import fill_stage, replacements
 from .safety import keep_given_up, make_safety_backup, safety_space
 from .scan import check_root
@@ -65,6 +75,7 @@ from .text import first_few, first_lines, human_bytes, stopped_for
 from .tree import mend_rights
 
 _ENTRIES_NAMED = 10
+_SHOWN = 5
 _OTHER_PROFILE = "look at it with --to DIR; put it here all the same with --any-profile; or "
 
 
@@ -81,6 +92,7 @@ class _Run:
     passphrase_file: Optional[str]
     force: bool
     gnupg_home: Optional[str] = None
+    not_data: Sequence[str] = ()
     stopped: list[str] = field(default_factory=list)
     health: list[dict[str, Any]] = field(default_factory=list)
     unhealthy: Optional[str] = None
@@ -176,13 +188,16 @@ def _prepare(
         ports.progress.note("made by another program, without a manifest: only weaker checks are possible")
     _refuse_unsafe_links(contents, selection, application)
     items = plan_items(application, contents.entries, selection, digest_of_database=database_digest(application, ports))
+    not_data = kept_out(application, contents.entries, selection)
+    if not_data:
+        ports.progress.note(f"left alone, as it is code or a cache here and no data: {first_few(not_data, _SHOWN)}")
     if not items and not selection.whole:
         raise UsageError(
             "the backup holds nothing of what was chosen",
             path=backup.path.name,
             hint=f"it holds: {first_few([entry.path for entry in contents.entries], _ENTRIES_NAMED)}",
         )
-    run = _Run(application, ports, backup, contents, selection, items, passphrase_file, force, home)
+    run = _Run(application, ports, backup, contents, selection, items, passphrase_file, force, home, not_data)
     _check_space(run)
     if run.changes:
         # What is replaced becomes a safety backup, when the services run on the new data already.
@@ -284,6 +299,7 @@ def _outcome(
         "backup": run.backup.path.name,
         "state": state,
         "left_alone": left,
+        "not_data": list(run.not_data),
         "weaker_checks": run.contents.foreign,
         "changes": [
             {"path": item.path, "action": item.action, "before": item.before, "after": item.after}
