@@ -12,7 +12,7 @@ short_description: Look whether an application is set up as it is defined
 version_added: 0.1.0
 description:
   - Looks in one execution whether M(tradekeep.ops.prerequisites), M(tradekeep.ops.tree), M(tradekeep.ops.configuration)
-    and M(tradekeep.ops.units) would each leave the host as it is, and goes through everything that the timers will need.
+    and M(tradekeep.ops.units) would each leave the host as it is, and goes through all that the timers will need.
   - The playbook C(site) begins with it, so that a host on which nothing is to be done is asked once.
   - Ends at the first step that would do anything, or that fails. What it fails for is not said here, as the module of
     that step says it.
@@ -123,7 +123,7 @@ record:
       returned: success
       type: bool
     differs:
-      description: The step at which it ended, by its module; V(files), V(fence) or V(definition). None where O(ignore:settled).
+      description: Where anything is, the step at which it ended, by its module; or V(files), V(fence), V(definition).
       returned: success
       type: str
     steps:

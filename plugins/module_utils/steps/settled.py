@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, cast
 
 from ..core.application import Application
 from ..core.errors import ExitStatus, TradekeepError
@@ -19,7 +19,7 @@ from ..core.operations.fence import note_fence
 from ..core.operations.outcome import Outcome
 from ..core.operations.prerequisites import Wanted, prepare_host
 from ..core.operations.units import install_units
-from ..core.ports import NoProgress, Ports
+from ..core.ports import Completed, NoProgress, Ports, Runner
 from ..definition import application_on_host
 from ..summaries import SUMMARISED, notes_in
 from .checking import with_check
@@ -53,6 +53,24 @@ class Heard(NoProgress):
         """Nothing."""
 
 
+class _AskedOnce:
+    """A runner that asks each program once: several steps ask for the services, and nothing is changed meanwhile."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._answers: dict[str, Completed] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runner, name)
+
+    def run(self, argv: Sequence[str], **options: Any) -> Completed:
+        """The first answer; a program that fails is asked again."""
+        key = repr((list(argv), sorted(options.items())))
+        if key not in self._answers:
+            self._answers[key] = self._runner.run(argv, **options)
+        return self._answers[key]
+
+
 class Differs(Exception):
     """Something is to be done."""
 
@@ -63,7 +81,8 @@ def settled(params: Mapping[str, Any], ports: Ports) -> Outcome:
     Ends at the first one that would do anything, or that fails: its module does the same, and says what is wrong.
     """
     heard, told = Heard(), {}
-    look = _Look(params, replace(ports, progress=heard))
+    asked = cast(Runner, _AskedOnce(ports.runner))
+    look = _Look(params, replace(ports, progress=heard, runner=asked))
     for name, step in look.steps():
         try:
             outcome = step()
