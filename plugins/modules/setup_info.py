@@ -45,8 +45,8 @@ options:
     type: list
     elements: str
     default: []
-  files:
-    description: Files that the controller has installed on the host.
+  installed:
+    description: Files of the controller that the role C(runtime) installs, which are keys and a passphrase.
     type: list
     elements: dict
     default: []
@@ -123,7 +123,7 @@ record:
       returned: success
       type: bool
     differs:
-      description: Where anything is, the step at which it ended, by its module; or V(files), V(fence), V(definition).
+      description: Where anything is, the step at which it ended. The name of its module, or another word.
       returned: success
       type: str
     steps:
@@ -155,14 +155,14 @@ from ..module_utils.core.ports import Ports
 from ..module_utils.door import Answer, answer, serve
 from ..module_utils.steps.installing import COMMAND
 from ..module_utils.steps.layout import CREDENTIALS
-from ..module_utils.steps.settled import FILES, settled
+from ..module_utils.steps.settled import INSTALLED, settled
 
 NAMES: dict[str, Any] = {"type": "list", "elements": "str", "default": []}
 SPEC = definition_spec(
     accounts={"type": "bool", "default": True},
     packages=NAMES,
     brought=NAMES,
-    files=FILES,
+    installed=INSTALLED,
     credentials=CREDENTIALS,
     command=COMMAND,
     unit_dir={"type": "path", "default": "/etc/systemd/system"},

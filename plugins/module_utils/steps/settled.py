@@ -26,7 +26,7 @@ from .checking import with_check
 from .installing import configure
 from .layout import credentials_of, planned_tree
 
-FILES: dict[str, Any] = {
+INSTALLED: dict[str, Any] = {
     "type": "list",
     "elements": "dict",
     "default": [],
@@ -111,7 +111,7 @@ class _Look:
             ("definition", self._definition),
             ("fence", self._fence),
             ("prerequisites", self._prerequisites),
-            ("files", self._files),
+            ("installed", self._installed),
             ("tree", self._tree),
             ("configuration", self._configuration),
             ("units", self._units),
@@ -141,8 +141,8 @@ class _Look:
         missing = outcome.record["packages"] or outcome.record["optional_packages"]
         return replace(outcome, changed=outcome.changed or bool(missing))
 
-    def _files(self) -> Outcome:
-        return Outcome(changed=not all(_is_there(item) for item in self._params["files"]), record={})
+    def _installed(self) -> Outcome:
+        return Outcome(changed=not all(_is_there(item) for item in self._params["installed"]), record={})
 
     def _tree(self) -> Outcome:
         refuse_claimed(self._defined)
