@@ -26,6 +26,7 @@ from .settling import SETTLING
 from .sharing import SHARING
 from .showing import SHOWING
 from .unmanaged import UNMANAGED
+from .whole import WHOLE
 from .writing import WRITING
 
 __all__ = ["REMOVALS", "Moved", "Removal", "changed"]
@@ -51,5 +52,6 @@ REMOVALS: tuple[Removal, ...] = (
     *FOLLOWING,
     *UNMANAGED,
     *ACCOUNTS,
+    *WHOLE,
     *SETTLING,
 )
