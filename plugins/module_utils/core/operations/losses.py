@@ -20,7 +20,7 @@ from ..application import Application, Component
 from ..errors import CaptureError, UsageError
 from ..host.mounts import Place, other_filesystem
 from ..patterns import classify, code_or_data, matches
-from .basis import Basis, Tables, definition_of
+from .basis import Basis, Tables, current_places, definition_of, recorded_basis
 from .text import counted, human_bytes
 
 SMALL_TABLE_ROWS = 20
@@ -101,6 +101,21 @@ def find_losses(application: Application, basis: Optional[Basis], held: Held) ->
         *_gone(application, basis, held),
         *_fewer(application, basis, held),
     ]
+
+
+def refuse_other_place(application: Application) -> None:
+    """Raises CaptureError where the data of this host lies on another filesystem than at the last backup or restore.
+
+    Before anything is made there: where a disk is not mounted that would go to the one beneath. What backups say that
+    were made elsewhere, or before this host began, does not count.
+    """
+    basis = recorded_basis(application)
+    for loss in () if basis is None else _moved(application, basis, current_places(application)):
+        raise CaptureError(
+            f"{loss.text}; nothing was made there",
+            path=loss.path,
+            hint=f"{loss.remedy}; a new disk is filled by: tradekeep restore",
+        )
 
 
 def unguarded_losses(application: Application, basis: Optional[Basis], held: Held) -> Iterator[str]:

@@ -25,7 +25,8 @@ from ..ports import Ports
 from .drills.scratch import scratch_base
 from .leftovers import reader_account
 from .retention import keeps_something
-from .unit_files import drill_is_locked_out, render_units, sandbox_root
+from .unit_files import drill_is_locked_out, render_units
+from .unit_sight import sandbox_root
 
 _FAILURE_PROGRAMS = (("/usr/bin/logger", "bsdutils"), ("/bin/date", "coreutils"))
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Optional
 
 from ..application import Application
 from ..component_paths import CACHES, WHOLE, covers
-from ..errors import CaptureError
+from ..errors import CaptureError, TradekeepError
 from ..git.index_names import index_names
 from ..kinds import SIDECAR_SUFFIXES, default_kind
 from ..patterns import classifier, look_up, matches
@@ -44,7 +44,7 @@ _KEY_NAMES = frozenset((".env", "id_rsa", "id_ecdsa", "id_ed25519", "credentials
 _SAMPLES = (".example", ".sample", ".template", ".dist")
 _CODE = tuple(
     """.py .pyi .pyc .so .js .mjs .ts .css .html .sh .go .rs .c .h .md .rst .ipynb .service .timer .toml .cfg .ini
-    .j2 .lock .in""".split()  # noqa: SIM905 (words, not thirty lines of one each)
+    .j2 .lock .in .gitignore .gitattributes .gitmodules .gitkeep""".split()  # noqa: SIM905 (words, not thirty lines of one each)
 )
 _PASSING = (".pid", ".lock", ".sock", ".tmp", ".swp", ".part")
 _NO_DATA = frozenset(CACHES)
@@ -131,6 +131,15 @@ def uncovered(application: Application, ports: Ports) -> Uncovered:
         lambda _telling: find_uncovered(application, ports.clock).as_dict(), ports, reader_account(application)
     )
     return Uncovered.of(said)
+
+
+def uncovered_in_words(application: Application, ports: Ports) -> tuple[list[str], list[str]]:
+    """The same as warnings and notes; where it could not be looked for, that is a warning, and no reason to fail."""
+    try:
+        found = uncovered(application, ports)
+    except TradekeepError as error:
+        return [f"it was not looked for what no component covers, and so is not backed up: {error}"], []
+    return found.warnings, found.notes
 
 
 class _Repository(NamedTuple):
