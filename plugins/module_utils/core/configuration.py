@@ -123,9 +123,19 @@ def parse_configuration(text: Union[str, bytes], *, path: object) -> Application
 def load_application(
     *, config_file: Optional[str] = None, app: Optional[str] = None, config_dir: str = DEFAULT_CONFIG_DIR
 ) -> Application:
-    """The application of a file, or of a name; without either, the only one that is configured."""
+    """The application of a file, or of a name; without either, the only one that is configured.
+
+    Raises ConfigurationError where the file is not of the application that is named.
+    """
     if config_file:
-        return _read(Path(config_file))
+        found = _read(Path(config_file))
+        if app and found.name != app:
+            raise ConfigurationError(
+                f"is the configuration of {found.name}, and not of {app}",
+                path=config_file,
+                hint="leave out --config or --app",
+            )
+        return found
     if app:
         return _read(_file_of(app, Path(config_dir)))
     return _read(_only_file(Path(config_dir)))

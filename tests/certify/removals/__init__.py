@@ -25,6 +25,7 @@ from .restoring import RESTORING
 from .sharing import SHARING
 from .showing import SHOWING
 from .unmanaged import UNMANAGED
+from .whole import WHOLE
 from .writing import WRITING
 
 __all__ = ["REMOVALS", "Moved", "Removal", "changed"]
@@ -50,4 +51,5 @@ REMOVALS: tuple[Removal, ...] = (
     *FOLLOWING,
     *UNMANAGED,
     *ACCOUNTS,
+    *WHOLE,
 )

@@ -24,7 +24,8 @@ from .outcome import Outcome
 from .runs import FAILURES_LOG
 from .services_check import unmanaged
 from .text import counted
-from .unit_files import HEADER, drill_is_locked_out, render_units, sandbox_root
+from .unit_files import HEADER, drill_is_locked_out, render_units
+from .unit_sight import sandbox_root
 
 __all__ = ["install_units", "render_units"]
 _INSTALL = "\n[Install]\n"
