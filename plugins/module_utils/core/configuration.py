@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -157,7 +158,13 @@ def _read(file: Path) -> Application:
         raise ConfigurationError(
             f"cannot read the configuration: {error.strerror}", path=file, hint="run as root or as its owner"
         ) from None
-    return parse_configuration(content, path=file)
+    return _parsed(content, str(file))
+
+
+@lru_cache(maxsize=64)
+def _parsed(content: bytes, path: str) -> Application:
+    """An application cannot change; what others claim of a host is asked for by several steps of one run."""
+    return parse_configuration(content, path=path)
 
 
 def _files(directory: Path) -> list[Path]:

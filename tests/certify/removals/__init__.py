@@ -22,6 +22,7 @@ from .rehearsing import REHEARSING
 from .removal import Moved, Removal, changed
 from .repositories import REPOSITORIES
 from .restoring import RESTORING
+from .settling import SETTLING
 from .sharing import SHARING
 from .showing import SHOWING
 from .unmanaged import UNMANAGED
@@ -52,4 +53,5 @@ REMOVALS: tuple[Removal, ...] = (
     *UNMANAGED,
     *ACCOUNTS,
     *WHOLE,
+    *SETTLING,
 )

@@ -368,8 +368,8 @@ KEEPING = (
         "b9",
         "a schedule that systemd does not know is refused",
         "operations",
-        "_check_calendars(ports, wanted)\n    write",
-        "write",
+        "    _check_calendars(ports, write)\n",
+        "",
         (UNITS + "b9_a_schedule_that_systemd_does_not_know_is_refused",),
     ),
     Removal(

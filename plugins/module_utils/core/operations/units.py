@@ -144,8 +144,8 @@ def _make_sandbox(directory: Path) -> None:
 
 def _plan(application: Application, ports: Ports, directory: Path, wanted: Mapping[str, str]) -> UnitsPlan:
     installed = _installed(application, directory, wanted)
-    _check_calendars(ports, wanted)
     write = {name: text for name, text in wanted.items() if installed.get(name) != text}
+    _check_calendars(ports, write)
     remove = tuple(sorted(set(installed) - set(wanted)))
     present = [name for name in wanted if name in installed]
     states = _states(ports, present)
