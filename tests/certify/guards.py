@@ -37,7 +37,7 @@ from parts import RUN_WHOLE
 from removals import REMOVALS, Moved, Removal, changed
 
 # For the tests of one guard; together they have as long as they need, run.py ends a part that takes too long.
-SECONDS = 120
+SECONDS = 600
 FAILS, PASSES, WRONG, NOT_RUN = "fails without it", "PASSES WITHOUT IT", "ERROR", "not run"
 # A test that fails for one of these was not failed by the absence of the guard.
 BROKEN = ("NameError", "UnboundLocalError", "ImportError", "ModuleNotFoundError", "SyntaxError", "IndentationError")
@@ -68,6 +68,7 @@ class Copy:
         self.place = place
         self.top = checkout.copy(list(names), place / "c")
         self._changes = 0
+        self._stopped = 0
         self._warmed: subprocess.Popen[str] | None = None
 
     def close(self) -> None:
@@ -82,10 +83,11 @@ class Copy:
         report, log = self.place / "report.xml", self.place / "log"
         report.unlink(missing_ok=True)
         arguments = ["-q", *options, *self._plugins(tests)]
-        arguments += [f"--junitxml={report}", f"--basetemp={self.place / 't'}", *tests]
+        arguments += [f"--junitxml={report}", f"--basetemp={self.place / f't{self._stopped}'}", *tests]
         request = {"arguments": arguments, "log": str(log), "seconds": seconds}
         answer = self._ask(json.dumps(request) + "\n")
         if answer is None:
+            self._stopped += 1  # what the test had started may still write where it worked
             raise subprocess.TimeoutExpired(arguments, seconds or 0)
         return Run(answer, _outcomes(report), log.read_text(encoding="utf-8", errors="replace"))
 
