@@ -33,6 +33,7 @@ from . import (  # noqa: F401
     profile_schema,
     schema,
     terminal,
+    user_services,
     version,
     vocabulary,
 )
@@ -88,6 +89,7 @@ from .host import (  # noqa: F401
     systemd,
     transient,
     trust,
+    unit_manager,
     watch,
     worker,
     writers,
@@ -151,6 +153,7 @@ from .operations import (  # noqa: F401
     unit_confinement,
     unit_files,
     units,
+    user_units,
     verify,
     write_archive,
 )

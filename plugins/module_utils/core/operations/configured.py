@@ -28,6 +28,7 @@ from .outcome import Outcome
 from .services_check import missing_services, unmanaged
 from .text import counted
 from .uncovered import Uncovered, uncovered
+from .user_units import linger_warning
 
 
 def show_configuration(application: Application) -> Outcome:
@@ -88,6 +89,7 @@ def standing_warnings(application: Application, ports: Ports) -> Iterator[str]:
     yield from missing_keys(application)
     yield from rehearsal.warnings(application)
     yield from missing_services(application, ports)
+    yield from linger_warning(application, ports)
 
 
 def _not_covered(application: Application, ports: Ports) -> Iterator[Uncovered]:
@@ -99,7 +101,7 @@ def _not_covered(application: Application, ports: Ports) -> Iterator[Uncovered]:
 
 def missing_keys(application: Application) -> Iterator[str]:
     """What a timer will fail to encrypt, while all else works: for want of a key, a server can still be set up."""
-    if application.encryption.configured or not application.system:
+    if application.encryption.configured or not application.has_units:
         return
     tiers = sorted({item.tier.value for item in application.profile.schedules if item.encrypt})
     if tiers:

@@ -25,12 +25,13 @@ _ELAPSE = re.compile(r"(\(in UTC\)|Next elapse): \w+ (\d{4}-\d\d-\d\d \d\d:\d\d:
 def overdue(application: Application, ports: Ports, last_good: Optional[datetime]) -> Iterator[str]:
     """One line where the last good backup is older than the schedules allow; nothing where no timers are installed."""
     since = last_good or _configured_at(application)
-    if not application.system or since is None or not application.profile.schedules:
+    if not application.has_units or since is None or not application.profile.schedules:
         return
     due = min(_due(ports, item, since) for item in application.profile.schedules)
     if ports.clock.now() > due:
         what = "no good backup" if last_good is None else "the last good backup is older than the schedule allows"
-        yield f"{what}: one was due by {due:%Y-%m-%d %H:%M} UTC; see: systemctl list-timers 'tradekeep*'"
+        command = "systemctl --user" if application.user_units else "systemctl"
+        yield f"{what}: one was due by {due:%Y-%m-%d %H:%M} UTC; see: {command} list-timers 'tradekeep*'"
 
 
 def _due(ports: Ports, schedule: Schedule, since: datetime) -> datetime:

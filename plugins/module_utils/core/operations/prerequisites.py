@@ -67,17 +67,19 @@ def prepare_host(application: Application, ports: Ports, wanted: Wanted, *, dry_
     Status USAGE, with every problem in the record, where something is not as it has to be: then nothing is made.
     """
     plan = plan_accounts(application)
-    required = (*needed_packages(application), *named_packages(wanted.packages)) if application.system else ()
+    required = (*needed_packages(application), *named_packages(wanted.packages)) if application.has_units else ()
     missing = missing_packages(required, ports.runner)
-    unknown = unknown_packages(missing, ports.runner)
+    unknown = unknown_packages(missing, ports.runner) if application.system else ()
     problems = [str(error) for error in _problems(application, ports, wanted, plan, missing, unknown)]
     if application.system and not problems:
         for note in (*account_notes(plan), *_system_notes(missing, unknown, ports)):
             ports.progress.note(note)
+    for note in _packages_of_root(missing) if application.user_units else ():
+        ports.progress.note(note)
     makes = application.system and wanted.accounts and plan.missing
     if makes and not problems and not dry_run:
         make_accounts(plan, ports)
-    installs = has_dpkg(ports.runner)
+    installs = application.system and has_dpkg(ports.runner)
     record = {
         "account": {"name": plan.owner, "missing": plan.owner_missing},
         "group": {"name": plan.group, "missing": plan.group_missing},
@@ -107,6 +109,8 @@ def _problems(
     if application.system:
         yield from _package_problems(missing, unknown, ports)
         yield from account_problems(application, plan, makes=wanted.accounts)
+    elif application.user_units:
+        yield from _problems_without_root(missing)
     yield from directory_problems(application)
     yield from _key_problems(application, wanted)
     for path in wanted.existing:
@@ -134,6 +138,24 @@ def _package_problems(missing: Sequence[Package], unknown: Sequence[Package], po
             yield ConfigurationError(
                 "apt knows no such package", path=item.name, hint="correct the name, or run apt-get update on the host"
             )
+
+
+def _problems_without_root(missing: Sequence[Package]) -> Iterator[TradekeepError]:
+    """Packages can only be named: root has to install them."""
+    required = [item for item in missing if not item.optional]
+    if required:
+        names = " ".join(item.name for item in required)
+        yield ConfigurationError(
+            f"missing on the host: {', '.join(f'{item.name} ({item.purpose})' for item in required)}",
+            path="packages",
+            hint=f"without root none is installed: have root run apt-get install {names}",
+        )
+
+
+def _packages_of_root(missing: Sequence[Package]) -> Iterator[str]:
+    for item in missing:
+        if item.optional:
+            yield f"{item.name} ({item.purpose}) is missing, and all works without; root can install it"
 
 
 def _system_notes(missing: Sequence[Package], unknown: Sequence[Package], ports: Ports) -> Iterator[str]:

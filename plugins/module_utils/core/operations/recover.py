@@ -108,7 +108,7 @@ def _recover(
 
 def _health(application: Application, ports: Ports) -> tuple[list[dict[str, Any]], Optional[str]]:
     """What the health checks say of services that run, and the one that failed. The data stays as it is."""
-    services = ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
+    services = ServiceController(application.services, ports.runner, ports.clock)
     if not application.profile.deploy.health or not services.is_active():
         return [], None
     gate, unhealthy = health_gate(application, ports), None
@@ -123,7 +123,7 @@ def _refuse_writers(
     application: Application, ports: Ports, *, force: bool = False
 ) -> Callable[[PendingTransaction], None]:
     """What went on all the same when it began does so here too."""
-    services = ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
+    services = ServiceController(application.services, ports.runner, ports.clock)
 
     def refuse(transaction: PendingTransaction) -> None:
         forced = force or bool(transaction.details.get(FORCED))

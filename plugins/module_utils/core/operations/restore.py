@@ -185,7 +185,7 @@ def _prepare(
 
 
 def _services_of(application: Application, ports: Ports) -> ServiceController:
-    return ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
+    return ServiceController(application.services, ports.runner, ports.clock)
 
 
 def database_digest(application: Application, ports: Ports) -> DatabaseDigest:

@@ -192,7 +192,7 @@ def _lines(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _services(application: Application, ports: Ports) -> ServiceController:
-    return ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
+    return ServiceController(application.services, ports.runner, ports.clock)
 
 
 def _running(application: Application, ports: Ports) -> list[str]:

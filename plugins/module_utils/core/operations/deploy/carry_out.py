@@ -95,9 +95,7 @@ class DeployRun:
         self._commit = survey.target.commit
         self._hooks = hooks
         self._ran_before = self._runs_now = True
-        self._services = ServiceController(
-            application.profile.services if application.system else (), ports.runner, ports.clock
-        )
+        self._services = ServiceController(application.services, ports.runner, ports.clock)
         self._gate = health_gate(application, ports, directory=self._checkout)
 
     def carry_out(self) -> None:

@@ -157,9 +157,7 @@ def _deploy(application: Application, request: DeployRequest, mirror: Mirror, po
 def _refuse_unmanaged(application: Application, survey: Survey, request: DeployRequest, ports: Ports) -> None:
     """What a stop would not end is found before it, unless hooks of the application's see to that."""
     if survey.plan.changes and not any(hook.at in _STOPPING for hook in application.profile.deploy.hooks):
-        services = ServiceController(
-            application.profile.services if application.system else (), ports.runner, ports.clock
-        )
+        services = ServiceController(application.services, ports.runner, ports.clock)
         refuse_unmanaged_writers(application, ports, services, force=request.force, way_out=FORCE)
 
 

@@ -33,8 +33,8 @@ def rehearse(survey: Survey, mirror: Mirror, ports: Ports) -> Iterator[Tradekeep
     dependencies = deploy.dependencies
     if dependencies is not None:
         yield from _failures(lambda: _rehearse_environment(survey, dependencies, mirror, ports))
-    if application.system:
-        services = ServiceController(application.profile.services, ports.runner, ports.clock)
+    if application.has_units:
+        services = ServiceController(application.services, ports.runner, ports.clock)
         yield from _failures(services.snapshot)
 
 

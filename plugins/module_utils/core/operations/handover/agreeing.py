@@ -64,7 +64,7 @@ def arrived_from(name: str, facts: dict[str, Any], receiving: Receiving) -> Arri
 
 def what_to_start(application: Application, ports: Ports, facts: dict[str, Any]) -> tuple[Snapshot, list[str]]:
     """What ran on the source as a snapshot for this server, and what of it is not installed here."""
-    services = ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
+    services = ServiceController(application.services, ports.runner, ports.clock)
     masked = set((read_fence(Path(application.application_state_dir)) or {}).get("masked", ()))
     installed = {name for entry in services.installed() for name in entry["running"]}
     systemd = Systemd(ports.runner, stop_timeout_seconds=60.0)

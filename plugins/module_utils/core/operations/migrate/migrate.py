@@ -311,7 +311,7 @@ def _waits_for_start(run: Run) -> bool:
 
 def _prepare(application: Application, ports: Ports, origin: Origin, *, force: bool, start: bool, by: str) -> Run:
     plan = make_plan(application, origin, database_digest(application, ports))
-    services = ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
+    services = ServiceController(application.services, ports.runner, ports.clock)
     checks = preflight(
         Situation(
             application,
