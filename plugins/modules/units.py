@@ -36,7 +36,7 @@ options:
     choices: [present, absent]
     default: present
   unit_dir:
-    description: Directory of the units.
+    description: Directory of the units. Without root it is C(~/.config/systemd/user), unless another is given.
     type: path
     default: /etc/systemd/system
   check:
