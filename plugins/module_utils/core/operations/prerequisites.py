@@ -74,7 +74,7 @@ def prepare_host(application: Application, ports: Ports, wanted: Wanted, *, dry_
     if application.system and not problems:
         for note in (*account_notes(plan), *_system_notes(missing, unknown, ports)):
             ports.progress.note(note)
-    for note in _packages_of_root(missing) if application.user_units else ():
+    for note in _packages_of_root(application, missing):
         ports.progress.note(note)
     makes = application.system and wanted.accounts and plan.missing
     if makes and not problems and not dry_run:
@@ -152,7 +152,10 @@ def _problems_without_root(missing: Sequence[Package]) -> Iterator[TradekeepErro
         )
 
 
-def _packages_of_root(missing: Sequence[Package]) -> Iterator[str]:
+def _packages_of_root(application: Application, missing: Sequence[Package]) -> Iterator[str]:
+    """What could be better, said once: before the application is configured."""
+    if not application.user_units or os.path.exists(application.config_file):
+        return
     for item in missing:
         if item.optional:
             yield f"{item.name} ({item.purpose}) is missing, and all works without; root can install it"
