@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: tradekeep.ops contributors
 # SPDX-License-Identifier: BSD-2-Clause
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
-"""The guide for a person without root, word by word, on the server of the others. The tests are one story, in this order."""
+"""The guide for a person without root, word by word, on a server of others. The tests are one story, in this order."""
 
 from __future__ import annotations
 

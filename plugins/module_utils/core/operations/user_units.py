@@ -116,7 +116,7 @@ def _render(application: Application) -> dict[str, str]:
         stem, settings = f"tradekeep-drill-{name}", application.profile.drill
         units[f"{stem}.service"] = _job(application, f"Drill of {name}", ["drill"])
         units[f"{stem}.timer"] = system.timer(application, stem, settings.calendar, settings.jitter_seconds)
-    units[f"tradekeep-failure-{name}@.service"] = _failure(application)
+    units[f"tradekeep-failure-{name}@.service"] = _teller(application)
     return units
 
 
@@ -146,7 +146,7 @@ def _at_boot(application: Application, description: str, command: str, condition
     )
 
 
-def _failure(application: Application) -> str:
+def _teller(application: Application) -> str:
     """As that of the system: a line for the journal, one for the log, and what a drop-in of the person's own adds."""
     name, record = application.name, system.condition(application, FAILURES_LOG)
     text = f"{name}: %i failed; run 'tradekeep --app {name}', or see journalctl --user -u %i"
