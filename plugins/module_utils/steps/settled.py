@@ -131,7 +131,7 @@ class _Look:
         return Outcome(changed=note_fence(self._defined, self._ports), record={})
 
     def _prerequisites(self) -> Outcome:
-        if not self._defined.system:
+        if not self._defined.has_units:
             return Outcome(changed=False, record={})
         params = self._params
         wanted = Wanted(
