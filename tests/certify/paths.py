@@ -80,6 +80,7 @@ ZONES: dict[str, tuple[str, ...]] = {
         "host/",
         "operations/backup.py",
         "operations/backup_plan.py",
+        "operations/bot_units.py",
         "operations/claims.py",
         "operations/host_key.py",
         "operations/installation.py",

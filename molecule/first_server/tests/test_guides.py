@@ -13,6 +13,19 @@ from testinfra.host import Host
 FIRST = "first-server.md"
 BAD_DAY = "restore-on-a-bad-day.md"
 ROOT = "/opt/trading_system/user_data"
+REPOSITORY = "https://git.example.com/me/trading_system.git"
+UPSTREAM = "/srv/upstream/trading_system.git"
+UNIT = "trading_system.service"
+PUSH = f"""
+set -e
+mkdir -p {UPSTREAM}
+cd {UPSTREAM}
+git init -q --initial-branch=main .
+printf 'import time\n\nwhile True:\n    time.sleep(1)\n' > main.py
+git add .
+git -c user.name=me -c user.email=me@example.com commit -qm Trade
+chown -R trading_user: {UPSTREAM}
+"""
 PREFERENCES = f"{ROOT}/preferences/trading/trade_preferences.json"
 
 
@@ -23,12 +36,17 @@ def test_server_is_bare(host: Host) -> None:
 
 def test_a_key_and_an_inventory(desk: Desk) -> None:
     desk.follow(FIRST, "1. A key to encrypt to")
-    desk.run("echo not-a-real-key > ~/safe/kalshi.pem")
+    desk.run("for name in kalshi-demo.pem kalshi.pem kalshi-auth.txt; do echo not-a-real-key > ~/safe/$name; done")
     assert "BEGIN PGP PUBLIC KEY" in desk.run("cat inventories/mine/keys/operator.asc")
     assert "BEGIN PGP PRIVATE KEY" in desk.run("cat ~/safe/operator-secret.asc")
-    ((name, content),) = files(FIRST).items()
-    assert SERVER in content
-    (desk.checkout / name).write_text(content)
+    inventory, unit = files(FIRST)
+    for name, content in files(FIRST).items():
+        (desk.checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (desk.checkout / name).write_text(content)
+    content = files(FIRST)[inventory]
+    assert SERVER in content and REPOSITORY in content and f"units: [{UNIT}]" in content and unit.endswith(UNIT)
+    content = content.replace(REPOSITORY, f"file://{UPSTREAM}")
+    (desk.checkout / inventory).write_text(content.replace(f"units: [{UNIT}]", f"units: [{UNIT}], stay_up_seconds: 1"))
 
 
 def test_look_then_do(host: Host, desk: Desk) -> None:
@@ -57,8 +75,18 @@ def test_first_backup_and_its_proof(host: Host, desk: Desk) -> None:
     host.check_output("rm -r /root/look")
 
 
+def test_the_guide_ends_with_a_running_bot(host: Host, desk: Desk) -> None:
+    """`site` installed and enabled its unit, and started nothing; the first deploy does."""
+    assert host.file(f"/etc/systemd/system/{UNIT}").mode == 0o644
+    assert host.check_output("systemctl show -P UnitFileState,ActiveState %s", UNIT).split() == ["enabled", "inactive"]
+    desk.on_server(PUSH)
+    desk.follow(FIRST, "5. The bot", statuses=(0, 1))
+    assert host.check_output("systemctl show -P User %s", UNIT) == "trading_user"
+    assert host.service(UNIT).is_running
+
+
 def test_away_from_the_server(desk: Desk) -> None:
-    desk.follow(FIRST, "5. Away from the server")
+    desk.follow(FIRST, "6. Away from the server")
     archives = desk.run("ls ~/backups/bot1")
     assert "_first.tar.gz" in archives
 
