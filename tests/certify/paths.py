@@ -58,6 +58,8 @@ ZONES: dict[str, tuple[str, ...]] = {
         "operations/found.py",
         "operations/handover/",
         "operations/listings.py",
+        # Looks whether the owner can read the key that fetches the code.
+        "operations/code_access.py",
         # Looks whether the owner can read the data.
         "operations/rehearsal.py",
         "operations/migrate/",

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 
-from guide import SERVER, Desk, files
+from guide import SERVER, TOP, Desk, commands, files
 from testinfra.host import Host
 
 FIRST = "first-server.md"
+PRIVATE = "private-repository.md"
 BAD_DAY = "restore-on-a-bad-day.md"
 ROOT = "/opt/trading_system/user_data"
 REPOSITORY = "https://git.example.com/me/trading_system.git"
@@ -25,6 +27,21 @@ printf 'import time\n\nwhile True:\n    time.sleep(1)\n' > main.py
 git add .
 git -c user.name=me -c user.email=me@example.com commit -qm Trade
 chown -R trading_user: {UPSTREAM}
+"""
+# The forge is this server too.
+FORGE = """
+set -e
+useradd --home-dir /srv/upstream --shell /bin/sh --password '*' git
+install -d -m 0700 -o git -g git /srv/upstream/.ssh
+echo "127.0.0.1 git.example.com" >> /etc/hosts
+"""
+MORE = f"""
+cd {UPSTREAM}
+chown -R root: .
+echo '# newer' >> main.py
+git -c user.name=me -c user.email=me@example.com commit -qam More
+chown -R git: .
+cat /etc/ssh/ssh_host_ed25519_key.pub
 """
 PREFERENCES = f"{ROOT}/preferences/trading/trade_preferences.json"
 
@@ -83,6 +100,36 @@ def test_the_guide_ends_with_a_running_bot(host: Host, desk: Desk) -> None:
     desk.follow(FIRST, "5. The bot", statuses=(0, 1))
     assert host.check_output("systemctl show -P User %s", UNIT) == "trading_user"
     assert host.service(UNIT).is_running
+
+
+def test_a_private_repository(host: Host, desk: Desk) -> None:
+    """Key, known host and inventory as the guide has them; what is missing is one sentence each, and nothing changes."""
+    desk.follow(PRIVATE, "1. A key that can only read")
+    forge = desk.on_server(FORGE + MORE)
+    (desk.home / ".ssh/known_hosts").write_text(f"git.example.com {forge.splitlines()[-1]}\n")
+    desk.follow(PRIVATE, "2. The key of the forge")
+    ((name, content),) = files(PRIVATE).items()
+    (desk.checkout / name).parent.mkdir()
+    (desk.checkout / name).write_text(content.replace(f"units: [{UNIT}]", f"units: [{UNIT}], stay_up_seconds: 1"))
+    site, *bring = [command.text for command in commands(PRIVATE, "3. The inventory")]
+    code = host.check_output("cat /opt/trading_system/main.py")
+    dry_run = "tradekeep deploy main --dry-run 2>&1"
+    assert "the ssh key that the code is fetched with is not on the host" in re.sub(r"\s+", " ", desk.run(site))
+    assert "deploy_key: the ssh key that the code is fetched with is not on the host" in desk.on_server(dry_run, (2,))
+    for command in bring:
+        desk.run(command)
+    (said,) = desk.on_server(dry_run, (3,)).splitlines()
+    assert "git@git.example.com:me/trading_system.git: the server refused the login" in said
+    assert host.check_output("cat /opt/trading_system/main.py") == code
+    public = desk.run("cat ~/safe/deploy_key.pub").strip()
+    (line,) = re.findall("(?m)^restrict,.*$", (TOP / "docs" / PRIVATE).read_text())
+    line = line.replace("ssh-ed25519 AAAA... deploy key of bot1", public).replace("/srv/git/trading_system.git", UPSTREAM)
+    desk.on_server(f"echo {shlex.quote(line)} > /srv/upstream/.ssh/authorized_keys")
+    desk.follow(PRIVATE, "4. Deploy")
+    assert "newer" in host.check_output("cat /opt/trading_system/main.py")
+    # The key reads this repository, and that is all.
+    login = "runuser -u trading_user -- ssh -i /etc/tradekeep/deploy_key -o UserKnownHostsFile=/etc/tradekeep/known_hosts"
+    assert "refs/heads/main" in desk.on_server(f"{login} git@git.example.com id < /dev/null 2>&1", (0, 128, 141))
 
 
 def test_away_from_the_server(desk: Desk) -> None:
