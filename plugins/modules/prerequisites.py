@@ -92,6 +92,10 @@ options:
         description: Take the place of one that somebody else put there.
         type: bool
         default: false
+  take_over:
+    description: Whether data that belongs to another account than O(owner) is to be taken over. Else it is refused.
+    type: bool
+    default: false
   unit_dir:
     description: Directory of O(units).
     type: path
@@ -164,6 +168,7 @@ SPEC = definition_spec(
     existing=NAMES,
     space={"type": "int", "default": 0},
     code={"type": "bool", "default": False},
+    take_over={"type": "bool", "default": False},
     units=UNIT_FILES,
     unit_dir={"type": "path", "default": "/etc/systemd/system"},
 )
@@ -180,6 +185,7 @@ def run(module: Any, ports: Ports) -> Answer:
         existing=tuple(params["existing"]),
         space=params["space"],
         code=params["code"],
+        take_over=params["take_over"],
         units=unit_files_of(params["units"]),
         unit_dir=params["unit_dir"],
     )

@@ -49,6 +49,12 @@ options:
         description: Replace a file that exists with another content. The old one is kept in the state directory.
         type: bool
         default: false
+  take_over:
+    description:
+      - Give to its owner what belongs to another account, root excepted. It is refused otherwise, as a bot that runs as
+        that account could not write it any more.
+    type: bool
+    default: false
 seealso:
   - module: tradekeep.ops.application_info
 """
@@ -116,6 +122,8 @@ CREDENTIALS: dict[str, Any] = {
     },
 }
 
+SPEC = definition_spec(credentials=CREDENTIALS, take_over={"type": "bool", "default": False})
+
 
 def credentials_of(items: list[dict[str, Any]]) -> tuple[Credential, ...]:
     """The option O(credentials), decoded."""
@@ -131,16 +139,17 @@ def run(module: Any, ports: Ports) -> Answer:
     # Before anything is created in what is another application's.
     refuse_claimed(application)
     credentials = credentials_of(module.params["credentials"])
+    take_over = module.params["take_over"]
     if module.check_mode:
         # Drift is what a real run would mend; an account that is missing is created before it.
-        planned = tree(application, ports, fix=False, credentials=credentials, assume_owner=True)
+        planned = tree(application, ports, fix=False, credentials=credentials, assume_owner=True, take_over=take_over)
         return answer(replace(planned, status=ExitStatus.DONE))
-    return answer(tree(application, ports, fix=True, credentials=credentials))
+    return answer(tree(application, ports, fix=True, credentials=credentials, take_over=take_over))
 
 
 def main() -> None:
     """Build the module and serve it."""
-    serve(AnsibleModule(argument_spec=definition_spec(credentials=CREDENTIALS), supports_check_mode=True), run)
+    serve(AnsibleModule(argument_spec=SPEC, supports_check_mode=True), run)
 
 
 if __name__ == "__main__":

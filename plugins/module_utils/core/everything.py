@@ -111,6 +111,7 @@ from .kinds import (  # noqa: F401
 )
 from .operations import (  # noqa: F401
     accounts,
+    all_units,
     apart,
     assemble,
     claims,

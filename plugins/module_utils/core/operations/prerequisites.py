@@ -33,6 +33,7 @@ from .packages import (
     needed_packages,
     unknown_packages,
 )
+from .takeover import foreign_owner
 from .text import human_bytes
 
 
@@ -52,7 +53,7 @@ class Wanted:
     accounts: whether owner and group are made. packages: more of them, by name. files: what will be put there.
     brought: files that the configuration refers to and that will be put there too. existing: files that must be there
     already. space: bytes of data that will be put below the root. code: whether the code has to be fetched.
-    units: those that will run the bot, and the directory that they will lie in.
+    take_over: whether data of another account is taken over. units: those that will run the bot. unit_dir: where to.
     """
 
     accounts: bool = True
@@ -62,6 +63,7 @@ class Wanted:
     existing: tuple[str, ...] = ()
     space: int = 0
     code: bool = False
+    take_over: bool = False
     units: tuple[UnitFile, ...] = ()
     unit_dir: str = str(UNIT_DIR)
 
@@ -112,6 +114,9 @@ def _problems(
     if application.system:
         yield from _package_problems(missing, unknown, ports)
         yield from account_problems(application, plan, makes=wanted.accounts)
+        foreign = None if wanted.take_over else foreign_owner(application)
+        if foreign is not None:
+            yield foreign
     yield from directory_problems(application)
     yield from _key_problems(application, wanted)
     for path in wanted.existing:
