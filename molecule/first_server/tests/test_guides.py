@@ -104,7 +104,7 @@ def test_the_guide_ends_with_a_running_bot(host: Host, desk: Desk) -> None:
 
 
 def test_a_private_repository(host: Host, desk: Desk) -> None:
-    """Key, known host and inventory as the guide has them; what is missing is one sentence each, and nothing changes."""
+    """Key, known host and inventory as the guide has them; what is missing is one sentence, and nothing changes."""
     desk.follow(PRIVATE, "1. A key that can only read")
     forge = desk.on_server(FORGE + MORE)
     (desk.home / ".ssh/known_hosts").write_text(f"git.example.com {forge.splitlines()[-1]}\n")
