@@ -253,3 +253,10 @@ def test_a_unit_that_is_about_to_come_is_not_missing(application: Application, s
     assert (unit_file.name, systemd.enabled) == ("dashboard.service", set())
     removed = install_all_units(application, systemd.ports, BotUnits(), unit_dir=place, present=False)
     assert (removed.changed, unit_file.read_text()) == (False, UNIT)
+
+
+def test_a_template_is_installed_and_not_enabled(application: Application, systemd: Systemd) -> None:
+    done = installed(application, systemd, unit(name="toy@.service"))
+    assert (done.record["written"], done.record["enabled"]) == (["toy@.service"], [])
+    assert systemd.told() == [("systemctl", "daemon-reload")]
+    assert not installed(application, systemd, unit(name="toy@.service")).changed

@@ -50,8 +50,8 @@ class UnitFile:
 
     @property
     def starts_at_boot(self) -> bool:
-        """Whether it can be enabled."""
-        return _INSTALL.search(self.text) is not None
+        """Whether it can be enabled. Of a template instances can, and which of them is not for us to say."""
+        return "@." not in self.name and _INSTALL.search(self.text) is not None
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,9 @@ class BotUnitsPlan:
     def changed(self) -> bool:
         """Whether anything of the system has to be done."""
         return bool(self.write or self.enable or self.reload)
+
+
+_NOTHING = BotUnitsPlan((), (), False, (), frozenset(), {}, False, {}, ())
 
 
 def misnamed_units(profile: Profile, names: Iterable[str]) -> Iterator[ConfigurationError]:
@@ -130,9 +133,9 @@ def install_bot_units(
     if not application.system:
         if files:
             ports.progress.note("units_files are left out, because tradekeep_become is false")
-        return _outcome(_nothing({}), directory, dry_run)
+        return _outcome(_NOTHING, directory, dry_run)
     if not files and not _recorded(application):
-        return _outcome(_nothing({}), directory, dry_run)
+        return _outcome(_NOTHING, directory, dry_run)
     for problem in unit_problems(application, ports, files, directory):
         raise problem
     plan = _plan(application, ports, files, directory, enable)
@@ -141,10 +144,6 @@ def install_bot_units(
     if not dry_run:
         _apply(application, ports, plan, directory)
     return _outcome(plan, directory, dry_run)
-
-
-def _nothing(ours: Mapping[str, str]) -> BotUnitsPlan:
-    return BotUnitsPlan((), (), False, (), frozenset(), ours, False, {}, ())
 
 
 def _plan(
