@@ -74,8 +74,8 @@ options:
     description: Whether the code has to be fetched, for which a repository that is reached over ssh needs keys.
     type: bool
     default: false
-  units:
-    description: Units of the bot's own that will be installed, as the option O(tradekeep.ops.units#module:files).
+  unit_files:
+    description: Units of the bot's own that will be installed, as the option O(tradekeep.ops.units#module:unit_files).
     type: list
     elements: dict
     default: []
@@ -97,7 +97,7 @@ options:
     type: bool
     default: false
   unit_dir:
-    description: Directory of O(units).
+    description: Directory of O(unit_files).
     type: path
     default: /etc/systemd/system
 seealso:
@@ -169,7 +169,7 @@ SPEC = definition_spec(
     space={"type": "int", "default": 0},
     code={"type": "bool", "default": False},
     take_over={"type": "bool", "default": False},
-    units=UNIT_FILES,
+    unit_files=UNIT_FILES,
     unit_dir={"type": "path", "default": "/etc/systemd/system"},
 )
 
@@ -186,7 +186,7 @@ def run(module: Any, ports: Ports) -> Answer:
         space=params["space"],
         code=params["code"],
         take_over=params["take_over"],
-        units=unit_files_of(params["units"]),
+        units=unit_files_of(params["unit_files"]),
         unit_dir=params["unit_dir"],
     )
     return answer(prepare_host(application_on_host(params), ports, wanted, dry_run=module.check_mode))

@@ -156,7 +156,9 @@ def test_a_file_that_was_not_installed_like_this_is_not_overwritten(application:
 def test_what_was_there_with_the_same_content_is_adopted(application: Application, systemd: Systemd) -> None:
     (systemd.directory / NAME).write_text(UNIT)
     systemd.enabled.add(NAME)
-    assert not installed(application, systemd, unit()).changed
+    place = systemd.directory / NAME
+    assert installed(application, systemd, unit()).lines == (f"adopt {place}, which is as units_files has it",)
+    assert (installed(application, systemd, unit()).changed, systemd.told()) == (False, [])
     assert installed(application, systemd, unit(UNIT + "\n")).changed
 
 

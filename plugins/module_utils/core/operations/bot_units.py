@@ -56,12 +56,16 @@ class UnitFile:
 
 @dataclass(frozen=True)
 class BotUnitsPlan:
-    """What is different. kept: files of others that are replaced. active: units that run as they were."""
+    """What is different. kept: files of others that are replaced. adopted: others that are as they should be.
+
+    active: units that run as they were.
+    """
 
     write: tuple[UnitFile, ...]
     enable: tuple[str, ...]
     reload: bool
     kept: tuple[str, ...]
+    adopted: tuple[str, ...]
     active: frozenset[str]
     ours: Mapping[str, str]
     record_differs: bool
@@ -70,11 +74,11 @@ class BotUnitsPlan:
 
     @property
     def changed(self) -> bool:
-        """Whether anything of the system has to be done."""
-        return bool(self.write or self.enable or self.reload)
+        """Whether anything has to be done, if only to remember what is there already."""
+        return bool(self.write or self.enable or self.reload or self.record_differs)
 
 
-_NOTHING = BotUnitsPlan((), (), False, (), frozenset(), {}, False, {}, ())
+_NOTHING = BotUnitsPlan((), (), False, (), (), frozenset(), {}, False, {}, ())
 
 
 def misnamed_units(profile: Profile, names: Iterable[str]) -> Iterator[ConfigurationError]:
@@ -165,6 +169,7 @@ def _plan(
         ),
         reload=any(states.get(item.name, {}).get("NeedDaemonReload") == "yes" for item in files),
         kept=tuple(item.name for item in write if _is_of_others(there[item.name], recorded.get(item.name))),
+        adopted=tuple(item.name for item in files if item.name in set(ours) - set(recorded) and item not in write),
         active=frozenset(name for name, state in states.items() if state.get("ActiveState") == "active"),
         ours={**gone, **ours},
         record_differs={**gone, **ours} != recorded,
@@ -311,6 +316,7 @@ def _outcome(plan: BotUnitsPlan, directory: Path, dry_run: bool) -> Outcome:
     new = [item.name for item in plan.write if not plan.before[item.name] and item.name not in plan.active]
     changed = [item.name for item in plan.write if item.name in plan.active]
     lines = [f"{would}write {directory / item.name}" for item in plan.write]
+    lines += [f"{would}adopt {directory / name}, which is as units_files has it" for name in plan.adopted]
     lines += [f"{would}enable {name}" for name in plan.enable]
     if not dry_run:
         lines += [f"{name} is not started; the first deploy starts it, or: systemctl start {name}" for name in new]
