@@ -9,7 +9,7 @@ import base64
 import binascii
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 from .core.application import Application
@@ -17,6 +17,7 @@ from .core.configuration import load_application
 from .core.errors import ConfigurationError, UsageError
 from .core.host.account import Account, current_account
 from .core.host.ownership import name_of_gid
+from .core.operations.bot_units import UnitFile
 from .core.profile import resolve_application, resolve_profile
 
 
@@ -83,6 +84,11 @@ def application_of_code(options: Mapping[str, Any]) -> Application:
 def configured_application(options: Mapping[str, Any]) -> Application:
     """The application that the host's configuration describes."""
     return load_application(app=options["app"] or None, config_dir=options["config_dir"])
+
+
+def unit_files_of(items: Sequence[Mapping[str, Any]]) -> tuple[UnitFile, ...]:
+    """Units of the bot's own, as ``arguments.UNIT_FILES`` has them."""
+    return tuple(UnitFile(item["name"], decoded(item["content"], item["name"]), item["replace"]) for item in items)
 
 
 def decoded(content: str, path: str) -> bytes:

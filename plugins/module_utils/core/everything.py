@@ -114,6 +114,7 @@ from .kinds import (  # noqa: F401
 )
 from .operations import (  # noqa: F401
     accounts,
+    all_units,
     apart,
     assemble,
     claims,

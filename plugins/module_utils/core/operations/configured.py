@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Optional
 
@@ -87,11 +87,14 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
     )
 
 
-def standing_warnings(application: Application, ports: Ports) -> Iterator[str]:
-    """What is no reason to call the set-up of a server failed, and has to be known all the same."""
+def standing_warnings(application: Application, ports: Ports, coming: Collection[str] = ()) -> Iterator[str]:
+    """What is no reason to call the set-up of a server failed, and has to be known all the same.
+
+    coming: units that are about to be installed.
+    """
     yield from missing_keys(application)
     yield from rehearsal.warnings(application)
-    yield from missing_services(application, ports)
+    yield from missing_services(application, ports, coming)
     yield from linger_warning(application, ports)
 
 

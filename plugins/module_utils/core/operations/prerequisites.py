@@ -17,9 +17,11 @@ from ..application import Application
 from ..errors import ConfigurationError, ExitStatus, SpaceError, TradekeepError
 from ..host.distribution import SUPPORTED, system_name
 from ..host.files import space
+from ..host.masking import UNIT_DIR
 from ..host.ownership import gid_of, uid_of
 from ..ports import Ports
 from .accounts import AccountPlan, account_notes, account_problems, home_of, make_accounts, plan_accounts
+from .bot_units import UnitFile, unit_problems
 from .code_access import access_problems
 from .configured import directory_problems
 from .outcome import Outcome
@@ -31,6 +33,7 @@ from .packages import (
     needed_packages,
     unknown_packages,
 )
+from .takeover import foreign_owner
 from .text import human_bytes
 
 
@@ -50,6 +53,7 @@ class Wanted:
     accounts: whether owner and group are made. packages: more of them, by name. files: what will be put there.
     brought: files that the configuration refers to and that will be put there too. existing: files that must be there
     already. space: bytes of data that will be put below the root. code: whether the code has to be fetched.
+    take_over: whether data of another account is taken over. units: those that will run the bot. unit_dir: where to.
     """
 
     accounts: bool = True
@@ -59,6 +63,9 @@ class Wanted:
     existing: tuple[str, ...] = ()
     space: int = 0
     code: bool = False
+    take_over: bool = False
+    units: tuple[UnitFile, ...] = ()
+    unit_dir: str = str(UNIT_DIR)
 
 
 def prepare_host(application: Application, ports: Ports, wanted: Wanted, *, dry_run: bool = False) -> Outcome:
@@ -109,6 +116,9 @@ def _problems(
     if application.system:
         yield from _package_problems(missing, unknown, ports)
         yield from account_problems(application, plan, makes=wanted.accounts)
+        foreign = None if wanted.take_over else foreign_owner(application)
+        if foreign is not None:
+            yield foreign
     elif application.user_units:
         yield from _problems_without_root(missing)
     yield from directory_problems(application)
@@ -121,6 +131,7 @@ def _problems(
     if wanted.code:
         brought = {item.path: "" for item in wanted.files}
         yield from access_problems(application, home_of(plan), brought, os.path.isfile)
+    yield from unit_problems(application, ports, wanted.units, Path(wanted.unit_dir))
     yield from _space_problems(application, wanted)
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from ..application import Application
 from ..errors import ConfigurationError, ServiceError
@@ -16,8 +16,11 @@ from ..user_services import user_units_of
 from .still_writing import GUIDE
 
 
-def missing_services(application: Application, ports: Ports) -> Iterator[str]:
-    """What is named and that this host does not have, or cannot be asked for. A bot can still be installed."""
+def missing_services(application: Application, ports: Ports, coming: Collection[str] = ()) -> Iterator[str]:
+    """What is named and that this host does not have, or cannot be asked for. A bot can still be installed.
+
+    coming: units that are about to be installed.
+    """
     yield from map(_no_such_service, _missing_user_units(application, ports))
     if not application.system:
         return
@@ -28,7 +31,7 @@ def missing_services(application: Application, ports: Ports) -> Iterator[str]:
         except ServiceError as error:
             yield str(error)
             continue
-        yield from map(_no_such_service, missing)
+        yield from (_no_such_service(name) for name in missing if not {name, f"{name}.service"} & set(coming))
 
 
 def _missing_user_units(application: Application, ports: Ports) -> Iterator[str]:

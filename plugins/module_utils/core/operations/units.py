@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Optional
@@ -64,8 +64,12 @@ def install_units(
     unit_dir: str = SYSTEM_UNIT_DIR,
     dry_run: bool = False,
     present: bool = True,
+    coming: Collection[str] = (),
 ) -> Outcome:
-    """Make the units what the profile says (or remove all, unless ``present``); other applications' are not touched."""
+    """Make the units what the profile says (or remove all, unless ``present``); other applications' are not touched.
+
+    coming: units of the bot's own that a run that is none would have installed by now.
+    """
     manager = manager_of(application, ports)
     why_none = _why_none(application, manager)
     if why_none is not None:
@@ -75,7 +79,7 @@ def install_units(
     _require_systemd(application, ports, manager, directory if present else None)
     plan = _plan(application, ports, directory, wanted)
     if present:
-        for warning in (*standing_warnings(application, ports), *unmanaged(application)):
+        for warning in (*standing_warnings(application, ports, coming), *unmanaged(application)):
             ports.progress.note(warning)
     if present and plan.changed and drill_is_locked_out(application):
         ports.progress.note(
