@@ -14,11 +14,13 @@ import errno
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional, Union
 
 from ..errors import ArchiveError, SpaceError, UnsafePathError
+from .holes import extents_of, pieces_of, write_pieces
 from .manifest import Entry
 from .members import Member, ReadReport
 from .safety import Limits
@@ -27,7 +29,6 @@ from .tar_reader import Readable, read_archive
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORIES = 32
-_COPY_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -54,18 +55,21 @@ def extract_to(
     select: Callable[[str], bool] = everything,
     limits: Optional[Limits] = None,
     on_entry: Optional[Callable[[Entry], None]] = None,
+    first_names: AbstractSet[str] = frozenset(),
 ) -> ExtractReport:
     """Write the selected entries beneath ``stage``, which exists and is private; read the archive to its end.
 
     stage: a path, or an open directory. on_entry: called with each selected entry that was written, once it agrees with
-    the manifest. On any error the stage holds a part of the archive and is the caller's to remove.
+    the manifest. first_names: files that are not selected, and of which other names are. On any error the stage holds a
+    part of the archive and is the caller's to remove.
     """
     try:
-        sink = StageSink(stage, select, on_entry)
+        sink = StageSink(stage, select, on_entry, first_names)
     except OSError as error:
         raise _as_engine_error(error, str(stage)) from error
     try:
         report = read_archive(stream, sink, limits)
+        sink.remove_first_names()
     except OSError as error:
         raise _as_engine_error(error, sink.current) from error
     finally:
@@ -89,8 +93,10 @@ class StageSink:
         stage: Union[str, Path, int],
         select: Callable[[str], bool] = everything,
         on_entry: Optional[Callable[[Entry], None]] = None,
+        first_names: AbstractSet[str] = frozenset(),
     ) -> None:
         self._select = select
+        self._first_names = first_names
         self._on_entry = on_entry
         self._stage = os.dup(stage) if isinstance(stage, int) else os.open(stage, _DIRECTORY_FLAGS)
         self._open: OrderedDict[str, int] = OrderedDict()
@@ -123,7 +129,9 @@ class StageSink:
         if not member.target_stays_inside or member.target is None:
             self.skipped_links[member.path] = None
             return
+        self.skipped_links.pop(member.path, None)
         parent, name = self._parent(member.path)
+        self._make_room(member, parent, name)
         os.symlink(os.fsencode(member.target), name, dir_fd=parent)
         self.symlinks += 1
 
@@ -139,15 +147,19 @@ class StageSink:
             raise ArchiveError(
                 f"is a hardlink to {member.target}, which was not selected", path=member.path, hint="select both"
             ) from error
-        with open(source, "rb") as file:
-            self._write(member.path, iter(lambda: file.read(_COPY_CHUNK), b""))
+        try:
+            extents = extents_of(source, member.size)
+            chunks = pieces_of(source, ((0, member.size),) if extents is None else extents)
+            self._write(member._replace(extents=extents), chunks)
+        finally:
+            os.close(source)
 
     def on_file(self, member: Member, chunks: Iterator[bytes]) -> None:
         """Write a new file."""
-        if not self._select(member.path):
+        if not self._select(member.path) and member.path not in self._first_names:
             return
         self.current = member.path
-        self._write(member.path, chunks)
+        self._write(member, chunks)
 
     def on_entry(self, entry: Entry) -> None:
         """Tell the caller of an entry that was written and is as it was."""
@@ -155,18 +167,30 @@ class StageSink:
             self.current = entry.path
             self._on_entry(entry)
 
-    def _write(self, path: str, chunks: Iterator[bytes]) -> None:
-        parent, name = self._parent(path)
+    def remove_first_names(self) -> None:
+        """Remove what was written for its other names alone."""
+        for path in self._first_names:
+            if not self._select(path):
+                parent, name = self._parent(path)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=parent)
+
+    def _write(self, member: Member, chunks: Iterator[bytes]) -> None:
+        parent, name = self._parent(member.path)
+        self._make_room(member, parent, name)
         descriptor = os.open(name, _FILE_FLAGS, 0o600, dir_fd=parent)
         try:
-            for data in chunks:
-                self.bytes += len(data)
-                written = os.write(descriptor, data)
-                while written < len(data):
-                    written += os.write(descriptor, memoryview(data)[written:])
+            self.bytes += write_pieces(descriptor, member.size, member.extents, chunks)
         finally:
             os.close(descriptor)
         self.files += 1
+
+    @staticmethod
+    def _make_room(member: Member, parent: int, name: bytes) -> None:
+        """Remove the earlier entry of the same name and type, as tar does."""
+        if member.again:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=parent)
 
     def _parent(self, path: str) -> tuple[int, bytes]:
         directory, _slash, name = path.rpartition("/")

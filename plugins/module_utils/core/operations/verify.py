@@ -15,6 +15,7 @@ from typing import Any, Optional
 
 from ..application import Application, CheckLevel
 from ..archive.container import open_container
+from ..archive.holes import write_pieces
 from ..archive.manifest import Entry
 from ..archive.members import Member, NullSink, ReadReport
 from ..archive.reported import report_as, report_from, texts_from
@@ -282,10 +283,10 @@ class _DeepSink(NullSink):
             return
         copy = self._scratch / "copy"
         descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb", buffering=0) as stream:
-            for chunk in chunks:
-                stream.write(chunk)
-                self._progress.advance(len(chunk))
+        try:
+            self._progress.advance(write_pieces(descriptor, member.size, member.extents, chunks))
+        finally:
+            os.close(descriptor)
         report = _checked(kind, copy)
         if kind == "sqlite" or report.problems or report.warnings:
             self._reports[member.path] = report
