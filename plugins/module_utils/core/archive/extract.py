@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Callable, Optional, Union
 
 from ..errors import ArchiveError, SpaceError, UnsafePathError
-from .holes import extents_of, pieces_of, write_pieces
+from ..host.filesystem.holes import extents_of, pieces_of, write_pieces
 from .manifest import Entry
 from .members import Member, ReadReport
 from .safety import Limits

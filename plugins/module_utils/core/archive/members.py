@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Optional, Protocol
 
+from ..host.filesystem.holes import Extents, data_bytes
 from .attributes import NO_ATTRIBUTES, Attributes
-from .holes import Extents, data_bytes
 from .manifest import Entry, Header
 from .safety import FILE
 

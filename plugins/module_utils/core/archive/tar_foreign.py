@@ -13,7 +13,8 @@ import shlex
 from typing import NamedTuple, Optional
 
 from ..errors import HostileArchiveError
-from .holes import Extents, checked, listed_numbers
+from ..host.filesystem.holes import Extents
+from .holes import checked, listed_numbers
 from .tar_headers import SPARSE_MAP, number
 from .tar_source import Source
 

@@ -13,9 +13,10 @@ from hashlib import sha256
 from typing import Any, NamedTuple, Optional
 
 from ..errors import HostileArchiveError
+from ..host.filesystem.holes import Extents, data_bytes, placed
 from .attributes import FACT, as_fact, attributes_in, is_record
 from .comparison import NO_CONTENT, Comparison, ManifestRead, Told
-from .holes import DataDigest, Extents, MapReader, checked, data_bytes, placed
+from .holes import DataDigest, MapReader, checked
 from .manifest import DATA_BYTES, LINKED, MANIFEST_NAME, NO_FACTS, Entry
 from .members import LayoutOfForeign, Member, NullSink, ReadReport, Sink
 from .safety import (

@@ -11,6 +11,7 @@ from typing import Any, Optional
 
 from ..application import CheckLevel
 from ..errors import CaptureError
+from ..host.filesystem.holes import extents_of
 from .base import (
     NO_FACTS,
     CaptureContext,
@@ -75,11 +76,16 @@ class PlainFileKind:
 def _capture_large(path: FilePath, context: CaptureContext) -> Captured:
     if context.copy_first:
         copy, status = copy_steady(path, context)
-        return ScratchCaptured(copy, NO_FACTS, status)
+        copied = ScratchCaptured(copy, NO_FACTS, status)
+        with copied.open() as stream:
+            copied.extents = extents_of(stream.fileno(), copied.size)
+        return copied
     descriptor = open_regular(path)
     try:
         before = wait_until_stat_counts(descriptor, context)
-        return LiveCaptured(path, descriptor, before.size, NO_FACTS, lambda opened: signature(opened) == before)
+        captured = LiveCaptured(path, descriptor, before.size, NO_FACTS, lambda opened: signature(opened) == before)
+        captured.extents = extents_of(descriptor, before.size)
+        return captured
     except BaseException:
         os.close(descriptor)
         raise

@@ -51,7 +51,7 @@ class Account:
 
     def add(self, entry: Entry) -> None:
         """Count one file."""
-        self.count(entry.component or "", 1, entry.size)
+        self.count(entry.component or "", 1, entry.data_bytes)
         if entry.kind == "sqlite":
             self.databases[entry.path] = {"tables": entry.facts.get("tables", {})}
         for text in (*entry.facts.get("warnings", ()), *entry.facts.get("notes", ())):
@@ -205,12 +205,14 @@ class _Assembly:
             entry = self._entry(found, captured.status, captured.size, captured.facts)
             if captured.content is not None:
                 self._writer.add_content(entry, captured.content)
+            elif captured.extents is not None:
+                entry = self._writer.add_sparse(entry, captured.pieces(), captured.size, captured.extents)
             else:
                 with captured.open() as stream:
                     self._writer.add_file(entry, stream, captured.size)
             captured.confirm()
         self._account.add(entry)
-        return captured.size
+        return entry.data_bytes
 
     def _add_raw(self, found: Found, context: CaptureContext) -> int:
         """A damaged database and its companions as plain files, all that can be done for it."""

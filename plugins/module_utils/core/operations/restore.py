@@ -31,6 +31,7 @@ from ..errors import (
 )
 from ..host.account import Account, owner_of
 from ..host.files import atomic_write, space
+from ..host.filesystem.holes import data_at
 from ..host.filesystem.identity import acting_as, privileged, with_privileges
 from ..host.filesystem.scratch import SHARED, scratch_directory
 from ..host.mounts import device_roots
@@ -241,7 +242,7 @@ def _refuse_unsafe_links(contents: Contents, selection: Selection, application: 
 
 
 def _check_space(run: _Run) -> None:
-    needed = sum(item.entry.size for item in run.changes if item.entry is not None)
+    needed = sum(item.entry.data_bytes for item in run.changes if item.entry is not None)
     free = space(run.application.root)
     if needed + (1 << 20) > free.bytes_free:
         raise SpaceError(
@@ -252,7 +253,12 @@ def _check_space(run: _Run) -> None:
     if free.inodes_free is not None and free.inodes_free < len(run.changes) + 16:
         raise SpaceError("not enough inodes for the stage", path=run.application.root, hint="remove some small files")
     if run.changes:
-        safety_space(run.application, sum((item.before or {}).get("size", 0) for item in run.changes))
+        safety_space(run.application, sum(_live_bytes(run.application, item) for item in run.changes))
+
+
+def _live_bytes(application: Application, item: Item) -> int:
+    """How much of what is replaced is no hole."""
+    return data_at(os.path.join(str(application.root), item.path), (item.before or {}).get("size", 0))
 
 
 def _planned(run: _Run) -> Outcome:

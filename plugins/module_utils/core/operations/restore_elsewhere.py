@@ -52,7 +52,7 @@ def restore_elsewhere(
     note_other_maker(application, backup, contents.report.header, ports.progress.note)
     chosen = selection.chooser(application)
     entries = [entry for entry in contents.entries if chosen(entry.path)]
-    needed = sum(entry.size for entry in entries)
+    needed = sum(entry.data_bytes for entry in entries)
     if needed > space(target).bytes_free:
         raise SpaceError(f"{human_bytes(needed)} needed", path=target, hint="free some space or choose another place")
     if not dry_run:

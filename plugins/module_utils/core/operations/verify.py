@@ -15,12 +15,12 @@ from typing import Any, Optional
 
 from ..application import Application, CheckLevel
 from ..archive.container import open_container
-from ..archive.holes import write_pieces
 from ..archive.manifest import Entry
 from ..archive.members import Member, NullSink, ReadReport
 from ..archive.reported import report_as, report_from, texts_from
 from ..archive.tar_reader import Readable, read_archive
 from ..errors import EncryptionError, ExitStatus, InterruptedBySignal, TradekeepError
+from ..host.filesystem.holes import write_pieces
 from ..kinds import default_kind, kind_named
 from ..kinds.base import CheckReport
 from ..patterns import classify

@@ -18,7 +18,6 @@ from typing import Optional
 from ...application import Application
 from ...archive.container import open_container
 from ...archive.extract import extract_to
-from ...archive.holes import expanded
 from ...archive.manifest import Entry
 from ...archive.members import Member, ReadReport
 from ...archive.reported import FindingsIn, finding_as, texts_from
@@ -26,6 +25,7 @@ from ...archive.tar_reader import Readable
 from ...errors import ArchiveError, SpaceError, TradekeepError, UsageError
 from ...host.account import Account, owner_of
 from ...host.files import failure_of, open_file_beneath, os_errors, space, write_all
+from ...host.filesystem.holes import expanded
 from ...host.filesystem.identity import privileged, with_privileges
 from ...host.filesystem.scratch import scratch_directory, shared_place
 from ...host.worker import worker_account
