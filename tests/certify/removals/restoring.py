@@ -311,4 +311,14 @@ RESTORING = (
         'before["sha256"] != entry.sha256',
         (GUARDS + "c6_rows_in_the_wal_alone_are_a_difference",),
     ),
+    Removal(
+        "attributes",
+        "a list of a file of somebody else is not passed on",
+        "operations/attributes.py",
+        " or status.st_uid != uid:",
+        ":",
+        (
+            "tests/unit/operations/test_operation_attributes.py::test_a_list_of_a_file_of_somebody_else_is_not_passed_on",
+        ),
+    ),
 )

@@ -14,25 +14,18 @@ import binascii
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-Attributes = tuple[tuple[str, bytes], ...]
-"""Name and value, by name. The value of an access list is its text."""
+from ..host.filesystem.attributes import ACCESS_LIST, DEFAULT_LIST, USER, Attributes, is_kept
+
 NO_ATTRIBUTES: Attributes = ()
 FACT = "attributes"
-
-USER = "user."
-ACCESS_LIST, DEFAULT_LIST = "system.posix_acl_access", "system.posix_acl_default"
-ACCESS_LISTS = (ACCESS_LIST, DEFAULT_LIST)
-MOST_BYTES = 64 << 10
-"""Of names and values of one entry."""
+MOST_OF_ONE = 64 << 10
+"""Bytes of names and values of one entry; the kernel's own limit for one value."""
+MOST_OF_ALL = 32 << 20
+"""The same of all entries of an archive: they are held in memory."""
 
 _XATTR = "SCHILY.xattr."
 _LISTS = {ACCESS_LIST: "SCHILY.acl.access", DEFAULT_LIST: "SCHILY.acl.default"}
 _NAMES = {record: name for name, record in _LISTS.items()}
-
-
-def is_kept(name: str) -> bool:
-    """Whether an attribute of that name has a place in an archive."""
-    return name.startswith(USER) or name in _LISTS
 
 
 def is_record(key: str) -> bool:
@@ -42,18 +35,42 @@ def is_record(key: str) -> bool:
 
 def records_of(attributes: Attributes) -> tuple[tuple[str, bytes], ...]:
     """As records of an extended header."""
-    return tuple((_LISTS.get(name) or _XATTR + name, value) for name, value in attributes)
+    return tuple((_LISTS.get(name) or _XATTR + _escaped(name), value) for name, value in attributes)
 
 
 def attributes_in(records: Mapping[str, bytes]) -> Attributes:
     """What the records of an extended header say."""
-    found = {_NAMES.get(key) or key[len(_XATTR) :]: value for key, value in records.items() if is_record(key)}
+    found = {_NAMES.get(key) or _plain(key[len(_XATTR) :]): records[key] for key in records if is_record(key)}
     return tuple(sorted(found.items()))
+
+
+def _escaped(name: str) -> str:
+    """A key ends at the first ``=``; GNU tar writes the name so."""
+    return name.replace("%", "%25").replace("=", "%3D")
+
+
+def _plain(name: str) -> str:
+    return name.replace("%3D", "=").replace("%25", "%")
 
 
 def size_of(attributes: Iterable[tuple[str, bytes]]) -> int:
     """Bytes of names and values."""
     return sum(len(name) + len(value) for name, value in attributes)
+
+
+class Allowance:
+    """How many attributes an archive may still have."""
+
+    def __init__(self) -> None:
+        self._left = MOST_OF_ALL
+
+    def has_room_for(self, attributes: Attributes) -> bool:
+        """Whether these are not too many; then they are counted."""
+        size = size_of(attributes)
+        if size > min(MOST_OF_ONE, self._left):
+            return False
+        self._left -= size
+        return True
 
 
 def as_fact(attributes: Attributes) -> dict[str, str]:

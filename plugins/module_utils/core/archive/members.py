@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Optional, Protocol
 
+from ..host.filesystem.attributes import Attributes
 from ..host.filesystem.holes import Extents, data_bytes
-from .attributes import NO_ATTRIBUTES, Attributes
+from .attributes import NO_ATTRIBUTES
 from .manifest import Entry, Header
 from .safety import FILE
 

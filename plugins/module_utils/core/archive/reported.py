@@ -14,6 +14,7 @@ import re
 from dataclasses import asdict
 from typing import Any, Callable, Optional
 
+from .attributes import FACT, Allowance, of_facts
 from .manifest import NO_FACTS, Entry, Header
 from .members import ReadReport
 from .safety import DIRECTORY, FILE, SYMLINK, Limits, Names, all_safe_relative, check_mode, damaged, safe_relative
@@ -55,6 +56,7 @@ class EntriesIn:
 
     def __init__(self) -> None:
         self.repeated = False
+        self._allowance = Allowance()
         self._entries: list[Entry] = []
         self._names = Names(Limits())
 
@@ -85,6 +87,8 @@ class EntriesIn:
         if not (sha256 is None or _DIGEST.fullmatch(sha256)):
             raise TypeError(entry_type)
         check_mode(mode, entry_type, path)
+        if FACT in facts and not self._allowance.has_room_for(of_facts(facts)):
+            raise TypeError(FACT)
         self.repeated |= self._names.add_or_repeat(path, entry_type)
         self._entries.append(entry)
 

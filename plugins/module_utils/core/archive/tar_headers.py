@@ -126,7 +126,7 @@ _NOBODY = owner_fields("#0", "#0")
 
 def pack_pax(records: tuple[tuple[str, bytes], ...], typeflag: bytes = b"x") -> bytes:
     """Header and body of an extended header; values are raw bytes, as GNU tar writes them."""
-    body = b"".join(_pax_record(key.encode("ascii"), value) for key, value in records)
+    body = b"".join(_pax_record(key.encode("utf-8", "surrogateescape"), value) for key, value in records)
     name = b"pax_global_header" if typeflag == b"g" else b"PaxHeaders/entry"
     return pack_header(name, b"", 0o600, _NOBODY, len(body), 0, typeflag) + body + padding(len(body))
 

@@ -13,8 +13,9 @@ from hashlib import sha256
 from typing import Any, NamedTuple, Optional
 
 from ..errors import HostileArchiveError
+from ..host.filesystem.attributes import Attributes
 from ..host.filesystem.holes import Extents, data_bytes, placed
-from .attributes import FACT, as_fact, attributes_in, is_record
+from .attributes import FACT, NO_ATTRIBUTES, Allowance, as_fact, attributes_in, is_record
 from .comparison import NO_CONTENT, Comparison, ManifestRead, Told
 from .holes import DataDigest, MapReader, checked
 from .manifest import DATA_BYTES, LINKED, MANIFEST_NAME, NO_FACTS, Entry
@@ -168,6 +169,7 @@ class _Reader:
         self._holes = 0
         self._globals: dict[str, bytes] = {}
         self._foreign = _ForeignContents()
+        self._allowance = Allowance()
 
     def read(self) -> ReadReport:
         take = self._source.take
@@ -357,8 +359,17 @@ class _Reader:
             sparse = self._sparse(raw, records, block, path)
             if sparse is not None:
                 size, extents = sparse.size, sparse.extents
-        attributes = attributes_in(records) if records else ()
+        attributes = self._attributes(records, path) if records else NO_ATTRIBUTES
         return Member(path, entry_type, size, mode, owner, group, mtime_ns, target, inside, extents, attributes)
+
+    def _attributes(self, records: dict[str, bytes], path: str) -> Attributes:
+        attributes = attributes_in(records)
+        if not attributes or self._allowance.has_room_for(attributes):
+            return attributes
+        if self._ours:
+            raise HostileArchiveError("entry has more extended attributes than tradekeep writes", path=path)
+        self._note(f"{path}: its extended attributes are too many or too large, left out")
+        return NO_ATTRIBUTES
 
     def _sparse(self, raw: RawHeader, records: dict[str, bytes], block: bytes, path: str) -> Optional[Sparse]:
         if raw.typeflag == OLD_SPARSE:

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, Union
 
 from ..archive.alike import Batch, Sealed
+from ..archive.attributes import FACT, Allowance, as_fact
 from ..archive.manifest import MANIFEST_NAME, Entry
 from ..archive.safety import storable_mode
 from ..archive.tar_writer import ArchiveWriter
 from ..errors import CaptureError, ChangedWhileReadError, CheckError, UnreadableError
+from ..host.filesystem.attributes import attributes_at
 from ..host.ownership import name_of_gid, name_of_uid
 from ..kinds import kind_named
 from ..kinds.base import NO_FACTS, CaptureContext, Captured
@@ -152,6 +154,7 @@ class _Assembly:
         self._account = account
         self._copy_first = copy_first
         self._lenient = lenient
+        self._allowance = Allowance()
         # Asked once for each account, as a look-up reads the system's list anew.
         self._owner = lru_cache(maxsize=None)(name_of_uid)
         self._group = lru_cache(maxsize=None)(name_of_gid)
@@ -233,6 +236,12 @@ class _Assembly:
         stored = storable_mode(mode, found.type)
         if stored != mode:
             self._account.warn(f"{found.path}: mode {mode:04o} is kept as {stored:04o}")
+        attributes = attributes_at(found.absolute)
+        if attributes:
+            if self._allowance.has_room_for(attributes):
+                facts = {**facts, FACT: as_fact(attributes)}
+            else:
+                self._account.warn(f"{found.path}: its extended attributes are too many or too large, left out")
         return Entry(
             found.path,
             found.type,

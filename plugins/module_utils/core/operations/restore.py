@@ -372,7 +372,8 @@ def _exchange(run: _Run, stage: Stage, state_dir: Path) -> Backup:
 
     def settled() -> list[Replacement]:
         _settle(run, stage)
-        return replacements(application, run.changes, stage, run.contents.report.stripped_prefix)
+        directories = {entry.path: entry for entry in run.contents.entries if entry.type == "directory"}
+        return replacements(application, run.changes, stage, run.contents.report.stripped_prefix, directories)
 
     services = _services_of(application, ports)
     start: Optional[Snapshot] = [] if note_fence(application, ports) else None

@@ -24,6 +24,7 @@ from ..host.filesystem.scratch import scratch_directory, shared_place
 from ..host.worker import worker_account
 from ..ports import Ports
 from ..storage.local import Backup
+from .attributes import notes_of_access_lists
 from .outcome import Outcome
 from .provenance import note_other_maker
 from .reading import Contents, read_contents, unpack
@@ -58,7 +59,9 @@ def restore_elsewhere(
     if not dry_run:
         unpacking = _Unpacking(application, ports, backup, contents, entries, passphrase_file, gnupg_home)
         _unpack_into(target, unpacking, chosen)
-        for note in notes_of_refused_rights(application, entries):
+        with acting_as(owner_of(application)):
+            lists = notes_of_access_lists(application, entries)
+        for note in (*notes_of_refused_rights(application, entries), *lists):
             ports.progress.note(note)
     verb = "would restore" if dry_run else "restored"
     files = sum(1 for e in entries if e.type == "file")

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
 from ..application import Application, CheckLevel
-from ..archive.manifest import Entry
+from ..archive.manifest import NO_FACTS, Entry
 from ..errors import ArchiveError
 from ..host.account import owner_of
 from ..host.worker import needs_worker, run_worker, worker_account
@@ -22,6 +22,7 @@ from ..ports import NoAdvance, Ports, Progress
 from ..storage.local import Backup
 from ..transaction.plan import Replacement
 from ..transaction.stage import Stage
+from .attributes import notes_of_access_lists
 from .reading import Contents, unpack
 from .restore_plan import Item
 from .rights import give_rights
@@ -51,6 +52,9 @@ def fill_stage(
         if here:
             unpack(backup, contents, f"{directory}/new", here.__contains__, ports, passphrase_file, gnupg_home)
     settle_stage(application, ports, stage, changes, prefix)
+    new = set(new_directories(application, changes))
+    for note in notes_of_access_lists(application, (entry for entry in contents.entries if entry.path in new)):
+        ports.progress.note(note)
 
 
 def settle_stage(
@@ -58,6 +62,8 @@ def settle_stage(
 ) -> None:
     """Give what was written into the stage its rights, check each file by its kind, make all durable."""
     for note in notes_of_refused_rights(application, (item.entry for item in changes if item.entry is not None)):
+        ports.progress.note(note)
+    for note in notes_of_access_lists(application, (item.entry for item in changes if item.entry is not None)):
         ports.progress.note(note)
     staged = [(item.entry, stage.path_for(item.path, prefix)) for item in changes if item.entry is not None]
     # First, as what is given to another account can be out of the reader's reach.
@@ -106,7 +112,13 @@ def check_restored(entry: Entry, staged: Path, ports: Ports) -> None:
         ports.progress.note(f"{entry.path}: {text}")
 
 
-def replacements(application: Application, changes: Sequence[Item], stage: Stage, prefix: str) -> list[Replacement]:
+def replacements(
+    application: Application,
+    changes: Sequence[Item],
+    stage: Stage,
+    prefix: str,
+    directories: Optional[Mapping[str, Entry]] = None,
+) -> list[Replacement]:
     """The renames that turn the live data into the staged: removals with their companions, new directories, files."""
     root = str(application.root)
     wanted: list[Replacement] = []
@@ -123,7 +135,8 @@ def replacements(application: Application, changes: Sequence[Item], stage: Stage
     for path in new_directories(application, changes):
         made = stage.path_for(path, f"{DIRECTORY_PLACE}/{len(wanted)}")
         os.makedirs(made, mode=0o700)
-        give_rights(application, Entry(path, "directory", mode=0o700), made)
+        facts = directories[path].facts if directories and path in directories else NO_FACTS
+        give_rights(application, Entry(path, "directory", mode=0o700, facts=facts), made)
         wanted.append(Replacement(os.path.join(root, path), made, stage.kept_for(path), companions=()))
     return wanted
 

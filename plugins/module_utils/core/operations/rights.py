@@ -12,6 +12,7 @@ from ..archive.manifest import Entry
 from ..errors import UnsafePathError
 from ..host.filesystem.chown import give_owner_mode
 from ..host.ownership import gid_of, uid_of
+from .attributes import give_attributes
 from .rights_plan import granted_rights
 
 
@@ -31,6 +32,7 @@ def give_rights(application: Application, entry: Entry, staged: str) -> None:
     try:
         if entry.type == "file":
             os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+        give_attributes(application, entry, descriptor, uid)
         give_owner_mode(descriptor, uid=uid if uid >= 0 else None, gid=gid if gid >= 0 else None, mode=mode)
     finally:
         os.close(descriptor)
