@@ -10,7 +10,6 @@ replaced passes its own on, and of the others it is said who would have had whic
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import stat
@@ -20,7 +19,7 @@ from typing import Optional
 from ..application import Application
 from ..archive.attributes import FACT, of_facts
 from ..archive.manifest import Entry
-from ..host.filesystem.attributes import ACCESS_LIST, ACCESS_LISTS, DEFAULT_LIST, USER, value_at
+from ..host.filesystem.attributes import ACCESS_LIST, ACCESS_LISTS, DEFAULT_LIST, USER, set_attribute, value_at
 from ..host.filesystem.identity import acting_uid
 
 _MOST_NOTES = 5
@@ -35,14 +34,12 @@ def give_attributes(application: Application, entry: Entry, descriptor: int, uid
     """
     for name, value in of_facts(entry.facts) if FACT in entry.facts else ():
         if name.startswith(USER):
-            with contextlib.suppress(OSError):
-                os.setxattr(descriptor, name, value)
+            set_attribute(descriptor, name, value)
     if entry.type != "file":
         return
     present = _list_of_live(application, entry.path, acting_uid() if uid < 0 else uid)
     if present is not None:
-        with contextlib.suppress(OSError):
-            os.setxattr(descriptor, ACCESS_LIST, present)
+        set_attribute(descriptor, ACCESS_LIST, present)
 
 
 def _list_of_live(application: Application, path: str, uid: int) -> Optional[bytes]:

@@ -9,6 +9,7 @@ a right that no owner has to give.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections.abc import Iterator
@@ -78,6 +79,12 @@ def _user(number: int) -> str:
 @lru_cache(maxsize=256)
 def _group(number: int) -> str:
     return name_of_gid(number).lstrip("#")
+
+
+def set_attribute(descriptor: int, name: str, value: bytes) -> None:
+    """Set one on an open file or directory; a filesystem that has none, or no room, keeps none."""
+    with contextlib.suppress(OSError):
+        os.setxattr(descriptor, name, value)
 
 
 def as_text(value: bytes) -> Optional[bytes]:
