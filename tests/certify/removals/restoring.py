@@ -64,7 +64,7 @@ RESTORING = (
         "c1",
         "restored databases are checked before anything stops",
         "operations",
-        "check_restored(entry, place, replace(ports, progress=progress))",
+        "check_restored(entry, Path(place), told)",
         "str(entry)",
         (RESTORE + "hazard_c1_a_database_that_was_corrupt_in_an_old_archive_is_refused",),
     ),

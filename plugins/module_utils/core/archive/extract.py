@@ -22,13 +22,14 @@ from typing import Callable, Optional, Union
 from ..errors import ArchiveError, SpaceError, UnsafePathError
 from ..host.filesystem.holes import extents_of, pieces_of, write_pieces
 from .manifest import Entry
-from .members import Member, ReadReport
+from .members import Member, NullSink, ReadReport
 from .safety import Limits
 from .tar_reader import Readable, read_archive
 
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORIES = 32
+OnWritten = Callable[[str, int], None]
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,17 @@ def extract_to(
     limits: Optional[Limits] = None,
     on_entry: Optional[Callable[[Entry], None]] = None,
     first_names: AbstractSet[str] = frozenset(),
+    on_written: Optional[OnWritten] = None,
 ) -> ExtractReport:
     """Write the selected entries beneath ``stage``, which exists and is private; read the archive to its end.
 
     stage: a path, or an open directory. on_entry: called with each selected entry that was written, once it agrees with
-    the manifest. first_names: files that are not selected, and of which other names are. On any error the stage holds a
-    part of the archive and is the caller's to remove.
+    the manifest. first_names: files that are not selected, and of which other names are. on_written: called with the
+    path and the descriptor of each file whose content is there, before the archive was read to its end. On an error the
+    stage holds a part of the archive and is the caller's to remove.
     """
     try:
-        sink = StageSink(stage, select, on_entry, first_names)
+        sink = (StageSink if on_entry is None else _TellingSink)(stage, select, on_entry, first_names, on_written)
     except OSError as error:
         raise _as_engine_error(error, str(stage)) from error
     try:
@@ -85,7 +88,7 @@ def _as_engine_error(error: OSError, path: str) -> Exception:
     return ArchiveError(f"cannot be unpacked: {error.strerror}", path=path)
 
 
-class StageSink:
+class StageSink(NullSink):
     """Writes beneath one directory and nowhere else."""
 
     def __init__(
@@ -94,10 +97,12 @@ class StageSink:
         select: Callable[[str], bool] = everything,
         on_entry: Optional[Callable[[Entry], None]] = None,
         first_names: AbstractSet[str] = frozenset(),
+        on_written: Optional[OnWritten] = None,
     ) -> None:
+        self._on_written = on_written
         self._select = select
         self._first_names = first_names
-        self._on_entry = on_entry
+        self._told = on_entry
         self._stage = os.dup(stage) if isinstance(stage, int) else os.open(stage, _DIRECTORY_FLAGS)
         self._open: OrderedDict[str, int] = OrderedDict()
         self.current = str(stage)
@@ -161,12 +166,6 @@ class StageSink:
         self.current = member.path
         self._write(member, chunks)
 
-    def on_entry(self, entry: Entry) -> None:
-        """Tell the caller of an entry that was written and is as it was."""
-        if self._on_entry is not None and self._select(entry.path) and entry.path not in self.skipped_links:
-            self.current = entry.path
-            self._on_entry(entry)
-
     def remove_first_names(self) -> None:
         """Remove what was written for its other names alone."""
         for path in self._first_names:
@@ -181,6 +180,8 @@ class StageSink:
         descriptor = os.open(name, _FILE_FLAGS, 0o600, dir_fd=parent)
         try:
             self.bytes += write_pieces(descriptor, member.size, member.extents, chunks)
+            if self._on_written is not None:
+                self._on_written(member.path, descriptor)
         finally:
             os.close(descriptor)
         self.files += 1
@@ -215,3 +216,13 @@ class StageSink:
             # The directory just opened and the one above it are the newest two: the oldest is neither.
             os.close(self._open.popitem(last=False)[1])
         return descriptor
+
+
+class _TellingSink(StageSink):
+    """The same for a caller who wants to hear of each entry, for which every line of the manifest has to be parsed."""
+
+    def on_entry(self, entry: Entry) -> None:
+        """Tell of an entry that was written and is as it was."""
+        if self._told is not None and self._select(entry.path) and entry.path not in self.skipped_links:
+            self.current = entry.path
+            self._told(entry)

@@ -42,6 +42,11 @@ def give_attributes(application: Application, entry: Entry, descriptor: int, uid
         set_attribute(descriptor, ACCESS_LIST, present)
 
 
+def has_list(application: Application, path: str) -> bool:
+    """Whether what is there now has an access list."""
+    return value_at(os.path.join(str(application.root), path), ACCESS_LIST) is not None
+
+
 def _list_of_live(application: Application, path: str, uid: int) -> Optional[bytes]:
     """The access list of the file that is there now, where it is a file of the same account: that one has given it."""
     live = os.path.join(str(application.root), path)

@@ -178,10 +178,12 @@ def unpack(
     ports: Ports,
     passphrase_file: Optional[str],
     gnupg_home: Optional[str] = None,
+    settle: Optional[Callable[[Entry, int], None]] = None,
 ) -> str:
     """Write the chosen entries of an archive that has been read before beneath a private directory.
 
-    It is checked again on the way, in the name of the directory's owner. Returns the directory that stands for the
+    It is checked again on the way, in the name of the directory's owner. settle: called there with the entry and the
+    descriptor of each file. Returns the directory that stands for the
     application's root (the leading directories of an old archive lie between).
     """
     prefix = contents.report.stripped_prefix
@@ -199,7 +201,20 @@ def unpack(
     )
 
     def write(telling: Telling, stream: Readable) -> None:
-        extract_to(Counted(stream, telling), place, select=selected, first_names=first_names)
+        known = {} if settle is None else {entry.path: entry for entry in contents.entries if entry.type == "file"}
+
+        def on_written(path: str, descriptor: int) -> None:
+            entry = known.get(strip(path, prefix) or "")
+            if entry is not None and settle is not None:
+                settle(entry, descriptor)
+
+        extract_to(
+            Counted(stream, telling),
+            place,
+            select=selected,
+            first_names=first_names,
+            on_written=None if settle is None else on_written,
+        )
 
     ports.progress.start("unpacking", backup.sidecar.get("bytes"))
     try:

@@ -30,7 +30,7 @@ from .provenance import note_other_maker
 from .reading import Contents, read_contents, unpack
 from .restore_plan import Selection
 from .restore_stage import check_files
-from .rights import give_rights
+from .rights import give_rights, settle
 from .rights_plan import notes_of_refused_rights
 from .text import counted, human_bytes
 
@@ -103,7 +103,14 @@ class _Unpacking:
     def into(self, directory: Path, chosen: Callable[[str], bool]) -> str:
         """Unpack the chosen entries; returns the directory that stands for the root."""
         return unpack(
-            self.backup, self.contents, str(directory), chosen, self.ports, self.passphrase_file, self.gnupg_home
+            self.backup,
+            self.contents,
+            str(directory),
+            chosen,
+            self.ports,
+            self.passphrase_file,
+            self.gnupg_home,
+            settle(self.application),
         )
 
 
@@ -166,8 +173,9 @@ def _finish(
     """Check what was unpacked, but for what has been, and give it its rights."""
     application, ports = unpacking.application, unpacking.ports
     placed = []
+    above = f"{unpacked}/"
     for entry in reversed(entries):
-        place = str(unpacked / entry.path)
+        place = above + entry.path
         if entry.type == "symlink" and not os.path.lexists(place):
             ports.progress.note(f"{entry.path}: a symlink that leads out of the data, left out")
         else:

@@ -25,10 +25,8 @@ from ..transaction.stage import Stage
 from .attributes import notes_of_access_lists
 from .reading import Contents, unpack
 from .restore_plan import Item
-from .rights import give_rights
+from .rights import give_rights, settle
 from .rights_plan import notes_of_refused_rights
-
-DIRECTORY_PLACE = "directories"
 
 
 def fill_stage(
@@ -50,7 +48,8 @@ def fill_stage(
         # One pass for each filesystem that something lies on: nearly always one.
         here = {path for path, staged in wanted.items() if staged.startswith(f"{directory}/")}
         if here:
-            unpack(backup, contents, f"{directory}/new", here.__contains__, ports, passphrase_file, gnupg_home)
+            place = f"{directory}/new"
+            unpack(backup, contents, place, here.__contains__, ports, passphrase_file, gnupg_home, settle(application))
     settle_stage(application, ports, stage, changes, prefix)
     new = set(new_directories(application, changes))
     for note in notes_of_access_lists(application, (entry for entry in contents.entries if entry.path in new)):
@@ -82,11 +81,13 @@ def check_files(
     keep: descriptors that the places are reached by.
     """
     reads_as = worker_account(owner_of(application))
-    files = [(entry, Path(place)) for entry, place in staged if entry.type == "file"]
+    # Of other files nothing is known but their digest, which was compared when they were written.
+    files = [item for item in staged if item[0].type == "file" and _kind_of(item[0]) != "file"]
 
     def check(progress: Progress) -> None:
+        told = replace(ports, progress=progress)
         for entry, place in files:
-            check_restored(entry, place, replace(ports, progress=progress))
+            check_restored(entry, Path(place), told)
             progress.advance(entry.size)
 
     if not files or not needs_worker(reads_as, ports.workers):
@@ -95,12 +96,16 @@ def check_files(
     run_worker(lambda outlet, _news: check(outlet), account=reads_as, progress=NoAdvance(ports.progress), keep=keep)
 
 
+def _kind_of(entry: Entry) -> str:
+    return entry.kind or default_kind(entry.path.rpartition("/")[2])
+
+
 def check_restored(entry: Entry, staged: Path, ports: Ports) -> None:
     """Judge restored content by its kind. Raises ArchiveError for a database that is not what it must be.
 
     A malformed document or log is only noted: its bytes are what the backup holds, and the application may know better.
     """
-    kind = entry.kind or default_kind(os.path.basename(entry.path))
+    kind = _kind_of(entry)
     report = kind_named(kind).check(staged, level=CheckLevel.FULL)
     problems = list(report.problems)
     expected = entry.facts.get("tables")
@@ -123,7 +128,11 @@ def replacements(
     root = str(application.root)
     wanted: list[Replacement] = []
     named = {item.path for item in changes}
+    new = new_directories(application, changes)
+    fresh = set(new)
     for item in changes:
+        if item.entry is not None and _above(item.path) in fresh:
+            continue  # it goes live with its directory, in one rename
         live, kept = os.path.join(root, item.path), stage.kept_for(item.path)
         staged = None if item.entry is None else stage.path_for(item.path, prefix)
         companions = tuple(suffix for suffix in SIDECAR_SUFFIXES if item.path + suffix not in named)
@@ -132,25 +141,26 @@ def replacements(
             # A stale WAL would replay over the restored database. Beside the kept one it keeps its meaning.
             if item.path + suffix not in named and os.path.lexists(live + suffix):
                 wanted.append(Replacement(live + suffix, None, kept + suffix))
-    for path in new_directories(application, changes):
-        made = stage.path_for(path, f"{DIRECTORY_PLACE}/{len(wanted)}")
-        os.makedirs(made, mode=0o700)
+    for path in new:
+        made = stage.path_for(path, prefix)
         facts = directories[path].facts if directories and path in directories else NO_FACTS
         give_rights(application, Entry(path, "directory", mode=0o700, facts=facts), made)
-        wanted.append(Replacement(os.path.join(root, path), made, stage.kept_for(path), companions=()))
+        if _above(path) not in fresh:
+            wanted.append(Replacement(os.path.join(root, path), made, stage.kept_for(path), companions=()))
     return wanted
+
+
+def _above(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def new_directories(application: Application, changes: Sequence[Item]) -> list[str]:
     """Directories above the new files that are not there, parents first."""
-    missing: set[str] = set()
+    missing: dict[str, bool] = {}
     for item in changes:
-        if item.entry is None:
-            continue
-        parts = item.path.split("/")[:-1]
-        for count in range(1, len(parts) + 1):
-            path = "/".join(parts[:count])
+        path = "" if item.entry is None else _above(item.path)
+        while path and path not in missing:
             live = os.path.join(str(application.root), path)
-            if not os.path.isdir(live) or os.path.islink(live):
-                missing.add(path)
-    return sorted(missing)
+            missing[path] = not os.path.isdir(live) or os.path.islink(live)
+            path = _above(path)
+    return sorted(path for path, is_missing in missing.items() if is_missing)
