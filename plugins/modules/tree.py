@@ -49,6 +49,12 @@ options:
         description: Replace a file that exists with another content. The old one is kept in the state directory.
         type: bool
         default: false
+  take_over:
+    description:
+      - Give to its owner what belongs to another account, root excepted. It is refused otherwise, as a bot that runs as
+        that account could not write it any more.
+    type: bool
+    default: false
 seealso:
   - module: tradekeep.ops.application_info
 """
@@ -92,37 +98,19 @@ error:
     exit_status: 3
 """
 
-from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.arguments import definition_spec
-from ..module_utils.core.errors import ExitStatus
 from ..module_utils.core.operations.claims import refuse_claimed
-from ..module_utils.core.operations.tree import Credential, tree
+from ..module_utils.core.operations.tree import tree
 from ..module_utils.core.ports import Ports
-from ..module_utils.definition import application_on_host, decoded
+from ..module_utils.definition import application_on_host
 from ..module_utils.door import Answer, answer, serve
+from ..module_utils.steps.layout import CREDENTIALS, credentials_of, planned_tree
 
-CREDENTIALS: dict[str, Any] = {
-    "type": "list",
-    "elements": "dict",
-    "default": [],
-    "options": {
-        "path": {"type": "str", "required": True},
-        "content": {"type": "str", "required": True, "no_log": True},
-        "replace": {"type": "bool", "default": False},
-    },
-}
-
-
-def credentials_of(items: list[dict[str, Any]]) -> tuple[Credential, ...]:
-    """The option O(credentials), decoded."""
-    return tuple(
-        Credential(path=item["path"], content=decoded(item["content"], item["path"]), replace=item["replace"])
-        for item in items
-    )
+SPEC = definition_spec(credentials=CREDENTIALS, take_over={"type": "bool", "default": False})
 
 
 def run(module: Any, ports: Ports) -> Answer:
@@ -131,16 +119,15 @@ def run(module: Any, ports: Ports) -> Answer:
     # Before anything is created in what is another application's.
     refuse_claimed(application)
     credentials = credentials_of(module.params["credentials"])
+    take_over = module.params["take_over"]
     if module.check_mode:
-        # Drift is what a real run would mend; an account that is missing is created before it.
-        planned = tree(application, ports, fix=False, credentials=credentials, assume_owner=True)
-        return answer(replace(planned, status=ExitStatus.DONE))
-    return answer(tree(application, ports, fix=True, credentials=credentials))
+        return answer(planned_tree(application, ports, credentials, take_over=take_over))
+    return answer(tree(application, ports, fix=True, credentials=credentials, take_over=take_over))
 
 
 def main() -> None:
     """Build the module and serve it."""
-    serve(AnsibleModule(argument_spec=definition_spec(credentials=CREDENTIALS), supports_check_mode=True), run)
+    serve(AnsibleModule(argument_spec=SPEC, supports_check_mode=True), run)
 
 
 if __name__ == "__main__":

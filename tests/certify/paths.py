@@ -48,6 +48,8 @@ ZONES: dict[str, tuple[str, ...]] = {
         "git/checkout.py",
         "git/export.py",
         "git/holders.py",
+        # Reads git's index in a process of the owner's; of root's files, what the last deploy put there.
+        "git/not_data.py",
         "git/process.py",
         "git/rescue.py",
         "host/health.py",
@@ -58,6 +60,8 @@ ZONES: dict[str, tuple[str, ...]] = {
         "operations/found.py",
         "operations/handover/",
         "operations/listings.py",
+        # Looks whether the owner can read the key that fetches the code.
+        "operations/code_access.py",
         # Looks whether the owner can read the data.
         "operations/rehearsal.py",
         "operations/migrate/",
@@ -80,6 +84,7 @@ ZONES: dict[str, tuple[str, ...]] = {
         "host/",
         "operations/backup.py",
         "operations/backup_plan.py",
+        "operations/bot_units.py",
         "operations/claims.py",
         "operations/host_key.py",
         "operations/installation.py",

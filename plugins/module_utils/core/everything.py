@@ -33,6 +33,7 @@ from . import (  # noqa: F401
     profile_schema,
     schema,
     terminal,
+    user_services,
     version,
     vocabulary,
 )
@@ -62,6 +63,7 @@ from .git import (  # noqa: F401
     holders,
     ignored,
     mirror,
+    not_data,
     objects,
     process,
     refs,
@@ -88,6 +90,7 @@ from .host import (  # noqa: F401
     systemd,
     transient,
     trust,
+    unit_manager,
     watch,
     worker,
     writers,
@@ -111,11 +114,13 @@ from .kinds import (  # noqa: F401
 )
 from .operations import (  # noqa: F401
     accounts,
+    all_units,
     apart,
     assemble,
     claims,
     code_access,
     configured,
+    controller,
     databases,
     exchange_run,
     fence,
@@ -150,7 +155,9 @@ from .operations import (  # noqa: F401
     tree_reader,
     unit_confinement,
     unit_files,
+    unit_sight,
     units,
+    user_units,
     verify,
     write_archive,
 )

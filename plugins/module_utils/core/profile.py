@@ -17,10 +17,12 @@ from typing import Any, Optional, Union
 
 from .application import Application, BotPath, Component, Encryption, OurPath, Profile, ServiceManager
 from .application_checks import check_application
+from .component_paths import WHOLE
 from .errors import ConfigurationError
 from .profile_schema import PROFILE, check_profile
 from .profiles import BUILT_IN
 from .schema import ListOf, child, did_you_mean, wrong
+from .user_services import services_of_the_account
 from .vocabulary import ABSOLUTE_PATH, ACCOUNT, NAME, RECIPIENT, SECRET_FILE
 
 Definition = Union[str, Mapping[str, Any], Profile]
@@ -98,6 +100,7 @@ def resolve_application(
     state_dir: Optional[str] = None,
     bin_dir: Optional[str] = None,
     become: bool = True,
+    user_units: bool = False,
     gpg_recipients: tuple[str, ...] = (),
     passphrase_file: Optional[str] = None,
     host_key: bool = True,
@@ -126,6 +129,8 @@ def resolve_application(
             for item in located.services
         )
         located = dataclasses.replace(located, services=commanded)
+    elif user_units:
+        located = dataclasses.replace(located, services=services_of_the_account(located.services))
     application = Application(
         name=named or NAME.read(resolved.name, "app"),
         profile=located,
@@ -137,12 +142,20 @@ def resolve_application(
         state_dir=OurPath(_directory("state_dir", state_dir or DEFAULT_STATE_DIR)),
         bin_dir=OurPath(_directory("bin_dir", bin_dir or DEFAULT_BIN_DIR)),
         system=become,
+        user_units=user_units and not become,
         encryption=Encryption(
             recipients=ListOf(RECIPIENT).read(list(gpg_recipients), "gpg_recipients"),
             passphrase_file=SECRET_FILE.read(passphrase_file, "passphrase_file") if passphrase_file else None,
             host_key=host_key,
         ),
     )
+    if any(WHOLE in component.paths for component in located.components):
+        # Most have none, and need not load what looks for code.
+        from .git.not_data import BesideData
+
+        application = dataclasses.replace(
+            application, profile=dataclasses.replace(located, not_data=BesideData(application))
+        )
     check_application(application)
     return application
 
@@ -185,7 +198,7 @@ def _component_as_mapping(component: Component) -> dict[str, Any]:
 
 def _as_mapping(value: Any) -> dict[str, Any]:
     fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    return {name: _as_plain(name, item) for name, item in fields.items() if item is not None}
+    return {name: _as_plain(name, item) for name, item in fields.items() if item is not None and name != "not_data"}
 
 
 def _as_plain(name: str, value: Any) -> Any:

@@ -22,9 +22,11 @@ from .rehearsing import REHEARSING
 from .removal import Moved, Removal, changed
 from .repositories import REPOSITORIES
 from .restoring import RESTORING
+from .settling import SETTLING
 from .sharing import SHARING
 from .showing import SHOWING
 from .unmanaged import UNMANAGED
+from .whole import WHOLE
 from .writing import WRITING
 
 __all__ = ["REMOVALS", "Moved", "Removal", "changed"]
@@ -50,4 +52,6 @@ REMOVALS: tuple[Removal, ...] = (
     *FOLLOWING,
     *UNMANAGED,
     *ACCOUNTS,
+    *WHOLE,
+    *SETTLING,
 )

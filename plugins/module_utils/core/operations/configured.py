@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Optional
 
@@ -27,7 +27,8 @@ from .key_checks import host_key_warnings, key_problems, prove_keys, readable_by
 from .outcome import Outcome
 from .services_check import missing_services, unmanaged
 from .text import counted
-from .uncovered import Uncovered, uncovered
+from .uncovered import uncovered_in_words
+from .user_units import linger_warning
 
 
 def show_configuration(application: Application) -> Outcome:
@@ -60,9 +61,12 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
     warnings = [*standing_warnings(application, ports), *_lacking_programs(application, ports)]
     warnings += host_key_warnings(application)
     notes = [*unmanaged(application), *readable_by_anybody(application), *unseen_in_passphrase(application)]
-    for found_outside in _not_covered(application, ports):
-        warnings += found_outside.warnings
-        notes += found_outside.notes
+    if Path(application.root).is_dir():
+        warned, noted = uncovered_in_words(application, ports)
+        warnings += warned
+        notes += noted
+    if recovery_key is not None and not application.encryption.configured:
+        warnings.append(f"{recovery_key}: proves nothing, as backups are not encrypted to any key")
     if application.encryption.configured and not problems:
         problems = [str(error) for error in _failures(lambda: prove_keys(application, ports, recovery_key))]
     found = [*problems, *warnings]
@@ -83,23 +87,20 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
     )
 
 
-def standing_warnings(application: Application, ports: Ports) -> Iterator[str]:
-    """What is no reason to call the set-up of a server failed, and has to be known all the same."""
+def standing_warnings(application: Application, ports: Ports, coming: Collection[str] = ()) -> Iterator[str]:
+    """What is no reason to call the set-up of a server failed, and has to be known all the same.
+
+    coming: units that are about to be installed.
+    """
     yield from missing_keys(application)
     yield from rehearsal.warnings(application)
-    yield from missing_services(application, ports)
-
-
-def _not_covered(application: Application, ports: Ports) -> Iterator[Uncovered]:
-    """What lies below the root and is not backed up, where there is a root to look at."""
-    if Path(application.root).is_dir():
-        with contextlib.suppress(TradekeepError):
-            yield uncovered(application, ports)
+    yield from missing_services(application, ports, coming)
+    yield from linger_warning(application, ports)
 
 
 def missing_keys(application: Application) -> Iterator[str]:
     """What a timer will fail to encrypt, while all else works: for want of a key, a server can still be set up."""
-    if application.encryption.configured or not application.system:
+    if application.encryption.configured or not application.has_units:
         return
     tiers = sorted({item.tier.value for item in application.profile.schedules if item.encrypt})
     if tiers:

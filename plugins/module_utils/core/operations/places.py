@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 
-from ..component_paths import is_open
+from ..component_paths import LEFT_OUT_OF_WHOLE, WHOLE, is_open
 from .found import Found, names_in
 
 
@@ -17,7 +17,10 @@ def places(root: str, paths: Iterable[str]) -> list[str]:
     """Relative paths, in order and each once: what is named without a wildcard whether it is there or not."""
     found: set[str] = set()
     for path in paths:
-        found.update(_matching(root, "", path.split("/")) if is_open(path) else (path,))
+        if path == WHOLE:
+            found.update(name for name in _matching(root, "", ["*"]) if name not in LEFT_OUT_OF_WHOLE)
+        else:
+            found.update(_matching(root, "", path.split("/")) if is_open(path) else (path,))
     return sorted(found)
 
 

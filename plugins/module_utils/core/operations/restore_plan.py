@@ -18,7 +18,7 @@ from ..archive.manifest import Entry
 from ..errors import TradekeepError, UsageError
 from ..kinds import default_kind
 from ..kinds.sqlite import SIDECAR_SUFFIXES
-from ..patterns import classify, classify_directory, matches
+from ..patterns import classifier, classify, classify_directory, matches
 from .scan import Found, scan
 
 CHUNK = 1 << 20
@@ -97,8 +97,10 @@ def plan_items(
     known: results of an earlier comparison, taken over for all but removals, so that no content is read again.
 
     Live files of a component that the backup does not have are removed (a mixture of two moments is neither),
-    but only where the backup covers that component at all.
+    but only where the backup covers that component at all. What is no data here, although it was where the backup was
+    made, stays as it is (see ``kept_out``).
     """
+    not_data = classifier(application.profile)
     chosen = selection.chooser(application)
     items: list[Item] = []
     held: set[str] = set()
@@ -110,7 +112,7 @@ def plan_items(
         classified = classify(application.profile, entry.path) or classify_directory(application.profile, entry.path)
         if classified is not None:
             components.add(classified.component.name)
-        if entry.type != "directory":
+        if entry.type != "directory" and not not_data.keeps_out(entry.path):
             items.append(
                 known[entry.path] if known and entry.path in known else compare(application, entry, digest_of_database)
             )
@@ -121,6 +123,13 @@ def plan_items(
             before = {"type": found.type, "size": found.size, "mode": f"{found.mode:04o}"}
             items.append(Item(found.path, "remove", before, None))
     return sorted(items, key=lambda item: item.path)
+
+
+def kept_out(application: Application, entries: Iterable[Entry], selection: Selection) -> list[str]:
+    """The wanted files of a backup that are code, caches or ours here, where a component has the whole root."""
+    chosen, not_data = selection.chooser(application), classifier(application.profile)
+    wanted = (entry.path for entry in entries if entry.type != "directory" and chosen(entry.path))
+    return sorted(path for path in wanted if not_data.keeps_out(path))
 
 
 def _live(application: Application, components: frozenset[str]) -> Iterable[Found]:

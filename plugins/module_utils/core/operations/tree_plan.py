@@ -17,10 +17,11 @@ from ..application import Application, Component
 from ..errors import ConfigurationError, UnsafePathError
 from ..host.files import open_file_beneath
 from ..host.fstab import require_mounted
-from ..host.ownership import gid_of, name_of_gid, name_of_uid, uid_of
+from ..host.ownership import canonical_group, canonical_owner, gid_of, name_of_gid, name_of_uid, uid_of
 from ..patterns import (
     Classified,
     TreeDirectory,
+    classifier,
     classify,
     classify_directory,
     root_mode,
@@ -147,7 +148,7 @@ def _wanted(application: Application, path: str, is_directory: bool) -> Optional
 def _managed(application: Application, mode: int, owner: Optional[str], group: Optional[str]) -> Rights:
     if not application.system:
         return Rights(mode, None, None)
-    return Rights(mode, owner or application.owner, group or application.group)
+    return Rights(mode, canonical_owner(owner or application.owner), canonical_group(group or application.group))
 
 
 def _found(application: Application, path: str) -> Optional[os.stat_result]:
@@ -228,7 +229,11 @@ def _existing(application: Application) -> Iterator[tuple[str, str]]:
 
 def _walk(application: Application, path: str, named: set[str]) -> Iterator[tuple[str, str]]:
     status = _found(application, path)
-    if status is None or _wanted(application, path, stat.S_ISDIR(status.st_mode)) is None:
+    if status is None:
+        return
+    if _wanted(application, path, stat.S_ISDIR(status.st_mode)) is None:
+        if stat.S_ISDIR(status.st_mode) and classifier(application.profile).leads_on(path) and not lies_too_deep(path):
+            yield from _walk_in(application, path, named)
         return
     if stat.S_ISLNK(status.st_mode):
         yield path, "symlink"
@@ -240,11 +245,15 @@ def _walk(application: Application, path: str, named: set[str]) -> Iterator[tupl
             return
         if path not in named:
             yield path, "directory"
-        for name in sorted(os.listdir(absolute(application, path))):
-            if not name.startswith(OWN_PREFIX):
-                yield from _walk(application, f"{path}/{name}", named)
+        yield from _walk_in(application, path, named)
     elif stat.S_ISREG(status.st_mode):
         yield path, "file"
+
+
+def _walk_in(application: Application, directory: str, named: set[str]) -> Iterator[tuple[str, str]]:
+    for name in sorted(os.listdir(absolute(application, directory))):
+        if not name.startswith(OWN_PREFIX):
+            yield from _walk(application, f"{directory}/{name}", named)
 
 
 def _refuse_link(application: Application, path: str, status: os.stat_result) -> None:

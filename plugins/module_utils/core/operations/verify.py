@@ -23,7 +23,7 @@ from ..errors import EncryptionError, ExitStatus, InterruptedBySignal, Tradekeep
 from ..host.filesystem.holes import write_pieces
 from ..kinds import default_kind, kind_named
 from ..kinds.base import CheckReport
-from ..patterns import classify
+from ..patterns import code_or_data
 from ..ports import Ports, Progress
 from ..storage.belonging import belongs
 from ..storage.choice import is_future
@@ -311,7 +311,7 @@ class _DeepSink(NullSink):
             )
 
     def _kind(self, path: str) -> str:
-        classified = classify(self._application.profile, path)
+        classified = code_or_data(self._application.profile, path)
         return (classified.kind if classified else None) or default_kind(os.path.basename(path))
 
 

@@ -33,6 +33,8 @@ from .lock_file import digest_of
 ENVIRONMENTS = ".tradekeep-venvs"
 """The directory of all environments in the checkout."""
 MARKER = ".tradekeep-complete"
+REPLACED = "replaced-"
+"""What the name of a directory begins with that made way for the link, and is kept beside the environments."""
 
 _KEY = re.compile(r"[0-9a-f]{16}")
 _BUILD_SECONDS = 3600.0
@@ -245,7 +247,7 @@ def check_link(link: Path, *, adopter: Optional[Account] = None) -> Optional[str
     if os.path.ismount(link):
         raise _no_link("a mount point", link, "name another in deploy.dependencies.environment and in the unit")
     if found.st_uid != adopter.uid:
-        raise _no_link(f"a directory of {name_of_uid(found.st_uid)}", link, f"chown -R {adopter.name} {link}")
+        raise _no_link(f"a directory of {name_of_uid(found.st_uid)}", link, f"chown -R {adopter.as_argument} {link}")
     return None
 
 

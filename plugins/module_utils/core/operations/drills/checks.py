@@ -23,7 +23,7 @@ from ...errors import InterruptedBySignal, TradekeepError
 from ...kinds import default_kind, kind_named
 from ...kinds.base import CheckReport
 from ...kinds.sqlite import DatabaseCheck
-from ...patterns import classify
+from ...patterns import code_or_data
 from ...ports import Ports, Progress
 from ..apart import Telling, patience, work_apart
 from ..leftovers import reader_account
@@ -162,7 +162,7 @@ def _compare_rows(entry: Entry, report: CheckReport, findings: Findings) -> None
 
 
 def _kind(application: Application, path: str) -> str:
-    classified = classify(application.profile, path)
+    classified = code_or_data(application.profile, path)
     return (classified.kind if classified else None) or default_kind(os.path.basename(path))
 
 
