@@ -74,6 +74,11 @@ def small_files(cache: Path, suffix: str) -> Path:
     return _kept(cache, f"small-{suffix}", lambda root: _build_small(root, suffix))
 
 
+def lake(cache: Path) -> Path:
+    """Tables of a lake: 22,800 files of some kilobytes, a quarter of them commits of their logs."""
+    return _kept(cache, "lake", _build_lake)
+
+
 def _kept(cache: Path, name: str, build: Any) -> Path:
     content = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
     place = cache / f"{name}-{content}"
@@ -141,3 +146,18 @@ def _build_small(root: Path, suffix: str) -> None:
             directory.mkdir(parents=True)
         order = {"order": number, "fills": [market.trade() for _ in range(number % 4)]}
         (directory / f"order-{number:06d}.{suffix}").write_text(json.dumps(order))
+
+
+def _build_lake(root: Path) -> None:
+    chance = random.Random("lake")
+    for table in range(40):
+        directory = root / "state" / "lake" / f"table_{table:02d}"
+        (directory / "_delta_log").mkdir(parents=True)
+        for number in range(140):
+            commit = {"add": {"path": f"part-{number}", "size": number, "stats": "x" * 400}}
+            (directory / "_delta_log" / f"{number:020d}.json").write_text(json.dumps(commit) + "\n")
+        for number in range(430):
+            day = directory / f"date=2026-{number % 12 + 1:02d}-{number % 28 + 1:02d}"
+            day.mkdir(exist_ok=True)
+            name = f"part-{number:05d}-{chance.getrandbits(64):016x}-c000.snappy.parquet"
+            (day / name).write_bytes(chance.randbytes(chance.randint(2000, 9000)))

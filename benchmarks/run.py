@@ -3,7 +3,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 """`make bench`: ratios against tar and gzip, restic and builtin modules, measured in one run.
 
-    run.py [--rounds N] [--only bulk,small,ansible,deploy,drill,recover,migrate]
+    run.py [--rounds N] [--only bulk,small,restore,ansible,deploy,drill,recover,migrate]
 
 Data is kept in ~/.cache/tradekeep-ops/bench. The part about Ansible needs root: it starts a Debian host.
 Writes RESULTS.md; a part that was left out keeps its rows.
@@ -27,6 +27,7 @@ from deploy_side import deploy_rows
 from measure import Run, Subject, interleaved, measure
 from migrate_side import migrate_rows
 from recover_side import drill_rows, recover_rows, whole_gigabyte
+from restore_side import restore_rows
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / ".cache" / "collections"))
@@ -206,7 +207,7 @@ def main() -> int:
     """Measure, write, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="bulk,small,ansible,deploy,drill,recover,migrate")
+    parser.add_argument("--only", default="bulk,small,restore,ansible,deploy,drill,recover,migrate")
     options = parser.parse_args()
     missing = [name for name in PEERS if shutil.which(name) is None]
     if missing:
@@ -220,6 +221,13 @@ def main() -> int:
     measured = {
         "bulk": bulk_rows,
         "small": small_rows,
+        "restore": lambda cache, scratch, rounds: restore_rows(
+            lambda name, root: Installation(scratch, name, root),
+            {"800 MB": dataset.kalshi_tree(cache), "a lake of 22,800 files": dataset.lake(cache)},
+            scratch,
+            rounds,
+            row,
+        ),
         "ansible": ansible_rows,
         "deploy": lambda cache, scratch, rounds: deploy_rows(scratch, rounds, row, fact),
         "drill": lambda cache, scratch, rounds: drill_rows(

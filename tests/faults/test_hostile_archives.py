@@ -66,6 +66,13 @@ def with_size_field(field):
     return bytes(block)
 
 
+def sparse(text, size, data, minor=b"0", name=b"s"):
+    """A sparse file in the form PAX 1.0, its map as given."""
+    stored = text + bytes(-len(text) % 512) + data
+    records = [("GNU.sparse.major", b"1"), ("GNU.sparse.minor", minor), ("GNU.sparse.name", name)]
+    return member("x", data=stored, pax=[*records, ("GNU.sparse.realsize", b"%d" % size)])
+
+
 ATTACKS = {
     "absolute name": (member("/etc/evil", data=b"x"), "/etc/evil", "absolute"),
     "dotdot": (member("../evil", data=b"x"), "../evil", "'..'"),
@@ -110,27 +117,75 @@ ATTACKS = {
     ),
     "hardlink to outside": (member("h", b"1", link="/etc/passwd"), "/etc/passwd", "absolute"),
     "hardlink upwards": (member("h", b"1", link="../outside"), "../outside", "'..'"),
-    "hardlink to a symlink": (
-        member("s", b"2", link="/etc/passwd") + member("h", b"1", link="s"),
-        "h",
-        "no file of this archive",
-    ),
-    "character device": (member("dev", b"3"), "dev", "character device"),
-    "block device": (member("dev", b"4"), "dev", "block device"),
-    "FIFO": (member("pipe", b"6"), "pipe", "FIFO"),
+    "file beneath a device": (member("dev", b"3") + member("dev/f", data=b"x"), "dev/f", "beneath the special"),
+    "hardlink to what is not there": (member("h", b"1", link="s"), "h", "no file of this archive"),
     "unknown type": (member("what", b"Z"), "what", "unknown type"),
-    "GNU sparse": (member("sparse", b"S"), "sparse", "sparse"),
-    "pax sparse": (member("s", data=b"x", pax=[("GNU.sparse.major", b"1")]), "s", "sparse"),
+    "part of several": (member("part", b"M"), "part", "one part of several"),
+    "sparse file without a map": (member("s", data=b"x", pax=[("GNU.sparse.major", b"1")]), "s", "sparse"),
+    "sparse file of an unknown form": (sparse(b"1\n0\n1\n", 1, b"x", b"2"), "s", "unknown form"),
+    "sparse map without an end": (sparse(b"1\n0\n1", 1, b"x" * 508), "s", "does not fit"),
+    "sparse map of words": (sparse(b"one\n", 1, b"x"), "s", "no number"),
+    "sparse map with a negative number": (sparse(b"1\n-1\n1\n", 1, b"x"), "s", "no number"),
+    "sparse map of millions": (sparse(b"9999999\n", 1, b"x"), "s", "more parts"),
+    "sparse map backwards": (sparse(b"2\n5\n1\n0\n1\n", 9, b"xy"), "s", "out of order"),
+    "sparse map that overlaps": (sparse(b"2\n0\n2\n1\n2\n", 9, b"xyzz"), "s", "out of order"),
+    "sparse map beyond the end": (sparse(b"1\n8\n2\n", 9, b"xy"), "s", "out of order"),
+    "sparse map of more than there is": (sparse(b"1\n0\n9\n", 9, b"xy"), "s", "does not fit"),
+    "sparse map of less than there is": (sparse(b"1\n0\n1\n", 9, b"xy"), "s", "does not fit"),
+    "sparse file of no length": (sparse(b"1\n0\n1\n", -1, b"x"), "s", "no length"),
+    "sparse map in a header that overlaps": (
+        member("s", data=b"xx", pax=[("GNU.sparse.size", b"9"), ("GNU.sparse.map", b"3,1,3,1")]),
+        "s",
+        "out of order",
+    ),
+    "sparse name that leads out": (sparse(b"1\n0\n1\n", 1, b"x", name=b"../evil"), "../evil", "'..'"),
     "negative size": (with_size_field(b"-0000000001\0"), "odd", "negative"),
     "negative base-256 size": (with_size_field(b"\xff" * 12), "odd", "negative"),
     "negative pax size": (member("odd", pax=[("size", b"-5")]), "odd", "bad size"),
     "directory with a size": (member("d/", b"5", size=512) + bytes(512), "d", "size"),
-    "duplicate": (member("a", data=b"1") + member("a", data=b"2"), "a", "twice"),
+    "file in place of a directory": (member("d/", b"5") + member("d", data=b"x"), "d", "twice"),
+    "list of names without an end": (member("d/", b"D", size=1 << 32), "d", "list of"),
     "file as a directory": (member("a", data=b"1") + member("a/b", data=b"2"), "a/b", "beneath the file"),
     "global header": (pack_pax((("path", b"evil"),), b"g") + member("a"), "evil", "global extended header"),
     "huge extended header": (member("x", b"x", size=1 << 32), "x", "extended header of"),
     "long component": (member("a", data=b"1", pax=[("path", b"n" * 300)]), "nnn", "longer"),
 }
+
+
+ONLY_OURS = {
+    "duplicate": (member("a", data=b"1") + member("a", data=b"2"), {"a": b"2"}),
+    "symlink in place of another": (member("a", b"2", link="b") + member("a", b"2", link="../out"), {}),
+    "symlink made safe": (member("a", b"2", link="../out") + member("a", b"2", link="b"), {"a": "b"}),
+    "hardlink": (member("a", data=b"1") + member("h", b"1", link="a"), {"a": b"1", "h": b"1"}),
+    "hardlink to a symlink": (member("s", b"2", link="/etc/passwd") + member("h", b"1", link="s"), {}),
+    "hardlink to itself": (member("a", data=b"1") + member("a", b"1", link="a"), {"a": b"1"}),
+    "character device": (member("dev", b"3"), {}),
+    "block device": (member("dev", b"4"), {}),
+    "FIFO and another name of it": (member("pipe", b"6") + member("p", b"1", link="pipe"), {}),
+    "sparse file of GNU's own form": (member("s", b"S"), {"s": b""}),
+    "volume label": (member("MyBackup", b"V") + member("a", data=b"1"), {"a": b"1"}),
+    "list of names": (member("d/", b"D", data=b"Yf\0\0"), {}),
+    "group of all": (pack_pax((("gname", b"trader"),), b"g") + member("a", data=b"1"), {"a": b"1"}),
+}
+"""What GNU tar writes and tradekeep does not: refused in an archive of ours, harmless in another."""
+
+
+@pytest.mark.parametrize("what", ONLY_OURS)
+def test_hazard_c2_what_tradekeep_does_not_write_is_refused_in_ours(tmp_path, what):
+    tar, wanted = ONLY_OURS[what]
+    stage = outside(tmp_path)
+    with pytest.raises(ArchiveError):
+        extract_to(io.BytesIO(OURS + tar + END), stage)
+    assert_untouched(stage)
+    stage = outside(tmp_path / "foreign")
+    extract_to(io.BytesIO(tar + END), stage)
+    assert_untouched(stage)
+    found = {
+        path.name: os.readlink(path) if path.is_symlink() else path.read_bytes()
+        for path in stage.iterdir()
+        if not path.is_dir()
+    }
+    assert found == wanted
 
 
 def outside(tmp_path):
@@ -304,6 +359,31 @@ def test_hazard_c2_gzip_bomb(tmp_path, limits, message):
     ):
         extract_to(stream, stage, limits=limits)
     assert os.listdir(stage) == []
+
+
+def test_hazard_c2_hardlinks_to_one_large_file_are_a_bomb(tmp_path):
+    """Each becomes a file of its own, so each counts."""
+    links = b"".join(member(f"h{number}", b"1", link="a") for number in range(100))
+    stage = outside(tmp_path)
+    with pytest.raises(HostileArchiveError, match="allowed 1048576 bytes"):
+        extract_to(
+            io.BytesIO(member("a", data=bytes(100_000)) + links + END), stage, limits=Limits(total_bytes=1 << 20)
+        )
+    assert sum(path.stat().st_size for path in stage.iterdir()) <= 1 << 20
+
+
+def test_hazard_c2_a_sparse_file_counts_with_its_data(tmp_path):
+    """Its length costs nothing, neither time nor space."""
+    stage = outside(tmp_path)
+    tar = sparse(b"1\n%d\n3\n" % (1 << 39), (1 << 39) + (1 << 20), b"end")
+    entries = []
+    extract_to(io.BytesIO(tar + END), stage, limits=Limits(total_bytes=1 << 20), on_entry=entries.append)
+    status = (stage / "s").stat()
+    assert (status.st_size, status.st_blocks < 100) == ((1 << 39) + (1 << 20), True)
+    assert [(entry.size, entry.data_bytes) for entry in entries] == [(status.st_size, 3)]
+    with open(stage / "s", "rb") as file:
+        file.seek(1 << 39)
+        assert file.read(4) == b"end\0"
 
 
 def test_hazard_c2_bomb_behind_the_end(tmp_path):

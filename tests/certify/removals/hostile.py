@@ -8,6 +8,7 @@ from __future__ import annotations
 from .removal import Removal
 
 ATTACK = "tests/faults/test_hostile_archives.py::test_hazard_c2"
+ONLY_OURS = ATTACK + "_what_tradekeep_does_not_write_is_refused_in_ours"
 GUARDS = "tests/unit/operations/test_operation_guards.py::test_hazard_"
 RESTORE = "tests/unit/operations/test_operation_restore.py::test_"
 
@@ -67,17 +68,17 @@ HOSTILE = (
         "c2",
         "nothing lies beneath a symlink",
         "archive",
-        "if there in (SYMLINK, FILE):",
-        "if there == FILE:",
+        "if there in (SYMLINK, FILE, SPECIAL):",
+        "if there in (FILE, SPECIAL):",
         attacks("file through a symlink", "two-step directory symlinks"),
     ),
     Removal(
         "c2",
         "nothing lies beneath a file",
         "archive",
-        "if there in (SYMLINK, FILE):",
+        "if there in (SYMLINK, FILE, SPECIAL):",
         "if there == SYMLINK:",
-        attacks("file as a directory"),
+        attacks("file as a directory", "file beneath a device"),
     ),
     Removal(
         "c2",
@@ -85,7 +86,7 @@ HOSTILE = (
         "archive",
         "if before is not None and not (before == IMPLIED and entry_type == DIRECTORY):",
         "if False:",
-        attacks("duplicate", "file in place of a symlink"),
+        attacks("file in place of a symlink", "file in place of a directory"),
     ),
     Removal(
         "c2",
@@ -147,18 +148,17 @@ HOSTILE = (
         "c2",
         "hardlinks lead to files of the archive",
         "archive",
-        "if self._names.type_of(safe_relative(target)) != FILE:",
+        "if self._names.type_of(safe_relative(target)) not in (FILE, SYMLINK, SPECIAL):",
         "if False:",
-        attacks("hardlink to outside", "hardlink upwards", "hardlink to a symlink"),
+        attacks("hardlink to outside", "hardlink upwards", "hardlink to what is not there"),
     ),
     Removal(
         "c2",
-        "devices and FIFOs are refused",
+        "devices, FIFOs and unknown types are refused",
         "archive",
-        'raise HostileArchiveError(f"entry is {what}"',
-        'str(f"entry is {what}"',
-        attacks("character device", "block device", "FIFO", "unknown type"),
-        more=((', path=_text(self._extended.records.get("path", raw.name)))', ")"),),
+        "if self._ours or (what is None and raw.typeflag != LABEL):",
+        "if False:",
+        (*attacks("unknown type", "part of several"), f"{ONLY_OURS}[character device]"),
     ),
     Removal(
         "c2",
@@ -194,11 +194,27 @@ HOSTILE = (
     ),
     Removal(
         "c2",
-        "sparse files are refused",
+        "the parts of a sparse file lie in it, in order",
         "archive",
-        'if any(key.startswith("GNU.sparse") for key in records):',
+        "if offset < position or offset + length > size:",
         "if False:",
-        attacks("pax sparse"),
+        attacks("sparse map backwards", "sparse map beyond the end"),
+    ),
+    Removal(
+        "c2",
+        "a map of a sparse file has a limit",
+        "archive",
+        "if value > MOST_EXTENTS + 2:",
+        "if False:",
+        attacks("sparse map of millions"),
+    ),
+    Removal(
+        "c2",
+        "a repeated name is refused in an archive of ours",
+        "archive",
+        "            self._names.add(member.path, entry_type)\n            return member\n",
+        "            self._names.add_or_repeat(member.path, entry_type)\n            return member\n",
+        (f"{ONLY_OURS}[duplicate]",),
     ),
     Removal(
         "c2",
@@ -212,7 +228,7 @@ HOSTILE = (
         "c2",
         "no header changes all that follow",
         "archive",
-        'if self._ours or not {"comment"}.issuperset(records):',
+        "if key in _OF_ONE_ENTRY or key.startswith(_SPARSE):",
         "if False:",
         attacks("global header"),
     ),
@@ -220,9 +236,9 @@ HOSTILE = (
         "c2",
         "content has a limit",
         "archive",
-        "check_total(self._bytes, self._limits, member.path)",
-        "str(member)",
-        (ATTACK + "_gzip_bomb",),
+        "check_total(self._bytes, self._limits, path)",
+        "str(path)",
+        (ATTACK + "_gzip_bomb", ATTACK + "_hardlinks_to_one_large_file_are_a_bomb"),
     ),
     Removal(
         "c2",

@@ -64,7 +64,7 @@ RESTORING = (
         "c1",
         "restored databases are checked before anything stops",
         "operations",
-        "check_restored(entry, place, replace(ports, progress=progress))",
+        "check_restored(entry, Path(place), told)",
         "str(entry)",
         (RESTORE + "hazard_c1_a_database_that_was_corrupt_in_an_old_archive_is_refused",),
     ),
@@ -72,7 +72,7 @@ RESTORING = (
         "c1",
         "restored rows are compared with the manifest",
         "operations",
-        'if not problems and kind == SQLITE and differing_tables(entry.facts, report):',
+        "if not problems and kind == SQLITE and differing_tables(entry.facts, report):",
         "if False:",
         (GUARDS + "c1_a_database_with_other_rows_than_the_manifest_says_is_refused",),
     ),
@@ -310,5 +310,15 @@ RESTORING = (
         '(before["sha256"] != entry.sha256 or _has_open_companions(live))',
         'before["sha256"] != entry.sha256',
         (GUARDS + "c6_rows_in_the_wal_alone_are_a_difference",),
+    ),
+    Removal(
+        "attributes",
+        "a list of a file of somebody else is not passed on",
+        "operations/attributes.py",
+        " or status.st_uid != uid:",
+        ":",
+        (
+            "tests/unit/operations/test_operation_attributes.py::test_a_list_of_a_file_of_somebody_else_is_not_passed_on",
+        ),
     ),
 )

@@ -269,6 +269,20 @@ def test_two_hosts_with_the_same_data_have_the_same_digest(old: Any, new: Any, m
     assert first == second
 
 
+def test_a_file_with_holes_keeps_them(old: Any, new: Any, make_server: Callable[..., Any]) -> None:
+    """From a directory and from an archive alike; and the second time nothing is left to do."""
+    with open(old.write("state/data.mdb", "used"), "r+b") as file:
+        file.truncate(100 << 30)
+    other = make_server("third")
+    archive = old.back_up()
+    for server, source in ((new, old.root), (other, archive)):
+        assert server.migrate(source).changed
+        status = (server.root / "state/data.mdb").stat()
+        assert (status.st_size, status.st_blocks < 100) == (100 << 30, True)
+        assert (server.root / "state/data.mdb").open("rb").read(5) == b"used\0"
+        assert not server.migrate(source, force=True).changed
+
+
 def test_what_is_not_what_the_source_says_it_has_never_starts(old: Any, new: Any) -> None:
     opened = partial(open_origin, new.application, new.ports, str(old.root))
     with opened() as origin:

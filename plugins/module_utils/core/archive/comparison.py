@@ -17,6 +17,8 @@ from hashlib import blake2b, sha256
 from typing import Callable, NamedTuple, Optional
 
 from ..formatting import counted
+from ..host.filesystem.attributes import Attributes
+from .attributes import FACT, NO_ATTRIBUTES, of_facts
 from .manifest import MANIFEST_NAME, Entry, Header, ManifestReader, last_line, line_head, parse_entry
 from .members import Member, NullSink, Sink
 from .safety import damaged
@@ -95,7 +97,9 @@ class Comparison:
     def see(self, member: Member, content: bytes) -> None:
         """One more entry of the archive, with the digest of its content."""
         self._observed += content
-        self._observed += _metadata_digest(*member[:6], member.mtime_ns // NANOSECONDS, member.target)
+        self._observed += _metadata_digest(
+            *member[:6], member.mtime_ns // NANOSECONDS, member.target, member.attributes
+        )
         if self._told is not None:
             self._compare_told(self._told)
 
@@ -158,7 +162,8 @@ class Comparison:
 
     def _compare(self, entry: Entry, observed: bytes) -> None:
         content = entry.sha256 or _NO_CONTENT_HEX
-        expected = _metadata_digest(*entry[:6], entry.mtime_ns // NANOSECONDS, entry.target)
+        attributes = of_facts(entry.facts) if FACT in entry.facts else NO_ATTRIBUTES
+        expected = _metadata_digest(*entry[:6], entry.mtime_ns // NANOSECONDS, entry.target, attributes)
         if observed[32:] != expected:
             self._problem(f"{entry.path}: name, type, size, mode, owner, time or target differs from the manifest")
         elif observed[:32].hex() != content:
@@ -168,9 +173,19 @@ class Comparison:
 
 
 def _metadata_digest(
-    path: str, entry_type: str, size: int, mode: int, owner: str, group: str, mtime: int, target: Optional[str]
+    path: str,
+    entry_type: str,
+    size: int,
+    mode: int,
+    owner: str,
+    group: str,
+    mtime: int,
+    target: Optional[str],
+    attributes: Attributes,
 ) -> bytes:
     text = line_head(path, entry_type, size, mode, owner, group, mtime)
     if target is not None:
         text += "\0" + target
+    if attributes:
+        text += "\0" + repr(attributes)
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -4,18 +4,22 @@
 """Compression by the fastest means at hand.
 
 gzip: python-isal, else the programs ``igzip`` and ``pigz``, else zlib; all make, and read, the same format. Reading is
-strict whatever the engine: an archive is exactly one whole member.
+strict whatever the engine: an archive of tradekeep is exactly one whole member, one of another program any number of
+them, and nothing behind.
 """
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from typing import Any, Optional
 
-from ..errors import ArchiveError, CommandError, UsageError
+from ..errors import CommandError, UsageError
 from ..ports import Runner
+from .other_compression import no_archive, reader_of
 from .safety import damaged
 from .streams import CHUNK, Chunks, ProgramStage, Stage, ThreadStage, through_program
+from .tar_headers import BLOCK, MARK, begins_as_tar
 
 _isal: Any
 try:
@@ -28,6 +32,8 @@ except ImportError:
 GZIP_WINDOW = 31
 GZIP_MAGIC = b"\x1f\x8b\x08"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_HEAD = 4096
+"""Bytes that show what a file is, and whose it is."""
 EXTENSIONS = {"gzip": ".tar.gz", "zstd": ".tar.zst"}
 
 _WRITE_PROGRAMS = {"igzip": ("igzip", "-c", "-1"), "pigz": ("pigz", "-c", "-1"), "zstd": ("zstd", "-q", "-c", "-T0")}
@@ -92,22 +98,35 @@ def decompressed(chunks: Chunks, runner: Runner, engine: Optional[str] = None) -
     first = b""
     for data in chunks:
         first += data
-        if len(first) >= 512:
+        if len(first) >= _HEAD:
             break
     whole = _with_first(first, chunks)
     if first.startswith(GZIP_MAGIC):
+        if engine not in _READ_PROGRAMS and not _is_own(first):
+            return _inflate_all(whole)
         chosen = choose_engine("gzip", runner, engine)
         # pigz reads more slowly than zlib in a thread: its speed is in writing.
         return _gunzip(whole, runner, "zlib" if engine is None and chosen == "pigz" else chosen)
     if first.startswith(ZSTD_MAGIC):
         choose_engine("zstd", runner)
         return through_program(runner.pipe(_READ_PROGRAMS["zstd"]), whole, _damaged_by)
-    if first[257:262] == b"ustar" or (len(first) >= 512 and not first[:512].strip(b"\0")):
+    other = reader_of(first)
+    if other is not None:
+        return other(whole)
+    if begins_as_tar(first) or first[257:262] == b"ustar":
         return whole
     chunks.close()
     if not first:
         raise damaged("archive is empty")
-    raise ArchiveError("is no archive: neither gzip, zstd nor tar", hint="name a .tar.gz, .tar.zst or encrypted backup")
+    raise no_archive(first)
+
+
+def _is_own(first: bytes) -> bool:
+    """Whether what is compressed begins as an archive of tradekeep does."""
+    with contextlib.suppress(zlib.error):
+        plain = zlib.decompressobj(GZIP_WINDOW).decompress(first, 2 * BLOCK)
+        return MARK.encode("ascii") in plain[BLOCK:]
+    return False
 
 
 def _with_first(first: bytes, chunks: Chunks) -> Chunks:
@@ -127,6 +146,40 @@ def _gunzip(chunks: Chunks, runner: Runner, engine: str) -> Chunks:
         return _checked_gunzip(chunks, runner, engine)
     library: Any = _isal if engine == "isal" else zlib
     return _inflate(chunks, library.decompressobj(GZIP_WINDOW))
+
+
+def _inflate_all(chunks: Chunks) -> Chunks:
+    """Members that follow one another, as ``cat`` and parallel compressors join them; zeros fill up the last block."""
+    library: Any = zlib if _isal is None else _isal
+    inflater = None
+    try:
+        for data in chunks:
+            while data:
+                if inflater is None:
+                    data = data.lstrip(b"\0")
+                    if not data:
+                        break
+                    inflater = library.decompressobj(GZIP_WINDOW)
+                plain = inflater.decompress(data, CHUNK)
+                if plain:
+                    yield plain
+                data = inflater.unconsumed_tail
+                if inflater.eof:
+                    data, inflater = inflater.unused_data, None
+                elif not data and len(plain) == CHUNK:
+                    yield from _pending(inflater)
+        if inflater is not None:
+            raise damaged("archive is truncated")
+    except _ERRORS as error:
+        raise damaged(f"archive cannot be decompressed: {error}") from error
+    finally:
+        chunks.close()
+
+
+def _pending(inflater: Any) -> Chunks:
+    """What an inflater still holds although it has taken all of its input."""
+    while plain := inflater.decompress(b"", CHUNK):
+        yield plain
 
 
 def _inflate(chunks: Chunks, inflater: Any) -> Chunks:

@@ -25,6 +25,7 @@ from ..ports import Runner
 from .openpgp import LARGEST_KEY_FILE, keys_in
 from .passphrase import Passphrase, passed_on, read_passphrase
 from .streams import Chunks, ProgramStage, Stage, through_program
+from .tar_headers import begins_as_tar
 
 GPG = "gpg"
 _PURPOSE = "gpg"
@@ -44,7 +45,9 @@ def _tag(first: bytes) -> int:
 
 
 def is_encrypted(first: bytes) -> bool:
-    """Whether a file that begins so is an OpenPGP message."""
+    """Whether a file that begins so is an OpenPGP message, and no tar whose first name begins with such a byte."""
+    if begins_as_tar(first):
+        return False
     return _tag(first) in (_PUBLIC_KEY_PACKET, _PASSPHRASE_PACKET, 18, 20) or first.startswith(_ARMOR)
 
 

@@ -14,20 +14,22 @@ import errno
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional, Union
 
 from ..errors import ArchiveError, SpaceError, UnsafePathError
+from ..host.filesystem.holes import extents_of, pieces_of, write_pieces
 from .manifest import Entry
-from .members import Member, ReadReport
+from .members import Member, NullSink, ReadReport
 from .safety import Limits
 from .tar_reader import Readable, read_archive
 
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORIES = 32
-_COPY_CHUNK = 1 << 20
+OnWritten = Callable[[str, int], None]
 
 
 @dataclass(frozen=True)
@@ -54,18 +56,23 @@ def extract_to(
     select: Callable[[str], bool] = everything,
     limits: Optional[Limits] = None,
     on_entry: Optional[Callable[[Entry], None]] = None,
+    first_names: AbstractSet[str] = frozenset(),
+    on_written: Optional[OnWritten] = None,
 ) -> ExtractReport:
     """Write the selected entries beneath ``stage``, which exists and is private; read the archive to its end.
 
     stage: a path, or an open directory. on_entry: called with each selected entry that was written, once it agrees with
-    the manifest. On any error the stage holds a part of the archive and is the caller's to remove.
+    the manifest. first_names: files that are not selected, and of which other names are. on_written: called with the
+    path and the descriptor of each file whose content is there, before the archive was read to its end. On an error the
+    stage holds a part of the archive and is the caller's to remove.
     """
     try:
-        sink = StageSink(stage, select, on_entry)
+        sink = (StageSink if on_entry is None else _TellingSink)(stage, select, on_entry, first_names, on_written)
     except OSError as error:
         raise _as_engine_error(error, str(stage)) from error
     try:
         report = read_archive(stream, sink, limits)
+        sink.remove_first_names()
     except OSError as error:
         raise _as_engine_error(error, sink.current) from error
     finally:
@@ -81,7 +88,7 @@ def _as_engine_error(error: OSError, path: str) -> Exception:
     return ArchiveError(f"cannot be unpacked: {error.strerror}", path=path)
 
 
-class StageSink:
+class StageSink(NullSink):
     """Writes beneath one directory and nowhere else."""
 
     def __init__(
@@ -89,9 +96,13 @@ class StageSink:
         stage: Union[str, Path, int],
         select: Callable[[str], bool] = everything,
         on_entry: Optional[Callable[[Entry], None]] = None,
+        first_names: AbstractSet[str] = frozenset(),
+        on_written: Optional[OnWritten] = None,
     ) -> None:
+        self._on_written = on_written
         self._select = select
-        self._on_entry = on_entry
+        self._first_names = first_names
+        self._told = on_entry
         self._stage = os.dup(stage) if isinstance(stage, int) else os.open(stage, _DIRECTORY_FLAGS)
         self._open: OrderedDict[str, int] = OrderedDict()
         self.current = str(stage)
@@ -123,7 +134,9 @@ class StageSink:
         if not member.target_stays_inside or member.target is None:
             self.skipped_links[member.path] = None
             return
+        self.skipped_links.pop(member.path, None)
         parent, name = self._parent(member.path)
+        self._make_room(member, parent, name)
         os.symlink(os.fsencode(member.target), name, dir_fd=parent)
         self.symlinks += 1
 
@@ -139,34 +152,46 @@ class StageSink:
             raise ArchiveError(
                 f"is a hardlink to {member.target}, which was not selected", path=member.path, hint="select both"
             ) from error
-        with open(source, "rb") as file:
-            self._write(member.path, iter(lambda: file.read(_COPY_CHUNK), b""))
+        try:
+            extents = extents_of(source, member.size)
+            chunks = pieces_of(source, ((0, member.size),) if extents is None else extents)
+            self._write(member._replace(extents=extents), chunks)
+        finally:
+            os.close(source)
 
     def on_file(self, member: Member, chunks: Iterator[bytes]) -> None:
         """Write a new file."""
-        if not self._select(member.path):
+        if not self._select(member.path) and member.path not in self._first_names:
             return
         self.current = member.path
-        self._write(member.path, chunks)
+        self._write(member, chunks)
 
-    def on_entry(self, entry: Entry) -> None:
-        """Tell the caller of an entry that was written and is as it was."""
-        if self._on_entry is not None and self._select(entry.path) and entry.path not in self.skipped_links:
-            self.current = entry.path
-            self._on_entry(entry)
+    def remove_first_names(self) -> None:
+        """Remove what was written for its other names alone."""
+        for path in self._first_names:
+            if not self._select(path):
+                parent, name = self._parent(path)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=parent)
 
-    def _write(self, path: str, chunks: Iterator[bytes]) -> None:
-        parent, name = self._parent(path)
+    def _write(self, member: Member, chunks: Iterator[bytes]) -> None:
+        parent, name = self._parent(member.path)
+        self._make_room(member, parent, name)
         descriptor = os.open(name, _FILE_FLAGS, 0o600, dir_fd=parent)
         try:
-            for data in chunks:
-                self.bytes += len(data)
-                written = os.write(descriptor, data)
-                while written < len(data):
-                    written += os.write(descriptor, memoryview(data)[written:])
+            self.bytes += write_pieces(descriptor, member.size, member.extents, chunks)
+            if self._on_written is not None:
+                self._on_written(member.path, descriptor)
         finally:
             os.close(descriptor)
         self.files += 1
+
+    @staticmethod
+    def _make_room(member: Member, parent: int, name: bytes) -> None:
+        """Remove the earlier entry of the same name and type, as tar does."""
+        if member.again:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=parent)
 
     def _parent(self, path: str) -> tuple[int, bytes]:
         directory, _slash, name = path.rpartition("/")
@@ -191,3 +216,13 @@ class StageSink:
             # The directory just opened and the one above it are the newest two: the oldest is neither.
             os.close(self._open.popitem(last=False)[1])
         return descriptor
+
+
+class _TellingSink(StageSink):
+    """The same for a caller who wants to hear of each entry, for which every line of the manifest has to be parsed."""
+
+    def on_entry(self, entry: Entry) -> None:
+        """Tell of an entry that was written and is as it was."""
+        if self._told is not None and self._select(entry.path) and entry.path not in self.skipped_links:
+            self.current = entry.path
+            self._told(entry)

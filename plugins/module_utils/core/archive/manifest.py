@@ -30,6 +30,10 @@ LONGEST_LINE = 16 << 20
 
 NO_FACTS: Mapping[str, Any] = MappingProxyType({})
 TYPES = (FILE, DIRECTORY, SYMLINK)
+DATA_BYTES = "data_bytes"
+"""The fact that a file is a sparse one: how much of it is no hole. Its digest is that of ``holes.DataDigest``."""
+LINKED = "linked_to"
+"""The fact that a file of a foreign archive is another name of an earlier one."""
 _SIZE = re.compile(rb',"size":(\d{1,19}),')
 
 
@@ -48,6 +52,25 @@ class Entry(NamedTuple):
     kind: Optional[str] = None
     component: Optional[str] = None
     facts: Mapping[str, Any] = NO_FACTS
+
+    @property
+    def sparse(self) -> bool:
+        """Whether it is a file with holes."""
+        return DATA_BYTES in self.facts
+
+    @property
+    def linked_to(self) -> Optional[str]:
+        """The earlier file of a foreign archive that this is another name of."""
+        said = self.facts.get(LINKED)
+        return said if isinstance(said, str) else None
+
+    @property
+    def data_bytes(self) -> int:
+        """How much space its content takes: all but its holes."""
+        said = self.facts.get(DATA_BYTES)
+        if isinstance(said, int) and not isinstance(said, bool) and 0 <= said <= self.size:
+            return said
+        return self.size
 
 
 @dataclass(frozen=True)

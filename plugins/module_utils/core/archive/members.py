@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Optional, Protocol
 
+from ..host.filesystem.attributes import Attributes
+from ..host.filesystem.holes import Extents, data_bytes
+from .attributes import NO_ATTRIBUTES
 from .manifest import Entry, Header
 from .safety import FILE
 
@@ -16,7 +19,9 @@ from .safety import FILE
 class Member(NamedTuple):
     """One entry as the tar stream tells it, already found harmless.
 
-    target_stays_inside: false for symlinks that are absolute or can lead out of the archive's root.
+    target_stays_inside: false for symlinks that are absolute or can lead out of the archive's root. extents: which
+    parts of a sparse file are data; its chunks are these alone. again: takes the place of an earlier entry of this
+    name. attributes: extended attributes and access lists, by the names that they have in an extended header.
     """
 
     path: str
@@ -28,6 +33,14 @@ class Member(NamedTuple):
     mtime_ns: int
     target: Optional[str] = None
     target_stays_inside: bool = True
+    extents: Optional[Extents] = None
+    attributes: Attributes = NO_ATTRIBUTES
+    again: bool = False
+
+    @property
+    def data_bytes(self) -> int:
+        """How much of a file is no hole."""
+        return self.size if self.extents is None else data_bytes(self.extents)
 
 
 class Sink(Protocol):

@@ -14,13 +14,14 @@ import re
 from dataclasses import asdict
 from typing import Any, Callable, Optional
 
+from .attributes import FACT, Allowance, of_facts
 from .manifest import NO_FACTS, Entry, Header
 from .members import ReadReport
 from .safety import DIRECTORY, FILE, SYMLINK, Limits, Names, all_safe_relative, check_mode, damaged, safe_relative
 
 _BATCH = 512
 _BATCH_BYTES = 1 << 20
-_TYPES = (FILE, DIRECTORY, SYMLINK, "hardlink")
+_TYPES = (FILE, DIRECTORY, SYMLINK)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _LAYOUTS = ("tradekeep", "foreign")
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
@@ -54,8 +55,17 @@ class EntriesIn:
     """Takes the batches, and refuses what no archive may hold."""
 
     def __init__(self) -> None:
-        self.entries: list[Entry] = []
+        self.repeated = False
+        self._allowance = Allowance()
+        self._entries: list[Entry] = []
         self._names = Names(Limits())
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All of them; of those that a foreign archive has more than once, the last."""
+        if self.repeated:
+            return list({entry.path: entry for entry in self._entries}.values())
+        return self._entries
 
     def hear(self, payload: bytes) -> None:
         """One batch."""
@@ -77,8 +87,10 @@ class EntriesIn:
         if not (sha256 is None or _DIGEST.fullmatch(sha256)):
             raise TypeError(entry_type)
         check_mode(mode, entry_type, path)
-        self._names.add(path, FILE if entry_type == "hardlink" else entry_type)
-        self.entries.append(entry)
+        if FACT in facts and not self._allowance.has_room_for(of_facts(facts)):
+            raise TypeError(FACT)
+        self.repeated |= self._names.add_or_repeat(path, entry_type)
+        self._entries.append(entry)
 
 
 def report_as(report: ReadReport) -> dict[str, Any]:
@@ -115,7 +127,7 @@ def finding_as(path: str, problem: Optional[str]) -> bytes:
 
 
 class FindingsIn:
-    """Takes the findings, at most one for each file of an archive."""
+    """Takes the findings; the last one for each file of an archive counts."""
 
     def __init__(self) -> None:
         self.findings: dict[str, Optional[str]] = {}
@@ -125,7 +137,7 @@ class FindingsIn:
         """One finding."""
         try:
             path, problem = json.loads(payload)
-            self._names.add(safe_relative(path), FILE)
+            self._names.add_or_repeat(safe_relative(path), FILE)
             self.findings[path] = _text(problem, optional=True)
         except (ValueError, TypeError, RecursionError, AttributeError) as error:
             raise damaged("the process that reads the archive finds what is no finding") from error

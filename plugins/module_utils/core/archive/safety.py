@@ -20,6 +20,8 @@ MOST_LEVELS = 256
 DIRECTORY = "directory"
 FILE = "file"
 SYMLINK = "symlink"
+SPECIAL = "special"
+"""A device or FIFO of a foreign archive, which is left out."""
 IMPLIED = "implied directory"
 
 SETUID_AND_SETGID = 0o6000
@@ -37,7 +39,7 @@ class Limits:
     total_bytes: Optional[int] = None
     ratio: Optional[float] = None
     padding_bytes: int = 16 << 20
-    extended_header_bytes: int = 1 << 20
+    extended_header_bytes: int = 16 << 20
 
 
 def _is_ordinary(name: str) -> bool:
@@ -123,9 +125,7 @@ class Names:
 
     def add(self, path: str, entry_type: str) -> None:
         """Note one more entry; refuse duplicates and entries that lie beneath a symlink or a file."""
-        self.count += 1
-        if self.count > self._limits.entries:
-            raise HostileArchiveError(f"archive holds more than {self._limits.entries} entries", path=path)
+        self._count(path)
         before = self._types.get(path)
         if before is not None and not (before == IMPLIED and entry_type == DIRECTORY):
             raise HostileArchiveError(f"entry occurs twice (first as {before}, then as {entry_type})", path=path)
@@ -134,6 +134,14 @@ class Names:
         if parent != self._last_parent:
             self._claim_parents(parent, path)
             self._last_parent = parent
+
+    def add_or_repeat(self, path: str, entry_type: str) -> bool:
+        """The same, for archives in which a later entry may take the place of one of its type; whether it does."""
+        if self._types.get(path) != entry_type:
+            self.add(path, entry_type)
+            return False
+        self._count(path)
+        return True
 
     def add_files(self, paths: Sequence[str]) -> None:
         """Note files that follow one another, as ``add`` does."""
@@ -150,10 +158,15 @@ class Names:
                 self._claim_parents(parent, path)
                 self._last_parent = parent
 
+    def _count(self, path: str) -> None:
+        self.count += 1
+        if self.count > self._limits.entries:
+            raise HostileArchiveError(f"archive holds more than {self._limits.entries} entries", path=path)
+
     def _claim_parents(self, parent: str, path: str) -> None:
         while parent:
             there = self._types.setdefault(parent, IMPLIED)
-            if there in (SYMLINK, FILE):
+            if there in (SYMLINK, FILE, SPECIAL):
                 raise HostileArchiveError(f"entry lies beneath the {there} {parent}", path=path)
             if there == DIRECTORY:
                 return

@@ -126,7 +126,7 @@ _NOBODY = owner_fields("#0", "#0")
 
 def pack_pax(records: tuple[tuple[str, bytes], ...], typeflag: bytes = b"x") -> bytes:
     """Header and body of an extended header; values are raw bytes, as GNU tar writes them."""
-    body = b"".join(_pax_record(key.encode("ascii"), value) for key, value in records)
+    body = b"".join(_pax_record(key.encode("utf-8", "surrogateescape"), value) for key, value in records)
     name = b"pax_global_header" if typeflag == b"g" else b"PaxHeaders/entry"
     return pack_header(name, b"", 0o600, _NOBODY, len(body), 0, typeflag) + body + padding(len(body))
 
@@ -138,9 +138,17 @@ def _pax_record(key: bytes, value: bytes) -> bytes:
     return b"%d %s=%s\n" % (length, key, value)
 
 
+SPARSE_MAP = "GNU.sparse.map"
+_SPARSE_PIECES = ("GNU.sparse.offset", "GNU.sparse.numbytes")
+
+
 def parse_pax(body: bytes) -> dict[str, bytes]:
-    """The records of an extended header."""
+    """The records of an extended header.
+
+    The oldest form of sparse files repeats two keys for each piece; they become the map of the next form.
+    """
     records: dict[str, bytes] = {}
+    pieces: list[bytes] = []
     at = 0
     while at < len(body):
         digits, space, _rest = body[at : at + 20].partition(b" ")
@@ -150,8 +158,13 @@ def parse_pax(body: bytes) -> dict[str, bytes]:
         key, equals, value = body[at + len(digits) + 1 : end].partition(b"=")
         if not equals or end > len(body) or value[-1:] != b"\n":
             raise damaged("extended header is malformed")
-        records[key.decode("utf-8", "surrogateescape")] = value[:-1]
+        name = key.decode("utf-8", "surrogateescape")
+        if name in _SPARSE_PIECES:
+            pieces.append(value[:-1])
+        records[name] = value[:-1]
         at = end
+    if pieces:
+        records[SPARSE_MAP] = b",".join(pieces)
     return records
 
 
@@ -175,12 +188,28 @@ def parse_header(block: bytes) -> RawHeader:
         number(uid, name),
         number(gid, name),
         number(size, name),
-        number(mtime, name),
+        number(mtime, name, signed=True),
         typeflag,
         link.rstrip(b"\0"),
         uname.partition(b"\0")[0],
         gname.partition(b"\0")[0],
     )
+
+
+def begins_as_tar(first: bytes) -> bool:
+    """Whether a file that begins so is a tar: its first header carries its own checksum, whatever its name begins with.
+
+    An archive without any entry begins with an empty block.
+    """
+    block = first[:BLOCK]
+    if len(block) < BLOCK:
+        return False
+    if not block.strip(b"\0"):
+        return True
+    digits = block[148:156].strip(b"\0 ")
+    if not digits or not digits.isdigit() or b"8" in digits or b"9" in digits:
+        return False
+    return int(digits, 8) == sum(block) - sum(block[148:156]) + 256
 
 
 class HeaderPattern(NamedTuple):
@@ -243,8 +272,12 @@ def nanoseconds(value: bytes, path: str) -> int:
     return -nanoseconds if sign else nanoseconds
 
 
-def number(field: bytes, name: bytes) -> int:
-    """An octal or base-256 number that is not negative."""
+_LATEST = 10**18
+"""Seconds, in both directions; as many as a pax time may have, and a system call takes."""
+
+
+def number(field: bytes, name: bytes, *, signed: bool = False) -> int:
+    """An octal or base-256 number. signed: it may be negative, as the time of a file from before 1970 is."""
     digits = field.rstrip(b"\0 ").lstrip(b" ")
     if digits.isdigit():
         try:
@@ -252,7 +285,13 @@ def number(field: bytes, name: bytes) -> int:
         except ValueError:
             raise damaged("header has a number with digits that are not octal", path=_shown(name)) from None
     if field[0] == 0x80:
-        return int.from_bytes(field[1:], "big")
+        value = int.from_bytes(field[1:], "big")
+        if not signed or value <= _LATEST:
+            return value
+    if signed and field[0] == 0xFF:
+        value = int.from_bytes(field, "big", signed=True)
+        if value >= -_LATEST:
+            return value
     if not digits and not field.strip(b"\0 "):
         return 0
     raise HostileArchiveError("header has a negative or malformed number", path=_shown(name))

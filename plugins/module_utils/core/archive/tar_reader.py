@@ -10,15 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from hashlib import sha256
-from typing import Optional
+from typing import Any, NamedTuple, Optional
 
 from ..errors import HostileArchiveError
+from ..host.filesystem.attributes import Attributes
+from ..host.filesystem.holes import Extents, data_bytes, placed
+from .attributes import FACT, NO_ATTRIBUTES, Allowance, as_fact, attributes_in, is_record
 from .comparison import NO_CONTENT, Comparison, ManifestRead, Told
-from .manifest import MANIFEST_NAME, Entry
+from .holes import DataDigest, MapReader, checked
+from .manifest import DATA_BYTES, LINKED, MANIFEST_NAME, NO_FACTS, Entry
 from .members import LayoutOfForeign, Member, NullSink, ReadReport, Sink
 from .safety import (
     DIRECTORY,
     FILE,
+    SPECIAL,
     SYMLINK,
     Limits,
     Names,
@@ -29,6 +34,21 @@ from .safety import (
     link_stays_inside,
     safe_relative,
     storable_mode,
+)
+from .tar_foreign import (
+    DUMPED_DIRECTORY,
+    LABEL,
+    LEFT_OUT,
+    OLD_SPARSE,
+    REPACK,
+    Sparse,
+    global_records,
+    is_incremental,
+    old_sparse,
+    plain_name,
+    real_size,
+    sparse_by_records,
+    unknown_type,
 )
 from .tar_headers import (
     BLOCK,
@@ -49,9 +69,12 @@ HARDLINK = "hardlink"
 _ZERO_BLOCK = bytes(BLOCK)
 _MOST_MESSAGES = 100
 _MOST_PATTERNS = 1000
+_TWICE = "is in the archive more than once"
+_MOST_LISTED = 256 << 20
 _OWN_PAX_KEYS = frozenset(("path", "linkpath", "size", "mtime", "uname", "gname", "uid", "gid"))
 _TYPES = {b"0": FILE, b"\0": FILE, b"7": FILE, b"5": DIRECTORY, b"2": SYMLINK, b"1": HARDLINK}
-_REFUSED = {b"3": "a character device", b"4": "a block device", b"6": "a FIFO", b"S": "a sparse file"}
+_FOREIGN_TYPES = {**_TYPES, OLD_SPARSE: FILE, DUMPED_DIRECTORY: DIRECTORY}
+_SPARSE_KEYS = frozenset(("GNU.sparse.major", "GNU.sparse.minor", "GNU.sparse.name", "GNU.sparse.realsize"))
 
 
 def read_archive(
@@ -83,6 +106,44 @@ class _Extended:
         self.present = False
 
 
+class _ForeignFile(NamedTuple):
+    """What is kept of a file, for other names of it, and other files of its name."""
+
+    size: int
+    digest: bytes
+    extents: Optional[Extents]
+
+    @property
+    def data_bytes(self) -> int:
+        """How much of it is no hole."""
+        return self.size if self.extents is None else data_bytes(self.extents)
+
+
+class _ForeignContents:
+    """What an archive without a manifest has held so far."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, _ForeignFile] = {}
+        self.links: dict[str, str] = {}
+
+    def entry(self, member: Member, content: bytes) -> Entry:
+        """A member as an entry, with the facts that a manifest would say."""
+        facts: dict[str, Any] = {}
+        if member.extents is not None:
+            facts[DATA_BYTES] = member.data_bytes
+        if member.attributes:
+            facts[FACT] = as_fact(member.attributes)
+        is_file = member.type == FILE
+        if is_file and member.target is not None:
+            facts[LINKED] = member.target
+        return Entry(
+            *member[:7],
+            content.hex() if is_file else None,
+            None if is_file else member.target,
+            facts=facts or NO_FACTS,
+        )
+
+
 class _Reader:
     def __init__(self, stream: Readable, sink: Sink, limits: Limits, told: Optional[Told]) -> None:
         self._source = Source(stream)
@@ -105,6 +166,10 @@ class _Reader:
         self._unsafe_links: list[str] = []
         self._owners: dict[tuple[bytes, int], str] = {}
         self._hashed = b""
+        self._holes = 0
+        self._globals: dict[str, bytes] = {}
+        self._foreign = _ForeignContents()
+        self._allowance = Allowance()
 
     def read(self) -> ReadReport:
         take = self._source.take
@@ -170,11 +235,11 @@ class _Reader:
 
     def _one(self, block: bytes) -> None:
         raw, alone = parse_header(block), not self._extended.present
-        kind_of_entry = _TYPES.get(raw.typeflag)
+        kind_of_entry = (_TYPES if self._ours else _FOREIGN_TYPES).get(raw.typeflag)
         if kind_of_entry is None:
             self._special(raw)
             return
-        member = self._member(raw, kind_of_entry)
+        member = self._member(raw, kind_of_entry, block)
         if self._manifest is not None:
             raise HostileArchiveError("entry comes after the manifest", path=member.path)
         if member.type == FILE:
@@ -183,19 +248,50 @@ class _Reader:
                 return
             if self._commented and member.path == MANIFEST_NAME:
                 raise damaged("archive has a manifest, but not the mark of tradekeep at its front", path=member.path)
-            self._names.add(member.path, FILE)
-            self._file(member)
+            self._file(self._claimed(member))
             if alone:
                 self._learn(block, member)
+        elif member.type == HARDLINK:
+            self._hardlink(member)
         else:
-            self._bare(member)
+            self._bare(member._replace(size=0))
+            self._pass_names(member)
+
+    def _pass_names(self, member: Member) -> None:
+        """Read over the names that ``tar -g`` lists behind a directory."""
+        if member.size > _MOST_LISTED:
+            raise HostileArchiveError(f"directory with a list of {member.size} bytes", path=member.path)
+        for _names in self._source.pieces(member.size + -member.size % BLOCK):
+            pass
+
+    def _claimed(self, member: Member) -> Member:
+        """The member, its name noted; in a foreign archive it may take the place of one of its type, as in tar."""
+        entry_type = FILE if member.type == HARDLINK else member.type
+        if self._ours:
+            self._names.add(member.path, entry_type)
+            return member
+        try:
+            again = self._names.add_or_repeat(member.path, entry_type)
+        except HostileArchiveError as error:
+            error.hint = REPACK
+            raise
+        return member._replace(again=True) if again else member
 
     def _special(self, raw: RawHeader) -> None:
         if raw.typeflag in (b"x", b"g", b"L", b"K"):
             self._extend(raw)
             return
-        what = _REFUSED.get(raw.typeflag, f"of the unknown type {raw.typeflag!r}")
-        raise HostileArchiveError(f"entry is {what}", path=_text(self._extended.records.get("path", raw.name)))
+        path = _text(self._extended.records.get("path", raw.name))
+        what = LEFT_OUT.get(raw.typeflag)
+        if self._ours or (what is None and raw.typeflag != LABEL):
+            error = unknown_type(raw.typeflag, path)
+            raise error if what is None else HostileArchiveError(f"entry is {what}", path=path)
+        self._extended = _Extended()
+        self._no_size(raw, path)
+        if what is not None:
+            path = self._path(path.encode("utf-8", "surrogateescape"), FILE)
+            self._claimed(Member(path, SPECIAL, 0, 0, "", "", 0))
+            self._note(f"{path}: {what}, left out")
 
     def _extend(self, raw: RawHeader) -> None:
         if raw.size > self._limits.extended_header_bytes:
@@ -208,10 +304,8 @@ class _Reader:
             records = parse_pax(body)
         else:
             records = {"path" if raw.typeflag == b"L" else "linkpath": body.rstrip(b"\0")}
-        if self._ours and (self._extended.present or raw.typeflag != b"x" or not _OWN_PAX_KEYS.issuperset(records)):
+        if self._ours and (self._extended.present or raw.typeflag != b"x" or not _is_own(records)):
             raise HostileArchiveError("extended header that tradekeep does not write", path=_text(raw.name))
-        if any(key.startswith("GNU.sparse") for key in records):
-            raise HostileArchiveError("entry is a sparse file", path=_text(records.get("path", raw.name)))
         self._extended.records.update(records)
         self._extended.present = True
 
@@ -219,19 +313,29 @@ class _Reader:
         if records.get("comment") == MARK.encode("ascii") and self._first:
             self._ours = True
             return
-        if self._ours or not {"comment"}.issuperset(records):
+        if self._ours:
             raise HostileArchiveError("global extended header changes the entries after it", path=_text(b"", records))
-        self._commented = True
+        self._globals.update(global_records(records))
+        self._commented = self._commented or "comment" in records
 
-    def _member(self, raw: RawHeader, entry_type: str) -> Member:
+    def _records(self) -> dict[str, bytes]:
+        """What was said of the entry that comes now; a record without a value says that there is none."""
+        records, self._extended = self._extended.records, _Extended()
+        if not self._ours:
+            records = {key: value for key, value in {**self._globals, **records}.items() if value}
+        if "GNU.sparse.name" in records:
+            records["path"] = records["GNU.sparse.name"]
+        return records
+
+    def _member(self, raw: RawHeader, entry_type: str, block: bytes) -> Member:
         records: dict[str, bytes] = {}
-        if self._extended.present:
-            records, self._extended = self._extended.records, _Extended()
+        if self._extended.present or self._globals:
+            records = self._records()
             raw = apply_records(raw, records)
         if entry_type == FILE and raw.name[-1:] == b"/" and not self._ours:
             entry_type = DIRECTORY
         path = self._path(raw.name, entry_type)
-        mode = raw.mode
+        mode = raw.mode if self._ours else raw.mode & 0o7777  # old programs added the type
         if storable_mode(mode, entry_type) != mode:
             mode = self._tame_mode(mode, entry_type, path)
         mtime_ns = raw.mtime * NANOSECONDS
@@ -242,18 +346,56 @@ class _Reader:
         if entry_type in (SYMLINK, HARDLINK):
             target = raw.linkname.decode("utf-8", "surrogateescape")
             if entry_type == HARDLINK:
-                target = target.removeprefix("./")
+                target = plain_name(target)
             inside = self._check_target(path, entry_type, target)
         owner = self._owner(raw.uname, raw.uid)
         group = self._owner(raw.gname, raw.gid)
-        size = raw.size if entry_type == FILE else self._no_size(raw, path)
-        return Member(path, entry_type, size, mode, owner, group, mtime_ns, target, inside)
+        if not self._ours and is_incremental(raw.typeflag, records):
+            self._note_once("made by tar -g: it may hold only what had changed since the archive before it")
+        has_size = entry_type == FILE or raw.typeflag == DUMPED_DIRECTORY
+        size = raw.size if has_size else self._no_size(raw, path)
+        extents = None
+        if entry_type == FILE and (records or raw.typeflag == OLD_SPARSE):
+            sparse = self._sparse(raw, records, block, path)
+            if sparse is not None:
+                size, extents = sparse.size, sparse.extents
+        attributes = self._attributes(records, path) if records else NO_ATTRIBUTES
+        return Member(path, entry_type, size, mode, owner, group, mtime_ns, target, inside, extents, attributes)
+
+    def _attributes(self, records: dict[str, bytes], path: str) -> Attributes:
+        attributes = attributes_in(records)
+        if not attributes or self._allowance.has_room_for(attributes):
+            return attributes
+        if self._ours:
+            raise HostileArchiveError("entry has more extended attributes than tradekeep writes", path=path)
+        self._note(f"{path}: its extended attributes are too many or too large, left out")
+        return NO_ATTRIBUTES
+
+    def _sparse(self, raw: RawHeader, records: dict[str, bytes], block: bytes, path: str) -> Optional[Sparse]:
+        if raw.typeflag == OLD_SPARSE:
+            return old_sparse(block, self._source, raw.size, path)
+        version = records.get("GNU.sparse.major"), records.get("GNU.sparse.minor")
+        if version == (None, None):
+            return sparse_by_records(records, raw.size, path)
+        if version != (b"1", b"0"):
+            raise HostileArchiveError("entry is a sparse file of an unknown form", path=path, hint=REPACK)
+        return self._mapped(raw.size, records, path)
+
+    def _mapped(self, stored: int, records: dict[str, bytes], path: str) -> Sparse:
+        """A sparse file whose map lies in front of its data."""
+        reader, more = MapReader(path), True
+        while more:
+            if stored < BLOCK:
+                raise HostileArchiveError("map of the sparse file does not fit its content", path=path)
+            more = reader.takes(self._source.take(BLOCK))
+            stored -= BLOCK
+        size = real_size(records, path)
+        return Sparse(size, checked(reader.numbers, stored, size, path), stored)
 
     def _path(self, name: bytes, entry_type: str) -> str:
         path = name.decode("utf-8", "surrogateescape")
         if not self._ours:
-            while path.startswith("./"):
-                path = path[2:].lstrip("/") if path != "./" else "."
+            path = plain_name(path)
             if path == "." and entry_type == DIRECTORY:
                 return path
         if entry_type == DIRECTORY and path[-1:] == "/":
@@ -280,9 +422,12 @@ class _Reader:
         if entry_type == HARDLINK:
             if self._ours:
                 raise HostileArchiveError("entry is a hardlink, which tradekeep does not write", path=path)
-            if self._names.type_of(safe_relative(target)) != FILE:
+            if self._names.type_of(safe_relative(target)) not in (FILE, SYMLINK, SPECIAL):
                 raise HostileArchiveError(f"hardlink to {target}, which is no file of this archive", path=path)
             return True
+        return self._stays_inside(path, target)
+
+    def _stays_inside(self, path: str, target: str) -> bool:
         inside = link_stays_inside(path, target)
         if not inside and len(self._unsafe_links) < _MOST_MESSAGES:
             self._unsafe_links.append(path)
@@ -296,25 +441,42 @@ class _Reader:
     # Content
 
     def _file(self, member: Member) -> None:
-        size = member.size
-        self._files += 1
-        self._bytes += size
-        check_total(self._bytes, self._limits, member.path)
-        if self._limits.ratio is not None:
-            check_ratio(self._bytes, getattr(self._stream, "archive_bytes", None), self._limits, member.path)
-        if size <= CHUNK:
+        size = member.data_bytes
+        self._count(member.path, size)
+        if member.extents is not None:
+            self._holes += member.size - size
+            self._take(member, self._placing(member.extents, size, member.size))
+            digest = self._hashed
+        elif size <= CHUNK:
             data = self._source.take(size)
             digest = sha256(data).digest()
             self._sink.on_file(member, iter((data,) if size else ()))
         else:
-            chunks = self._hashing(size)
-            self._sink.on_file(member, chunks)
-            for _rest in chunks:
-                pass
+            self._take(member, self._hashing(size))
             digest = self._hashed
         if size % BLOCK and self._source.take(-size % BLOCK).strip(b"\0"):
             raise damaged("the filling after the file's content is not empty", path=member.path)
         self._observe(member, digest)
+
+    def _count(self, path: str, size: int) -> None:
+        self._files += 1
+        self._bytes += size
+        check_total(self._bytes, self._limits, path)
+        if self._limits.ratio is not None:
+            check_ratio(self._bytes, getattr(self._stream, "archive_bytes", None), self._limits, path)
+
+    def _take(self, member: Member, chunks: Iterator[bytes]) -> None:
+        self._sink.on_file(member, chunks)
+        for _rest in chunks:
+            pass
+
+    def _placing(self, extents: Extents, stored: int, size: int) -> Iterator[bytes]:
+        """The data of a sparse file, on whose digest its holes have no say."""
+        digest = DataDigest()
+        for offset, piece in placed(extents, self._source.pieces(stored)):
+            digest.add(offset, piece)
+            yield piece
+        self._hashed = digest.digest(size)
 
     def _hashing(self, size: int) -> Iterator[bytes]:
         digest = sha256()
@@ -326,27 +488,56 @@ class _Reader:
     def _bare(self, member: Member) -> None:
         if member.path == ".":
             return
-        self._names.add(member.path, FILE if member.type == HARDLINK else member.type)
+        member = self._claimed(member)
         if member.type == DIRECTORY:
             self._sink.on_directory(member)
-        elif member.type == SYMLINK:
-            self._sink.on_symlink(member)
         else:
-            self._sink.on_hardlink(member)
+            self._sink.on_symlink(member)
         self._observe(member, NO_CONTENT)
+
+    def _hardlink(self, member: Member) -> None:
+        """Another name of what a foreign archive had before: it becomes one more file, or symlink."""
+        path, target = member.path, member.target or ""
+        if path == target:  # GNU tar writes a file so that its arguments name twice
+            self._note(f"{path}: {_TWICE}, with the same content")
+            return
+        first = self._names.type_of(target)
+        if first == SYMLINK:
+            link = self._foreign.links[target]
+            inside = self._stays_inside(path, link)
+            self._bare(member._replace(type=SYMLINK, target=link, target_stays_inside=inside))
+        elif first == SPECIAL:
+            self._note(f"{path}: another name of a device or FIFO, left out")
+        else:
+            found = self._foreign.files[target]
+            self._count(path, found.data_bytes)
+            member = self._claimed(member._replace(size=found.size, extents=found.extents))
+            self._sink.on_hardlink(member)
+            self._observe(member._replace(type=FILE), found.digest)
 
     def _observe(self, member: Member, content: bytes) -> None:
         if self._ours:
             self._comparison.see(member, content)
             return
         self._layout.see(member)
-        self._sink.on_entry(Entry(*member[:7], content.hex() if member.type == FILE else None, member.target))
+        if member.type == SYMLINK:
+            self._foreign.links[member.path] = member.target or ""
+        elif member.type == FILE:
+            self._keep(member, content)
+        self._sink.on_entry(self._foreign.entry(member, content))
+
+    def _keep(self, member: Member, content: bytes) -> None:
+        before = self._foreign.files.get(member.path)
+        if before is not None:
+            what = "with the same content" if before.digest == content else "the last one counts"
+            self._note(f"{member.path}: {_TWICE}, {what}")
+        self._foreign.files[member.path] = _ForeignFile(member.size, content, member.extents)
 
     # The manifest and the end
 
     def _read_manifest(self, member: Member) -> None:
         pieces = self._source.pieces(member.size)
-        self._manifest = self._comparison.read_manifest(pieces, self._names.count, self._bytes)
+        self._manifest = self._comparison.read_manifest(pieces, self._names.count, self._bytes + self._holes)
         self._patterns.clear()
         self._source.take(-member.size % BLOCK)
 
@@ -369,9 +560,17 @@ class _Reader:
         if len(self._problems) < _MOST_MESSAGES:
             self._problems.append(text)
 
+    def _note_once(self, text: str) -> None:
+        if text not in self._notes:
+            self._note(text)
+
     def _note(self, text: str) -> None:
         if len(self._notes) < _MOST_MESSAGES:
             self._notes.append(text)
+
+
+def _is_own(records: dict[str, bytes]) -> bool:
+    return all(key in _OWN_PAX_KEYS or key in _SPARSE_KEYS or is_record(key) for key in records)
 
 
 def _text(name: bytes, records: Optional[dict[str, bytes]] = None) -> str:

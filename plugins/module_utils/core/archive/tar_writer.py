@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from hashlib import sha256
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Optional, Protocol
 
 from ..errors import ArchiveError, ChangedWhileReadError
+from ..host.filesystem.holes import Extents, data_bytes, placed
 from .alike import Sealed
-from .manifest import MANIFEST_NAME, Entry, Header, ManifestWriter, Totals
+from .attributes import FACT, of_facts, records_of
+from .holes import DataDigest, pack_map
+from .manifest import DATA_BYTES, MANIFEST_NAME, Entry, Header, ManifestWriter, Totals
 from .safety import DIRECTORY, FILE, SYMLINK, Limits, Names, all_safe_relative, check_mode, safe_relative
 from .tar_headers import (
     LARGEST_USTAR_SIZE,
@@ -29,6 +33,9 @@ from .telling import Span, Tell, tell_nobody
 
 CHUNK = 1 << 20
 RECORD = 10240
+Records = tuple[tuple[str, bytes], ...]
+_SPARSE_NAME = "GNUSparseFile.0/sparse"
+"""What a tar that knows no sparse files would call them; the others take the name of the extended header."""
 _TYPEFLAGS = {FILE: b"0", DIRECTORY: b"5", SYMLINK: b"2"}
 
 
@@ -56,6 +63,7 @@ class ArchiveWriter:
         self._pending_bytes = len(self._pending[0])
         self._written = 0
         self._content_bytes = 0
+        self._holes = 0
 
     def add_directory(self, entry: Entry) -> Entry:
         """A directory, empty or not."""
@@ -91,6 +99,31 @@ class ArchiveWriter:
         self._manifest.add(entry)
         return entry
 
+    def add_sparse(self, entry: Entry, chunks: Iterable[bytes], size: int, extents: Extents) -> Entry:
+        """A file of ``size`` bytes of which the extents alone are data: their chunks. Returns it with its digest.
+
+        Stored as GNU tar and bsdtar store and unpack it (PAX 1.0): a map of the data, and the data.
+        """
+        stored = data_bytes(extents)
+        facts = {**entry.facts, DATA_BYTES: stored}
+        entry = entry._replace(type=FILE, size=size, target=None, facts=facts)
+        packed = pack_map(extents, size)
+        self._put_header(entry, sparse=len(packed) + stored)
+        self._put(packed)
+        digest, left = DataDigest(), stored
+        for offset, data in placed(extents, chunks):
+            digest.add(offset, data)
+            self._put(data)
+            left -= len(data)
+        if left:
+            raise ChangedWhileReadError(f"file ended {left} bytes early while it was read", path=entry.path)
+        self._put(padding(stored))
+        self._content_bytes += stored
+        self._holes += size - stored
+        entry = entry._replace(sha256=digest.hexdigest(size))
+        self._manifest.add(entry)
+        return entry
+
     def add_content(self, entry: Entry, content: bytes) -> None:
         """A file that is whole in memory; ``entry`` has its type, size and owners already."""
         self._put_header(entry)
@@ -110,7 +143,7 @@ class ArchiveWriter:
 
     def finish(self) -> Totals:
         """Write the manifest and the end of the archive. The stream stays open."""
-        manifest_sha256 = self._manifest.finish(self._content_bytes)
+        manifest_sha256 = self._manifest.finish(self._content_bytes + self._holes)
         size = self._manifest.size
         mtime_ns = _seconds(self._created) * NANOSECONDS
         self._put_tar_header(Entry(MANIFEST_NAME, FILE, size, 0o600, "#0", "#0", mtime_ns))
@@ -127,7 +160,8 @@ class ArchiveWriter:
         self._manifest.add(entry)
         return entry
 
-    def _put_header(self, entry: Entry) -> None:
+    def _put_header(self, entry: Entry, sparse: Optional[int] = None) -> None:
+        """sparse: how many bytes of a sparse file follow, its map included."""
         path = safe_relative(entry.path)
         if path == MANIFEST_NAME:
             raise ArchiveError(
@@ -135,14 +169,29 @@ class ArchiveWriter:
             )
         check_mode(entry.mode, entry.type, path)
         self._names.add(path, entry.type)
-        self._put_tar_header(entry)
+        attributes = of_facts(entry.facts) if FACT in entry.facts else ()
+        if sparse is not None or attributes:
+            self._put_extended(entry, sparse, records_of(attributes))
+        else:
+            self._put_tar_header(entry)
 
-    def _put_tar_header(self, entry: Entry) -> None:
+    def _put_extended(self, entry: Entry, sparse: Optional[int], records: Records) -> None:
+        """What no plain header can say: the length of a sparse file, attributes."""
+        if sparse is not None:
+            name = entry.path.encode("utf-8", "surrogateescape")
+            sizes = (("GNU.sparse.name", name), ("GNU.sparse.realsize", b"%d" % entry.size))
+            records = (("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), *sizes, *records)
+            entry = entry._replace(path=_SPARSE_NAME, size=sparse)
+        self._put_tar_header(entry, records)
+
+    def _put_tar_header(self, entry: Entry, more: Records = ()) -> None:
+        """more: records of an extended header."""
         path, entry_type, size, mode, owner, group, mtime_ns, _sha256, target = entry[:9]
         template = self._templates.get((entry_type, mode, owner, group))
         mtime = mtime_ns // NANOSECONDS
         if (
             template is not None
+            and not more
             and len(path) <= 100
             and path.isascii()
             and size <= LARGEST_USTAR_SIZE
@@ -153,7 +202,7 @@ class ArchiveWriter:
         packed_owner = self._owners.get((owner, group))
         if packed_owner is None:
             packed_owner = self._owners[owner, group] = owner_fields(owner, group)
-        records = packed_owner.records
+        records = packed_owner.records + more
         if entry_type == FILE and not records:
             self._templates[entry_type, mode, owner, group] = HeaderTemplate(mode, packed_owner, _TYPEFLAGS[FILE])
         name = path.encode("utf-8", "surrogateescape")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Callable, NamedTuple, Optional, Protocol, Unio
 
 from ..application import CheckLevel
 from ..errors import ChangedWhileReadError
+from ..host.filesystem.holes import Extents, pieces_of
 from ..ports import Clock
 
 FilePath = Union[str, Path]
@@ -77,6 +78,8 @@ class Captured:
     """
 
     content: Optional[bytes] = None
+    extents: Optional[Extents] = None
+    """Which parts are data, where it is sparse; ``pieces`` gives these alone."""
 
     def __init__(self, size: int, facts: Mapping[str, Any], status: os.stat_result) -> None:
         self.size = size
@@ -85,6 +88,10 @@ class Captured:
 
     def open(self) -> BinaryIO:
         """A reader at the first byte, which ends after exactly ``size`` bytes."""
+        raise NotImplementedError
+
+    def pieces(self) -> Iterator[bytes]:
+        """The data of a sparse one."""
         raise NotImplementedError
 
     def confirm(self) -> None:
@@ -128,6 +135,10 @@ class ScratchCaptured(Captured):
         super().__init__(path.stat().st_size, facts, status)
         self.path = path
 
+    def pieces(self) -> Iterator[bytes]:
+        with open(self.path, "rb", buffering=0) as copy:
+            yield from pieces_of(copy.fileno(), self.extents or ())
+
     def open(self) -> BinaryIO:
         return cast(BinaryIO, open(self.path, "rb", buffering=0))
 
@@ -151,6 +162,9 @@ class LiveCaptured(Captured):
         self._path = path
         self.descriptor = descriptor
         self._unchanged = unchanged
+
+    def pieces(self) -> Iterator[bytes]:
+        return pieces_of(self.descriptor, self.extents or ())
 
     def open(self) -> BinaryIO:
         return cast(BinaryIO, _DescriptorReader(self._path, self.descriptor, self.size))

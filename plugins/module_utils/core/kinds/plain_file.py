@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..application import CheckLevel
+from ..host.filesystem.holes import extents_of
 from .base import (
     NO_FACTS,
     CaptureContext,
@@ -78,11 +79,16 @@ def _capture_large(path: FilePath, context: CaptureContext) -> Captured:
         if growing is not None:
             return growing
         copy, status = copy_steady(path, context)
-        return ScratchCaptured(copy, NO_FACTS, status)
+        copied = ScratchCaptured(copy, NO_FACTS, status)
+        with copied.open() as stream:
+            copied.extents = extents_of(stream.fileno(), copied.size)
+        return copied
     descriptor = open_regular(path)
     try:
         before = wait_until_stat_counts(descriptor, context)
-        return LiveCaptured(path, descriptor, before.size, NO_FACTS, lambda opened: signature(opened) == before)
+        captured = LiveCaptured(path, descriptor, before.size, NO_FACTS, lambda opened: signature(opened) == before)
+        captured.extents = extents_of(descriptor, before.size)
+        return captured
     except BaseException:
         os.close(descriptor)
         raise

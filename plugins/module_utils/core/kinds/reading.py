@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Optional
 
 from ..errors import CaptureError, ChangedWhileReadError, UnreadableError
+from ..host.filesystem.holes import extents_of
 from .base import CaptureContext, CheckReport, FilePath, Signature
 
 SMALL_FILE = 8 << 20
@@ -218,15 +219,20 @@ def copy_steady(path: FilePath, context: CaptureContext) -> tuple[Path, os.stat_
 
 
 def copy_bytes(descriptor: int, size: int, context: CaptureContext) -> Path:
-    """The first ``size`` bytes of a file (fewer if it is shorter) in a scratch file."""
+    """The first ``size`` bytes of a file (fewer if it is shorter) in a scratch file; holes stay holes."""
     target, copy = new_scratch_file(context)
     try:
-        position = 0
-        while position < size:
-            sent = os.sendfile(target, descriptor, position, min(size - position, 1 << 30))
-            if sent == 0:
-                break
-            position += sent
+        extents = extents_of(descriptor, size)
+        if extents is not None:
+            os.ftruncate(target, size)
+        for position, length in ((0, size),) if extents is None else extents:
+            os.lseek(target, position, os.SEEK_SET)
+            end = position + length
+            while position < end:
+                sent = os.sendfile(target, descriptor, position, min(end - position, 1 << 30))
+                if sent == 0:
+                    break
+                position += sent
     except BaseException:
         os.unlink(copy)
         raise

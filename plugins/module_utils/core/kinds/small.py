@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Callable, NamedTuple, Optional
 
+from ..host.filesystem.attributes import names_at
 from .base import NO_FACTS, FilePath, Signature
 from .json_document import ORDINARY_FACTS, is_ordinary
 from .reading import CLOCK_REALTIME_COARSE, FLAGS, reads_again
@@ -58,6 +59,8 @@ def _read(
         status = os.fstat(descriptor)
         now = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         if now != seen or len(content) != seen.size or not stat.S_ISREG(status.st_mode):
+            return None
+        if names_at(descriptor):  # more than a plain header has room for
             return None
         if is_sound is not None and not (is_sound(content) and reads_again(descriptor, content)):
             return None

@@ -19,8 +19,9 @@ from typing import Any, Callable, Optional, Protocol
 
 from ..archive.container import ContainerReader, PlainStream
 from ..archive.streams import READ_CHUNK, Chunks
+from ..archive.tar_foreign import named
 from ..archive.tar_reader import Readable
-from ..errors import InterruptedBySignal, TradekeepError
+from ..errors import ArchiveError, InterruptedBySignal, TradekeepError
 from ..host.account import Account
 from ..host.confinement import drop_capabilities
 from ..host.filesystem.identity import privileged
@@ -154,6 +155,9 @@ def _unpacked(
     plain = PlainStream(chunks, path, ports.runner, threads=threads)
     try:
         return work(plain)
+    except ArchiveError as error:
+        error.hint = named(error.hint, path)
+        raise
     finally:
         plain.close()
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from ..archive.alike import Batch, Sealed
+from ..archive.attributes import FACT, Allowance, as_fact
 from ..archive.manifest import MANIFEST_NAME, Entry
 from ..archive.safety import storable_mode
 from ..archive.tar_writer import ArchiveWriter
@@ -27,6 +28,7 @@ from ..errors import (
     TradekeepError,
     UnreadableError,
 )
+from ..host.filesystem.attributes import attributes_at
 from ..host.ownership import name_of_gid, name_of_uid
 from ..kinds import kind_named
 from ..kinds.base import NO_FACTS, CaptureContext, Captured
@@ -66,7 +68,7 @@ class Account:
 
     def add(self, entry: Entry) -> None:
         """Count one file."""
-        self.count(entry.component or "", 1, entry.size)
+        self.count(entry.component or "", 1, entry.data_bytes)
         if entry.kind == "sqlite":
             self.databases[entry.path] = {"tables": entry.facts.get("tables", {})}
         for text in (*entry.facts.get("warnings", ()), *entry.facts.get("notes", ())):
@@ -192,6 +194,7 @@ class _Assembly:
         self._lookup = lookup
         self._ready: dict[str, Captured] = {}
         self._taken: set[str] = set()
+        self._allowance = Allowance()
         # Asked once for each account, as a look-up reads the system's list anew.
         self._owner = lru_cache(maxsize=None)(name_of_uid)
         self._group = lru_cache(maxsize=None)(name_of_gid)
@@ -267,6 +270,8 @@ class _Assembly:
                 fault = fault_of_required(found.path, entry.kind or "file", captured.content, captured.facts)
             if captured.content is not None:
                 self._writer.add_content(entry, captured.content)
+            elif captured.extents is not None:
+                entry = self._writer.add_sparse(entry, captured.pieces(), captured.size, captured.extents)
             else:
                 with captured.open() as stream:
                     self._writer.add_file(entry, stream, captured.size)
@@ -274,7 +279,7 @@ class _Assembly:
         if fault is not None:
             self._account.damaged.append(f"{found.path}: {fault}")
         self._account.add(entry)
-        return captured.size
+        return entry.data_bytes
 
     def _captured(self, found: Found, context: CaptureContext) -> Captured:
         """What its kind makes of a file. What is taken as bytes is taken with its WAL, which waits for its turn."""
@@ -322,6 +327,12 @@ class _Assembly:
         stored = storable_mode(mode, found.type)
         if stored != mode:
             self._account.warn(f"{found.path}: mode {mode:04o} is kept as {stored:04o}")
+        attributes = attributes_at(found.absolute)
+        if attributes:
+            if self._allowance.has_room_for(attributes):
+                facts = {**facts, FACT: as_fact(attributes)}
+            else:
+                self._account.warn(f"{found.path}: its extended attributes are too many or too large, left out")
         return Entry(
             found.path,
             found.type,

@@ -14,6 +14,7 @@ from typing import Any, Optional, Union
 from ..application import Application, Encryption, Tier
 from ..errors import CaptureError, ConfigurationError, EmptyError, SpaceError
 from ..host.files import space
+from ..host.filesystem.holes import data_at
 from ..host.fstab import require_mounted
 from ..patterns import classify_directory
 from ..ports import Ports
@@ -280,7 +281,7 @@ def measure(things: Iterable[Union[Thing, Share]], plan: BackupPlan) -> BackupPl
     files = total = largest = 0
     for found in things:
         files += found.files
-        total += found.size
+        total += _data_of(found)
         if isinstance(found, Found) and found.kind == "sqlite":
             largest = max(largest, found.size)
     return replace(plan, files=files, bytes=total, largest_database=largest)
@@ -301,8 +302,9 @@ def survey(
         if found.type != "file":
             continue
         files += found.files
-        total += found.size
-        _count(components, found.component, found.files, found.size)
+        data = _data_of(found)
+        total += data
+        _count(components, found.component, found.files, data)
         if not isinstance(found, Found):
             continue
         if found.size == 0 and found.kind == "sqlite" and (found.required or found.path in held):
@@ -329,6 +331,11 @@ def survey(
         paths=tuple(paths),
         whole_names=names.result(),
     )
+
+
+def _data_of(found: Union[Thing, Share]) -> int:
+    """How much is to be archived: of a sparse file its data alone."""
+    return data_at(found.absolute, found.size) if isinstance(found, Found) and found.kind == "file" else found.size
 
 
 def held_by(application: Application, plan: BackupPlan) -> Held:

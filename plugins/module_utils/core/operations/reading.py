@@ -20,7 +20,7 @@ from ..archive.extract import extract_to
 from ..archive.manifest import Entry
 from ..archive.members import Member, NullSink, ReadReport
 from ..archive.reported import EntriesIn, EntriesOut, report_as, report_from
-from ..archive.safety import link_stays_inside
+from ..archive.safety import damaged, link_stays_inside
 from ..archive.tar_reader import Readable, read_archive
 from ..errors import ArchiveError
 from ..host.account import Account
@@ -30,6 +30,7 @@ from ..ports import Ports, Progress
 from ..storage.local import Backup
 from .apart import Telling, read_apart, refuse_frames
 from .leftovers import nobody
+from .text import first_lines
 
 CHUNK = 1 << 20
 ENTRIES = b"e"
@@ -91,6 +92,11 @@ class EntriesHeard:
         """All of them."""
         return self._entries.entries
 
+    @property
+    def repeated(self) -> bool:
+        """Whether one was named more than once, as only foreign archives have it."""
+        return self._entries.repeated
+
 
 class Counted:
     """A stream that shows how much of it was read."""
@@ -145,7 +151,11 @@ def read_contents(
         said, sha256 = read_apart(read, opened, backup.path, ports, account or nobody(), heard=heard)
     ports.progress.finish()
     report = report_from(said)
+    if heard.repeated and report.header is not None:
+        raise damaged("the process that reads the archive names an entry twice")
     compare_checksum(backup, sha256)
+    for note in first_lines(report.notes, where="see them all with verify"):
+        ports.progress.note(note)
     entries = tuple(_stripped(heard.entries, report.stripped_prefix))
     unsafe = (
         item.path for item in entries if item.type == "symlink" and not link_stays_inside(item.path, item.target or "")
@@ -168,10 +178,12 @@ def unpack(
     ports: Ports,
     passphrase_file: Optional[str],
     gnupg_home: Optional[str] = None,
+    settle: Optional[Callable[[Entry, int], None]] = None,
 ) -> str:
     """Write the chosen entries of an archive that has been read before beneath a private directory.
 
-    It is checked again on the way, in the name of the directory's owner. Returns the directory that stands for the
+    It is checked again on the way, in the name of the directory's owner. settle: called there with the entry and the
+    descriptor of each file. Returns the directory that stands for the
     application's root (the leading directories of an old archive lie between).
     """
     prefix = contents.report.stripped_prefix
@@ -184,9 +196,25 @@ def unpack(
         backup.path, runner=ports.runner, passphrase_file=passphrase_file, gnupg_home=gnupg_home, packed=True
     )
     place = open_directory(directory)
+    first_names = frozenset(
+        entry.linked_to for entry in contents.entries if entry.linked_to is not None and chosen(entry.path)
+    )
 
     def write(telling: Telling, stream: Readable) -> None:
-        extract_to(Counted(stream, telling), place, select=selected)
+        known = {} if settle is None else {entry.path: entry for entry in contents.entries if entry.type == "file"}
+
+        def on_written(path: str, descriptor: int) -> None:
+            entry = known.get(strip(path, prefix) or "")
+            if entry is not None and settle is not None:
+                settle(entry, descriptor)
+
+        extract_to(
+            Counted(stream, telling),
+            place,
+            select=selected,
+            first_names=first_names,
+            on_written=None if settle is None else on_written,
+        )
 
     ports.progress.start("unpacking", backup.sidecar.get("bytes"))
     try:

@@ -20,6 +20,7 @@ from typing import Any, Optional
 from ..application import Application
 from ..archive.container import open_container
 from ..archive.encryption import GPG, is_encrypted
+from ..archive.openpgp import HEAD
 from ..errors import ArchiveError, EncryptionError, ExitStatus, TradekeepError
 from ..host.files import atomic_write
 from ..host.filesystem.scratch import scratch_directory, sweep
@@ -87,7 +88,7 @@ def _archive_problems(
         record["sha256"] = checksum(archive, NoProgress())
         compare_checksum(backup, record["sha256"])
         with open(archive, "rb") as stream:
-            record["encrypted"] = is_encrypted(stream.read(64))
+            record["encrypted"] = is_encrypted(stream.read(HEAD))
         if opens:
             _open(ports, source, archive, encrypted=record["encrypted"])
     except EncryptionError as error:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from ..errors import (
 )
 from ..host.account import owner_of
 from ..host.files import atomic_write, space
+from ..host.filesystem.holes import data_at
 from ..host.filesystem.identity import acting_as, privileged
 from ..host.filesystem.scratch import scratch_directory
 from ..host.mounts import device_roots
@@ -266,7 +268,7 @@ def _refuse_unsafe_links(contents: Contents, selection: Selection, application: 
 
 
 def _check_space(run: _Run) -> None:
-    needed = sum(item.entry.size for item in run.changes if item.entry is not None)
+    needed = sum(item.entry.data_bytes for item in run.changes if item.entry is not None)
     free = space(run.application.root)
     if needed + (1 << 20) > free.bytes_free:
         raise SpaceError(
@@ -277,7 +279,12 @@ def _check_space(run: _Run) -> None:
     if free.inodes_free is not None and free.inodes_free < len(run.changes) + 16:
         raise SpaceError("not enough inodes for the stage", path=run.application.root, hint="remove some small files")
     if run.changes:
-        safety_space(run.application, sum((item.before or {}).get("size", 0) for item in run.changes))
+        safety_space(run.application, sum(_live_bytes(run.application, item) for item in run.changes))
+
+
+def _live_bytes(application: Application, item: Item) -> int:
+    """How much of what is replaced is no hole."""
+    return data_at(os.path.join(str(application.root), item.path), (item.before or {}).get("size", 0))
 
 
 def _planned(run: _Run) -> Outcome:
@@ -403,7 +410,8 @@ def _exchange(run: _Run, stage: Stage, state_dir: Path) -> Backup:
 
     def settled() -> list[Replacement]:
         _settle(run, stage)
-        return replacements(application, run.changes, stage, run.contents.report.stripped_prefix)
+        directories = {entry.path: entry for entry in run.contents.entries if entry.type == "directory"}
+        return replacements(application, run.changes, stage, run.contents.report.stripped_prefix, directories)
 
     services = services_of(application, ports)
     start: Optional[Snapshot] = [] if note_fence(application, ports) else None

@@ -24,6 +24,7 @@ from ..host.filesystem.scratch import scratch_directory, shared_place
 from ..host.worker import worker_account
 from ..ports import Ports
 from ..storage.local import Backup
+from .attributes import notes_of_access_lists
 from .check_ahead import check_ahead
 from .kind_of import SQLITE, kind_of_entry
 from .outcome import Outcome
@@ -31,7 +32,7 @@ from .provenance import note_other_maker
 from .reading import Contents, read_contents, unpack
 from .restore_plan import Selection
 from .restore_stage import check_files
-from .rights import give_rights
+from .rights import give_rights, settle
 from .rights_plan import notes_of_refused_rights
 from .text import counted, human_bytes
 
@@ -55,7 +56,7 @@ def restore_elsewhere(
     note_other_maker(application, backup, contents.report.header, ports.progress.note)
     chosen = selection.chooser(application)
     entries = [entry for entry in contents.entries if chosen(entry.path)]
-    needed = sum(entry.size for entry in entries)
+    needed = sum(entry.data_bytes for entry in entries)
     if needed > space(target).bytes_free:
         raise SpaceError(f"{human_bytes(needed)} needed", path=target, hint="free some space or choose another place")
     if dry_run:
@@ -74,7 +75,9 @@ def restore_elsewhere(
             application, ports, backup, contents, entries, passphrase_file, gnupg_home, accept_damage
         )
         _unpack_into(target, unpacking, chosen)
-        for note in notes_of_refused_rights(application, entries):
+        with acting_as(owner_of(application)):
+            lists = notes_of_access_lists(application, entries)
+        for note in (*notes_of_refused_rights(application, entries), *lists):
             ports.progress.note(note)
     verb = "would restore" if dry_run else "restored"
     files = sum(1 for e in entries if e.type == "file")
@@ -117,7 +120,14 @@ class _Unpacking:
     def into(self, directory: Path, chosen: Callable[[str], bool]) -> str:
         """Unpack the chosen entries; returns the directory that stands for the root."""
         return unpack(
-            self.backup, self.contents, str(directory), chosen, self.ports, self.passphrase_file, self.gnupg_home
+            self.backup,
+            self.contents,
+            str(directory),
+            chosen,
+            self.ports,
+            self.passphrase_file,
+            self.gnupg_home,
+            settle(self.application),
         )
 
 
@@ -183,8 +193,9 @@ def _finish(
     """Check what was unpacked, but for what has been, and give it its rights."""
     application, ports = unpacking.application, unpacking.ports
     placed = []
+    above = f"{unpacked}/"
     for entry in reversed(entries):
-        place = str(unpacked / entry.path)
+        place = above + entry.path
         if entry.type == "symlink" and not os.path.lexists(place):
             ports.progress.note(f"{entry.path}: a symlink that leads out of the data, left out")
         else:

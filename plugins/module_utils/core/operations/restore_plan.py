@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Callable, Optional
 
 from ..application import Application
+from ..archive.holes import digest_of_sparse
 from ..archive.manifest import Entry
 from ..errors import TradekeepError, UsageError
 from ..kinds.sqlite import SIDECAR_SUFFIXES
@@ -179,7 +180,7 @@ def compare(application: Application, entry: Entry, digest_of_database: Database
         before["target"] = os.readlink(live)
         same = before["target"] == entry.target
     elif entry.type == "file" and stat.S_ISREG(status.st_mode):
-        before["sha256"] = digest(live)
+        before["sha256"] = digest(live, sparse=entry.sparse)
         database = kind_of_entry(application.profile, entry) == SQLITE
         if database and (before["sha256"] != entry.sha256 or _has_open_companions(live)):
             # SQLite's copy of a database differs from it in its header; two copies of equal content are equal.
@@ -211,11 +212,11 @@ def entry_facts(entry: Entry) -> dict[str, Any]:
     return facts
 
 
-def digest(path: str) -> str:
-    """SHA-256 of a live file's bytes."""
+def digest(path: str, *, sparse: bool = False) -> str:
+    """SHA-256 of a live file's bytes; sparse: the digest that the manifest has of a file with holes."""
     descriptor = _open_live(path)
     with os.fdopen(descriptor, "rb", buffering=0) as stream:
-        return digest_of(stream)
+        return digest_of_sparse(descriptor, os.fstat(descriptor).st_size) if sparse else digest_of(stream)
 
 
 def _open_live(path: str) -> int:

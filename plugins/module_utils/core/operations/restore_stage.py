@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from ..application import Application, CheckLevel
-from ..archive.manifest import Entry
+from ..archive.manifest import NO_FACTS, Entry
 from ..errors import ArchiveError
 from ..host.account import owner_of
 from ..host.worker import needs_worker, run_worker, worker_account
@@ -23,13 +23,13 @@ from ..ports import NoAdvance, Ports, Progress
 from ..storage.local import Backup
 from ..transaction.plan import Replacement
 from ..transaction.stage import Stage
+from .attributes import notes_of_access_lists
 from .kind_of import SQLITE, kind_inside, kind_of_entry
 from .reading import Contents, unpack
 from .restore_plan import Item
-from .rights import give_rights
+from .rights import give_rights, settle
 from .rights_plan import notes_of_refused_rights
 
-DIRECTORY_PLACE = "directories"
 _WAYS_OUT = "use another backup: tradekeep list; or take it as it is with --accept-damage"
 
 
@@ -53,8 +53,12 @@ def fill_stage(
         # One pass for each filesystem that something lies on: nearly always one.
         here = {path for path, staged in wanted.items() if staged.startswith(f"{directory}/")}
         if here:
-            unpack(backup, contents, f"{directory}/new", here.__contains__, ports, passphrase_file, gnupg_home)
+            place = f"{directory}/new"
+            unpack(backup, contents, place, here.__contains__, ports, passphrase_file, gnupg_home, settle(application))
     settle_stage(application, ports, stage, changes, prefix, accept_damage=accept_damage)
+    new = set(new_directories(application, changes))
+    for note in notes_of_access_lists(application, (entry for entry in contents.entries if entry.path in new)):
+        ports.progress.note(note)
 
 
 def settle_stage(
@@ -68,6 +72,8 @@ def settle_stage(
 ) -> None:
     """Give what was written into the stage its rights, check each file by its kind, make all durable."""
     for note in notes_of_refused_rights(application, (item.entry for item in changes if item.entry is not None)):
+        ports.progress.note(note)
+    for note in notes_of_access_lists(application, (item.entry for item in changes if item.entry is not None)):
         ports.progress.note(note)
     staged = [(item.entry, stage.path_for(item.path, prefix)) for item in changes if item.entry is not None]
     # First, as what is given to another account can be out of the reader's reach.
@@ -91,16 +97,17 @@ def check_files(
     keep: descriptors that the places are reached by. accept_damage: only note what is damaged.
     """
     reads_as = worker_account(owner_of(application))
-    files = [
-        (entry._replace(kind=_kind_of_staged(application, entry, place)), Path(place))
-        for entry, place in staged
-        if entry.type == "file"
+    kinds = [
+        (entry, place, _kind_of_staged(application, entry, place)) for entry, place in staged if entry.type == "file"
     ]
+    # Of other files nothing is known but their digest, which was compared when they were written.
+    files = [(entry._replace(kind=kind), Path(place)) for entry, place, kind in kinds if kind != "file"]
 
     def check(progress: Progress) -> None:
+        told = replace(ports, progress=progress)
         for entry, place in files:
             try:
-                check_restored(entry, place, replace(ports, progress=progress))
+                check_restored(entry, place, told)
             except ArchiveError as error:
                 if not accept_damage:
                     raise
@@ -167,12 +174,22 @@ def check_restored(entry: Entry, staged: Path, ports: Ports) -> None:
         ports.progress.note(f"{entry.path}: {text}")
 
 
-def replacements(application: Application, changes: Sequence[Item], stage: Stage, prefix: str) -> list[Replacement]:
+def replacements(
+    application: Application,
+    changes: Sequence[Item],
+    stage: Stage,
+    prefix: str,
+    directories: Optional[Mapping[str, Entry]] = None,
+) -> list[Replacement]:
     """The renames that turn the live data into the staged: removals with their companions, new directories, files."""
     root = str(application.root)
     wanted: list[Replacement] = []
     named = {item.path for item in changes}
+    new = new_directories(application, changes)
+    fresh = set(new)
     for item in changes:
+        if item.entry is not None and _above(item.path) in fresh:
+            continue  # it goes live with its directory, in one rename
         live, kept = os.path.join(root, item.path), stage.kept_for(item.path)
         staged = None if item.entry is None else stage.path_for(item.path, prefix)
         companions = tuple(suffix for suffix in SIDECAR_SUFFIXES if item.path + suffix not in named)
@@ -181,24 +198,26 @@ def replacements(application: Application, changes: Sequence[Item], stage: Stage
             # A stale WAL would replay over the restored database. Beside the kept one it keeps its meaning.
             if item.path + suffix not in named and os.path.lexists(live + suffix):
                 wanted.append(Replacement(live + suffix, None, kept + suffix))
-    for path in new_directories(application, changes):
-        made = stage.path_for(path, f"{DIRECTORY_PLACE}/{len(wanted)}")
-        os.makedirs(made, mode=0o700)
-        give_rights(application, Entry(path, "directory", mode=0o700), made)
-        wanted.append(Replacement(os.path.join(root, path), made, stage.kept_for(path), companions=()))
+    for path in new:
+        made = stage.path_for(path, prefix)
+        facts = directories[path].facts if directories and path in directories else NO_FACTS
+        give_rights(application, Entry(path, "directory", mode=0o700, facts=facts), made)
+        if _above(path) not in fresh:
+            wanted.append(Replacement(os.path.join(root, path), made, stage.kept_for(path), companions=()))
     return wanted
+
+
+def _above(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def new_directories(application: Application, changes: Sequence[Item]) -> list[str]:
     """Directories above the new files that are not there, parents first."""
-    missing: set[str] = set()
+    missing: dict[str, bool] = {}
     for item in changes:
-        if item.entry is None:
-            continue
-        parts = item.path.split("/")[:-1]
-        for count in range(1, len(parts) + 1):
-            path = "/".join(parts[:count])
+        path = "" if item.entry is None else _above(item.path)
+        while path and path not in missing:
             live = os.path.join(str(application.root), path)
-            if not os.path.isdir(live) or os.path.islink(live):
-                missing.add(path)
-    return sorted(missing)
+            missing[path] = not os.path.isdir(live) or os.path.islink(live)
+            path = _above(path)
+    return sorted(path for path, is_missing in missing.items() if is_missing)

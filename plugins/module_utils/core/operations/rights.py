@@ -6,12 +6,17 @@
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Callable
+from functools import lru_cache
 
 from ..application import Application
+from ..archive.attributes import FACT
 from ..archive.manifest import Entry
 from ..errors import UnsafePathError
 from ..host.filesystem.chown import give_owner_mode
 from ..host.ownership import gid_of, uid_of
+from .attributes import give_attributes, has_list
 from .rights_plan import granted_rights
 
 
@@ -24,16 +29,56 @@ def give_rights(application: Application, entry: Entry, staged: str) -> None:
     mode = granted.mode
     uid = gid = -1
     if application.system:
-        uid, gid = uid_of(granted.owner), gid_of(granted.group)
+        uid, gid = _uid_of(granted.owner), _gid_of(granted.group)
     if entry.type == "symlink":
         return  # it belongs to whoever made it, and nobody's rights depend on it
+    if entry.type == "file" and _is_settled(application, entry, staged, mode, (uid, gid)):
+        return
     descriptor = _open_staged(staged)
     try:
         if entry.type == "file":
-            os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+            _date(descriptor, entry)
+        give_attributes(application, entry, descriptor, uid)
         give_owner_mode(descriptor, uid=uid if uid >= 0 else None, gid=gid if gid >= 0 else None, mode=mode)
     finally:
         os.close(descriptor)
+
+
+def settle(application: Application) -> Callable[[Entry, int], None]:
+    """What gives a file its mode and time where it is written, while it is open, in the name of who writes it."""
+
+    def settled(entry: Entry, descriptor: int) -> None:
+        _date(descriptor, entry)
+        os.fchmod(descriptor, granted_rights(application, entry).mode)
+
+    return settled
+
+
+def _date(descriptor: int, entry: Entry) -> None:
+    os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+
+
+def _is_settled(application: Application, entry: Entry, staged: str, mode: int, wanted: tuple[int, int]) -> bool:
+    """Whether nothing is left to give to a file that was settled when it was written."""
+    if FACT in entry.facts or has_list(application, entry.path):
+        return False
+    try:
+        status = os.lstat(staged)
+    except OSError:
+        return False
+    owners = all(want in (-1, is_now) for want, is_now in zip(wanted, (status.st_uid, status.st_gid)))
+    return owners and status.st_mode == stat.S_IFREG | mode and status.st_mtime_ns == entry.mtime_ns
+
+
+@lru_cache(maxsize=64)
+def _uid_of(name: str) -> int:
+    """Asked once for each account, as a look-up reads the system's list anew."""
+    return uid_of(name)
+
+
+@lru_cache(maxsize=64)
+def _gid_of(name: str) -> int:
+    return gid_of(name)
 
 
 def _open_staged(path: str) -> int:

@@ -19,6 +19,7 @@ from typing import Callable
 from ..application import Application, Tier
 from ..errors import NeedsPersonError, SpaceError, TradekeepError
 from ..host.files import space
+from ..host.filesystem.holes import data_at
 from ..ports import Ports
 from ..storage.backup import Backup
 from ..storage.names import GIVEN_UP_LABEL, SAFETY_LABEL
@@ -174,4 +175,4 @@ def _kept(application: Application, path: str, absolute: str) -> Iterator[Found]
 
 
 def _data_bytes(application: Application) -> int:
-    return sum(found.size for found in scan(application) if found.type == "file")
+    return sum(data_at(found.absolute, found.size) for found in scan(application) if found.type == "file")

@@ -20,6 +20,7 @@ from ..archive.members import Member, NullSink, ReadReport
 from ..archive.reported import report_as, report_from, texts_from
 from ..archive.tar_reader import Readable, read_archive
 from ..errors import EncryptionError, ExitStatus, InterruptedBySignal, TradekeepError
+from ..host.filesystem.holes import write_pieces
 from ..kinds import kind_named
 from ..kinds.base import CheckReport
 from ..ports import Ports, Progress
@@ -284,10 +285,10 @@ class _DeepSink(NullSink):
             return
         copy = self._scratch / "copy"
         descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb", buffering=0) as stream:
-            for chunk in chunks:
-                stream.write(chunk)
-                self._progress.advance(len(chunk))
+        try:
+            self._progress.advance(write_pieces(descriptor, member.size, member.extents, chunks))
+        finally:
+            os.close(descriptor)
         kind = kind_inside(kind, copy)
         report = _checked(kind, copy)
         if kind == SQLITE and report.problems:

@@ -33,7 +33,7 @@ from ..text import counted
 from .findings import Findings
 from .unpacking import Unpacked
 
-_TYPES = {FILE: stat.S_ISREG, DIRECTORY: stat.S_ISDIR, SYMLINK: stat.S_ISLNK, "hardlink": stat.S_ISREG}
+_TYPES = {FILE: stat.S_ISREG, DIRECTORY: stat.S_ISDIR, SYMLINK: stat.S_ISLNK}
 _LEFT_TO_THE_WRITER = ("file", "log", "jsonl")
 _MOST_PROCESSES = 4
 

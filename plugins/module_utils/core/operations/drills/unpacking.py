@@ -18,6 +18,7 @@ from ...archive.encryption import import_secret_key, is_encrypted, require_gpg, 
 from ...archive.extract import everything, extract_to
 from ...archive.manifest import Entry
 from ...archive.members import ReadReport
+from ...archive.openpgp import HEAD
 from ...archive.reported import EntriesOut, report_as, report_from, texts_from
 from ...archive.safety import FILE, Limits
 from ...archive.tar_reader import Readable, read_archive
@@ -134,12 +135,16 @@ def choose_part(application: Application, size: Size, limit: Optional[int]) -> C
     files = [entry for entry in size.entries if entry.type == FILE]
     # A WAL of an old archive goes with its database.
     files.sort(key=lambda entry: (not _is_database(application, entry), entry.component not in critical))
-    chosen, left = set(), limit
+    chosen: set[str] = set()
+    left = limit
     for entry in files:
-        if entry.size <= left:
-            chosen.add(entry.path)
-            left -= entry.size
-    others = {entry.path for entry in size.entries if entry.type not in (FILE, "hardlink")}
+        # What is another name of an earlier file is written after that one.
+        first = entry.linked_to
+        needed = entry.data_bytes * (1 if first is None or first in chosen else 2)
+        if needed <= left:
+            chosen.update((entry.path,) if first is None else (entry.path, first))
+            left -= needed
+    others = {entry.path for entry in size.entries if entry.type != FILE}
     return (chosen | others).__contains__
 
 
@@ -197,7 +202,7 @@ def _is_database(application: Application, entry: Entry) -> bool:
 def _looks_encrypted(path: Path) -> bool:
     try:
         with open(path, "rb") as file:
-            return is_encrypted(file.read(64))
+            return is_encrypted(file.read(HEAD))
     except OSError as error:
         raise ArchiveError(f"cannot be opened: {error.strerror}", path=path) from error
 

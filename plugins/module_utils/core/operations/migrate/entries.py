@@ -12,8 +12,10 @@ from functools import lru_cache
 from typing import Any
 
 from ...application import Profile
+from ...archive.attributes import FACT, Allowance, as_fact
 from ...archive.manifest import Entry
 from ...archive.safety import storable_mode
+from ...host.filesystem.attributes import attributes_at
 from ...host.ownership import name_of_gid, name_of_uid
 from ...patterns import classifier
 from ..scan import Found
@@ -24,6 +26,7 @@ class EntryMaker:
 
     def __init__(self, profile: Profile) -> None:
         self._profile = profile
+        self._allowance = Allowance()
         self._owner = lru_cache(maxsize=None)(name_of_uid)
         self._group = lru_cache(maxsize=None)(name_of_gid)
 
@@ -31,6 +34,9 @@ class EntryMaker:
         """The entry of one thing. The source's own mode counts for nothing where the profile knows one."""
         lookup = classifier(self._profile)
         known = lookup.directory(found.path) if found.type == "directory" else lookup.file(found.path)
+        attributes = attributes_at(found.absolute)
+        if attributes and self._allowance.has_room_for(attributes):
+            facts = {**facts, FACT: as_fact(attributes)}
         return Entry(
             found.path,
             found.type,

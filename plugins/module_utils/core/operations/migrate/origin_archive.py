@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,9 +22,10 @@ from ...archive.manifest import Entry
 from ...archive.members import Member, ReadReport
 from ...archive.reported import FindingsIn, finding_as, texts_from
 from ...archive.tar_reader import Readable
-from ...errors import SpaceError, TradekeepError, UsageError
+from ...errors import ArchiveError, SpaceError, TradekeepError, UsageError
 from ...host.account import Account, owner_of
 from ...host.files import failure_of, open_file_beneath, os_errors, space, write_all
+from ...host.filesystem.holes import expanded
 from ...host.filesystem.identity import privileged, with_privileges
 from ...host.filesystem.scratch import scratch_directory, shared_place
 from ...host.worker import worker_account
@@ -170,15 +172,20 @@ def _open_archive(
     with privileged():
         backup = LocalCatalog(application, ports.clock).find(str(place))
     heard = _Heard()
-    contents = read_contents(
-        backup,
-        ports,
-        secrets.passphrase_file,
-        account=worker_account(owner_of(application)),
-        gnupg_home=secrets.home,
-        gathering=lambda telling: _Sink(application, telling),
-        heard=heard,
-    )
+    try:
+        contents = read_contents(
+            backup,
+            ports,
+            secrets.passphrase_file,
+            account=worker_account(owner_of(application)),
+            gnupg_home=secrets.home,
+            gathering=lambda telling: _Sink(application, telling),
+            heard=heard,
+        )
+    except ArchiveError as error:
+        # A copy of the archive is gone when the hint is read.
+        error.hint = error.hint and error.hint.replace(shlex.quote(str(place)), shlex.quote(str(given)))
+        raise
     if contents.report.header is None:
         return _open_foreign(application, ports, given, backup, contents.report, scratch, secrets)
     refuse_other_profile(application, contents.report.header, given)
@@ -199,7 +206,8 @@ class _Sink(GatheringSink):
         super().on_file(member, chunks)
         classified = self._lookup.file(member.path)
         if classified is not None and classified.secret and member.size <= LARGEST:
-            self._send(_CREDENTIAL, finding_as(member.path, credential_problem(member.path, b"".join(chunks))))
+            content = expanded(member.size, member.extents, chunks)
+            self._send(_CREDENTIAL, finding_as(member.path, credential_problem(member.path, content)))
 
 
 class _Heard(EntriesHeard):

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Optional
 
 from ...application import Application, BotPath
-from ...archive.manifest import MANIFEST_NAME, Entry, Header, parse_first_line
+from ...archive.holes import DataDigest
+from ...archive.manifest import DATA_BYTES, MANIFEST_NAME, Entry, Header, parse_first_line
 from ...archive.members import LayoutOfForeign
 from ...errors import (
     CaptureError,
@@ -32,6 +33,7 @@ from ...errors import (
 from ...git.not_data import BesideData
 from ...host.account import Account
 from ...host.files import os_errors, write_all
+from ...host.filesystem.holes import data_bytes, placed, write_pieces
 from ...host.filesystem.identity import acting_as
 from ...kinds import kind_named
 from ...kinds.base import NO_FACTS, CaptureContext, Captured, Signature
@@ -278,8 +280,12 @@ class DirectoryOrigin:
         """The entry of what was captured, and the beginning of it."""
         with captured:
             entry = self._entries.entry(found, captured.status, captured.size, captured.facts)
-            with captured.open() as stream:
-                digest, beginning = _copy(stream, captured.size, staged)
+            if captured.extents is not None:
+                digest, beginning = _copy_sparse(captured, staged), b""
+                entry = entry._replace(facts={**entry.facts, DATA_BYTES: data_bytes(captured.extents)})
+            else:
+                with captured.open() as stream:
+                    digest, beginning = _copy(stream, captured.size, staged)
             captured.confirm()
         return entry._replace(sha256=digest), beginning
 
@@ -379,6 +385,25 @@ def _copy(stream: BinaryIO, size: int, staged: Optional[int]) -> tuple[str, byte
             with os_errors():
                 write_all(staged, data)
     return hasher.hexdigest(), beginning
+
+
+def _copy_sparse(captured: Captured, staged: Optional[int]) -> str:
+    """The same of a file with holes, which stay holes. No credential is so large."""
+    extents, digest = captured.extents or (), DataDigest()
+
+    def pieces() -> Iterator[bytes]:
+        for offset, data in placed(extents, captured.pieces()):
+            digest.add(offset, data)
+            yield data
+
+    if staged is None:
+        for _piece in pieces():
+            pass
+    else:
+        with os_errors():
+            os.ftruncate(staged, 0)
+            write_pieces(staged, captured.size, extents, pieces())
+    return digest.hexdigest(captured.size)
 
 
 def _new_file(staged: str) -> int:

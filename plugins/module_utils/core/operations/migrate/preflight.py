@@ -141,7 +141,7 @@ def _credentials(at: Situation) -> Iterator[Check]:
 
 def _space(at: Situation) -> Check:
     root = str(at.application.root)
-    needed = sum(item.entry.size for item in at.plan.changes if item.entry is not None)
+    needed = sum(item.entry.data_bytes for item in at.plan.changes if item.entry is not None)
     free = space(root)
     if needed + (1 << 20) > free.bytes_free:
         return Check("space", FAILED, f"{human_bytes(needed)} needed in {root}, {human_bytes(free.bytes_free)} free")
