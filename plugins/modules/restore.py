@@ -50,6 +50,13 @@ options:
     description: Restore a backup of another profile, which is refused otherwise.
     type: bool
     default: false
+  include_unmanaged:
+    description:
+      - Restore also what no component of the profile has, such as code in an archive of another program, or what the
+        profile excludes by now. It is left alone and named otherwise. O(to) gets it in any case.
+    type: bool
+    default: false
+    version_added: 0.1.0
   accept_damage:
     description:
       - Restore a damaged database too, as the backup has it. It is refused otherwise, in check mode too.
@@ -134,6 +141,7 @@ SPEC = configured_spec(
     paths={"type": "list", "elements": "str", "default": []},
     to={"type": "path"},
     any_profile={"type": "bool", "default": False},
+    include_unmanaged={"type": "bool", "default": False},
     accept_damage={"type": "bool", "default": False},
     # Names of files, not secrets.
     key_file={"type": "path", "no_log": False},
@@ -159,6 +167,7 @@ def run(module: Any, ports: Ports) -> Answer:
             dry_run=module.check_mode,
             any_profile=params["any_profile"],
             accept_damage=params["accept_damage"],
+            include_unmanaged=params["include_unmanaged"],
         )
     )
 

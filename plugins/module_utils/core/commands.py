@@ -129,6 +129,7 @@ def _restore(arguments: argparse.Namespace, application: Application, ports: Por
         force=arguments.force,
         any_profile=arguments.any_profile,
         accept_damage=arguments.accept_damage,
+        include_unmanaged=arguments.include_unmanaged,
     )
 
 

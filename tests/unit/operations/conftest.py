@@ -112,3 +112,9 @@ def make_bench(tmp_path):
         return Bench(tmp_path, profile, **options)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def any_bench():
+    """Makes one in a directory that is given: for tests that need many, or the same place with another profile."""
+    return Bench

@@ -19,6 +19,8 @@ from ..kinds.small import SHORT_WAYS, SMALL
 from ..patterns import Classifier
 from .kind_of import kind_in, tied, without_sidecars
 
+NO_COMPONENT = "(none)"
+"""Shown for what no component of the profile has."""
 OWN_PREFIX = ".tradekeep"
 LOST_AND_FOUND = "lost+found"
 NOTHING_SEEN = Signature(0, 0, 0, 0, 0)
@@ -141,6 +143,14 @@ def found_of(lookup: Classifier, path: str, absolute: str, status: os.stat_resul
     component, required = classified.component.name, classified.required
     seen = signature_of(status)
     return Found(path, absolute, entry_type, component, kind, required, stat.S_IMODE(mode), seen)
+
+
+def unmanaged_at(path: str, absolute: str, status: os.stat_result, kind: str) -> Found:
+    """What has this status, of whatever component it may have been: for copies of what is about to go."""
+    mode = status.st_mode
+    entry_type = "file" if stat.S_ISREG(mode) else _type_of(mode)
+    known = kind if entry_type == "file" else None
+    return Found(path, absolute, entry_type, NO_COMPONENT, known, False, stat.S_IMODE(mode), signature_of(status))
 
 
 def lies_too_deep(directory: str) -> bool:

@@ -13,7 +13,7 @@ import contextlib
 import json
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -67,6 +67,7 @@ from .restore_plan import (
     identity,
     kept_out,
     plan_items,
+    unmanaged,
     with_tied,
 )
 from .restore_stage import fill_stage, replacements
@@ -95,6 +96,7 @@ class _Run:
     force: bool
     gnupg_home: Optional[str] = None
     not_data: Sequence[str] = ()
+    unmanaged: Sequence[str] = ()
     accept_damage: bool = False
     stopped: list[str] = field(default_factory=list)
     health: list[dict[str, Any]] = field(default_factory=list)
@@ -121,16 +123,19 @@ def restore(
     force: bool = False,
     key_file: Optional[str] = None,
     accept_damage: bool = False,
+    include_unmanaged: bool = False,
 ) -> Outcome:
     """Put a backup (or the chosen part of it) in the place of the live data, or into the directory ``to``.
 
     Restoring what is there already stops nothing and changes nothing. any_profile: take a backup of another profile.
     force: go on although a process that the services do not own writes the data, and keep what was restored although a
     health check fails. accept_damage: restore a damaged database too, as the backup has it.
+    include_unmanaged: also what no component of the profile has; a directory ``to`` gets it in any case.
     key_file: the secret key of a backup to a public one, for this time; without it the host's own key is tried, and the
     account's keyring.
     """
     selection = check_selection(application, components, paths)
+    selection = replace(selection, unmanaged=include_unmanaged or to is not None)
     secret = passphrase_for(application, passphrase_file)
     given = key_file is not None
     backup = find_to_read(application, ports, reference, passphrase_file=secret, key_given=given)
@@ -210,13 +215,18 @@ def _prepare(
     not_data = kept_out(application, contents.entries, selection)
     if not_data:
         ports.progress.note(f"left alone, as it is code or a cache here and no data: {first_few(not_data, _SHOWN)}")
-    if not items and not selection.whole:
+    without_component = unmanaged(application, contents.entries, selection)
+    if without_component:
+        some = first_few(without_component, _SHOWN)
+        ports.progress.note(f"left alone, as no component of the profile has it: {some} (--include-unmanaged takes it)")
+    if not items and not selection.whole and not without_component:
         raise UsageError(
             "the backup holds nothing of what was chosen",
             path=backup.path.name,
             hint=f"it holds: {first_few([entry.path for entry in contents.entries], _ENTRIES_NAMED)}",
         )
     run = _Run(application, ports, backup, contents, selection, items, passphrase_file, force, home, not_data)
+    run.unmanaged = without_component
     _check_space(run)
     if run.changes:
         # What is replaced becomes a safety backup, when the services run on the new data already.
@@ -323,6 +333,7 @@ def _outcome(
         "state": state,
         "left_alone": left,
         "not_data": list(run.not_data),
+        "unmanaged": list(run.unmanaged),
         "weaker_checks": run.contents.foreign,
         "changes": [
             {"path": item.path, "action": item.action, "before": item.before, "after": item.after}

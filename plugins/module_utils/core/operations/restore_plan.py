@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Optional
 
@@ -29,7 +29,7 @@ DatabaseDigest = Callable[[str], Optional[str]]
 
 @dataclass(frozen=True)
 class Item:
-    """One path of a restore. action: same, new, replace, remove, or left (a file that no component has)."""
+    """One path of a restore. action: same, new, replace, or remove."""
 
     path: str
     action: str
@@ -48,10 +48,14 @@ class Item:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which part of a backup is wanted; empty means everything."""
+    """Which part of a backup is wanted; empty means everything that a component of the profile has.
+
+    unmanaged: also what no component has, such as code in an archive of another program, or what was excluded since.
+    """
 
     components: frozenset[str] = frozenset()
     globs: tuple[str, ...] = ()
+    unmanaged: bool = False
 
     @property
     def whole(self) -> bool:
@@ -62,13 +66,15 @@ class Selection:
         """A function that tells whether a path (of a file) is wanted."""
 
         def chosen(path: str) -> bool:
+            classified = classify(application.profile, path) or classify_directory(application.profile, path)
+            if classified is None and not self.unmanaged:
+                return False
             if self.whole:
                 return True
             # What is restored with another WAL than its own, or with none, is something that never was.
             named = [path, *filter(None, [database_beside(path)])]
             if any(_covers(pattern, item) for pattern in self.globs for item in named):
                 return True
-            classified = classify(application.profile, path) or classify_directory(application.profile, path)
             return classified is not None and classified.component.name in self.components
 
         return chosen
@@ -118,13 +124,34 @@ def plan_items(
             items.append(
                 known[entry.path] if known and entry.path in known else compare(application, entry, digest_of_database)
             )
+    removed: dict[str, Item] = {}
     for found in _live(application, frozenset(components)):
         if found.path not in held and chosen(found.path):
-            if found.type == "file":
-                os.close(_open_live(found.absolute))
-            before = {"type": found.type, "size": found.size, "mode": f"{found.mode:04o}"}
-            items.append(Item(found.path, "remove", before, None))
-    return with_tied(sorted(items, key=lambda item: item.path))
+            removed[found.path] = _removal(application, found.path)
+    for item in items:
+        if item.action == "replace" and item.before is not None and item.before["type"] == "directory":
+            # Whatever lies in it has to go, also what no component has; the safety backup keeps it.
+            removed.update((path, _removal(application, path)) for path in _beneath(application, item.path))
+    return with_tied(sorted([*items, *removed.values()], key=lambda item: item.path))
+
+
+def _removal(application: Application, path: str) -> Item:
+    """Raises TradekeepError for a file that no backup could keep."""
+    live = os.path.join(str(application.root), path)
+    status = os.lstat(live)
+    if stat.S_ISREG(status.st_mode):
+        os.close(_open_live(live))
+    size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+    before = {"type": _type(status.st_mode), "size": size, "mode": f"{stat.S_IMODE(status.st_mode):04o}"}
+    return Item(path, "remove", before, None)
+
+
+def _beneath(application: Application, directory: str) -> Iterator[str]:
+    """Everything below a live directory, directories as well."""
+    root = str(application.root)
+    for place, directories, names in os.walk(os.path.join(root, directory)):
+        for name in (*directories, *names):
+            yield os.path.relpath(os.path.join(place, name), root)
 
 
 def with_tied(items: Sequence[Item]) -> list[Item]:
@@ -147,6 +174,13 @@ def _first_of(path: str, together: Collection[str]) -> str:
     """The file that a WAL or journal lies beside; the path itself for any other."""
     base = database_beside(path)
     return base if base is not None and base in together else path
+
+
+def unmanaged(application: Application, entries: Iterable[Entry], selection: Selection) -> list[str]:
+    """The files that are asked for and that no component of the profile has: they are left alone."""
+    asked, chosen = replace(selection, unmanaged=True).chooser(application), selection.chooser(application)
+    wanted = (entry.path for entry in entries if entry.type != "directory" and asked(entry.path))
+    return sorted(path for path in wanted if not chosen(path))
 
 
 def kept_out(application: Application, entries: Iterable[Entry], selection: Selection) -> list[str]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -194,17 +194,21 @@ def replacements(
         staged = None if item.entry is None else stage.path_for(item.path, prefix)
         companions = tuple(suffix for suffix in SIDECAR_SUFFIXES if item.path + suffix not in named)
         wanted.append(Replacement(live, staged, kept, companions=companions))
-        for suffix in SIDECAR_SUFFIXES:
-            # A stale WAL would replay over the restored database. Beside the kept one it keeps its meaning.
-            if item.path + suffix not in named and os.path.lexists(live + suffix):
-                wanted.append(Replacement(live + suffix, None, kept + suffix))
+        wanted += _stale_companions(live, kept, item.path, named)
     for path in new:
         made = stage.path_for(path, prefix)
         facts = directories[path].facts if directories and path in directories else NO_FACTS
         give_rights(application, Entry(path, "directory", mode=0o700, facts=facts), made)
         if _above(path) not in fresh:
+            wanted += _stale_companions(os.path.join(root, path), stage.kept_for(path), path, named)
             wanted.append(Replacement(os.path.join(root, path), made, stage.kept_for(path), companions=()))
     return wanted
+
+
+def _stale_companions(live: str, kept: str, path: str, named: Collection[str]) -> list[Replacement]:
+    """A stale WAL would replay over the restored database. Beside the kept one it keeps its meaning."""
+    beside = (suffix for suffix in SIDECAR_SUFFIXES if path + suffix not in named and os.path.lexists(live + suffix))
+    return [Replacement(live + suffix, None, kept + suffix) for suffix in beside]
 
 
 def _above(path: str) -> str:

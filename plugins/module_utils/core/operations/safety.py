@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 from ..application import Application, Tier
 from ..errors import NeedsPersonError, SpaceError, TradekeepError
@@ -27,11 +27,14 @@ from ..transaction.exchange import Exchange
 from ..transaction.plan import Replacement
 from .backup import back_up
 from .backup_plan import ASSUMED_RATIO, BackupPlan, choose_encryption
-from .found import Found, Thing, lies_too_deep
+from .found import Found, Thing, lies_too_deep, unmanaged_at
 from .keys import encryption_of
 from .kind_of import SQLITE, database_beside, kind_of
 from .scan import found_at, gathered_scan, scan
 from .text import human_bytes
+
+_APPENDED = ("log", "jsonl")
+"""Kinds that are captured up to their last whole line."""
 
 
 def safety_space(application: Application, replaced_bytes: int) -> None:
@@ -167,11 +170,23 @@ def _kept(application: Application, path: str, absolute: str) -> Iterator[Found]
     # The bot may have had git track it meanwhile: it was data when it was replaced, and is kept nowhere else.
     found = found_at(application, path, absolute, looking=False)
     if found is None:
+        found = _of_no_component(application, path, absolute)
+    if found is None:
         return
-    yield found
+    # Nobody writes to it any more: its last line is as whole as it will ever be.
+    yield found._replace(kind="file") if found.kind in _APPENDED else found
     if found.type == "directory":
         for name in sorted(os.listdir(absolute)):
             yield from _kept(application, f"{path}/{name}", f"{absolute}/{name}")
+
+
+def _of_no_component(application: Application, path: str, absolute: str) -> Optional[Found]:
+    """What was replaced although the profile does not have it: nothing else keeps it."""
+    try:
+        status = os.lstat(absolute)
+    except FileNotFoundError:
+        return None
+    return unmanaged_at(path, absolute, status, kind_of(application.profile, path))
 
 
 def _data_bytes(application: Application) -> int:
