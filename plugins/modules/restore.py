@@ -57,6 +57,12 @@ options:
     type: bool
     default: false
     version_added: 0.1.0
+  strip:
+    description:
+      - The leading directories of an archive of another program to leave out, V(.) for none. By default those without
+        which the profile has most of the files. Where several fit equally well it is refused and each is named.
+    type: str
+    version_added: 0.1.0
   accept_damage:
     description:
       - Restore a damaged database too, as the backup has it. It is refused otherwise, in check mode too.
@@ -142,6 +148,7 @@ SPEC = configured_spec(
     to={"type": "path"},
     any_profile={"type": "bool", "default": False},
     include_unmanaged={"type": "bool", "default": False},
+    strip={"type": "str"},
     accept_damage={"type": "bool", "default": False},
     # Names of files, not secrets.
     key_file={"type": "path", "no_log": False},
@@ -168,6 +175,7 @@ def run(module: Any, ports: Ports) -> Answer:
             any_profile=params["any_profile"],
             accept_damage=params["accept_damage"],
             include_unmanaged=params["include_unmanaged"],
+            strip=params["strip"],
         )
     )
 

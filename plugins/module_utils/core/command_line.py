@@ -180,6 +180,11 @@ def _restore(commands: Any, common: argparse.ArgumentParser) -> None:
     restore.add_argument(
         "--include-unmanaged", action="store_true", help="restore also what no component of the profile has"
     )
+    restore.add_argument(
+        "--strip",
+        metavar="DIR",
+        help="leave out these leading directories of an archive of another program, . for none",
+    )
     restore.add_argument("--accept-damage", action="store_true", help="restore a damaged database too, as it is")
     _passphrase(restore)
     _yes(restore)

@@ -130,6 +130,7 @@ def _restore(arguments: argparse.Namespace, application: Application, ports: Por
         any_profile=arguments.any_profile,
         accept_damage=arguments.accept_damage,
         include_unmanaged=arguments.include_unmanaged,
+        strip=arguments.strip,
     )
 
 

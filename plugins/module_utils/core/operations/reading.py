@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -29,6 +29,7 @@ from ..host.memory import many_objects
 from ..ports import Ports, Progress
 from ..storage.local import Backup
 from .apart import Telling, read_apart, refuse_frames
+from .layout import data_prefix
 from .leftovers import nobody
 from .text import first_lines
 
@@ -128,12 +129,16 @@ def read_contents(
     gnupg_home: Optional[str] = None,
     gathering: Callable[[Telling], GatheringSink] = GatheringSink,
     heard: Optional[EntriesHeard] = None,
+    application: Optional[Application] = None,
+    leading: Optional[str] = None,
 ) -> Contents:
     """Read a whole archive, checking it against its checksum and every entry against the manifest; writes nothing.
 
     account: in whose name it is parsed; nobody's where none is given and the engine is root. gathering: what looks at
-    more than the entries there; heard: takes what that sends. Raises ArchiveError or HostileArchiveError at the first
-    fault, EncryptionError without the key.
+    more than the entries there; heard: takes what that sends. application: whose profile says where its root lies in an
+    archive without a manifest; leading: which leading directories to leave out there.
+    Raises ArchiveError or HostileArchiveError at the first fault, EncryptionError without the key, UsageError for an
+    archive that can be read in several ways.
     """
     heard = heard or EntriesHeard()
 
@@ -156,6 +161,9 @@ def read_contents(
     compare_checksum(backup, sha256)
     for note in first_lines(report.notes, where="see them all with verify"):
         ports.progress.note(note)
+    if report.header is None and application is not None:
+        files = [entry.path for entry in heard.entries if entry.type != "directory"]
+        report = replace(report, stripped_prefix=data_prefix(application, files, leading))
     entries = tuple(_stripped(heard.entries, report.stripped_prefix))
     unsafe = (
         item.path for item in entries if item.type == "symlink" and not link_stays_inside(item.path, item.target or "")

@@ -124,6 +124,7 @@ def restore(
     key_file: Optional[str] = None,
     accept_damage: bool = False,
     include_unmanaged: bool = False,
+    strip: Optional[str] = None,
 ) -> Outcome:
     """Put a backup (or the chosen part of it) in the place of the live data, or into the directory ``to``.
 
@@ -131,11 +132,12 @@ def restore(
     force: go on although a process that the services do not own writes the data, and keep what was restored although a
     health check fails. accept_damage: restore a damaged database too, as the backup has it.
     include_unmanaged: also what no component of the profile has; a directory ``to`` gets it in any case.
+    strip: the leading directories of an archive of another program to leave out; found by the profile otherwise.
     key_file: the secret key of a backup to a public one, for this time; without it the host's own key is tried, and the
     account's keyring.
     """
     selection = check_selection(application, components, paths)
-    selection = replace(selection, unmanaged=include_unmanaged or to is not None)
+    selection = replace(selection, unmanaged=include_unmanaged or to is not None, strip=strip)
     secret = passphrase_for(application, passphrase_file)
     given = key_file is not None
     backup = find_to_read(application, ports, reference, passphrase_file=secret, key_given=given)
@@ -204,7 +206,9 @@ def _prepare(
     """Verify the whole archive and compare it with the live data. Writes nothing."""
     check_root(application)
     refuse_pending(Path(application.application_state_dir))
-    contents = read_contents(backup, ports, passphrase_file, gnupg_home=home)
+    contents = read_contents(
+        backup, ports, passphrase_file, gnupg_home=home, application=application, leading=selection.strip
+    )
     if not any_profile:
         refuse_other_maker(application, backup, contents.report.header, hint=_OTHER_PROFILE)
     note_other_maker(application, backup, contents.report.header, ports.progress.note)

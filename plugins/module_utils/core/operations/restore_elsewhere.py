@@ -52,7 +52,10 @@ def restore_elsewhere(
     """Unpack into an empty directory of its own; live data and services are left alone."""
     target = Path(os.path.abspath(target))
     _refuse_target(application, target)
-    contents = read_contents(backup, ports, passphrase_file, gnupg_home=gnupg_home)
+    known = application if selection.strip is not None else None
+    contents = read_contents(
+        backup, ports, passphrase_file, gnupg_home=gnupg_home, application=known, leading=selection.strip
+    )
     note_other_maker(application, backup, contents.report.header, ports.progress.note)
     chosen = selection.chooser(application)
     entries = [entry for entry in contents.entries if chosen(entry.path)]

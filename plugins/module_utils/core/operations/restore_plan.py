@@ -51,11 +51,13 @@ class Selection:
     """Which part of a backup is wanted; empty means everything that a component of the profile has.
 
     unmanaged: also what no component has, such as code in an archive of another program, or what was excluded since.
+    strip: the leading directories of such an archive that are left out; None has the profile decide.
     """
 
     components: frozenset[str] = frozenset()
     globs: tuple[str, ...] = ()
     unmanaged: bool = False
+    strip: Optional[str] = None
 
     @property
     def whole(self) -> bool:

@@ -134,7 +134,9 @@ class _Run:
             place = stack.enter_context(scratch_place(base, account, chosen=own))
             ports.step("drill scratch")
             with findings.timed("unpack", ports.clock):
-                self.unpacked = unpacked = unpack_into(place, chosen.backup, keys, size, select, ports, account)
+                self.unpacked = unpacked = unpack_into(
+                    self.application, place, chosen.backup, keys, size, select, ports, account
+                )
             ports.step("drill unpacked")
             with findings.timed("check", ports.clock):
                 check_unpacked(self.application, unpacked, ports, findings)

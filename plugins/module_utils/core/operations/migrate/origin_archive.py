@@ -181,7 +181,11 @@ def _open_archive(
             gnupg_home=secrets.home,
             gathering=lambda telling: _Sink(application, telling),
             heard=heard,
+            application=application,
         )
+    except UsageError as error:
+        error.hint = "unpack it, and migrate the directory that holds the data as the profile has it"
+        raise
     except ArchiveError as error:
         # A copy of the archive is gone when the hint is read.
         error.hint = error.hint and error.hint.replace(shlex.quote(str(place)), shlex.quote(str(given)))
