@@ -50,6 +50,13 @@ options:
     description: Restore a backup of another profile, which is refused otherwise.
     type: bool
     default: false
+  accept_damage:
+    description:
+      - Restore a damaged database too, as the backup has it. It is refused otherwise, in check mode too.
+      - What a backup has found good when it captured it needs no such word.
+    type: bool
+    default: false
+    version_added: 0.1.0
   key_file:
     description:
       - File on the host with the secret key of a backup to a public one. The host's own key needs none.
@@ -127,6 +134,7 @@ SPEC = configured_spec(
     paths={"type": "list", "elements": "str", "default": []},
     to={"type": "path"},
     any_profile={"type": "bool", "default": False},
+    accept_damage={"type": "bool", "default": False},
     # Names of files, not secrets.
     key_file={"type": "path", "no_log": False},
     passphrase_file={"type": "path", "no_log": False},
@@ -150,6 +158,7 @@ def run(module: Any, ports: Ports) -> Answer:
             force=params["force"],
             dry_run=module.check_mode,
             any_profile=params["any_profile"],
+            accept_damage=params["accept_damage"],
         )
     )
 

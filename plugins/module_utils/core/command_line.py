@@ -174,6 +174,7 @@ def _restore(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     restore.add_argument("--key", metavar="FILE", help="secret key of a backup to a public one; it is not kept")
     restore.add_argument("--any-profile", action="store_true", help="take a backup of another profile")
+    restore.add_argument("--accept-damage", action="store_true", help="restore a damaged database too, as it is")
     _passphrase(restore)
     _yes(restore)
     restore.add_argument(

@@ -128,6 +128,7 @@ def _restore(arguments: argparse.Namespace, application: Application, ports: Por
         dry_run=arguments.dry_run,
         force=arguments.force,
         any_profile=arguments.any_profile,
+        accept_damage=arguments.accept_damage,
     )
 
 

@@ -100,6 +100,10 @@ class UnreadableError(CaptureError):
         super().__init__(message, path=path, hint=hint or way_out)
 
 
+class EmptyError(CaptureError):
+    """A file holds nothing, where its kind says that it holds something."""
+
+
 class ChangedWhileReadError(CaptureError):
     """A file changed while it was read; the caller may try again."""
 
@@ -110,6 +114,10 @@ class TimeUpError(CaptureError):
 
 class CheckError(FindingsError):
     """Content is not what its kind says it must be."""
+
+
+class OtherContentError(CheckError):
+    """Content is of another kind than the file's name says."""
 
 
 class ArchiveError(TradekeepError):

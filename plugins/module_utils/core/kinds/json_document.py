@@ -17,6 +17,7 @@ from ..application import CheckLevel
 from ..errors import CaptureError
 from ..formatting import counted
 from .base import CaptureContext, Captured, CheckReport, FilePath, MemoryCaptured, ScratchCaptured, Signature
+from .growing import capture_growing
 from .reading import (
     CHUNK,
     SMALL_FILE,
@@ -92,6 +93,9 @@ class JsonDocumentKind:
             finally:
                 os.close(descriptor)
         if content is None or len(versions) != 1:
+            growing = capture_growing(path, context, seconds=3.0)
+            if growing is not None:
+                return growing
             raise keeps_changing(path, context)
         return MemoryCaptured(content, parsed.facts, status)
 
@@ -126,7 +130,14 @@ def _capture_large(path: FilePath, context: CaptureContext) -> Captured:
             captured.close()
             raise
         captured.close()
-    raise CaptureError(f"never was a whole document ({parsed.fault})", path=path)
+    growing = capture_growing(path, context, seconds=3.0)
+    if growing is not None:
+        return growing
+    raise CaptureError(
+        f"never was a whole document ({parsed.fault})",
+        path=path,
+        hint="stop the service for the backup, or give it 'kind: log' in the profile, if it only grows",
+    )
 
 
 def _parse_file(path: Path) -> Parsed:

@@ -22,6 +22,7 @@ from .base import (
     ScratchCaptured,
     Signature,
 )
+from .growing import capture_growing
 from .reading import (
     SMALL_FILE,
     copy_steady,
@@ -57,6 +58,9 @@ class PlainFileKind:
                     return MemoryCaptured(content, NO_FACTS, status)
             finally:
                 os.close(descriptor)
+        growing = capture_growing(path, context, seconds=1.0)
+        if growing is not None:
+            return growing
         raise keeps_changing(path, context)
 
     def check(self, path: Path, *, level: CheckLevel) -> CheckReport:
@@ -74,6 +78,9 @@ class PlainFileKind:
 
 def _capture_large(path: FilePath, context: CaptureContext) -> Captured:
     if context.copy_first:
+        growing = capture_growing(path, context, seconds=0.1)
+        if growing is not None:
+            return growing
         copy, status = copy_steady(path, context)
         return ScratchCaptured(copy, NO_FACTS, status)
     descriptor = open_regular(path)

@@ -125,7 +125,8 @@ def keeps_changing(path: FilePath, context: CaptureContext) -> CaptureError:
     return CaptureError(
         f"keeps changing while it is read ({context.attempts} attempts)",
         path=path,
-        hint="stop the service for the backup, or let the writer replace the file by rename",
+        hint="stop the service for the backup, let the writer replace the file by rename, or, if it only grows, "
+        "give it 'kind: log' in the profile",
     )
 
 

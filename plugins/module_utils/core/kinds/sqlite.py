@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..application import CheckLevel
-from ..errors import CaptureError, ChangedWhileReadError, CheckError, TimeUpError, TradekeepError
+from ..errors import CaptureError, ChangedWhileReadError, CheckError, EmptyError, TimeUpError, TradekeepError
 from ..formatting import counted
 from ..host.runner import SystemClock
 from .base import CaptureContext, Captured, CheckReport, FilePath, ScratchCaptured, Signature
@@ -26,13 +26,16 @@ from .sqlite_database import (
     fault_text,
     find_orphans,
     find_problems,
+    find_problems_by_table,
     gather_facts,
+    is_leak,
     journal_mode_of,
     read_header,
     require_database,
     translated,
     use_mmap,
 )
+from .sqlite_needs import Needs, need_of
 from .sqlite_source import SIDECAR_SUFFIXES, open_source, refuse_unsafe_sidecars, sidecar, unsafe_sidecars
 
 __all__ = [
@@ -168,7 +171,7 @@ def _require_good(path: Path, report: CheckReport, rows: Optional[dict[str, int]
         shown = "; ".join(report.problems[:_SHOWN])
         more = len(report.problems) - _SHOWN
         text = f"damaged: {shown}" + (f"; and {more} more problems" if more > 0 else "")
-        raise CheckError(text, path=path, hint="restore it from the last good backup")
+        raise CheckError(text, path=path)
     if "tables" not in report.facts:
         raise TimeUpError(report.warnings[-1], path=path, hint="exclude it, or find out what in it takes so long")
     if rows is None:
@@ -270,7 +273,8 @@ def _report(found: dict[str, Any], level: CheckLevel, warnings: tuple[str, ...] 
     if "unfit" in found:
         return CheckReport("sqlite", problems=(found["unfit"],))
     facts = {**found["facts"], "journal_mode": found["journal_mode"], "check": level.value}
-    return CheckReport("sqlite", problems=tuple(found["problems"]), warnings=warnings, facts=facts)
+    told = (*warnings, *found["notes"])
+    return CheckReport("sqlite", problems=tuple(found["problems"]), warnings=told, facts=facts)
 
 
 def _examine(path: Path, level: CheckLevel, foreign_keys: bool, lenient: bool, deadline: Deadline) -> dict[str, Any]:
@@ -280,10 +284,34 @@ def _examine(path: Path, level: CheckLevel, foreign_keys: bool, lenient: bool, d
         require_database(path, header)
         found = _look_inside(path, level, foreign_keys, lenient, deadline)
     except TradekeepError as error:
-        if isinstance(error, CheckError) or "empty" in error.message:
+        if isinstance(error, (CheckError, EmptyError)):
             return {"unfit": error.message, "unfinished": None}
         raise
     return {**found, "journal_mode": journal_mode_of(header)}
+
+
+def _problems(connection: sqlite3.Connection, level: CheckLevel, lenient: bool, needs: Needs) -> tuple[str, ...]:
+    """What a check finds. What indexes hold is looked at where nothing else than SQLite is needed to know it."""
+
+    def work() -> tuple[str, ...]:
+        possible = CheckLevel.QUICK if needs.told else level
+        return find_problems(connection, possible, constraints=not lenient and not needs.told)
+
+    try:
+        return needs.run(work)
+    except sqlite3.OperationalError as error:
+        need = need_of(error)
+        if need is None:
+            raise
+        needs.tell(need)
+        return find_problems_by_table(connection)
+
+
+def _notes(needs: Needs, leaks: tuple[str, ...]) -> list[str]:
+    notes = needs.notes
+    if leaks:
+        notes.append(f"has pages that nothing uses, and all its rows: {'; '.join(leaks[:_SHOWN])}")
+    return notes
 
 
 def _look_inside(
@@ -298,16 +326,23 @@ def _look_inside(
         parameters = "mode=ro" if with_wal else "mode=ro&immutable=1"
         with connected(path, parameters, deadline) as connection, translated(path, deadline):
             use_mmap(connection)
+            needs = Needs(connection)
             try:
-                problems = find_problems(connection, level, constraints=not lenient)
+                problems = _problems(connection, level, lenient, needs)
             except UNFINISHED as error:
                 if level is not CheckLevel.FULL or deadline.over:
                     raise
-                return {"unfinished": f"ended with: {fault_text(error)}", "problems": [], "facts": {}}
-            facts = {} if problems else gather_facts(connection)
+                return {"unfinished": f"ended with: {fault_text(error)}", "problems": [], "facts": {}, "notes": []}
+            leaks = tuple(filter(is_leak, problems))
+            if len(leaks) == len(problems):
+                problems = ()
+            facts = {} if problems else gather_facts(connection, needs)
             if foreign_keys and not problems:
-                problems = find_orphans(connection)
-            return {"unfinished": None, "problems": list(problems), "facts": facts}
+                problems = needs.run(lambda: find_orphans(connection))
+            if needs.told and facts:
+                facts["needs"] = needs.told
+            notes = _notes(needs, leaks if not problems else ())
+            return {"unfinished": None, "problems": list(problems), "facts": facts, "notes": notes}
     finally:
         if with_wal and not had_shm and os.path.lexists(sidecar(path, "-shm")):
             os.unlink(sidecar(path, "-shm"))

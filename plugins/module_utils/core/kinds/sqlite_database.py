@@ -19,11 +19,12 @@ from typing import Any, NamedTuple, Optional
 from urllib.parse import quote
 
 from ..application import CheckLevel
-from ..errors import CaptureError, CheckError, SpaceError, TradekeepError
+from ..errors import CaptureError, CheckError, EmptyError, OtherContentError, SpaceError, TradekeepError
 from ..formatting import counted
 from ..ports import Clock
 from .bounded import time_up
 from .reading import open_regular
+from .sqlite_needs import Needs, need_of
 
 MAGIC = b"SQLite format 3\0"
 NOT_A_DATABASE = "not a SQLite database (encrypted?)"
@@ -33,6 +34,9 @@ MOST_TABLES = 50_000
 MOST_NAME_BYTES = 4 << 20
 """Of the names of all tables as JSON writes them: facts of a database are one line of a manifest."""
 _MOST_UNCOUNTED = 100
+_MOST_LEAKS = 1_000_000
+_HEADING = re.compile(r"\*\*\* in database \w+ \*\*\*")
+_LEAK = re.compile(r"Page \d+:? (?:is )?never used|(?:Main freelist|Freelist): size is \d+ but should be \d+")
 # What is mapped counts as memory of the process; reading the rest costs a fifth to a half more CPU time.
 _MMAP_BYTES = 32 << 20
 _PROGRESS_OPCODES = 100_000
@@ -186,14 +190,21 @@ def _as_ours(error: Exception, path: Path, deadline: Deadline) -> TradekeepError
     if "unable to open" in text or "readonly" in text or "disk I/O" in text or "authorization" in text:
         return CaptureError(f"cannot be read: {text}", path=path, hint="run as root or as the owner of the file")
     if "not a database" in text:
+        # Its first bytes are a database's; what has others is not opened.
         return CheckError(NOT_A_DATABASE, path=path)
-    return CheckError(f"damaged: {fault_text(error)}", path=path, hint="restore it from the last good backup")
+    need = need_of(error)
+    if need is not None:
+        return CaptureError(f"cannot be read without its application: its schema needs the {need}", path=path)
+    return CheckError(f"damaged: {fault_text(error)}", path=path)
 
 
 def locked_error(path: Path, deadline: Deadline) -> CaptureError:
     """The error for a database that somebody does not let go of."""
     return CaptureError(
-        f"locked by another process for {deadline.seconds:g} s", path=path, hint="end the long transaction, then retry"
+        f"locked by another process for {deadline.seconds:g} s",
+        path=path,
+        hint="a bot with locking_mode=EXCLUSIVE never lets go: stop the service for the backup and start it again, or "
+        "have the bot use locking_mode=NORMAL; of a long transaction wait for the end",
     )
 
 
@@ -241,13 +252,18 @@ def countable_tables(connection: sqlite3.Connection) -> tuple[list[Table], list[
     return tables, uncounted
 
 
-def count_rows(connection: sqlite3.Connection) -> dict[str, int]:
-    """Rows per table."""
-    tables, _uncounted = countable_tables(connection)
+def count_rows(connection: sqlite3.Connection, needs: Optional[Needs] = None) -> dict[str, int]:
+    """Rows per table, of those tables that SQLite can read here."""
+    known = needs or Needs(connection)
+    tables, _uncounted = known.run(lambda: countable_tables(connection))
     counts = {}
     for table in tables:
         query = f"SELECT count(*) FROM {quoted(table.name)}"  # noqa: S608 (an identifier cannot be a parameter)
-        counts[table.shown] = int(connection.execute(query).fetchone()[0])
+        try:
+            counts[table.shown] = int(known.run(lambda query=query: connection.execute(query).fetchone()[0]))  # type: ignore[misc]
+        except sqlite3.OperationalError as error:
+            if not (known.lenient and str(error).startswith("no such table")):
+                raise
     return counts
 
 
@@ -270,9 +286,9 @@ def read_header(path: Path) -> bytes:
 def require_database(path: Path, header: bytes) -> None:
     """Refuse what cannot be a database."""
     if not header:
-        raise CaptureError("is empty (0 bytes)", path=path, hint="restore it from the last good backup")
+        raise EmptyError("is empty (0 bytes)", path=path)
     if not header.startswith(MAGIC):
-        raise CheckError(NOT_A_DATABASE, path=path)
+        raise OtherContentError(NOT_A_DATABASE, path=path)
 
 
 def journal_mode_of(header: bytes) -> str:
@@ -280,14 +296,11 @@ def journal_mode_of(header: bytes) -> str:
     return "wal" if header[18:20] == b"\2\2" else "delete"
 
 
-def gather_facts(connection: sqlite3.Connection) -> dict[str, Any]:
+def gather_facts(connection: sqlite3.Connection, needs: Optional[Needs] = None) -> dict[str, Any]:
     """The facts that a manifest keeps."""
-    facts: dict[str, Any] = {
-        name: pragma(connection, name)
-        for name in ("page_count", "page_size", "user_version", "application_id", "encoding")
-    }
-    facts["tables"] = count_rows(connection)
-    facts["schema_sha256"] = schema_digest(connection)
+    known = needs or Needs(connection)
+    facts: dict[str, Any] = known.run(lambda: _plain_facts(connection))
+    facts["tables"] = count_rows(connection, known)
     _tables, uncounted = countable_tables(connection)
     if uncounted:
         facts["uncounted"] = [name[:_LONGEST_TEXT] for name in uncounted[:_MOST_UNCOUNTED]]
@@ -296,14 +309,55 @@ def gather_facts(connection: sqlite3.Connection) -> dict[str, Any]:
     return facts
 
 
+def _plain_facts(connection: sqlite3.Connection) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        name: pragma(connection, name)
+        for name in ("page_count", "page_size", "user_version", "application_id", "encoding")
+    }
+    facts["schema_sha256"] = schema_digest(connection)
+    return facts
+
+
 def find_problems(connection: sqlite3.Connection, level: CheckLevel, *, constraints: bool = True) -> tuple[str, ...]:
     """What ``quick_check`` or ``integrity_check`` finds; empty when all is well. constraints: compute them too."""
     if not constraints:
         connection.execute("PRAGMA ignore_check_constraints = ON")
     name = "integrity_check" if level is CheckLevel.FULL else "quick_check"
-    rows = connection.execute(f"PRAGMA {name}({_MOST_PROBLEMS})").fetchall()
-    found = [printable(str(row[0]))[:_LONGEST_TEXT] for row in rows]
-    return () if found == ["ok"] else tuple(found)
+    found = _checked(connection, f"PRAGMA {name}({_MOST_PROBLEMS})")
+    if found and all(map(is_leak, found)):
+        # Pages that nothing uses come first, and as many as there may be; damage must not be hidden by them.
+        found = _checked(connection, f"PRAGMA {name}({_MOST_PROBLEMS + _MOST_LEAKS})")
+        leaks = [line for line in found if is_leak(line)]
+        if len(leaks) < len(found):
+            return tuple([line for line in found if not is_leak(line)][:_MOST_PROBLEMS])
+        return (*leaks[:_MOST_PROBLEMS],) if len(leaks) < _MOST_LEAKS else (f"more than {_MOST_LEAKS} lost pages",)
+    return tuple(found)
+
+
+def find_problems_by_table(connection: sqlite3.Connection) -> tuple[str, ...]:
+    """The same for each table by itself, without those that cannot be looked at without the application."""
+    connection.execute("PRAGMA ignore_check_constraints = ON")
+    found: list[str] = []
+    for table in countable_tables(connection)[0]:
+        try:
+            found += _checked(connection, f"PRAGMA quick_check({quoted(table.name)})")
+        except sqlite3.OperationalError as error:
+            if need_of(error) is None:
+                raise
+    return tuple(line for line in found if not is_leak(line))[:_MOST_PROBLEMS]
+
+
+def _checked(connection: sqlite3.Connection, statement: str) -> list[str]:
+    """The findings line by line, without the heading that SQLite gives them."""
+    rows = connection.execute(statement).fetchall()
+    lines = [line for row in rows for line in printable(str(row[0])).splitlines()]
+    found = [line[:_LONGEST_TEXT] for line in lines if not _HEADING.fullmatch(line)]
+    return [] if found == ["ok"] else found
+
+
+def is_leak(finding: str) -> bool:
+    """Whether a finding says no more than that the file has pages that nothing uses: all rows are there."""
+    return _LEAK.fullmatch(finding) is not None
 
 
 def find_orphans(connection: sqlite3.Connection) -> tuple[str, ...]:

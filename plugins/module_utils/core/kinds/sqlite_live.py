@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..application import CheckLevel
-from ..errors import CheckError, SpaceError
+from ..errors import CaptureError, CheckError, SpaceError
 from ..ports import Clock
 from .base import CaptureContext, CheckReport
 from .bounded import bounded
@@ -93,6 +93,8 @@ def examine(path: Path, *, scratch: Path, clock: Clock, wait_seconds: float = 5.
         report = check_copy(copy, CheckLevel.QUICK)
         if report.problems:
             raise CheckError(f"damaged, and left as it is: {report.problems[0]}", path=path, hint=_TO_CHECK)
+        if report.facts.get("needs"):
+            raise CaptureError(f"left as it is: {report.warnings[0]}", path=path)
         deadline = Deadline(clock, seconds)
         with connected(copy, "mode=ro", deadline) as connection, translated(path, deadline):
             return renumbered_tables(connection)

@@ -13,6 +13,7 @@ from typing import Optional
 from .base import CaptureContext
 from .bounded import bounded
 from .sqlite_database import Deadline, count_rows, countable_tables, quoted
+from .sqlite_needs import Needs
 from .sqlite_source import open_source
 
 COUNTED_BYTES = 32 << 20
@@ -35,7 +36,7 @@ def counted_rows(path: Path, context: CaptureContext) -> dict[str, Optional[int]
     with open_source(path, context, Deadline(context.clock, context.deadline_seconds)) as connection:
         if os.stat(path).st_size <= COUNTED_BYTES:
             return dict(count_rows(connection))
-        tables, _unreadable = countable_tables(connection)
+        tables, _unreadable = Needs(connection).run(lambda: countable_tables(connection))
         return {table.name: _highest_rowid(connection, table.name) for table in tables}
 
 
@@ -43,5 +44,5 @@ def _highest_rowid(connection: sqlite3.Connection, table: str) -> Optional[int]:
     try:
         row = connection.execute(f"SELECT max(rowid) FROM {quoted(table)}").fetchone()  # noqa: S608 (quoted)
     except sqlite3.OperationalError:
-        return None  # WITHOUT ROWID
+        return None  # WITHOUT ROWID, or of a schema that SQLite cannot read here
     return int(row[0] or 0)

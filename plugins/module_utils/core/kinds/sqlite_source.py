@@ -211,8 +211,9 @@ def _second_choice(
 
 
 def _begin(connection: sqlite3.Connection) -> None:
+    """Pin what is read from now on. The schema is not read: it may be one that SQLite cannot read here."""
     connection.execute("BEGIN")
-    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    connection.execute("PRAGMA schema_version").fetchone()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,15 @@ from ..archive.alike import Batch, Sealed
 from ..archive.manifest import MANIFEST_NAME, Entry
 from ..archive.safety import storable_mode
 from ..archive.tar_writer import ArchiveWriter
-from ..errors import CaptureError, ChangedWhileReadError, CheckError, UnreadableError
+from ..errors import (
+    CaptureError,
+    ChangedWhileReadError,
+    CheckError,
+    EmptyError,
+    OtherContentError,
+    TradekeepError,
+    UnreadableError,
+)
 from ..host.ownership import name_of_gid, name_of_uid
 from ..kinds import kind_named
 from ..kinds.base import NO_FACTS, CaptureContext, Captured
@@ -27,7 +35,8 @@ from ..kinds.sqlite import SIDECAR_SUFFIXES, unsafe_sidecars
 from ..kinds.together import BESIDE, capture_together, has_companion
 from ..patterns import Classifier
 from ..ports import Progress
-from .found import Found, Share, Thing, found_of, left_out_as_too_deep
+from .damage import fault_of_required
+from .found import Found, Share, Thing, found_of, is_of_filesystem, left_out_as_too_deep
 from .gather import CaptureShare, Gatherer, refuse_share
 from .text import counted
 
@@ -50,6 +59,10 @@ class Account:
     """What could not be done any more once the backup was made."""
     untold: int = 0
     """Warnings beyond those that are kept."""
+    as_it_is: list[str] = field(default_factory=list)
+    """Damaged databases that nothing speaks for: the profile does not require them, and no backup held them good."""
+    damaged: list[str] = field(default_factory=list)
+    """What the profile requires and is damaged, with what is wrong."""
 
     def add(self, entry: Entry) -> None:
         """Count one file."""
@@ -109,6 +122,7 @@ def assemble(
     copy_first: frozenset[str] = frozenset(),
     lenient: bool = False,
     critical: frozenset[str] = frozenset(),
+    held: Collection[str] = (),
     lookup: Optional[Classifier] = None,
 ) -> Account:
     """Write every thing into the archive.
@@ -117,11 +131,12 @@ def assemble(
     copy_first: files to be copied before they are read, since they changed under an earlier attempt.
     lenient: a damaged database is kept as it is, byte for byte, instead of failing (for safety copies).
     critical: components of which everything has to be readable.
+    held: databases that the last good backup held.
     lookup: says of what lies beside a database that is taken as bytes whether it is taken too.
     Raises ChangedWhileReadError (with the path), CaptureError, CheckError.
     """
     account = Account()
-    assembly = _Assembly(writer, context, account, copy_first, lenient, critical, lookup)
+    assembly = _Assembly(writer, context, account, copy_first, lenient, critical, held, lookup)
     for found in Gatherer(copy_first).gather(things, capture):
         if isinstance(found, (Batch, Sealed)):
             progress.advance(assembly.add_batch(found))
@@ -138,6 +153,21 @@ def assemble(
     return account
 
 
+def _is_readable(directory: str) -> bool:
+    try:
+        os.scandir(directory).close()
+    except OSError:
+        return False
+    return True
+
+
+def _said_of(error: TradekeepError) -> str:
+    """What was found, as it goes on after 'since it'."""
+    if isinstance(error, EmptyError):
+        return error.message
+    return f"is {error.message}"
+
+
 class _Assembly:
     """One run of ``assemble``."""
 
@@ -149,9 +179,11 @@ class _Assembly:
         copy_first: frozenset[str],
         lenient: bool,
         critical: frozenset[str],
+        held: Collection[str],
         lookup: Optional[Classifier],
     ) -> None:
         self._critical = critical
+        self._held = held
         self._writer = writer
         self._context = context
         self._account = account
@@ -179,6 +211,9 @@ class _Assembly:
             target = os.readlink(found.absolute) if found.type == "symlink" else None
         except (FileNotFoundError, NotADirectoryError):
             return
+        if found.type == "directory" and is_of_filesystem(found.path) and not _is_readable(found.absolute):
+            self._account.warn(f"{found.path}: the filesystem's own, and may not be read, left out")
+            return
         entry = self._entry(found, status, 0, NO_FACTS)
         if found.type == "symlink":
             writer.add_symlink(entry._replace(target=target))
@@ -199,10 +234,24 @@ class _Assembly:
             if not os.path.lexists(found.absolute) and not found.required:
                 self._account.warn(f"{found.path}: removed by the application while the backup ran")
                 return 0
-            if not self._lenient or found.kind == "file" or isinstance(error, ChangedWhileReadError):
+            if not self._is_kept_as_it_is(found, error):
                 raise
-            self._account.warn(f"{found.path}: kept byte for byte, since {error.message}")
+            self._account.warn(f"{found.path}: kept byte for byte, since it {_said_of(error)}")
+            if not self._lenient and not isinstance(error, (EmptyError, OtherContentError)):
+                self._account.as_it_is.append(found.path)
             return self._add_raw(found, context)
+
+    def _is_kept_as_it_is(self, found: Found, error: TradekeepError) -> bool:
+        """Whether a file is taken as bytes where its kind cannot take it.
+
+        A database is worth a failure where the profile requires it, or where the last backup held it as one; any other
+        file with such a name may be what it likes.
+        """
+        if self._lenient:
+            return found.kind != "file" and not isinstance(error, ChangedWhileReadError)
+        if found.kind != "sqlite" or found.required or found.path in self._held:
+            return False
+        return isinstance(error, (CheckError, EmptyError))
 
     def _may_be_left_out(self, found: Found) -> bool:
         """Whether a backup is one without it; of a database, or where the profile says that it matters, it is not."""
@@ -213,12 +262,17 @@ class _Assembly:
         captured: Captured
         with self._captured(found, context) as captured:
             entry = self._entry(found, captured.status, captured.size, captured.facts)
+            fault = None
+            if found.required:
+                fault = fault_of_required(found.path, entry.kind or "file", captured.content, captured.facts)
             if captured.content is not None:
                 self._writer.add_content(entry, captured.content)
             else:
                 with captured.open() as stream:
                     self._writer.add_file(entry, stream, captured.size)
             captured.confirm()
+        if fault is not None:
+            self._account.damaged.append(f"{found.path}: {fault}")
         self._account.add(entry)
         return captured.size
 

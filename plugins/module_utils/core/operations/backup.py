@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -18,6 +19,7 @@ from ..errors import (
     CaptureError,
     ChangedWhileReadError,
     CheckError,
+    EmptyError,
     ExitStatus,
     InterruptedBySignal,
     TradekeepError,
@@ -27,7 +29,7 @@ from ..host.filesystem.identity import privileged
 from ..host.fstab import require_mounted
 from ..host.memory import many_objects
 from ..host.scheduling import batch_work
-from ..patterns import classifier
+from ..patterns import classifier, classify
 from ..ports import Ports
 from ..storage.local import Backup, LocalCatalog
 from ..transaction.lock import application_lock
@@ -35,6 +37,7 @@ from ..transaction.signals import shielded
 from .assemble import Account as Summary
 from .backup_plan import ASSUMED_RATIO, BackupPlan, check_space, held_by, request_backup
 from .basis import basis_of, facts_for_sidecar, note_backup
+from .damage import way_back
 from .found import Share, Thing
 from .keys import require_usable_keys
 from .leftovers import sweep_state
@@ -122,7 +125,7 @@ def _locked_backup(
         wait_seconds=600.0,
         note=ports.progress.mention,
     )
-    with _as_failure(), lock, many_objects(), batch_work():
+    with _as_failure(application, ports), lock, many_objects(), batch_work():
         # Anew, as what ran before may have made a backup.
         request = request_again()
         with tree_reader(application, ports, lambda: _live_data(application), request) as reader:
@@ -132,12 +135,15 @@ def _locked_backup(
                 ports.progress.note(text)
             allowed = frozenset((*allow_loss, *([ALL] if allow_row_loss else ())))
             made, summary = make_backup(application, ports, plan, reader, warnings=warnings, allowed=allowed)
+            _refuse_damaged(application, ports, made, summary)
     record = {
         "backup": made.as_dict(),
         "warnings": summary.told_warnings() + summary.unfinished,
         "missing": list(plan.missing),
     }
-    status = ExitStatus.FINDINGS if summary.unfinished else ExitStatus.DONE
+    known = plan.previous.sidecar.get("as_it_is", ()) if plan.previous else ()
+    found = [path for path in summary.as_it_is if path not in known]
+    status = ExitStatus.FINDINGS if summary.unfinished or found else ExitStatus.DONE
     lines = _made_lines(made, summary, plan, noted=warnings)
     return Outcome(changed=True, record=record, lines=lines, status=status)
 
@@ -158,13 +164,28 @@ def _live_data(application: Application) -> Iterator[Source]:
 
 
 @contextmanager
-def _as_failure() -> Iterator[None]:
+def _as_failure(application: Application, ports: Ports) -> Iterator[None]:
     """Damage found while backing up is no mere finding: the backup was not made."""
     try:
         yield
-    except CheckError as error:
-        hint = error.hint or "restore it: tradekeep restore latest --path"
+    except (CheckError, EmptyError) as error:
+        hint = error.hint or way_back(application, ports.clock, str(error.path))
         raise CaptureError(error.message, path=error.path, hint=hint) from error
+
+
+def _refuse_damaged(application: Application, ports: Ports, made: Backup, summary: Summary) -> None:
+    """A backup of damaged documents that the profile requires is kept, counts for nothing, and is no success."""
+    if not summary.damaged:
+        return
+    path, _colon, fault = summary.damaged[0].partition(": ")
+    more = f"; and {len(summary.damaged) - 1} more" if len(summary.damaged) > 1 else ""
+    absolute = str(Path(application.root) / path)
+    raise CaptureError(
+        f"the profile requires it, and it is damaged: {fault}{more}; {made.name} holds it so, and counts for nothing",
+        path=absolute,
+        hint=f"{way_back(application, ports.clock, absolute)}; if it is right as it is, back up once with "
+        f"--allow-loss {shlex.quote(path)}, or give it 'kind: file' in the profile",
+    )
 
 
 def back_up(
@@ -175,6 +196,8 @@ def back_up(
     request: how it is to be made; what there is to capture is found here. lenient: keep damaged databases byte for byte
     instead of failing (for safety backups).
     """
+    if not lenient and request.basis is None:
+        request = replace(request, basis=basis_of(application, LocalCatalog(application, ports.clock)))
     with tree_reader(application, ports, lambda: nullcontext(Source(things)), request) as reader:
         plan = reader.measure()
         if not lenient:
@@ -213,6 +236,7 @@ def make_backup(
                 written = write_archive(job, temporary, scratch, copy_first)
                 for text in (*warnings, *_compared_rows(job, written.summary, allowed)):
                     written.summary.warn(text)
+                _settle_damage(application, written.summary, allowed, lenient)
                 return _publish(job, catalog, temporary, written)
             except ChangedWhileReadError as error:
                 if attempt == ATTEMPTS - 1 or error.path is None:
@@ -223,6 +247,22 @@ def make_backup(
                 with privileged():
                     temporary.unlink(missing_ok=True)
     raise CaptureError("the data changes too fast", path=application.root, hint="try again at a quieter moment")
+
+
+def _settle_damage(
+    application: Application, summary: Summary, allowed: Optional[Collection[str]], lenient: bool
+) -> None:
+    """What is damaged and may be so, as a person said, or as what is made of whatever there is, is a mere warning."""
+    left = []
+    for text in summary.damaged:
+        path = text.partition(": ")[0]
+        classified = classify(application.profile, path)
+        words = {ALL, path, *([classified.component.name] if classified else [])}
+        if lenient or words & set(allowed or ()):
+            summary.warn(text)
+        else:
+            left.append(text)
+    summary.damaged = left
 
 
 def _publish(job: Job, catalog: LocalCatalog, temporary: Path, written: Written) -> tuple[Backup, Summary]:
@@ -249,6 +289,8 @@ def _publish(job: Job, catalog: LocalCatalog, temporary: Path, written: Written)
         "databases": databases,
         "missing": list(plan.missing),
         "warnings": summary.told_warnings(),
+        "as_it_is": summary.as_it_is,
+        "damaged": summary.damaged,
         "check_level": job.header.check_level,
         "verified": written.proof,
         "seconds": written.seconds,
@@ -260,7 +302,7 @@ def _publish(job: Job, catalog: LocalCatalog, temporary: Path, written: Written)
         # Once it has its name the backup is made: nothing that happens then can say that it was not.
         made = catalog.publish(temporary, job.final_name, sidecar)
         summary.unfinished += catalog.settle(made, written.proof["level"], ports.clock.now())
-        if not made.is_safety:
+        if not (made.is_safety or summary.damaged):
             _note_basis(application, made, summary)
     if made is None:
         raise InterruptedBySignal("stopped by a signal; what had been begun was undone")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from ..application import Application, Encryption, Tier
-from ..errors import CaptureError, ConfigurationError, SpaceError
+from ..errors import CaptureError, ConfigurationError, EmptyError, SpaceError
 from ..host.files import space
 from ..host.fstab import require_mounted
 from ..patterns import classify_directory
@@ -300,9 +300,7 @@ def survey(
         if not isinstance(found, Found):
             continue
         if found.size == 0 and found.kind == "sqlite" and (found.required or found.path in held):
-            raise CaptureError(
-                "the database is empty (0 bytes)", path=found.absolute, hint="restore it, or move it away"
-            )
+            raise EmptyError("the database is empty (0 bytes)", path=found.absolute)
         beside = wal_size(found.absolute) if found.kind in ("sqlite", "file") else 0
         if found.kind == "sqlite" or beside:
             largest = max(largest, found.size + beside)

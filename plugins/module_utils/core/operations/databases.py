@@ -15,7 +15,7 @@ from typing import Any, Optional
 
 from ..application import Application, CheckLevel
 from ..archive.reported import texts_from
-from ..errors import ExitStatus, TradekeepError, UnsafePathError, UsageError
+from ..errors import EmptyError, ExitStatus, OtherContentError, TradekeepError, UnsafePathError, UsageError
 from ..host.files import components_of
 from ..kinds.sqlite_live import examine, inspect_live, optimize
 from ..patterns import classify, expected_files
@@ -58,7 +58,8 @@ def check_databases(
             results = [_failed(path, expected[path]) for path in missing]
             for path in chosen:
                 telling.start(f"checking {path}", None, "databases")
-                results.append(_inspect(application, path, scratch, ports, level, foreign_keys))
+                strict = bool(paths) or path in expected
+                results.append(_inspect(application, path, scratch, ports, level, foreign_keys, strict))
             return results
 
         said = work_apart(check, ports, reader_account(application), seconds=_CHECK_SECONDS)
@@ -135,11 +136,22 @@ def _failed(path: str, problem: str) -> dict[str, Any]:
 
 
 def _inspect(
-    application: Application, path: str, scratch: Path, ports: Ports, level: CheckLevel, foreign_keys: bool
+    application: Application,
+    path: str,
+    scratch: Path,
+    ports: Ports,
+    level: CheckLevel,
+    foreign_keys: bool,
+    strict: bool,
 ) -> dict[str, Any]:
+    """strict: nothing but a database may be there."""
     absolute = Path(application.root) / path
     try:
         report = inspect_live(absolute, scratch=scratch, clock=ports.clock, level=level, foreign_keys=foreign_keys)
+    except (EmptyError, OtherContentError) as error:
+        if strict:
+            return _failed(path, error.message)
+        return {"path": path, "problems": [], "warnings": [f"no database: {error.message}"], "facts": {}}
     except TradekeepError as error:
         return _failed(path, error.message)
     return {"path": path, "problems": list(report.problems), "warnings": list(report.warnings), "facts": report.facts}

@@ -20,6 +20,7 @@ from ..patterns import Classifier
 from .kind_of import kind_in, tied, without_sidecars
 
 OWN_PREFIX = ".tradekeep"
+LOST_AND_FOUND = "lost+found"
 NOTHING_SEEN = Signature(0, 0, 0, 0, 0)
 DEEPEST = 100
 """Directories in directories that are looked into, the root not counted. The bot can make any number of them, which no
@@ -165,12 +166,19 @@ def names_in(directory: Found, lookup: Optional[Classifier] = None) -> list[str]
     except (FileNotFoundError, NotADirectoryError):
         return []  # removed by the bot since it was listed
     except PermissionError:
+        if is_of_filesystem(directory.path):
+            return []
         raise UnreadableError("may not be read by the owner of the data", path=directory.absolute) from None
     if len(names) > MOST_NAMES:
         raise too_many_names(MOST_NAMES, directory.absolute)
     if OWN_PREFIX in "\0".join(names):
         names = [name for name in names if not name.startswith(OWN_PREFIX)]
     return names if lookup is None else without_sidecars(lookup, directory.path, names)
+
+
+def is_of_filesystem(directory: str) -> bool:
+    """Whether a directory is the filesystem's own, at the top of a disk: root's alone, and no data of anybody's."""
+    return directory[directory.rfind("/") + 1 :] == LOST_AND_FOUND
 
 
 def too_many_names(most: int, path: str) -> CaptureError:

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,10 +27,10 @@ from ..errors import (
     TradekeepError,
     UsageError,
 )
-from ..host.account import Account, owner_of
+from ..host.account import owner_of
 from ..host.files import atomic_write, space
-from ..host.filesystem.identity import acting_as, privileged, with_privileges
-from ..host.filesystem.scratch import SHARED, scratch_directory
+from ..host.filesystem.identity import acting_as, privileged
+from ..host.filesystem.scratch import scratch_directory
 from ..host.mounts import device_roots
 from ..host.services import ServiceController, Snapshot
 from ..host.worker import needs_worker, run_worker, worker_account
@@ -46,6 +44,7 @@ from ..transaction.lock import application_lock
 from ..transaction.plan import Replacement
 from ..transaction.stage import Stage
 from .basis import note_replaced
+from .check_ahead import check_ahead, scratch_place
 from .exchange_run import Change, run_exchange
 from .fence import note_fence
 from .healthy import health_gate
@@ -89,6 +88,7 @@ class _Run:
     passphrase_file: Optional[str]
     force: bool
     gnupg_home: Optional[str] = None
+    accept_damage: bool = False
     stopped: list[str] = field(default_factory=list)
     health: list[dict[str, Any]] = field(default_factory=list)
     unhealthy: Optional[str] = None
@@ -113,12 +113,13 @@ def restore(
     any_profile: bool = False,
     force: bool = False,
     key_file: Optional[str] = None,
+    accept_damage: bool = False,
 ) -> Outcome:
     """Put a backup (or the chosen part of it) in the place of the live data, or into the directory ``to``.
 
     Restoring what is there already stops nothing and changes nothing. any_profile: take a backup of another profile.
     force: go on although a process that the services do not own writes the data, and keep what was restored although a
-    health check fails.
+    health check fails. accept_damage: restore a damaged database too, as the backup has it.
     key_file: the secret key of a backup to a public one, for this time; without it the host's own key is tried, and the
     account's keyring.
     """
@@ -131,11 +132,25 @@ def restore(
         refuse_other_maker(application, backup, hint=_OTHER_PROFILE)
     with home_for(application, backup.path, key_file, ports) as home:
         if to is not None:
-            return restore_elsewhere(application, ports, backup, selection, Path(to), secret, dry_run, gnupg_home=home)
+            return restore_elsewhere(
+                application,
+                ports,
+                backup,
+                selection,
+                Path(to),
+                secret,
+                dry_run,
+                gnupg_home=home,
+                accept_damage=accept_damage,
+            )
         with acting_as(owner_of(application)):
             if dry_run:
-                return _planned(_prepare(application, ports, backup, selection, secret, home, any_profile, force))
-            return _restore_locked(application, ports, backup, selection, secret, home, any_profile, force)
+                run = _prepare(application, ports, backup, selection, secret, home, any_profile, force)
+                run.accept_damage = accept_damage
+                return _planned(run)
+            return _restore_locked(
+                application, ports, backup, selection, secret, home, any_profile, force, accept_damage
+            )
 
 
 def _restore_locked(
@@ -147,6 +162,7 @@ def _restore_locked(
     home: Optional[str],
     any_profile: bool,
     force: bool,
+    accept_damage: bool,
 ) -> Outcome:
     with application_lock(
         Path(application.application_state_dir),
@@ -156,7 +172,9 @@ def _restore_locked(
         note=ports.progress.mention,
     ):
         sweep_state(application)
-        return _restore_live(_prepare(application, ports, backup, selection, secret, home, any_profile, force))
+        run = _prepare(application, ports, backup, selection, secret, home, any_profile, force)
+        run.accept_damage = accept_damage
+        return _restore_live(run)
 
 
 def _prepare(
@@ -206,7 +224,7 @@ def database_digest(application: Application, ports: Ports) -> DatabaseDigest:
     reads_as = worker_account(owner_of(application))
 
     def captured(live: str) -> Optional[str]:
-        with scratch_directory(_scratch_place(application, reads_as), "compare", account=reads_as) as scratch:
+        with scratch_directory(scratch_place(application, reads_as), "compare", account=reads_as) as scratch:
 
             def capture() -> Optional[str]:
                 return _digest_of_capture(live, scratch, ports)
@@ -226,17 +244,6 @@ def _digest_of_capture(live: str, scratch: Path, ports: Ports) -> Optional[str]:
             return digest_of(stream)
     except (CaptureError, CheckError):
         return None
-
-
-@with_privileges
-def _scratch_place(application: Application, reads_as: Optional[Account]) -> Path:
-    """Where a copy of a live database may lie for a moment; a dry run makes no place for it."""
-    state_dir = Path(application.application_state_dir)
-    if reads_as is not None:
-        shared = state_dir / SHARED
-        return shared if shared.is_dir() else Path(tempfile.gettempdir())
-    usable = state_dir.is_dir() and os.access(state_dir, os.W_OK)
-    return state_dir if usable else Path(tempfile.gettempdir())
 
 
 def _refuse_unsafe_links(contents: Contents, selection: Selection, application: Application) -> None:
@@ -266,6 +273,16 @@ def _check_space(run: _Run) -> None:
 
 
 def _planned(run: _Run) -> Outcome:
+    check_ahead(
+        run.application,
+        run.ports,
+        backup=run.backup,
+        contents=run.contents,
+        entries=[item.entry for item in run.changes if item.entry is not None],
+        passphrase_file=run.passphrase_file,
+        gnupg_home=run.gnupg_home,
+        accept_damage=run.accept_damage,
+    )
     same = len(run.items) - len(run.changes)
     end = f"{run.backup.path.name}: {len(run.changes)} would change, {same} are the same; nothing was written"
     listed = [item.describe() for item in run.changes]
@@ -367,6 +384,7 @@ def _fill(run: _Run, stage: Stage, changes: Sequence[Item]) -> None:
         contents=run.contents,
         passphrase_file=run.passphrase_file,
         gnupg_home=run.gnupg_home,
+        accept_damage=run.accept_damage,
     )
 
 

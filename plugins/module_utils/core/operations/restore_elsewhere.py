@@ -24,6 +24,7 @@ from ..host.filesystem.scratch import scratch_directory, shared_place
 from ..host.worker import worker_account
 from ..ports import Ports
 from ..storage.local import Backup
+from .check_ahead import check_ahead
 from .kind_of import SQLITE, kind_of_entry
 from .outcome import Outcome
 from .provenance import note_other_maker
@@ -45,6 +46,7 @@ def restore_elsewhere(
     dry_run: bool,
     *,
     gnupg_home: Optional[str] = None,
+    accept_damage: bool = False,
 ) -> Outcome:
     """Unpack into an empty directory of its own; live data and services are left alone."""
     target = Path(os.path.abspath(target))
@@ -56,8 +58,21 @@ def restore_elsewhere(
     needed = sum(entry.size for entry in entries)
     if needed > space(target).bytes_free:
         raise SpaceError(f"{human_bytes(needed)} needed", path=target, hint="free some space or choose another place")
-    if not dry_run:
-        unpacking = _Unpacking(application, ports, backup, contents, entries, passphrase_file, gnupg_home)
+    if dry_run:
+        check_ahead(
+            application,
+            ports,
+            backup=backup,
+            contents=contents,
+            entries=entries,
+            passphrase_file=passphrase_file,
+            gnupg_home=gnupg_home,
+            accept_damage=accept_damage,
+        )
+    else:
+        unpacking = _Unpacking(
+            application, ports, backup, contents, entries, passphrase_file, gnupg_home, accept_damage
+        )
         _unpack_into(target, unpacking, chosen)
         for note in notes_of_refused_rights(application, entries):
             ports.progress.note(note)
@@ -97,6 +112,7 @@ class _Unpacking:
     entries: Sequence[Entry]
     passphrase_file: Optional[str]
     gnupg_home: Optional[str]
+    accept_damage: bool
 
     def into(self, directory: Path, chosen: Callable[[str], bool]) -> str:
         """Unpack the chosen entries; returns the directory that stands for the root."""
@@ -151,6 +167,7 @@ def _finish_unreachable(unpacking: _Unpacking, descriptor: int) -> None:
                 application,
                 ports,
                 [(entry, str(copied / entry.path)) for entry in unpacking.entries if entry.path in databases],
+                accept_damage=unpacking.accept_damage,
             )
     _finish(unpacking, Path(f"/proc/self/fd/{descriptor}"), unpacking.entries, checked=databases, keep=(descriptor,))
 
@@ -172,7 +189,8 @@ def _finish(
             ports.progress.note(f"{entry.path}: a symlink that leads out of the data, left out")
         else:
             placed.append((entry, place))
-    check_files(application, ports, [item for item in placed if item[0].path not in checked], keep=keep)
+    waiting = [item for item in placed if item[0].path not in checked]
+    check_files(application, ports, waiting, keep=keep, accept_damage=unpacking.accept_damage)
     for entry, place in placed:
         give_rights(application, entry, place)
 

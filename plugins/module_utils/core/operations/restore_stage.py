@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Optional
+from typing import Any, Callable, Optional
 
 from ..application import Application, CheckLevel
 from ..archive.manifest import Entry
@@ -17,18 +17,20 @@ from ..errors import ArchiveError
 from ..host.account import owner_of
 from ..host.worker import needs_worker, run_worker, worker_account
 from ..kinds import kind_named
+from ..kinds.base import CheckReport
 from ..kinds.sqlite import SIDECAR_SUFFIXES
 from ..ports import NoAdvance, Ports, Progress
 from ..storage.local import Backup
 from ..transaction.plan import Replacement
 from ..transaction.stage import Stage
-from .kind_of import kind_of_entry
+from .kind_of import SQLITE, kind_of_entry
 from .reading import Contents, unpack
 from .restore_plan import Item
 from .rights import give_rights
 from .rights_plan import notes_of_refused_rights
 
 DIRECTORY_PLACE = "directories"
+_WAYS_OUT = "use another backup: tradekeep list; or take it as it is with --accept-damage"
 
 
 def fill_stage(
@@ -41,6 +43,7 @@ def fill_stage(
     contents: Contents,
     passphrase_file: Optional[str],
     gnupg_home: Optional[str] = None,
+    accept_damage: bool = False,
 ) -> None:
     """Write the changed files into the stage, give them their rights, check each by its kind, make all durable."""
     prefix = contents.report.stripped_prefix
@@ -51,18 +54,24 @@ def fill_stage(
         here = {path for path, staged in wanted.items() if staged.startswith(f"{directory}/")}
         if here:
             unpack(backup, contents, f"{directory}/new", here.__contains__, ports, passphrase_file, gnupg_home)
-    settle_stage(application, ports, stage, changes, prefix)
+    settle_stage(application, ports, stage, changes, prefix, accept_damage=accept_damage)
 
 
 def settle_stage(
-    application: Application, ports: Ports, stage: Stage, changes: Sequence[Item], prefix: str = ""
+    application: Application,
+    ports: Ports,
+    stage: Stage,
+    changes: Sequence[Item],
+    prefix: str = "",
+    *,
+    accept_damage: bool = False,
 ) -> None:
     """Give what was written into the stage its rights, check each file by its kind, make all durable."""
     for note in notes_of_refused_rights(application, (item.entry for item in changes if item.entry is not None)):
         ports.progress.note(note)
     staged = [(item.entry, stage.path_for(item.path, prefix)) for item in changes if item.entry is not None]
     # First, as what is given to another account can be out of the reader's reach.
-    check_files(application, ports, staged)
+    check_files(application, ports, staged, accept_damage=accept_damage)
     for entry, place in staged:
         give_rights(application, entry, place)
     ports.step("staged")
@@ -70,11 +79,16 @@ def settle_stage(
 
 
 def check_files(
-    application: Application, ports: Ports, staged: Sequence[tuple[Entry, str]], *, keep: Sequence[int] = ()
+    application: Application,
+    ports: Ports,
+    staged: Sequence[tuple[Entry, str]],
+    *,
+    keep: Sequence[int] = (),
+    accept_damage: bool = False,
 ) -> None:
     """Judge restored files by their kinds, in a process of the owner's account. Raises ArchiveError.
 
-    keep: descriptors that the places are reached by.
+    keep: descriptors that the places are reached by. accept_damage: only note what is damaged.
     """
     reads_as = worker_account(owner_of(application))
     files = [
@@ -85,13 +99,49 @@ def check_files(
 
     def check(progress: Progress) -> None:
         for entry, place in files:
-            check_restored(entry, place, replace(ports, progress=progress))
+            try:
+                check_restored(entry, place, replace(ports, progress=progress))
+            except ArchiveError as error:
+                if not accept_damage:
+                    raise
+                progress.note(f"{entry.path}: restored as the backup has it, which is damaged: {error.message}")
             progress.advance(entry.size)
 
     if not files or not needs_worker(reads_as, ports.workers):
         check(NoAdvance(ports.progress))
         return
     run_worker(lambda outlet, _news: check(outlet), account=reads_as, progress=NoAdvance(ports.progress), keep=keep)
+
+
+def was_checked(entry: Entry) -> bool:
+    """Whether a backup has found a database good when it captured it."""
+    return entry.kind == SQLITE and "check" in entry.facts
+
+
+def weighed(entry: Entry, found: CheckReport, again: Callable[[], CheckReport]) -> CheckReport:
+    """What a full check found of a database, as it counts: what a backup took after a quick check is taken back.
+
+    again: checks it quickly. All pages are as they were then, so that what only a full check finds (an index that does
+    not fit its table) was so when it was backed up; the rows are all there.
+    """
+    if found.ok or not was_checked(entry) or entry.facts["check"] != CheckLevel.QUICK.value:
+        return found
+    quick = again()
+    if quick.problems:
+        return found
+    told = [f"was so when it was backed up: {text}" for text in found.problems]
+    return CheckReport(found.kind, warnings=(*told, *quick.warnings), facts=quick.facts)
+
+
+def differing_tables(said: Mapping[str, Any], report: CheckReport) -> list[str]:
+    """Tables of which a database has other rows than its manifest says. Where one of the two SQLites could not read all
+    of the schema, those that both know."""
+    expected, found = said.get("tables"), report.facts.get("tables")
+    if expected is None or report.unfinished or found is None:
+        return []
+    partly = said.get("needs") or report.facts.get("needs")
+    names = set(expected) & set(found) if partly else {*expected, *found}
+    return sorted(name for name in names if expected.get(name) != found.get(name))
 
 
 def check_restored(entry: Entry, staged: Path, ports: Ports) -> None:
@@ -101,12 +151,13 @@ def check_restored(entry: Entry, staged: Path, ports: Ports) -> None:
     """
     kind = entry.kind or "file"
     report = kind_named(kind).check(staged, level=CheckLevel.FULL)
+    if report.problems and kind == SQLITE:
+        report = weighed(entry, report, lambda: kind_named(kind).check(staged, level=CheckLevel.QUICK))
     problems = list(report.problems)
-    expected = entry.facts.get("tables")
-    if expected is not None and not report.unfinished and report.facts.get("tables") != expected:
+    if not problems and kind == SQLITE and differing_tables(entry.facts, report):
         problems.append("rows per table differ from the manifest")
-    if problems and kind == "sqlite":
-        raise ArchiveError(problems[0], path=entry.path, hint="use another backup: tradekeep list")
+    if problems and kind == SQLITE:
+        raise ArchiveError(problems[0], path=entry.path, hint=_WAYS_OUT)
     for text in (*problems, *(report.warnings if kind == "sqlite" else ())):
         ports.progress.note(f"{entry.path}: {text}")
 

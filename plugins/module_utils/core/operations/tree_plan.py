@@ -27,7 +27,7 @@ from ..patterns import (
     templates,
     tree_directories,
 )
-from .found import OWN_PREFIX, left_out_as_too_deep, lies_too_deep
+from .found import OWN_PREFIX, is_of_filesystem, left_out_as_too_deep, lies_too_deep
 from .places import places
 from .tree_modes import OpenToOthers, mended_mode, umask_notes
 
@@ -235,6 +235,8 @@ def _walk(application: Application, path: str, named: set[str]) -> Iterator[tupl
         return
     _refuse_link(application, path, status)
     if stat.S_ISDIR(status.st_mode):
+        if is_of_filesystem(path):
+            return  # root's, and stays so
         if lies_too_deep(path):
             yield path, "deep"
             return

@@ -28,8 +28,8 @@ from ..host.worker import Outlet, Worker, needs_worker, serve_requests, worker_a
 from ..kinds.base import CaptureContext
 from ..patterns import classifier
 from ..ports import Ports, Progress
+from .assemble import LONGEST_WARNING, MOST_WARNINGS, assemble
 from .assemble import Account as Summary
-from .assemble import assemble
 from .backup_plan import BackupPlan, measure, survey
 from .found import Share, Thing
 from .gather import CaptureShare, refuse_share
@@ -143,7 +143,7 @@ class _ReaderInPlace:
         return _surveyed(self._application, self._ports, self._source, self._request, list_paths)
 
     def capture(self, order: Order, sink: Sink) -> tuple[Summary, Totals]:
-        return _captured(self._application, self._source, self._ports, self._ports.progress, order, sink)
+        return _captured(self._application, self._source, self._ports, self._ports.progress, order, sink, self._request)
 
 
 class _ReaderElsewhere:
@@ -196,7 +196,7 @@ def _serve(
             if request["do"] == "survey":
                 return _surveyed(application, ports, source, wanted, request["list_paths"]).as_completion()
             summary, totals = _captured(
-                application, source, ports, outlet, _order_of(request["order"]), _FrameSink(outlet)
+                application, source, ports, outlet, _order_of(request["order"]), _FrameSink(outlet), wanted
             )
             return {"summary": asdict(summary), "totals": asdict(totals)}
 
@@ -211,8 +211,15 @@ def _surveyed(
 
 
 def _captured(
-    application: Application, source: Source, ports: Ports, progress: Progress, order: Order, sink: Sink
+    application: Application,
+    source: Source,
+    ports: Ports,
+    progress: Progress,
+    order: Order,
+    sink: Sink,
+    wanted: BackupPlan,
 ) -> tuple[Summary, Totals]:
+    held = wanted.basis.databases if wanted.basis is not None else ()
     context = CaptureContext(order.scratch, ports.clock, order.level, attempts=order.attempts)
     writer = ArchiveWriter(sink, order.header, sink.tell if order.told else _unheard)
     summary = assemble(
@@ -224,6 +231,7 @@ def _captured(
         copy_first=order.copy_first,
         lenient=order.lenient,
         critical=frozenset(item.name for item in application.profile.components if item.critical),
+        held=held,
         lookup=classifier(application.profile),
     )
     totals = writer.finish()
@@ -308,6 +316,8 @@ def result_of(said: Any) -> tuple[Summary, Totals]:
         for text in summary["warnings"]:
             found.warn(str(text))
         found.untold += max(0, int(summary["untold"]))
+        found.as_it_is = [str(path) for path in summary["as_it_is"][:MOST_WARNINGS]]
+        found.damaged = [str(text)[:LONGEST_WARNING] for text in summary["damaged"][:MOST_WARNINGS]]
         return (
             found,
             Totals(int(totals["entries"]), int(totals["bytes"]), str(totals["manifest_sha256"])),

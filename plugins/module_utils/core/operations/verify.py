@@ -28,10 +28,11 @@ from ..storage.choice import is_future
 from ..storage.local import Backup, LocalCatalog
 from .apart import ArchiveWork, Telling, patience, read_apart
 from .keys import Keys, home_for
-from .kind_of import kind_of
+from .kind_of import SQLITE, kind_of
 from .leftovers import reader_account, reading_scratch
 from .outcome import Outcome
 from .reading import CountingSink, checksum, compare_checksum, passphrase_for
+from .restore_stage import differing_tables, weighed
 from .text import table
 
 _MOST_TEXTS = 1000
@@ -271,6 +272,7 @@ class _DeepSink(NullSink):
         self._scratch = scratch
         self._progress = progress
         self._reports: dict[str, CheckReport] = {}
+        self._quick: dict[str, CheckReport] = {}
         self.problems = _Texts()
         self.notes = _Texts()
 
@@ -287,6 +289,8 @@ class _DeepSink(NullSink):
                 stream.write(chunk)
                 self._progress.advance(len(chunk))
         report = _checked(kind, copy)
+        if kind == SQLITE and report.problems:
+            self._quick[member.path] = _checked(kind, copy, CheckLevel.QUICK)
         if kind == "sqlite" or report.problems or report.warnings:
             self._reports[member.path] = report
         for leftover in self._scratch.iterdir():
@@ -294,25 +298,28 @@ class _DeepSink(NullSink):
 
     def on_entry(self, entry: Entry) -> None:
         """Weigh what was found: what was damaged already when it was captured is a note."""
-        report = self._reports.pop(entry.path, None)
+        report, quick = self._reports.pop(entry.path, None), self._quick.pop(entry.path, None)
         if report is None:
             return
+        if quick is not None:
+            report = weighed(entry, report, lambda: quick)
         # The bytes equal what was captured. A log's bad line, or a document that was malformed then, is its writer's.
         known = entry.kind in ("file", "log", "jsonl") or bool(entry.facts.get("warnings"))
         told = [f"{entry.path}: {text}" for text in report.problems]
         (self.notes if known else self.problems).extend(told)
         self.notes.extend(f"{entry.path}: {text}" for text in report.warnings)
-        if entry.kind == "sqlite" and not report.unfinished:
+        if entry.kind == SQLITE and report.ok and not report.unfinished:
+            differing = ["tables"] if differing_tables(entry.facts, report) else []
+            if report.facts.get("schema_sha256") != entry.facts.get("schema_sha256", report.facts.get("schema_sha256")):
+                differing.append("schema_sha256")
             self.problems.extend(
-                f"{entry.path}: {key} differ from what the manifest says of the database"
-                for key in ("tables", "schema_sha256")
-                if key in entry.facts and report.facts.get(key) != entry.facts[key]
+                f"{entry.path}: {key} differ from what the manifest says of the database" for key in differing
             )
 
 
-def _checked(kind: str, copy: Path) -> CheckReport:
+def _checked(kind: str, copy: Path, level: CheckLevel = CheckLevel.FULL) -> CheckReport:
     try:
-        return kind_named(kind).check(copy, level=CheckLevel.FULL)
+        return kind_named(kind).check(copy, level=level)
     except InterruptedBySignal:
         raise
     except TradekeepError as error:

@@ -18,6 +18,7 @@ from typing import Any, Optional
 from .names import ARCHIVE_SUFFIXES, ENCRYPTED_SUFFIX, SAFETY_LABELS, parse_any_name, parse_name, sidecars_of
 
 LARGEST_SIDECAR = 16 << 20
+_LONGEST_DAMAGE = 300
 _CHECKSUM_LINE = re.compile(r"([0-9a-f]{64}) [ *]([^\n/]+)\n?")
 
 
@@ -115,6 +116,7 @@ def read_backup(path: Path, prefix: str, record: Optional[Mapping[str, Any]] = N
     sidecar = _read_sidecar(path.with_name(sidecar_name), problems)
     listed = _read_checksum(path.with_name(checksum_name), path.name, problems)
     _compare(status, sidecar, listed, problems)
+    problems.extend(_damage(sidecar))
     sha256 = listed or _text(sidecar.get("sha256"))
     verified_at, level = _verification(sidecar, record, sha256, problems)
     drill = _drill(record, sha256)
@@ -200,6 +202,15 @@ def _compare(status: os.stat_result, sidecar: Mapping[str, Any], listed: Optiona
         problems.append(f"has {status.st_size} bytes, should have {sidecar['size']}")
     if listed and sidecar.get("sha256") not in (None, listed):
         problems.append("the two sidecars name different checksums")
+
+
+def _damage(sidecar: Mapping[str, Any]) -> list[str]:
+    """What the profile requires and was damaged already when it was backed up: then it is no backup to rely on."""
+    said = sidecar.get("damaged")
+    if not isinstance(said, list) or not said:
+        return []
+    more = f" and {len(said) - 1} more" if len(said) > 1 else ""
+    return [f"damaged when it was made: {str(said[0])[:_LONGEST_DAMAGE]}{more}"]
 
 
 def _verification(

@@ -13,6 +13,7 @@ import os
 import stat
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
@@ -27,6 +28,7 @@ from ...ports import Ports, Progress
 from ..apart import Telling, patience, work_apart
 from ..kind_of import kind_of_entry
 from ..leftovers import reader_account
+from ..restore_stage import differing_tables, weighed
 from ..text import counted
 from .findings import Findings
 from .unpacking import Unpacked
@@ -79,14 +81,14 @@ class _DatabaseChecks:
     def __init__(self) -> None:
         self._most = min(_MOST_PROCESSES, os.cpu_count() or 1)
         self._waiting: deque[tuple[Entry, Path]] = deque()
-        self._running: deque[tuple[Entry, DatabaseCheck]] = deque()
+        self._running: deque[tuple[Entry, Path, DatabaseCheck]] = deque()
 
     def __enter__(self) -> _DatabaseChecks:
         """The checks themselves."""
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        for _entry, check in self._running:
+        for _entry, _where, check in self._running:
             check.end()
 
     def add(self, entry: Entry, where: Path) -> None:
@@ -97,9 +99,11 @@ class _DatabaseChecks:
     def reports(self) -> Iterator[tuple[Entry, CheckReport]]:
         """What was found, in the order in which they were added."""
         while self._running:
-            entry, check = self._running[0]
+            entry, where, check = self._running[0]
             report = _reported(check)
             check.end()
+            if report.problems:
+                report = weighed(entry, report, partial(_reported_quickly, entry, where))
             self._running.popleft()
             self._begin()
             yield entry, report
@@ -107,7 +111,7 @@ class _DatabaseChecks:
     def _begin(self) -> None:
         while self._waiting and len(self._running) < self._most:
             entry, where = self._waiting.popleft()
-            self._running.append((entry, DatabaseCheck(where, CheckLevel.FULL)))
+            self._running.append((entry, where, DatabaseCheck(where, CheckLevel.FULL)))
 
 
 def _reported(check: DatabaseCheck) -> CheckReport:
@@ -117,6 +121,14 @@ def _reported(check: DatabaseCheck) -> CheckReport:
         raise
     except TradekeepError as error:
         return CheckReport("sqlite", problems=(error.message,))
+
+
+def _reported_quickly(entry: Entry, where: Path) -> CheckReport:
+    check = DatabaseCheck(where, CheckLevel.QUICK)
+    try:
+        return _reported(check)
+    finally:
+        check.end()
 
 
 def _fault_of(entry: Entry, where: Path) -> Optional[str]:
@@ -149,14 +161,10 @@ def _compare_rows(entry: Entry, report: CheckReport, findings: Findings) -> None
     findings.databases.append({**facts, "rows": sum(tables.values())})
     if report.problems or report.unfinished:
         return
-    expected = entry.facts.get("tables")
-    if expected is not None and expected != tables:
-        for name in sorted({*expected, *tables}):
-            if expected.get(name) != tables.get(name):
-                there = counted(tables[name], "row") if name in tables else "no rows"
-                findings.problem(
-                    f"{entry.path}: table {name} has {there}, the manifest says {expected.get(name, 'no')}"
-                )
+    expected = entry.facts.get("tables", {})
+    for name in differing_tables(entry.facts, report):
+        there = counted(tables[name], "row") if name in tables else "no rows"
+        findings.problem(f"{entry.path}: table {name} has {there}, the manifest says {expected.get(name, 'no')}")
     if entry.facts.get("schema_sha256", report.facts.get("schema_sha256")) != report.facts.get("schema_sha256"):
         findings.problem(f"{entry.path}: the schema is not the one that the manifest says")
 
