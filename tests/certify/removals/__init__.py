@@ -12,6 +12,7 @@ from .confining import CONFINING
 from .deploying import DEPLOYING
 from .following import FOLLOWING
 from .hanging import HANGING
+from .judging import JUDGING
 from .keeping import KEEPING
 from .losing import LOSING
 from .migrating import MIGRATING
@@ -50,4 +51,5 @@ REMOVALS: tuple[Removal, ...] = (
     *FOLLOWING,
     *UNMANAGED,
     *ACCOUNTS,
+    *JUDGING,
 )

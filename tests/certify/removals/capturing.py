@@ -122,8 +122,8 @@ CAPTURING = (
         "a3",
         "an empty database is refused by its kind",
         "kinds",
-        "if not header:\n        raise CaptureError(",
-        "if False:\n        raise CaptureError(",
+        "if not header:\n        raise EmptyError(",
+        "if False:\n        raise EmptyError(",
         (SQLITE + "a3_empty_database_is_refused",),
     ),
     Removal(
@@ -210,7 +210,7 @@ CAPTURING = (
     Removal(
         "a4",
         "damage that a check finds fails the capture",
-        "kinds",
+        "kinds/sqlite.py",
         "if report.problems:",
         "if not report.facts:\n        report.facts['tables'] = rows\n    if False:",
         (SQLITE + "a4_full_check_finds_what_quick_check_misses",),

@@ -72,7 +72,7 @@ RESTORING = (
         "c1",
         "restored rows are compared with the manifest",
         "operations",
-        'if expected is not None and not report.unfinished and report.facts.get("tables") != expected:',
+        'if not problems and kind == SQLITE and differing_tables(entry.facts, report):',
         "if False:",
         (GUARDS + "c1_a_database_with_other_rows_than_the_manifest_says_is_refused",),
     ),

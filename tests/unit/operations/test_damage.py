@@ -87,7 +87,7 @@ def test_a_damaged_database_that_nothing_speaks_for_stops_no_backup_and_is_a_fin
     (bench.root / "data/old.db").write_bytes(damaged)
     first, second = (backup(bench.application, bench.ports) for _night in range(2))
     assert (first.status, second.status) == (1, 0)
-    assert held(second)["data/old.db"] == damaged and "damaged" in str(second.record["warnings"])
+    assert held(second)["data/old.db"] == damaged and "kept byte for byte" in str(second.record["warnings"])
     assert check_databases(bench.application, bench.ports).status == 1
 
 
@@ -141,6 +141,7 @@ def at_once(monkeypatch):
         ("production.yaml", b"a: 1\n", bytes(5)),
         (".env", b"KEY=1\n", b"  \n\n"),
     ],
+    ids=["json", "yaml", "env"],
 )
 def test_hazard_b4_a_backup_of_a_damaged_document_that_is_required_is_marked_and_never_counts(
     make, at_once, name, good, bad
