@@ -276,7 +276,7 @@ KEEPING = (
         "b8",
         "a passphrase file that is empty is refused",
         "archive",
-        'if not os.pread(descriptor, 4096, 0).partition(b"\\n")[0].strip():',
+        "if not found.typed:",
         "if False:",
         (CONTAINER + "hazard_b8_bad_keys_and_passphrase_files_are_refused_before_anything_is_written",),
     ),

@@ -224,6 +224,19 @@ def test_hazard_c1_a_damaged_database_of_an_old_archive_needs_a_word_and_a_dry_r
     assert any("restored as the backup has it, which is damaged" in note for note in bench.notes)
 
 
+def test_an_old_archive_of_a_mac_restores_verifies_and_drills(make, tmp_path):
+    bench = make()
+    database(bench)
+    shutil.copytree(bench.root, tmp_path / "old")
+    (tmp_path / "old/data/._fills.db").write_bytes(APPLE_DOUBLE)
+    archive = bench.backups / "bot_20260101_000000.tar.gz"
+    bench.backups.mkdir(exist_ok=True)
+    subprocess.run(["tar", "-czf", archive, "-C", tmp_path, "old"], check=True)
+    assert verify(bench.application, bench.ports, reference=str(archive), deep=True).status == 0
+    restore(bench.application, bench.ports, reference=str(archive))
+    assert (bench.root / "data/._fills.db").read_bytes() == APPLE_DOUBLE
+
+
 # Files that only grow
 
 

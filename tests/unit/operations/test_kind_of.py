@@ -127,6 +127,20 @@ def test_a_migration_asks_the_profile_too(make, tmp_path, name, kind):
     assert rows(bench.root / "data" / name) == 25
 
 
+def test_a_migration_takes_a_stray_file_as_it_is(make, tmp_path):
+    bench = make()
+    config = Path(bench.application.config_file)
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(render_configuration(bench.application))
+    crashed(tmp_path / "old/data/fills.db")
+    for name, content in (("._fills.db", b"\0\5\x16\7"), ("empty.db", b"")):
+        (tmp_path / "old/data" / name).write_bytes(content)
+    outcome = migrate(bench.application, bench.ports, source=str(tmp_path / "old"))
+    assert outcome.status == 0, outcome.lines
+    assert (bench.root / "data/._fills.db").read_bytes() == b"\0\5\x16\7"
+    assert (bench.root / "data/empty.db").read_bytes() == b""
+
+
 def test_the_wal_that_the_profile_leaves_out_stays_out(make):
     bench = make({"pattern": "vault.db", "kind": "file"}, exclude=["*-wal"])
     crashed(bench.root / "data/vault.db")

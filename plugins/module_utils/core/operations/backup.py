@@ -42,7 +42,7 @@ from .found import Share, Thing
 from .keys import require_usable_keys
 from .leftovers import sweep_state
 from .listings import Listings
-from .losses import ALL, Held, Loss, accept, check_words, find_losses, row_losses, unguarded_losses
+from .losses import ALL, GET_BACK, Held, Loss, accept, check_words, find_losses, row_losses, unguarded_losses
 from .outcome import Outcome
 from .room import with_room
 from .scan import scan, shared_scan
@@ -91,7 +91,7 @@ def backup(
         check_space(plan)
         if plan.encryption.configured:
             require_usable_keys(application, ports)
-        warnings = _compared(application, plan, allow_loss)
+        warnings = _compared(application, ports, plan, allow_loss)
         told = [f"warning: {text}" for text in warnings]
 
         def fitted(_width: int) -> Sequence[str]:
@@ -130,7 +130,7 @@ def _locked_backup(
         request = request_again()
         with tree_reader(application, ports, lambda: _live_data(application), request) as reader:
             plan = reader.survey()
-            warnings = _compared(application, plan, allow_loss)
+            warnings = _compared(application, ports, plan, allow_loss)
             for text in warnings:
                 ports.progress.note(text)
             allowed = frozenset((*allow_loss, *([ALL] if allow_row_loss else ())))
@@ -148,10 +148,14 @@ def _locked_backup(
     return Outcome(changed=True, record=record, lines=lines, status=status)
 
 
-def _compared(application: Application, plan: BackupPlan, allowed: Collection[str]) -> list[str]:
+def _compared(application: Application, ports: Ports, plan: BackupPlan, allowed: Collection[str]) -> list[str]:
     """What is worth a warning of what the last good backup held. Raises CaptureError for a loss that is not allowed."""
     held = held_by(application, plan)
-    losses = accept(find_losses(application, plan.basis, held), allowed)
+    found = [
+        replace(item, remedy=way_back(application, ports.clock, item.path)) if item.remedy == GET_BACK else item
+        for item in find_losses(application, plan.basis, held)
+    ]
+    losses = accept(found, allowed)
     return [*losses, *unguarded_losses(application, plan.basis, held), *plan.uncovered.lines]
 
 

@@ -8,16 +8,21 @@ Every operation asks here. A database by a rule may have any name, and what is n
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable
 from typing import Optional
 
 from ..application import Profile
 from ..archive.manifest import Entry
+from ..errors import CaptureError
 from ..kinds import default_kind
+from ..kinds.base import FilePath
+from ..kinds.reading import open_regular
 from ..kinds.sqlite import SIDECAR_SUFFIXES
 from ..patterns import Classified, Classifier, classifier
 
 SQLITE = "sqlite"
+_APPLE_DOUBLE = b"\0\5\x16\7"
 
 
 def kind_at(lookup: Classifier, path: str) -> str:
@@ -38,6 +43,23 @@ def kind_of(profile: Profile, path: str) -> str:
 def kind_of_entry(profile: Profile, entry: Entry) -> str:
     """The kind of what an archive holds: as it was captured, where the archive says so."""
     return entry.kind or kind_of(profile, entry.path)
+
+
+def kind_inside(kind: str, place: FilePath) -> str:
+    """The kind of what an archive without a manifest holds, by its first bytes where its name misleads.
+
+    A Mac writes what it knows of a file beside it, under its name with ``._`` before it.
+    """
+    if kind != SQLITE:
+        return kind
+    try:
+        descriptor = open_regular(place)
+    except CaptureError:
+        return kind
+    try:
+        return "file" if os.pread(descriptor, len(_APPLE_DOUBLE), 0) == _APPLE_DOUBLE else kind
+    finally:
+        os.close(descriptor)
 
 
 def database_beside(name: str) -> Optional[str]:

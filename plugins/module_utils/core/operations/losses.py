@@ -32,6 +32,8 @@ ANY = sys.maxsize
 FILESYSTEM, ALL = "filesystem", "all"
 """Words that allow a loss, beside the names of the components."""
 MOST_SHOWN = 4
+GET_BACK = "get it back from a backup"
+"""Of a file that is gone. Who knows which backups there are says from which."""
 
 
 @dataclass(frozen=True)
@@ -154,15 +156,13 @@ def _gone(application: Application, basis: Basis, held: Held) -> Iterator[Loss]:
         component = _component_of(application, path)
         if component is None or (component.may_shrink and path not in required) or _may_shrink(application, path):
             continue
-        remedy = f"get it back with: tradekeep restore latest --path '{path}'"
         text = f"{basis.name} held it, and it is missing now"
-        yield Loss((component.name, path), text, _absolute(application, path), remedy)
+        yield Loss((component.name, path), text, _absolute(application, path), GET_BACK)
     for path in sorted(set(held.empty) - (basis.empty if basis.empty is not None else set(held.empty)) - basis.missing):
         component = _component_of(application, path)
         if component is not None:
-            remedy = f"get it back with: tradekeep restore latest --path '{path}'"
             text = f"{basis.name} held it, and it is empty now (0 bytes)"
-            yield Loss((component.name, path), text, _absolute(application, path), remedy)
+            yield Loss((component.name, path), text, _absolute(application, path), GET_BACK)
 
 
 def _fewer(application: Application, basis: Basis, held: Held) -> Iterator[Loss]:

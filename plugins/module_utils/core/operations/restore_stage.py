@@ -23,7 +23,7 @@ from ..ports import NoAdvance, Ports, Progress
 from ..storage.local import Backup
 from ..transaction.plan import Replacement
 from ..transaction.stage import Stage
-from .kind_of import SQLITE, kind_of_entry
+from .kind_of import SQLITE, kind_inside, kind_of_entry
 from .reading import Contents, unpack
 from .restore_plan import Item
 from .rights import give_rights
@@ -92,7 +92,7 @@ def check_files(
     """
     reads_as = worker_account(owner_of(application))
     files = [
-        (entry._replace(kind=kind_of_entry(application.profile, entry)), Path(place))
+        (entry._replace(kind=_kind_of_staged(application, entry, place)), Path(place))
         for entry, place in staged
         if entry.type == "file"
     ]
@@ -111,6 +111,11 @@ def check_files(
         check(NoAdvance(ports.progress))
         return
     run_worker(lambda outlet, _news: check(outlet), account=reads_as, progress=NoAdvance(ports.progress), keep=keep)
+
+
+def _kind_of_staged(application: Application, entry: Entry, place: str) -> str:
+    kind = kind_of_entry(application.profile, entry)
+    return kind if entry.kind else kind_inside(kind, place)
 
 
 def was_checked(entry: Entry) -> bool:

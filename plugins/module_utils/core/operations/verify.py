@@ -28,7 +28,7 @@ from ..storage.choice import is_future
 from ..storage.local import Backup, LocalCatalog
 from .apart import ArchiveWork, Telling, patience, read_apart
 from .keys import Keys, home_for
-from .kind_of import SQLITE, kind_of
+from .kind_of import SQLITE, kind_inside, kind_of
 from .leftovers import reader_account, reading_scratch
 from .outcome import Outcome
 from .reading import CountingSink, checksum, compare_checksum, passphrase_for
@@ -288,6 +288,7 @@ class _DeepSink(NullSink):
             for chunk in chunks:
                 stream.write(chunk)
                 self._progress.advance(len(chunk))
+        kind = kind_inside(kind, copy)
         report = _checked(kind, copy)
         if kind == SQLITE and report.problems:
             self._quick[member.path] = _checked(kind, copy, CheckLevel.QUICK)

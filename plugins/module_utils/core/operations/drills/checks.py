@@ -26,7 +26,7 @@ from ...kinds.base import CheckReport
 from ...kinds.sqlite import DatabaseCheck
 from ...ports import Ports, Progress
 from ..apart import Telling, patience, work_apart
-from ..kind_of import kind_of_entry
+from ..kind_of import kind_inside, kind_of_entry
 from ..leftovers import reader_account
 from ..restore_stage import differing_tables, weighed
 from ..text import counted
@@ -64,7 +64,7 @@ def _check_all(application: Application, unpacked: Unpacked, progress: Progress,
                 findings.problem(f"{entry.path}: {fault}")
             elif entry.type != FILE:
                 continue
-            elif (kind := kind_of_entry(application.profile, entry)) == "sqlite":
+            elif (kind := _kind(application, entry, where)) == "sqlite":
                 databases.add(entry, where)
             else:
                 _judge(entry, kind, _checked(kind, where), findings, unpacked.foreign)
@@ -121,6 +121,11 @@ def _reported(check: DatabaseCheck) -> CheckReport:
         raise
     except TradekeepError as error:
         return CheckReport("sqlite", problems=(error.message,))
+
+
+def _kind(application: Application, entry: Entry, where: Path) -> str:
+    kind = kind_of_entry(application.profile, entry)
+    return kind if entry.kind else kind_inside(kind, where)
 
 
 def _reported_quickly(entry: Entry, where: Path) -> CheckReport:

@@ -19,7 +19,16 @@ from typing import Any, BinaryIO, Optional
 from ...application import Application, BotPath
 from ...archive.manifest import MANIFEST_NAME, Entry, Header, parse_first_line
 from ...archive.members import LayoutOfForeign
-from ...errors import CaptureError, ChangedWhileReadError, CheckError, UnsafePathError, UsageError
+from ...errors import (
+    CaptureError,
+    ChangedWhileReadError,
+    CheckError,
+    EmptyError,
+    OtherContentError,
+    TradekeepError,
+    UnsafePathError,
+    UsageError,
+)
 from ...host.account import Account
 from ...host.files import os_errors, write_all
 from ...host.filesystem.identity import acting_as
@@ -220,14 +229,15 @@ class DirectoryOrigin:
                 if attempt == _ATTEMPTS - 1:
                     raise
                 found = again
+            except (EmptyError, OtherContentError) as error:
+                if found.required or found.kind != "sqlite":
+                    raise _not_migrated(found, error) from error
+                # Only its name is a database's: taken as it is, as a backup does.
+                found = found._replace(kind="file")
             except (CaptureError, CheckError) as error:
                 if _is_gone(found.absolute):
                     return None
-                raise CaptureError(
-                    f"cannot be migrated: {error.message}",
-                    path=found.absolute,
-                    hint="mend it, or migrate from a backup that is whole",
-                ) from error
+                raise _not_migrated(found, error) from error
         raise CaptureError("changes too fast", path=found.absolute, hint="stop what writes there and run again")
 
     def _bare(self, found: Found) -> Optional[Entry]:
@@ -309,6 +319,14 @@ class Apart:
                 os.close(target)
         finally:
             os.close(read_from)
+
+
+def _not_migrated(found: Found, error: TradekeepError) -> CaptureError:
+    return CaptureError(
+        f"cannot be migrated: {error.message}",
+        path=found.absolute,
+        hint="mend it, or migrate from a backup that is whole",
+    )
 
 
 def _signatures(database: Path) -> dict[str, Signature]:
