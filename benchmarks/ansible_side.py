@@ -103,7 +103,10 @@ def _second_run_row() -> Row:
 
 
 def _fleet_row(rounds: int) -> Row:
-    """A second run for twenty hosts against as many pings, by the clock of whoever waits for it."""
+    """A second run for twenty hosts against ``ansible all -m ping`` of them, by the clock of whoever waits for it.
+
+    Each round does both, one after the other; the ratio is the median of those of the rounds.
+    """
     listed = json.loads(subprocess.run([HERE / "inventory"], stdout=subprocess.PIPE, check=True).stdout)
     known = listed["_meta"]["hostvars"][HOST]
     hosts = {}
@@ -129,13 +132,14 @@ def _fleet_row(rounds: int) -> Row:
     print(f"  {FLEET} hosts: {seconds}", flush=True)
     unchanged = len(re.findall(r"^fleet\d+ .*changed=0 .*failed=0", output, re.MULTILINE)) == FLEET
     ping, ours = (statistics.median(found) for found in seconds.values())
+    ratio = statistics.median(of_site / of_ping for of_ping, of_site in zip(*seconds.values()))
     return {
         "what": f"second `site.yml` run, {FLEET} hosts" + ("" if unchanged else " (which changed something)"),
         "ours": f"{ours:.1f} s",
-        "against": f"`ansible.builtin.ping` of the same hosts: {ping:.1f} s",
-        "ratio": f"{ours / ping:.1f}",
+        "against": f"`ansible all -m ansible.builtin.ping`, {FLEET} hosts: {ping:.1f} s",
+        "ratio": f"{ratio:.1f}",
         "target": f"<= {PINGS:g}",
-        "met": "yes" if unchanged and ours / ping <= PINGS else "NO",
+        "met": "yes" if unchanged and ratio <= PINGS else "NO",
     }
 
 

@@ -39,14 +39,16 @@ from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils.core.configuration import application_as_dict
 from ..module_utils.core.errors import TradekeepError
 from ..module_utils.core.formatting import output_line
-from ..module_utils.definition import defined_application
 
 
 def application(definition: Mapping[str, Any]) -> dict[str, Any]:
     """The application as its configuration describes it."""
+    # For any filter of a collection Ansible loads all of them, once for each task and host.
+    from ..module_utils.core.configuration import application_as_dict
+    from ..module_utils.definition import defined_application
+
     try:
         return application_as_dict(defined_application(definition))
     except TradekeepError as error:

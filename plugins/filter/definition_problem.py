@@ -46,13 +46,15 @@ from typing import Any, Callable
 
 from ..module_utils.core.errors import TradekeepError
 from ..module_utils.core.formatting import output_line
-from ..module_utils.definition import application_of_code, defined_application
 
 _NONE = "No profile is given: set tradekeep_profile to a built-in profile or to a mapping."
 
 
 def definition_problem(definition: Mapping[str, Any], new_host: bool = False) -> str:
     """The first thing that is wrong with a definition."""
+    # For any filter of a collection Ansible loads all of them, once for each task and host.
+    from ..module_utils.definition import application_of_code, defined_application
+
     if not definition.get("profile"):
         return _NONE
     try:

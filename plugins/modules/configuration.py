@@ -121,64 +121,26 @@ error:
     exit_status: 3
 """
 
-from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.arguments import definition_spec
-from ..module_utils.core.application import Application
-from ..module_utils.core.operations.claims import unclaimed_backups
-from ..module_utils.core.operations.installation import install_application, install_program
-from ..module_utils.core.operations.outcome import Outcome
 from ..module_utils.core.ports import Ports
 from ..module_utils.definition import application_on_host
 from ..module_utils.door import Answer, answer, serve
+from ..module_utils.steps.installing import COMMAND, configure
 
-COMMAND: dict[str, Any] = {
-    "type": "dict",
-    "options": {
-        "interpreter": {"type": "path", "default": "/usr/bin/python3"},
-        "allow_downgrade": {"type": "bool", "default": False},
-    },
-}
 STATE: dict[str, Any] = {"type": "str", "choices": ["present", "absent"], "default": "present"}
 SPEC = definition_spec(state=STATE, command=COMMAND)
 
 
 def run(module: Any, ports: Ports) -> Answer:
     """Install or remove the configuration."""
-    application = application_on_host(module.params)
-    present = module.params["state"] == "present"
-    options = module.params["command"] if present else None
-    # First: an older release is refused before it changes anything.
-    command = _command(application, ports, options, dry_run=module.check_mode) if options else None
-    outcome = install_application(application, ports, present=present, dry_run=module.check_mode)
-    for note in unclaimed_backups(application) if present else ():
-        ports.progress.note(note)
-    return answer(outcome if command is None else _both(command, outcome))
-
-
-def _command(application: Application, ports: Ports, options: dict[str, Any], *, dry_run: bool) -> Outcome:
-    return install_program(
-        ports,
-        bin_dir=str(application.bin_dir),
-        config_dir=str(application.config_dir),
-        interpreter=options["interpreter"],
-        allow_downgrade=options["allow_downgrade"],
-        dry_run=dry_run,
-    )
-
-
-def _both(command: Outcome, configuration: Outcome) -> Outcome:
-    return replace(
-        configuration,
-        changed=command.changed or configuration.changed,
-        record={**configuration.record, "command": {**command.record, "changed": command.changed}},
-        lines=(*command.lines, *configuration.lines),
-        before={**configuration.before, "command": command.before},
-        after={**configuration.after, "command": command.after},
-    )
+    params = module.params
+    application = application_on_host(params)
+    present = params["state"] == "present"
+    return answer(configure(application, ports, params["command"], present=present, dry_run=module.check_mode))
 
 
 def main() -> None:

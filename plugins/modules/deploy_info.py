@@ -81,7 +81,7 @@ from ..module_utils.door import Answer, answer, serve
 
 def run(module: Any, ports: Ports) -> Answer:
     """List the deploys."""
-    return answer(deploy_log(configured_application(module.params)))
+    return answer(deploy_log(configured_application(module.params), ports))
 
 
 def main() -> None:

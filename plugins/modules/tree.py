@@ -92,37 +92,17 @@ error:
     exit_status: 3
 """
 
-from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.arguments import definition_spec
-from ..module_utils.core.errors import ExitStatus
 from ..module_utils.core.operations.claims import refuse_claimed
-from ..module_utils.core.operations.tree import Credential, tree
+from ..module_utils.core.operations.tree import tree
 from ..module_utils.core.ports import Ports
-from ..module_utils.definition import application_on_host, decoded
+from ..module_utils.definition import application_on_host
 from ..module_utils.door import Answer, answer, serve
-
-CREDENTIALS: dict[str, Any] = {
-    "type": "list",
-    "elements": "dict",
-    "default": [],
-    "options": {
-        "path": {"type": "str", "required": True},
-        "content": {"type": "str", "required": True, "no_log": True},
-        "replace": {"type": "bool", "default": False},
-    },
-}
-
-
-def credentials_of(items: list[dict[str, Any]]) -> tuple[Credential, ...]:
-    """The option O(credentials), decoded."""
-    return tuple(
-        Credential(path=item["path"], content=decoded(item["content"], item["path"]), replace=item["replace"])
-        for item in items
-    )
+from ..module_utils.steps.layout import CREDENTIALS, credentials_of, planned_tree
 
 
 def run(module: Any, ports: Ports) -> Answer:
@@ -132,9 +112,7 @@ def run(module: Any, ports: Ports) -> Answer:
     refuse_claimed(application)
     credentials = credentials_of(module.params["credentials"])
     if module.check_mode:
-        # Drift is what a real run would mend; an account that is missing is created before it.
-        planned = tree(application, ports, fix=False, credentials=credentials, assume_owner=True)
-        return answer(replace(planned, status=ExitStatus.DONE))
+        return answer(planned_tree(application, ports, credentials))
     return answer(tree(application, ports, fix=True, credentials=credentials))
 
 

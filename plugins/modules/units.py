@@ -87,21 +87,16 @@ error:
     exit_status: 3
 """
 
-from dataclasses import replace
-from typing import Any, Optional
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.arguments import definition_spec
-from ..module_utils.core.application import Application
-from ..module_utils.core.configuration import load_application
-from ..module_utils.core.errors import ExitStatus
-from ..module_utils.core.operations.configured import check_configuration
-from ..module_utils.core.operations.outcome import Outcome
 from ..module_utils.core.operations.units import install_units
 from ..module_utils.core.ports import Ports
 from ..module_utils.definition import application_on_host
 from ..module_utils.door import Answer, answer, serve
+from ..module_utils.steps.checking import with_check
 
 STATE: dict[str, Any] = {"type": "str", "choices": ["present", "absent"], "default": "present"}
 UNIT_DIR: dict[str, Any] = {"type": "path", "default": "/etc/systemd/system"}
@@ -118,21 +113,8 @@ def run(module: Any, ports: Ports) -> Answer:
     present = params["state"] == "present"
     outcome = install_units(application, ports, unit_dir=params["unit_dir"], present=present, dry_run=module.check_mode)
     if params["check"] and present and not module.check_mode:
-        outcome = _checked(outcome, application, ports, params["recovery_key"])
+        outcome = with_check(outcome, application, ports, params["recovery_key"])
     return answer(outcome)
-
-
-def _checked(outcome: Outcome, application: Application, ports: Ports, recovery_key: Optional[str]) -> Outcome:
-    """The same with what the check of the installed configuration found; a problem fails, a warning does not."""
-    installed = load_application(app=application.name, config_dir=str(application.config_dir))
-    found = check_configuration(installed, ports, recovery_key=recovery_key).record
-    check = {"problems": found["problems"], "warnings": found["warnings"]}
-    for warning in check["warnings"]:
-        ports.progress.note(warning)
-    with_check = replace(outcome, record={**outcome.record, "check": check})
-    if not check["problems"]:
-        return with_check
-    return replace(with_check, lines=tuple(check["problems"]), status=ExitStatus.FINDINGS)
 
 
 def main() -> None:

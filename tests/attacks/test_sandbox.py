@@ -24,10 +24,8 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.application imp
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive.key_pair import make_key_pair
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.configuration import render_configuration
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SubprocessRunner
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.unit_files import (
-    render_units,
-    sandbox_root,
-)
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.unit_files import render_units
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.unit_sight import sandbox_root
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.profile import resolve_application
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.program import build_program
 

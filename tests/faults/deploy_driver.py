@@ -3,8 +3,9 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 """A deploy, its rollback or its recovery as a process of its own that can be killed or stopped.
 
-DRIVER BASE OPERATION JSON, where JSON may hold ``ref``, ``rollback``, and ``step`` and ``signal``: the number of the
-step at which this process sends itself the signal. The checkout is BASE/live, the repository BASE/upstream.git.
+DRIVER BASE OPERATION JSON, where JSON may hold ``ref``, ``rollback``, ``adopt``, and ``step`` and ``signal``: the
+number of the step at which this process sends itself the signal. The checkout is BASE/live, the repository
+BASE/upstream.git, and BASE/python what environments are made with, where there is one.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ COMPONENTS = {"data": {"paths": ["data"], "directories": ["data"], "critical": T
 def application_in(base: Path) -> Any:
     """The application whose checkout, repository, backups and state lie below one directory."""
     deploy = {"directory": f"{base}/live", "repository": f"{base}/upstream.git", "backup_first": "none"}
+    if (base / "python").exists():
+        deploy["dependencies"] = {"python": f"{base}/python"}
     profile = {"name": "bot", "components": COMPONENTS, "deploy": deploy}
     places = {f"{name}_dir": f"{base}/{name}" for name in ("backup", "config", "state", "bin")}
     return resolve_application(profile, root=f"{base}/live", become=False, **places)
@@ -44,7 +47,8 @@ def run(base: Path, operation: str, ports: Ports, wanted: dict[str, Any]) -> Any
     if operation == "recover":
         return recover(application, ports)
     rollback = bool(wanted.get("rollback"))
-    return deploy(application, ports, DeployRequest(ref=None if rollback else wanted["ref"], rollback=rollback))
+    ref, adopt = None if rollback else wanted["ref"], bool(wanted.get("adopt"))
+    return deploy(application, ports, DeployRequest(ref=ref, rollback=rollback, adopt=adopt))
 
 
 def main() -> int:

@@ -176,6 +176,52 @@ def test_a_rollback_killed_at_every_step(deployed: Bench, tmp_path: Path) -> Non
     assert set(states) == {"old", "new"}
 
 
+STAND_IN = """#!/bin/sh
+case "$*" in
+"-I -m venv "*) mkdir -p "$4/bin" && cp "$0" "$4/bin/python" ;;
+"-I -c "?*) echo cpython 3 ;;
+esac
+"""
+
+
+def test_an_environment_that_makes_way_survives_a_kill_at_every_step(tmp_path: Path) -> None:
+    """It lies where it was, or is kept whole beside the new one; never neither, never both."""
+    template = tmp_path / "template"
+    world = World(template)
+    world.push({"main.py": "1\n"})
+    world.clone()
+    commit = world.push({"requirements.txt": ""})
+    (template / "live/venv/bin").mkdir(parents=True)
+    (template / "live/venv/bin/python").write_text("by hand\n")
+    (template / "python").write_text(STAND_IN)
+    (template / "python").chmod(0o755)
+    wanted = {"ref": commit, "adopt": True}
+
+    def kept(base: Path) -> str:
+        """Where it lies now."""
+        live = base / "live"
+        places = [live / "venv"] if not (live / "venv").is_symlink() else []
+        (place,) = (*places, *live.glob(".tradekeep-venvs/replaced-*"))
+        assert (place / "bin/python").read_text() == "by hand\n"
+        return "old" if places else "new"
+
+    def case(number: int) -> str:
+        base = bench.copy_of(template, tmp_path / str(number))
+        assert bench.was_killed(drive(base, {**wanted, "step": number}))
+        recover(deploy_driver.application_in(base), bench.ports())
+        state = kept(base)
+        assert (git(base / "live", "rev-parse", "HEAD") == commit) is (state == "new")
+        return state
+
+    counted = bench.copy_of(template, tmp_path / "count")
+    assert drive(counted, {**wanted, "step": -1}).returncode == 0
+    assert kept(counted) == "new"
+    steps = (counted / "steps").read_text().splitlines()
+    # Until the exchange begins nothing of it is touched.
+    states = list(bench.at_once(case, range(steps.index("exchanging"), len(steps))))
+    assert states == sorted(states, reverse=True) and set(states) == {"old", "new"}
+
+
 @needs_strace
 @pytest.mark.parametrize("family", FAMILIES)
 def test_hazard_d14_killed_at_every_system_call(ready: Bench, tmp_path: Path, family: str) -> None:

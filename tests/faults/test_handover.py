@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +281,21 @@ def test_hazard_e5_looking_ahead_writes_nothing_on_either(pair: Pair) -> None:
     plan = json.loads(done.stdout)["record"]["plan"]
     assert LARGE in plan["new"] and PREFERENCES in plan["here_too"]
     assert pair.alive == ["old"]
+
+
+def test_hazard_e5_looking_ahead_finds_what_the_migration_refuses(pair: Pair) -> None:
+    writes = "import sys; f = open(sys.argv[1], 'a'); print(1, flush=True); sys.stdin.read()"
+    argv = [sys.executable, "-c", writes, str(pair.new.root / "preferences/own.json")]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        writer.stdout.readline()
+        looked = pair.new.run("look", source=str(pair.old.base))
+        assert looked.returncode == 3, looked.stdout
+        assert f"(process {writer.pid}) writes {pair.new.root}/preferences/own.json" in looked.stderr
+        writer.stdin.close()
+    (pair.new.root / "preferences/own.json").unlink()
+    assert pair.take().returncode == 0
+    again = pair.new.run("look", source=str(pair.old.base))
+    assert (again.returncode, json.loads(again.stdout)["record"]["state"]) == (0, "unchanged"), again.stderr
 
 
 def test_hazard_e5_data_of_the_new_server_is_not_merged_over(pair: Pair) -> None:

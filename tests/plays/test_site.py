@@ -16,7 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.installation import install_configuration
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.installation import (
+    install_configuration,
+    install_program,
+)
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.tree import Credential, tree
 from ansible_collections.tradekeep.ops.plugins.module_utils.definition import defined_application
 from playing import BIN, ansible
 
@@ -213,3 +217,45 @@ def test_what_the_check_of_the_configuration_finds_is_one_line(tmp_path: Path, c
     assert re.search(r"^warned .*failed=0", said, re.MULTILINE), said
     assert "no backup is ever removed" in re.sub(r"\s+", " ", said + done.stderr)
     assert "failed_when" not in said
+
+
+def test_a_host_with_nothing_to_change_is_asked_once_and_no_task_is_skipped(
+    tmp_path: Path, collections: Path, ports: Any
+) -> None:
+    places = {name: str(tmp_path / name) for name in ("root", "backup_dir", "config_dir", "state_dir", "bin_dir")}
+    passphrase = tmp_path / "config_dir/toy.pass"
+    application = defined_application(
+        {**places, "profile": PROFILE, "system": False, "passphrase_file": str(passphrase)}
+    )
+    tree(application, ports, fix=True, credentials=[Credential("state/api.pem", b"secret")])
+    install_configuration(application)
+    install_program(ports, bin_dir=places["bin_dir"], config_dir=places["config_dir"])
+    for path in (passphrase, tmp_path / "controllers.pass"):
+        path.write_text("words\n")
+        path.chmod(0o600)
+    (tmp_path / "api.pem").write_text("secret")
+    variables = {
+        **{f"tradekeep_{name}": place for name, place in places.items()},
+        "tradekeep_profile": PROFILE,
+        "tradekeep_become": False,
+        "layout_credentials": [{"path": "state/api.pem", "src": str(tmp_path / "api.pem")}],
+        "backup_passphrase_file": str(passphrase),
+        "backup_passphrase_src": str(tmp_path / "controllers.pass"),
+    }
+
+    def site(*words: str) -> str:
+        given = json.dumps(variables)
+        done = ansible(tmp_path, collections, "ansible-playbook", "tradekeep.ops.site", "-e", given, "-vvv", *words)
+        return done.stdout + done.stderr
+
+    said = site()
+    assert re.findall(r"^Using module file \S*/(\w+)\.py", said, re.MULTILINE) == ["setup_info"]
+    recap = re.search(r"^localhost +: ok=(\d+) +changed=0 .*failed=0 +skipped=0", said, re.MULTILINE)
+    assert recap is not None, said
+    assert int(recap[1]) <= 4, "the arguments, the places, the look, and what it found"
+    assert "tradekeep_become is false: accounts, packages and systemd units are left out" in said
+    for line in ("data tree: as the profile says", "nothing to do", "timers: none"):
+        assert line in said
+    (tmp_path / "api.pem").unlink()
+    absent = f"These files do not exist on the controller, and nothing was done: {tmp_path}/api.pem"
+    assert absent in re.sub(r"\s+", " ", site())

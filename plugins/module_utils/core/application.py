@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import PurePosixPath
-from typing import Any, Optional
+from typing import Any, Optional, Protocol
 
 from .deploy_settings import Deploy
 from .drill_settings import Drill
@@ -179,6 +179,25 @@ class Encryption:
 
 
 @dataclass(frozen=True)
+class Looked:
+    """What was looked up. tracked: paths that are code. directories: virtual environments, left out as a whole."""
+
+    tracked: frozenset[str] = frozenset()
+    directories: frozenset[str] = frozenset()
+
+
+class NotData(Protocol):
+    """What is no data below a root although a component names the whole of it; paths are relative to the root."""
+
+    @property
+    def ours(self) -> frozenset[str]:
+        """What is known beforehand, and left out with all in it: backups, state, releases."""
+
+    def look(self) -> Looked:
+        """What is there now, looked up once. Raises TradekeepError where it cannot be known."""
+
+
+@dataclass(frozen=True)
 class Profile:
     """What one kind of bot keeps, wherever it is installed."""
 
@@ -209,6 +228,8 @@ class Profile:
     deploy: Deploy = field(default_factory=Deploy)
     drill: Drill = field(default_factory=Drill)
     migrate: Migrate = field(default_factory=Migrate)
+    not_data: Optional[NotData] = field(default=None, compare=False, repr=False)
+    """Of an application's profile in which a component names the whole root; no key of a mapping."""
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def _check_directory(application: Application, key: str, directory: PurePosixPat
                 raise _inside(key, directory, component.name, "around")
     if _within(directory, root) and directory != root:
         relative = directory.relative_to(root).as_posix()
-        found = Classifier(application.profile).directory(relative)
+        found = Classifier(application.profile, looking=False).directory(relative)
         if found is not None:
             raise _inside(key, directory, found.component.name, "inside")
 

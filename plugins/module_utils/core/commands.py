@@ -180,6 +180,12 @@ def _release(arguments: argparse.Namespace, application: Application, ports: Por
     return release(application, ports, reference=arguments.backup, dry_run=arguments.dry_run)
 
 
+def _refuse_beside_log(more: object) -> None:
+    """Raises UsageError where something else was asked for beside the log."""
+    if more:
+        raise UsageError("--log shows what was done, and does nothing", hint="leave out --log or the rest")
+
+
 def _drill(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
     from .operations.drills.drill import drill
     from .operations.drills.record import drill_log
@@ -197,6 +203,7 @@ def _drill(arguments: argparse.Namespace, application: Application, ports: Ports
         )
 
     if arguments.log:
+        _refuse_beside_log(arguments.backup != "latest" or arguments.dry_run)
         return drill_log(application, ports)
     return work() if arguments.dry_run else recorded(application, ports, "drill", work)
 
@@ -225,7 +232,8 @@ def _deploy(arguments: argparse.Namespace, application: Application, ports: Port
     from .operations.deploy.request import DeployRequest
 
     if arguments.log:
-        return deploy_log(application)
+        _refuse_beside_log(arguments.ref or arguments.rollback or arguments.dry_run)
+        return deploy_log(application, ports)
     if arguments.request:
         return carry_out_request(application, ports, Path(arguments.request))
     request = DeployRequest(

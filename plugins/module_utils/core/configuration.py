@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -123,9 +124,19 @@ def parse_configuration(text: Union[str, bytes], *, path: object) -> Application
 def load_application(
     *, config_file: Optional[str] = None, app: Optional[str] = None, config_dir: str = DEFAULT_CONFIG_DIR
 ) -> Application:
-    """The application of a file, or of a name; without either, the only one that is configured."""
+    """The application of a file, or of a name; without either, the only one that is configured.
+
+    Raises ConfigurationError where the file is not of the application that is named.
+    """
     if config_file:
-        return _read(Path(config_file))
+        found = _read(Path(config_file))
+        if app and found.name != app:
+            raise ConfigurationError(
+                f"is the configuration of {found.name}, and not of {app}",
+                path=config_file,
+                hint="leave out --config or --app",
+            )
+        return found
     if app:
         return _read(_file_of(app, Path(config_dir)))
     return _read(_only_file(Path(config_dir)))
@@ -147,7 +158,13 @@ def _read(file: Path) -> Application:
         raise ConfigurationError(
             f"cannot read the configuration: {error.strerror}", path=file, hint="run as root or as its owner"
         ) from None
-    return parse_configuration(content, path=file)
+    return _parsed(content, str(file))
+
+
+@lru_cache(maxsize=64)
+def _parsed(content: bytes, path: str) -> Application:
+    """An application cannot change; what others claim of a host is asked for by several steps of one run."""
+    return parse_configuration(content, path=path)
 
 
 def _files(directory: Path) -> list[Path]:

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Optional
 
-from .application import NEW_DIRECTORY_MODE, NEW_FILE_MODE, Component, FileRule, Profile
-from .component_paths import LEFT_OUT, fixed_part, is_named, is_open
+from .application import NEW_DIRECTORY_MODE, NEW_FILE_MODE, Component, FileRule, Looked, Profile
+from .component_paths import LEFT_OUT, LEFT_OUT_OF_WHOLE, WHOLE, fixed_part, is_named, is_open
 
 _WILD = frozenset("*?[")
 _REFUSED = {"\\": "a backslash does not escape here, write [*]", "{": "braces are not alternatives, write two patterns"}
@@ -161,10 +162,14 @@ def _within(patterns: tuple[str, ...], directory: str) -> Iterator[str]:
             yield name
 
 
-class _Scope:
-    """A component made ready for many look-ups. more: patterns of what it leaves out besides its own."""
+_NAMES_LEFT_OUT = _Patterns(LEFT_OUT_OF_WHOLE)
 
-    def __init__(self, component: Component, more: tuple[str, ...] = ()) -> None:
+
+class _Scope:
+    """A component made ready for many look-ups. more: patterns of what it leaves out besides its own; and paths."""
+
+    def __init__(self, component: Component, more: tuple[str, ...] = (), paths: frozenset[str] = frozenset()) -> None:
+        self.left_out = paths
         self.excluded = _Patterns(component.exclude + more)
         self.rules = tuple((_Patterns((rule.pattern,)), _of_rule(component, rule)) for rule in component.files)
         self.plain = _of_rule(component, None)
@@ -183,19 +188,27 @@ class _Scope:
 
     def files(self, directory: str) -> _Files:
         rules = ((patterns.within(directory), classified) for patterns, classified in self.rules)
-        return _Files(self.excluded.within(directory), tuple(rule for rule in rules if rule[0]), self.plain)
+        chosen = tuple(rule for rule in rules if rule[0])
+        return _Files(self.excluded.within(directory), chosen, self.plain, self.left_out)
 
 
 class _Files:
     """What a component says of the files of one directory."""
 
-    def __init__(self, excluded: _Patterns, rules: tuple[tuple[_Patterns, Classified], ...], plain: Classified) -> None:
+    def __init__(
+        self,
+        excluded: _Patterns,
+        rules: tuple[tuple[_Patterns, Classified], ...],
+        plain: Classified,
+        left_out: frozenset[str],
+    ) -> None:
         self._excluded = excluded
+        self._left_out = left_out
         self._rules = rules
         self._plain = plain
 
     def file(self, path: str, name: str) -> Optional[Classified]:
-        if self._excluded.match(path, name):
+        if path in self._left_out or self._excluded.match(path, name):
             return None
         for patterns, classified in self._rules:
             if patterns.match(path, name):
@@ -221,16 +234,22 @@ def _of_rule(component: Component, rule: Optional[FileRule]) -> Classified:
 
 
 class Classifier:
-    """Answers for many paths of one profile; what holds for a directory is found once."""
+    """Answers for many paths of one profile; what holds for a directory is found once.
 
-    def __init__(self, profile: Profile) -> None:
+    Where a component names the whole root, what is code there is looked up on the disk; looking: False takes only what
+    is known beforehand for no data, so that code counts as data.
+    """
+
+    def __init__(self, profile: Profile, *, looking: bool = True) -> None:
         scopes = [(path, component) for component in profile.components for path in component.paths]
         self._listed = {path: _Scope(component) for path, component in scopes if not is_open(path)}
         # Where several match, the component that comes first by its name has it.
-        self._open = [(path, _Scope(component, LEFT_OUT)) for path, component in scopes if is_open(path)]
+        self._open = [(p, _Scope(component, LEFT_OUT)) for p, component in scopes if is_open(p) and p != WHOLE]
         self._deepest = max((path.count("/") for path, _scope in self._open), default=-1)
-        self._directories: dict[str, Optional[_Scope]] = {"": None}
-        self._latest: tuple[str, Optional[_Files]] = ("", None)
+        # What nothing else names, a path or a pattern, the component with the whole root has.
+        self._whole, self._code = _of_whole(profile, scopes, looking)
+        self._directories: dict[str, Optional[_Scope]] = {"": self._whole}
+        self._latest: tuple[str, Optional[_Files]] = ("", self._whole.files("") if self._whole else None)
 
     def file(self, path: str) -> Optional[Classified]:
         """The class of a file (or symlink); None when no component has it or it is excluded."""
@@ -246,8 +265,29 @@ class Classifier:
 
     def directory(self, path: str) -> Optional[Classified]:
         """The class of a directory; None when no component has it or it is excluded."""
+        return None if self.leads_on(path) else self.holding(path)
+
+    def holding(self, path: str) -> Optional[Classified]:
+        """The same, where a directory that is code's counts as part of the component that has what lies in it."""
         scope = self._scope(path)
         return None if scope is None else scope.directory
+
+    def leads_on(self, path: str) -> bool:
+        """Whether a directory is code's, so that no component has it, and data can lie in it all the same."""
+        if self._whole is None or self._scope(path) is not self._whole:
+            return False
+        # The directories above a name are not made up beforehand: one from the bot's index may have thousands.
+        beneath = f"{path}/"
+        place = bisect_left(self._code, beneath)
+        return not path or (place < len(self._code) and self._code[place].startswith(beneath))
+
+    def keeps_out(self, path: str) -> bool:
+        """Whether a file would belong to the component with the whole root, were it not code, a cache or ours."""
+        if self._whole is None or self.file(path) is not None:
+            return False
+        names = path.split("/")
+        levels = {"/".join(names[:count]) for count in range(1, len(names) + 1)}
+        return not levels.isdisjoint(self._whole.left_out) or any(map(_NAMES_LEFT_OUT.match, names, names))
 
     def _named(self, path: str) -> Optional[_Scope]:
         """What the profile names exactly: a path before a pattern."""
@@ -263,25 +303,55 @@ class Classifier:
         except KeyError:
             parent, _slash, name = directory.rpartition("/")
             scope = self._named(directory) or self._scope(parent)
-            if scope is not None and scope.excluded.match(directory, name):
+            if scope is not None and (directory in scope.left_out or scope.excluded.match(directory, name)):
                 scope = None
             self._directories[directory] = scope
             return scope
 
 
-_latest: list[tuple[Profile, Classifier]] = []
+def _of_whole(
+    profile: Profile, scopes: Iterable[tuple[str, Component]], looking: bool
+) -> tuple[Optional[_Scope], list[str]]:
+    """The component with the whole root, if there is one, without what is no data; and what is code, sorted.
+
+    A file that a rule of the component asks for by name is no code.
+    """
+    component = next((component for path, component in scopes if path == WHOLE), None)
+    if component is None:
+        return None, []
+    if profile.not_data is None:
+        raise ValueError("what is no data can be said of an application alone")
+    looked = profile.not_data.look() if looking else Looked()
+    asked_for = {rule.pattern for rule in component.files if rule.required or rule.template is not None}
+    code = looked.tracked - asked_for
+    paths = profile.not_data.ours | looked.directories | code
+    return _Scope(component, LEFT_OUT_OF_WHOLE, paths), sorted(code)
 
 
-def classifier(profile: Profile) -> Classifier:
+_latest: dict[bool, tuple[Profile, Classifier]] = {}
+
+
+def classifier(profile: Profile, *, looking: bool = True) -> Classifier:
     """The classifier of a profile; the latest one is kept, as operations ask about one profile many times."""
-    if not _latest or _latest[0][0] is not profile:
-        _latest[:] = [(profile, Classifier(profile))]
-    return _latest[0][1]
+    if looking not in _latest or _latest[looking][0] is not profile:
+        _latest[looking] = profile, Classifier(profile, looking=looking)
+    return _latest[looking][1]
+
+
+def look_up(profile: Profile) -> None:
+    """Find out now what is no data, before work begins in a process that has fewer rights."""
+    if profile.not_data is not None:
+        profile.not_data.look()
 
 
 def classify(profile: Profile, relative_path: str) -> Optional[Classified]:
     """What the profile says of a file; None when no component has it or it is excluded."""
     return classifier(profile).file(relative_path)
+
+
+def code_or_data(profile: Profile, relative_path: str) -> Optional[Classified]:
+    """The same, whatever is code here now: for what was data when it was written into an archive."""
+    return classifier(profile, looking=False).file(relative_path)
 
 
 def classify_directory(profile: Profile, relative_path: str) -> Optional[Classified]:

@@ -17,6 +17,7 @@ from typing import Any, Optional, Union
 
 from .application import Application, BotPath, Component, Encryption, OurPath, Profile, ServiceManager
 from .application_checks import check_application
+from .component_paths import WHOLE
 from .errors import ConfigurationError
 from .profile_schema import PROFILE, check_profile
 from .profiles import BUILT_IN
@@ -143,6 +144,13 @@ def resolve_application(
             host_key=host_key,
         ),
     )
+    if any(WHOLE in component.paths for component in located.components):
+        # Most have none, and need not load what looks for code.
+        from .git.not_data import BesideData
+
+        application = dataclasses.replace(
+            application, profile=dataclasses.replace(located, not_data=BesideData(application))
+        )
     check_application(application)
     return application
 
@@ -185,7 +193,7 @@ def _component_as_mapping(component: Component) -> dict[str, Any]:
 
 def _as_mapping(value: Any) -> dict[str, Any]:
     fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    return {name: _as_plain(name, item) for name, item in fields.items() if item is not None}
+    return {name: _as_plain(name, item) for name, item in fields.items() if item is not None and name != "not_data"}
 
 
 def _as_plain(name: str, value: Any) -> Any:

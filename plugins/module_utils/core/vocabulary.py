@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 
+from .component_paths import WHOLE
 from .patterns import check_pattern, is_plain
 from .schema import Text
 
@@ -72,7 +73,9 @@ def parse_relative_path(text: str) -> str:
 
 
 def parse_component_path(text: str) -> str:
-    """A path relative to the root, or a pattern of such paths."""
+    """A path relative to the root, a pattern of such paths, or ``.`` for the whole of it."""
+    if text == WHOLE:
+        return text
     if is_plain(text):
         return parse_relative_path(text)
     normal = "/".join(part for part in text.split("/") if part)

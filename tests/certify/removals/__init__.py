@@ -23,9 +23,11 @@ from .rehearsing import REHEARSING
 from .removal import Moved, Removal, changed
 from .repositories import REPOSITORIES
 from .restoring import RESTORING
+from .settling import SETTLING
 from .sharing import SHARING
 from .showing import SHOWING
 from .unmanaged import UNMANAGED
+from .whole import WHOLE
 from .writing import WRITING
 
 __all__ = ["REMOVALS", "Moved", "Removal", "changed"]
@@ -52,4 +54,6 @@ REMOVALS: tuple[Removal, ...] = (
     *UNMANAGED,
     *ACCOUNTS,
     *JUDGING,
+    *WHOLE,
+    *SETTLING,
 )

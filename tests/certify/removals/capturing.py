@@ -455,8 +455,8 @@ CAPTURING = (
         "a9",
         "a part of the data that is a symlink is refused",
         "operations",
-        'if found.type == "symlink" and named_by(component.paths, found.path):',
-        "if False:",
+        'if found.type == "symlink" and (named_by(component.paths, found.path) or ',
+        'if found.type == "symlink" and (',
         (BACKUP + "a9_a_component_that_is_a_symlink_is_refused",),
     ),
     Removal(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from .removal import Removal
 
 UNITS = "operations/unit_files.py"
+SIGHT = "operations/unit_sight.py"
 SANDBOX = "tests/unit/operations/test_unit_sandbox.py::test_"
 PROGRAM = "tests/unit/cli/test_program.py::test_"
 
@@ -15,8 +16,8 @@ CONFINING = (
     Removal(
         "units",
         "a job sees an empty root in which its application alone is mounted",
-        UNITS,
-        'f"RootDirectory={_whole_line(sandbox_root(application))}\\n"',
+        SIGHT,
+        'f"RootDirectory={whole_line(sandbox_root(application))}\\n"',
         '""',
         (SANDBOX + "a_job_sees_its_application_alone[plain]",),
     ),
@@ -39,7 +40,7 @@ CONFINING = (
     Removal(
         "units",
         "of root's keyring a backup sees public keys alone",
-        UNITS,
+        SIGHT,
         "keyring=_PUBLIC_KEYS if",
         "keyring=(*_PUBLIC_KEYS, *_SECRET_KEYS) if",
         (SANDBOX + "of_roots_keyring_a_backup_sees_public_keys_alone",),

@@ -48,6 +48,14 @@ DEPLOYING = (
         (ADOPTION + "what_the_bot_writes_is_never_adopted",),
     ),
     Removal(
+        "d14",
+        "an environment that makes way is kept by the exchange itself",
+        "operations/deploy/layouts.py",
+        "replace(link, kept=str(kept), filled=True)",
+        "replace(link, filled=True)",
+        (ADOPTION + "hazard_d14_an_environment_that_made_way_outlives_a_deploy_that_was_cut_off_once_it_stood",),
+    ),
+    Removal(
         "d1",
         "what a component's pattern matches is data",
         "operations/deploy/preserved.py",

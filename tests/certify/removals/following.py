@@ -506,7 +506,7 @@ _DEPTH = (
     _following(
         "a migration does not look into the depth",
         "operations/migrate/origin_directory.py",
-        "elif (path in seen or path in above) and not lies_too_deep(path):",
+        "elif (path in seen or path in above or lookup.leads_on(path)) and not lies_too_deep(path):",
         "elif path in seen or path in above:",
         DEPTH + "what_no_component_has_is_named_without_looking_into_the_depth[1000]",
     ),

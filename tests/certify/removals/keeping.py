@@ -310,9 +310,9 @@ KEEPING = (
         "a unit that fails says so",
         "operations",
         """OnFailure=tradekeep-failure-{application.name}@%n.service\\n"
-        + f"RequiresMountsFor={' '.join(map(_argument""",
+        + f"RequiresMountsFor={' '.join(map(argument""",
         """# tradekeep-failure-{application.name}@%n.service\\n"
-        + f"RequiresMountsFor={' '.join(map(_argument""",
+        + f"RequiresMountsFor={' '.join(map(argument""",
         (UNITS + "b9_a_unit_that_fails_starts_one_that_says_so",),
     ),
     Removal(
@@ -335,7 +335,7 @@ KEEPING = (
         "b9",
         "a backup that is overdue is a problem",
         "operations",
-        "if ports.clock.now() > due:",
+        "if now > due:",
         "if False:",
         (RUNS + "b9_a_backup_is_overdue_when_its_schedule_says_so",),
     ),
@@ -368,8 +368,8 @@ KEEPING = (
         "b9",
         "a schedule that systemd does not know is refused",
         "operations",
-        "_check_calendars(ports, wanted)\n    write",
-        "write",
+        "    _check_calendars(ports, write)\n",
+        "",
         (UNITS + "b9_a_schedule_that_systemd_does_not_know_is_refused",),
     ),
     Removal(

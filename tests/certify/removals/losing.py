@@ -48,7 +48,7 @@ LOSING = (
         "a3",
         "what was there is known without the backups",
         "operations",
-        "recorded, newest = _recorded(application), newest_good(catalog)",
+        "recorded, newest = recorded_basis(application), newest_good(catalog)",
         "recorded, newest = None, newest_good(catalog)",
         (LOSSES + "a3_an_empty_backup_directory_makes_no_loss_right",),
     ),
@@ -75,6 +75,14 @@ LOSING = (
         "        *_moved(application, basis, held.places),\n",
         "",
         (LOSSES + "a3_a_root_on_another_filesystem_is_refused",),
+    ),
+    Removal(
+        "a3",
+        "a tree is not made on the disk beneath one that is not mounted",
+        "operations/tree.py",
+        '    if any(change.action == "create" for change in plan.changes):\n',
+        "    if False:\n",
+        (LOSSES + "a3_a_tree_is_not_made_on_the_disk_beneath_one_that_is_not_mounted",),
     ),
     Removal(
         "a3",

@@ -26,7 +26,7 @@ UNMANAGED = (
         "c5",
         "where no service runs, a writer is found before the operation begins",
         "operations/restore.py",
-        "        refuse_unmanaged_writers(application, ports, services, force=force, way_out=FORCE)\n",
+        "        refuse_unmanaged_writers(application, ports, services, force=force, dry_run=dry_run, way_out=FORCE)\n",
         "",
         (RESTORES + "hazard_c5_a_restore_under_a_bot_that_nobody_manages_is_not_done",),
     ),

@@ -197,7 +197,7 @@ WRITING = (
     Removal(
         "b8",
         "what writes archives does not see the host's secret key",
-        "operations/unit_files.py",
+        "operations/unit_sight.py",
         "        keys=(*_key_files(application), *_host_keys(application)),\n",
         "        keys=(*_key_files(application), *_host_keys(application, secret=True)),\n",
         (

@@ -26,6 +26,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.depl
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.prune import prune
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.release import release
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.restore import restore
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.tree import tree
 
 FILLS = "databases/accounts/kalshi/demo/fills.db"
 PROFILE = {
@@ -472,6 +473,51 @@ def test_hazard_a3_a_root_on_another_filesystem_is_refused(bot, monkeypatch):
     assert "mount the disk again" in str(error) and "--allow-loss filesystem" in str(error)
     made(bot, allow_loss=["filesystem"])
     made(bot)
+
+
+def test_hazard_a3_a_tree_is_not_made_on_the_disk_beneath_one_that_is_not_mounted(bot, monkeypatch):
+    made(bot)
+    disk, system = ("/", str(bot.root), "ext4", "/dev/sdb1"), ("/", "/", "ext4", "/dev/sda1")
+    monkeypatch.setattr(mounts, "_mount_lines", lambda: lines(system, disk))
+    made(bot, allow_loss=["filesystem"])
+    away = bot.root.rename(bot.root.with_name("away"))
+    monkeypatch.setattr(mounts, "_mount_lines", lambda: lines(system))
+    for exists in (False, True):
+        if exists:
+            bot.root.mkdir()
+        for fix in (False, True):
+            with pytest.raises(
+                CaptureError, match=r"lies on another filesystem than in .*; nothing was made there"
+            ) as told:
+                tree(bot.application, bot.ports, fix=fix)
+            assert "mount the disk again; a new disk is filled by: tradekeep restore" in str(told.value)
+        assert bot.root.exists() is exists and (not exists or list(bot.root.iterdir()) == [])
+    # What the message says works; and from then on that is where the data lies.
+    restore(bot.application, bot.ports)
+    assert tree(bot.application, bot.ports, fix=True).status == 0
+    # Mounted again, or moved there as a whole: nothing has to be made.
+    shutil.rmtree(bot.root)
+    away.rename(bot.root)
+    monkeypatch.setattr(mounts, "_mount_lines", lambda: lines(system, disk))
+    assert tree(bot.application, bot.ports, fix=True).status == 0
+
+
+def test_hazard_a3_an_xfs_disk_of_the_same_name_is_known_by_its_uuid(monkeypatch, tmp_path):
+    def there(uuid):
+        def ioctl(_descriptor, request, answer):
+            if uuid is None or request != 0x80705864:
+                raise OSError(25, "Inappropriate ioctl for device")
+            answer[64:80] = uuid
+
+        monkeypatch.setattr(mounts.fcntl, "ioctl", ioctl)
+        return mounts.places_of(tmp_path, [""])[""]
+
+    monkeypatch.setattr(mounts, "_mount_lines", lambda: lines(("/", str(tmp_path), "xfs", "/dev/sdb1")))
+    one, other = there(b"1" * 16), there(b"2" * 16)
+    assert mounts.other_filesystem(one, other) and not mounts.other_filesystem(one, there(b"1" * 16))
+    assert one.identity == "31" * 16
+    # A record of an earlier version says no UUID.
+    assert not mounts.other_filesystem(there(None), other)
 
 
 def test_the_plan_crosses_to_the_process_that_reads(bot):

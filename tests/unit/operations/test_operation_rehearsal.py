@@ -21,7 +21,8 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.back
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.configured import check_configuration
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.installation import install_configuration
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.tree import tree
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.unit_files import render_units, sandbox_root
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.unit_files import render_units
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.unit_sight import sandbox_root
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import Completed
 
 

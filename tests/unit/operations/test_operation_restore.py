@@ -68,7 +68,7 @@ def test_hazard_c6_restoring_what_is_there_changes_nothing(bench, monkeypatch):
     filled(bench)
     damage(bench)
     restore(bench.application, bench.ports)
-    monkeypatch.setattr(restore_module, "ServiceController", None)
+    monkeypatch.setattr(restore_module, "services_of", None)
     before = bench.snapshot()
     outcome = restore(bench.application, bench.ports)
     assert not outcome.changed
@@ -237,7 +237,7 @@ def test_hazard_c1_a_service_that_does_not_stay_up_gets_its_old_data_back(bench,
     filled(bench)
     damage(bench)
     before, log = bench.snapshot(), []
-    monkeypatch.setattr(restore_module, "ServiceController", Services(log, [1]))
+    monkeypatch.setattr(restore_module, "services_of", Services(log, [1]))
     with pytest.raises(ServiceError, match="does not stay up"):
         restore(bench.application, bench.ports)
     assert bench.snapshot() == before
@@ -286,7 +286,7 @@ def given_up(bench) -> list[Path]:
 def test_hazard_c1_what_a_bot_wrote_before_it_died_does_not_replay_over_the_old_database(bench, monkeypatch):
     filled(bench)
     before, rows = changed_since(bench)
-    monkeypatch.setattr(restore_module, "ServiceController", Dying(bench, [], [1]))
+    monkeypatch.setattr(restore_module, "services_of", Dying(bench, [], [1]))
     with pytest.raises(ServiceError, match="does not stay up"):
         restore(bench.application, bench.ports)
     assert bench.snapshot() == before
@@ -297,7 +297,7 @@ def test_what_a_bot_wrote_on_restored_data_that_was_given_up_is_kept(bench, monk
     filled(bench)
     restored = bench.rows()
     before, _rows = changed_since(bench)
-    monkeypatch.setattr(restore_module, "ServiceController", Dying(bench, [], [1]))
+    monkeypatch.setattr(restore_module, "services_of", Dying(bench, [], [1]))
     with pytest.raises(ServiceError, match="does not stay up"):
         restore(bench.application, bench.ports)
     (kept,) = given_up(bench)
@@ -318,7 +318,7 @@ def test_what_a_bot_wrote_on_restored_data_that_was_given_up_is_kept(bench, monk
 def test_nothing_is_kept_of_restored_data_that_no_bot_wrote_to(bench, monkeypatch):
     filled(bench)
     changed_since(bench)
-    monkeypatch.setattr(restore_module, "ServiceController", Services([], [1]))
+    monkeypatch.setattr(restore_module, "services_of", Services([], [1]))
     with pytest.raises(ServiceError, match="does not stay up"):
         restore(bench.application, bench.ports)
     assert given_up(bench) == []
@@ -338,7 +338,7 @@ def test_hazard_c1_recover_keeps_what_a_bot_wrote_too(bench, monkeypatch):
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(restore_module, "ServiceController", Watched(bench, [], [1]))
+        patch.setattr(restore_module, "services_of", Watched(bench, [], [1]))
         patch.setattr(exchange_run, "_put_back", lambda *_given: None)
         with pytest.raises(Killed):
             restore(bench.application, bench.ports)
@@ -357,7 +357,7 @@ def test_what_was_given_up_stays_aside_until_it_can_be_backed_up(bench, monkeypa
         raise SpaceError("disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(restore_module, "ServiceController", Dying(bench, [], [1]))
+        patch.setattr(restore_module, "services_of", Dying(bench, [], [1]))
         patch.setattr(safety, "back_up", full)
         with pytest.raises(NeedsPersonError, match=r"does not stay up.*disk is full") as caught:
             restore(bench.application, bench.ports)
@@ -379,7 +379,7 @@ def test_hazard_c5_what_the_bot_writes_between_plan_and_stop_is_taken_in(bench, 
             (bench.root / MODE).write_text('{"mode": "prod"}')
             (bench.root / "state/late.json").write_text("{}")
 
-    monkeypatch.setattr(restore_module, "ServiceController", Late([], []))
+    monkeypatch.setattr(restore_module, "services_of", Late([], []))
     outcome = restore(bench.application, bench.ports)
     assert json.loads((bench.root / MODE).read_text()) == {"mode": "demo"}
     assert not (bench.root / "state/late.json").exists()

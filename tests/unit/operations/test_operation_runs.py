@@ -223,6 +223,40 @@ def test_a_unit_that_could_not_even_start_the_command_is_told(clocked):
     assert len(problems) == 1 and problems[0].startswith(f"{DAILY} failed at 20")
 
 
+def test_hazard_b4_what_a_wrong_clock_recorded_neither_alarms_for_ever_nor_hides_what_comes_after(clocked):
+    clock = clocked.ports.clock
+    now = clock.moment
+    log = Path(clocked.application.application_state_dir) / "failures.log"
+    clock.moment = now + timedelta(days=400)
+    recorded(clocked.application, clocked.ports, "drill", lambda: Outcome(changed=True, record={}))
+    log.write_text(f"{clock.moment:%Y-%m-%dT%H:%M:%SZ} {DAILY} failed\n")
+    clock.moment = now
+    said(clocked, "backup")
+    clock.moment += timedelta(minutes=1)
+    found = list_backups(clocked.application, clocked.ports)
+    assert found.record["state"]["problems"] == []
+    (note,) = (line for line in found.lines if "dated in the future" in line)
+    assert note.startswith(f"note: passed over, as dated in the future: {DAILY} failed at ")
+    # The drill's timer, whose last run is dated in the future, could not even start the command this night.
+    drill = "tradekeep-drill-kalshi.service"
+    with log.open("a") as stream:
+        stream.write(f"{clock.moment:%Y-%m-%dT%H:%M:%SZ} {drill} failed\n")
+    found = list_backups(clocked.application, clocked.ports)
+    assert [text.split(" at ")[0] for text in found.record["state"]["problems"]] == [f"{drill} failed"]
+    assert found.record["state"]["last_failure"]["what"] == f"{drill} failed"
+
+
+def test_hazard_b4_a_configuration_of_a_wrong_clock_does_not_hide_that_no_backup_was_ever_made(server):
+    schedule = Schedule(Tier.DAILY, "*-*-* 02:00 UTC", jitter_seconds=300)
+    profile = replace(server.application.profile, schedules=(schedule,))
+    application = replace(server.application, profile=profile, system=True)
+    assert list(overdue(application, server.ports, None)) == []
+    ahead = time.time() + 400 * 86400
+    os.utime(application.config_file, (ahead, ahead))
+    (problem,) = overdue(application, server.ports, None)
+    assert "no good backup" in problem and f"{application.config_file} is dated in the future" in problem
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd")
 @pytest.mark.parametrize(
     ("calendar", "last", "now", "late"),
@@ -280,6 +314,42 @@ def test_a_list_is_limited_and_newest_last_only_on_a_terminal(server):
     assert fitted[1] == "and 1 older" and last in fitted[2] and first in fitted[3]
     answer = json.loads(said(server, "list", "--limit", "1", "--json")[1])["record"]
     assert (len(answer["backups"]), answer["older"]) == (1, 2)
+
+
+def test_hazard_b4_of_a_limited_list_a_backup_of_a_wrong_clock_takes_no_place(clocked):
+    now = clocked.ports.clock.moment
+    clocked.ports.clock.moment = now + timedelta(days=400)
+    backup(clocked.application, clocked.ports, name="ahead")
+    clocked.ports.clock.moment = now
+    backup(clocked.application, clocked.ports, name="present")
+    limited = list_backups(clocked.application, clocked.ports, limit=1)
+    assert [item["label"] for item in limited.record["backups"]] == ["present"]
+    assert [item["label"] for item in list_backups(clocked.application, clocked.ports).record["backups"]] == [
+        "present",
+        "ahead",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--config {file} --app other list", "is the configuration of kalshi, and not of other"),
+        ("deploy --log main", "--log shows what was done, and does nothing"),
+        ("deploy --log --rollback", "--log shows what was done, and does nothing"),
+        ("drill --log some_backup", "--log shows what was done, and does nothing"),
+    ],
+)
+def test_words_that_would_do_nothing_are_refused(server, words, told):
+    err, file = io.StringIO(), str(server.application.config_file)
+    line = words.format(file=file).split()
+    status = cli.main(line, config_dir=str(server.application.config_dir), stdout=io.StringIO(), stderr=err)
+    assert status == 2 and told in err.getvalue()
+    assert said(server, "--config", file, "--app", "kalshi", "list")[0] == 0
+
+
+def test_a_recovery_key_that_proves_nothing_is_a_finding(server):
+    status, text = said(server, "config", "check", "--recovery-key", "/nowhere/operator.asc")
+    assert status == 1 and "/nowhere/operator.asc: proves nothing, as backups are not encrypted to any key" in text
 
 
 def test_a_manual_backup_with_wrong_words_is_no_failure(server):

@@ -16,6 +16,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     ExitStatus,
     NeedsPersonError,
     ServiceError,
+    UsageError,
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import exchange_run, still_writing
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import recover as recover_module
@@ -86,12 +87,20 @@ def test_hazard_c5_a_restore_under_a_bot_that_nobody_manages_is_not_done(filled)
     assert "prod" in (filled.root / MODE).read_text()
 
 
+def test_of_what_is_not_in_a_backup_is_said_what_is(filled):
+    with pytest.raises(UsageError, match=r"holds nothing of what was chosen \(it holds: .*fills\.db") as told:
+        restore(filled.application, filled.ports, paths=["nothing"], dry_run=True)
+    assert "nothing" not in str(told.value).partition("it holds")[2]
+
+
 def test_force_goes_on_and_names_it(filled):
     with trading(filled.root / FILLS) as bot:
         fill(bot)
+        restore(filled.application, filled.ports, force=True, dry_run=True)
         done = restore(filled.application, filled.ports, force=True)
     assert filled.rows() == 100
-    assert any(f"(process {bot.pid})" in note for note in filled.notes)
+    of_the_bot = [note.split(":")[0] for note in filled.notes if f"(process {bot.pid})" in note]
+    assert of_the_bot == ["would go on although the data is written", "went on although the data is written"]
     assert "no service ran, so none was stopped" in done.lines[-1]
     assert done.record["stopped"] == []
 
@@ -165,7 +174,7 @@ def healthy(bench, monkeypatch, *, running=True, command=("/bin/false",)):
     """The bench, with services and a health check."""
     services = Switch(running)
     for module in (restore_module, recover_module):
-        monkeypatch.setattr(module, "ServiceController", lambda *_arguments: services)
+        monkeypatch.setattr(module, "services_of", lambda *_arguments: services)
     check = HealthCheck(command=command, timeout_seconds=0.1)
     profile = dataclasses.replace(
         bench.application.profile, deploy=dataclasses.replace(bench.application.profile.deploy, health=(check,))

@@ -9,6 +9,7 @@ import os
 import subprocess
 
 import pytest
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import CaptureError
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.git.index_names import index_names
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import uncovered as module
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.backup import backup
@@ -55,6 +56,20 @@ def test_hazard_a3_a_database_that_no_component_covers_is_named(bench):
     assert (checked.status, len(checked.record["warnings"]), len(checked.record["notes"])) == (1, 2, 2)
 
 
+def test_that_it_could_not_be_looked_for_is_a_warning(bench, monkeypatch):
+    def fails(*_arguments):
+        raise CaptureError("ended early", path="/proc/1", hint="see journalctl")
+
+    monkeypatch.setattr(module, "work_apart", fails)
+    checked = check_configuration(bench.application, bench.ports)
+    assert checked.status == 1
+    (said,) = (text for text in checked.record["warnings"] if "ended early" in text)
+    assert said.startswith("it was not looked for what no component covers") and "see journalctl" in said
+    # The tree is made all the same.
+    made = tree(bench.application, bench.ports, fix=True)
+    assert said in made.lines and made.status == 0
+
+
 def test_the_profile_ignores_it_in_so_many_words(bench):
     bench.database("v2/fills.db").close()
     put(bench, "v2/cache/orders.csv")
@@ -73,6 +88,7 @@ def test_what_is_no_data_is_not_named(bench):
     put(bench, "app/__pycache__/main.json")
     put(bench, "old/history.csv", age=30)
     put(bench, ".env.example")
+    put(bench, ".gitignore")
     put(bench, "bot.pid")
     put(bench, "empty.csv", text="")
     put(bench, "state/new/in_a_component.json")
@@ -152,7 +168,8 @@ def test_it_ends_however_much_there_is(bench, monkeypatch):
 
 
 def test_names_that_another_process_says_are_bounded():
-    said = {"databases": ["d" * 5000] * 500, "keys": [], "recent": [], "counts": {"databases": 500}, "whole": True}
+    names = {"databases": ["d" * 5000] * 500, "keys": [], "recent": [], "tracked": []}
+    said = {**names, "counts": {"databases": 500}, "whole": True}
     found = Uncovered.of(said)
     assert len(found.databases) == 5 and len(found.databases[0]) == 120
     with pytest.raises(Exception, match="does not say"):

@@ -25,10 +25,8 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.application imp
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.configuration import render_configuration
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SubprocessRunner, SystemClock
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.unit_confinement import confined
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.unit_files import (
-    render_units,
-    sandbox_root,
-)
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.unit_files import render_units
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.unit_sight import sandbox_root
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.units import install_units
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import Completed, NoProgress, Ports
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.profile import resolve_application

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import ExitStatus
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy import carry_out
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy import carry_out, layouts
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.dependencies import ENVIRONMENTS
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.records import DeployRecords
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.recover import recover
@@ -54,7 +54,7 @@ class Units:
 @pytest.fixture
 def units(monkeypatch: pytest.MonkeyPatch) -> Units:
     made = Units("bot.service")
-    monkeypatch.setattr(carry_out, "ServiceController", made)
+    monkeypatch.setattr(carry_out, "services_of", made)
     return made
 
 
@@ -107,10 +107,11 @@ def test_an_adopted_environment_comes_back_where_the_deploy_fails(by_hand, units
     assert units.running == ["bot.service"]
 
 
-def test_an_adoption_that_was_cut_off_is_finished_by_recover(by_hand):
-    class Killed(BaseException):
-        pass
+class Killed(BaseException):
+    """As good as SIGKILL: not even ``except Exception`` sees it."""
 
+
+def test_an_adoption_that_was_cut_off_is_finished_by_recover(by_hand):
     def kill(step: str) -> None:
         if step == "exchanged":
             raise Killed
@@ -123,6 +124,33 @@ def test_an_adoption_that_was_cut_off_is_finished_by_recover(by_hand):
         by_hand.deploy(adopt=True, step=kill)
     assert recover(by_hand.application, by_hand.ports).record["data"] == "old"
     assert not (by_hand.live / "venv").is_symlink() and files(by_hand.live / "venv") == made
+
+
+def test_hazard_d14_an_environment_that_made_way_outlives_a_deploy_that_was_cut_off_once_it_stood(by_hand):
+    made = files(by_hand.live / "venv")
+    commit = DeployRecords.commit
+
+    def cut_off(*arguments: object) -> None:
+        commit(*arguments)
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(DeployRecords, "commit", cut_off)
+        by_hand.deploy(adopt=True)
+    assert recover(by_hand.application, by_hand.ports).record["data"] == "new"
+    assert (by_hand.live / "venv").is_symlink()
+    (kept,) = (by_hand.live / ENVIRONMENTS).glob("replaced-*")
+    assert files(kept) == made
+
+
+def test_an_environment_that_cannot_be_kept_beside_the_others_is_refused_by_the_dry_run(by_hand, units, monkeypatch):
+    monkeypatch.setattr(layouts, "_filesystem", lambda path: path.name)
+    before = listing(by_hand.live)
+    for dry_run in (True, False):
+        outcome = by_hand.deploy(adopt=True, dry_run=dry_run)
+        assert outcome.record["state"] == "refused"
+        assert "lies on another filesystem" in outcome.lines[0]
+    assert listing(by_hand.live) == before
 
 
 def test_health_is_not_asked_of_what_was_not_started(by_hand, units):

@@ -11,6 +11,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -239,9 +240,22 @@ def test_a_deploy_that_is_killed_is_on_record(world):
         written = []
         patch.setattr(DeployRecords, "write", lambda *a: before(*a) if not written and not written.append(1) else a[0])
         world.deploy(step=kill)
-    assert deploy_log(world.application).record["deploys"][0]["state"] == "running"
+    assert deploy_log(world.application, world.ports).record["deploys"][0]["state"] == "running"
     recover(world.application, world.ports)
-    assert deploy_log(world.application).record["deploys"][0]["state"] == "cut_off"
+    assert deploy_log(world.application, world.ports).record["deploys"][0]["state"] == "cut_off"
+
+
+def test_hazard_b4_a_deploy_of_a_wrong_clock_does_not_come_before_all_later_ones(world):
+    deployed = world.deploy()
+    records = DeployRecords(world.application)
+    ahead = datetime.now(timezone.utc) + timedelta(days=400)
+    records.write(ahead, "ab" * 8, {**deployed.record, "id": "ab" * 8, "at": ahead.isoformat()})
+    world.push({"bot.py": "print(2)\n"})
+    later = world.deploy()
+    told = deploy_log(world.application, world.ports)
+    ids = [later.record["id"], deployed.record["id"], "ab" * 8]
+    assert [item["id"] for item in told.record["deploys"]] == ids
+    assert told.lines[-1].startswith("note: passed over, as dated in the future: 1 record; ")
 
 
 @pytest.mark.parametrize("at", ["before_stop", "after_stop", "before_start", "after_start"])
@@ -249,9 +263,9 @@ def test_a_failing_hook_leaves_the_old_code(world, at):
     world.push({"bot.py": "print(2)\n", "lib/new.py": "n\n"})
     world.settings["hooks"] = [hook(at, "sh", "-c", "echo no good; exit 3")]
     failed(world.deploy(), "undone", "no good")
-    assert "no good" in deploy_log(world.application).lines[1], "why it failed"
+    assert "no good" in deploy_log(world.application, world.ports).lines[1], "why it failed"
     assert world.code() == {**FIRST, **DATA}
-    assert deploy_log(world.application).record["deploys"][0]["state"] == "undone"
+    assert deploy_log(world.application, world.ports).record["deploys"][0]["state"] == "undone"
     assert not recover(world.application, world.ports).changed
     world.settings["hooks"] = []
     assert world.deploy().record["state"] == "deployed"
@@ -263,7 +277,7 @@ def test_a_release_that_is_not_healthy_is_rolled_back_and_the_old_one_checked(wo
     world.settings["health"] = [check]
     failed(world.deploy(), "undone", "not healthy")
     assert world.read("bot.py") == FIRST["bot.py"]
-    assert deploy_log(world.application).record["deploys"][0]["state"] == "undone"
+    assert deploy_log(world.application, world.ports).record["deploys"][0]["state"] == "undone"
 
 
 def test_a_rollback_that_does_not_help_is_a_state_of_its_own(world):
@@ -271,7 +285,7 @@ def test_a_rollback_that_does_not_help_is_a_state_of_its_own(world):
     world.settings["health"] = [{"command": ["false"], "timeout_seconds": 0.2}]
     assert failed(world.deploy(), "rollback_failed", "not healthy").status is ExitStatus.NEEDS_PERSON
     assert world.read("bot.py") == FIRST["bot.py"]
-    assert deploy_log(world.application).record["deploys"][0]["state"] == "rollback_failed"
+    assert deploy_log(world.application, world.ports).record["deploys"][0]["state"] == "rollback_failed"
 
 
 def test_damage_during_the_exchange_fails_the_proof_and_the_deploy(world):
@@ -283,7 +297,7 @@ def test_damage_during_the_exchange_fails_the_proof_and_the_deploy(world):
 
     failed(world.deploy(step=vandal), "undone", "trades")
     assert world.read("bot.py") == FIRST["bot.py"]
-    record = deploy_log(world.application).record["deploys"][0]
+    record = deploy_log(world.application, world.ports).record["deploys"][0]
     assert record["proof"]["verdict"] == "damaged"
 
 
@@ -452,7 +466,7 @@ class OneUnit:
 @pytest.mark.parametrize("left_down", [True, False])
 def test_hazard_c5_no_bot_starts_before_its_data_is_there(tmp_path, monkeypatch, left_down):
     unit = OneUnit()
-    monkeypatch.setattr(carry_out, "ServiceController", unit)
+    monkeypatch.setattr(carry_out, "services_of", unit)
     World(tmp_path).deploy(leave_down=left_down)
     assert unit.started == ([] if left_down else ["bot.service"])
 

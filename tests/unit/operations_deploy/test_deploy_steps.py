@@ -90,7 +90,7 @@ def test_the_record_tells_what_changed_who_asked_how_long_it_took_and_what_becam
     world.deploy()
     new = world.push({"bot.py": "print(2)\n", "lib/b.py": None, "lib/c.py": "c = 1\n"})
     world.deploy(by="somebody")
-    outcome = deploy_log(world.application)
+    outcome = deploy_log(world.application, world.ports)
     record = outcome.record["deploys"][0]
     assert (record["old_commit"], record["new_commit"], record["by"]) == (world.first, new, "somebody")
     counts = {name: record["changes"][name] for name in ("created", "replaced", "removed")}

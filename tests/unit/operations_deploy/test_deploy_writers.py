@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import E
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import still_writing
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.deploy import deploy_log
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.still_writing import StillWrittenError
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import NoProgress
 
 from .conftest import TRADES, World
 
@@ -55,6 +57,26 @@ def test_hazard_d10_code_is_not_exchanged_under_a_bot_that_goes_on(pushed: World
     assert pushed.rollback().record["state"] == "rolled_back"
 
 
+class Noted(NoProgress):
+    """Keeps what is said to the person who waits."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_force_beside_a_writer_is_said_once(pushed: World) -> None:
+    said = Noted()
+    pushed.ports = dataclasses.replace(pushed.ports, progress=said)
+    with trading(pushed.live / TRADES) as bot:
+        pushed.deploy(dry_run=True, force=True)
+        pushed.deploy(force=True)
+    of_the_bot = [note.split(":")[0] for note in said.notes if f"(process {bot.pid})" in note]
+    assert of_the_bot == ["would go on although the data is written", "went on although the data is written"]
+
+
 def test_a_hook_may_stop_the_bot(pushed: World, monkeypatch) -> None:
     monkeypatch.setattr(still_writing, "PATIENCE_SECONDS", 10.0)
     with trading(pushed.live / TRADES) as bot:
@@ -69,4 +91,4 @@ def test_a_hook_that_does_not_is_found_after_the_stop(pushed: World) -> None:
     assert (done.status, done.record["state"]) == (ExitStatus.FAILED, "undone")
     assert f"(process {bot.pid}) writes" in done.record["error"]
     assert pushed.read("bot.py") == "print(1)\n"
-    assert deploy_log(pushed.application).record["deploys"][0]["state"] == "undone"
+    assert deploy_log(pushed.application, pushed.ports).record["deploys"][0]["state"] == "undone"

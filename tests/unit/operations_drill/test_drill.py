@@ -239,6 +239,12 @@ def test_a_bot_that_was_idle_before_the_backup_lost_only_what_came_after(bench):
     connection.close()
 
 
+def test_a_key_that_a_plain_backup_does_not_need_is_said_not_to_be_tried(bench):
+    bench.old_archive({"state/a.json": b"{}"})
+    outcome = bench.drill(key_file="/nowhere/operator.asc")
+    assert "/nowhere/operator.asc: was not tried, as the backup is not encrypted" in outcome.record["notes"]
+
+
 def test_a_time_in_the_future_makes_nothing_look_fresh(bench):
     future = bench.clock.now().timestamp() + 400 * 86400
     bench.old_archive({"state/a.json": b"{}", "state/b.json": b"{}"}, times={"state/b.json": future})

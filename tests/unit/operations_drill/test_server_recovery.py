@@ -115,7 +115,7 @@ def test_missing_credentials_are_a_finding(bench: Bench, monkeypatch: pytest.Mon
 
 
 def test_a_service_that_does_not_run_is_a_finding(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_recovery, "ServiceController", Services(["bot.service"], []))
+    monkeypatch.setattr(server_recovery, "services_of", Services(["bot.service"], []))
     done = keep(bench)
     assert (done.status, done.record["problems"]) == (ExitStatus.FINDINGS, ["bot.service does not run"])
     assert keep(bench, expect_services=False).status is ExitStatus.DONE
@@ -127,7 +127,7 @@ def test_a_service_that_does_not_run_is_a_finding(bench: Bench, monkeypatch: pyt
 
 
 def test_hazard_e_a_rehearsal_with_a_living_bot_is_a_finding(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_recovery, "ServiceController", Services(["bot.service"], ["bot.service"]))
+    monkeypatch.setattr(server_recovery, "services_of", Services(["bot.service"], ["bot.service"]))
     done = keep(bench, REHEARSED, expect_services=False)
     assert done.record["problems"] == ["bot.service runs on a spare host"]
     assert done.status is ExitStatus.FINDINGS

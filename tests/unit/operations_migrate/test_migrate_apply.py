@@ -182,7 +182,7 @@ def test_a_damaged_database_of_the_target_is_kept_byte_for_byte(old: Any, occupi
 
 def test_services_are_stopped_started_and_watched(old: Any, new: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     services = Services()
-    monkeypatch.setattr(migrate_module, "ServiceController", services)
+    monkeypatch.setattr(migrate_module, "services_of", services)
     done = new.migrate(old.root)
     assert done.record["state"] == "migrated"
     assert services.calls == ["stop", "start", "stay up"]
@@ -193,7 +193,7 @@ def test_services_are_stopped_started_and_watched(old: Any, new: Any, monkeypatc
 
 def test_what_did_not_run_is_started_when_asked_for(old: Any, new: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     services = Services(running=())
-    monkeypatch.setattr(migrate_module, "ServiceController", services)
+    monkeypatch.setattr(migrate_module, "services_of", services)
     done = new.migrate(old.root, start=True)
     assert done.record["started"] == ["bot.service"]
     assert services.calls == ["stop", "start", "stay up"]
@@ -204,7 +204,7 @@ def test_a_service_that_refuses_has_everything_put_back(
     old: Any, occupied: Any, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
     services = Services(refused)
-    monkeypatch.setattr(migrate_module, "ServiceController", services)
+    monkeypatch.setattr(migrate_module, "services_of", services)
     before = listing(occupied.root)
     with pytest.raises(ServiceError, match=f"did not {refused}"):
         occupied.migrate(old.root, force=True)
@@ -305,7 +305,7 @@ def test_what_was_to_be_started_is_started_where_the_data_is_here_already(
     """A spare host on which the recovery was rehearsed has all of it; only the bot does not run yet."""
     new.migrate(old.root)
     services = Services(running=())
-    monkeypatch.setattr(migrate_module, "ServiceController", services)
+    monkeypatch.setattr(migrate_module, "services_of", services)
     assert not new.migrate(old.root).changed
     assert services.calls == []
     done = new.migrate(old.root, start=True)

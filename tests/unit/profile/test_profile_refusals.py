@@ -61,7 +61,7 @@ def test_the_unchanged_bot_is_accepted() -> None:
         ("components.data.paths", [], "components.data.paths", "at least one"),
         ("components.data.paths", ["/data"], "components.data.paths[0]", "relative to the root"),
         ("components.data.paths", ["data/../.."], "components.data.paths[0]", ".."),
-        ("components.data.paths", ["."], "components.data.paths[0]", ". or .."),
+        ("components.data.paths", ["./data"], "components.data.paths[0]", ". or .."),
         ("components.data.paths", ["*/../x"], "components.data.paths[0]", ". or .."),
         ("components.data.paths", ["/*.db"], "components.data.paths[0]", "relative to the root"),
         ("components.data.paths", ["data/**"], "components.data.paths[0]", "part by part"),

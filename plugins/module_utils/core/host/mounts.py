@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import re
 import stat
@@ -98,6 +100,10 @@ def filesystem_type(path: AnyPath) -> str:
 
 _LASTING_IDS = frozenset(("ext2", "ext3", "ext4", "btrfs", "zfs"))
 """Filesystems whose ``f_fsid`` is made from their own UUID; others make it from a device number of this boot."""
+_XFS_GEOMETRY, _XFS_GEOMETRY_SIZE, _XFS_UUID = 0x80705864, 112, slice(64, 80)
+"""XFS_IOC_FSGEOMETRY_V1, which everybody may ask and every kernel answers."""
+_FSUUID, _FSUUID_SIZE, _FSUUID_UUID = 0x80111500, 17, slice(1, 17)
+"""FS_IOC_GETFSUUID, since Linux 6.9 for filesystems on disks."""
 
 
 @dataclass(frozen=True)
@@ -167,11 +173,30 @@ class _Seen:
 
     def _identity(self) -> Optional[str]:
         if self.filesystem not in _LASTING_IDS:
-            return None
+            return _uuid_at(self.point, self.filesystem) if self.source.startswith("/dev/") else None
         try:
             return f"{os.statvfs(self.point).f_fsid:x}"
         except OSError:
             return None
+
+
+def _uuid_at(point: str, filesystem: str) -> Optional[str]:
+    """The UUID of what is mounted there; None where the kernel does not tell it, or this account cannot ask."""
+    asked = [(_FSUUID, _FSUUID_SIZE, _FSUUID_UUID)]
+    if filesystem == "xfs":
+        asked.insert(0, (_XFS_GEOMETRY, _XFS_GEOMETRY_SIZE, _XFS_UUID))
+    with contextlib.suppress(OSError):
+        descriptor = os.open(point, os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            for request, size, where in asked:
+                with contextlib.suppress(OSError):
+                    answer = bytearray(size)
+                    fcntl.ioctl(descriptor, request, answer)
+                    if any(answer[where]):
+                        return answer[where].hex()
+        finally:
+            os.close(descriptor)
+    return None
 
 
 def _holds(point: str, path: str) -> bool:

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..application import CheckLevel
-from ..errors import CaptureError
 from ..formatting import counted
 from .appended import capture_appended
 from .base import CaptureContext, Captured, CheckReport, FilePath, Signature
-from .reading import open_regular
+from .reading import check_readable
 
 
 class LogKind:
@@ -30,11 +29,7 @@ class LogKind:
 
     def check(self, path: Path, *, level: CheckLevel) -> CheckReport:
         """A log has no rules that could be broken; it must be a regular file that can be read."""
-        try:
-            os.close(open_regular(path))
-        except CaptureError as error:
-            return CheckReport(self.name, problems=(error.message,))
-        return CheckReport(self.name)
+        return check_readable(self.name, path)
 
     def describe(self, facts: dict[str, Any]) -> str:
         """What was left out of the end, if anything."""

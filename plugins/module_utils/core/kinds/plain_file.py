@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..application import CheckLevel
-from ..errors import CaptureError
 from .base import (
     NO_FACTS,
     CaptureContext,
@@ -25,6 +24,7 @@ from .base import (
 from .growing import capture_growing
 from .reading import (
     SMALL_FILE,
+    check_readable,
     copy_steady,
     keeps_changing,
     open_regular,
@@ -65,11 +65,7 @@ class PlainFileKind:
 
     def check(self, path: Path, *, level: CheckLevel) -> CheckReport:
         """Nothing is known about the content; it must be a regular file that can be read."""
-        try:
-            os.close(open_regular(path))
-        except CaptureError as error:
-            return CheckReport(self.name, problems=(error.message,))
-        return CheckReport(self.name)
+        return check_readable(self.name, path)
 
     def describe(self, facts: dict[str, Any]) -> str:
         """Nothing beyond its size."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Optional
 
 from ..errors import CaptureError, ChangedWhileReadError, UnreadableError
-from .base import CaptureContext, FilePath, Signature
+from .base import CaptureContext, CheckReport, FilePath, Signature
 
 SMALL_FILE = 8 << 20
 CHUNK = 1 << 20
@@ -110,6 +110,15 @@ def may_change_unseen(changed_ns: int) -> bool:
 def is_settled(changed_ns: int) -> bool:
     """Whether nobody has touched the file for a while."""
     return abs(time.time_ns() - changed_ns) > SETTLED_SECONDS * 1_000_000_000
+
+
+def check_readable(kind: str, path: FilePath) -> CheckReport:
+    """All that can be checked of a file whose content has no rules: that it is a regular one that can be read."""
+    try:
+        os.close(open_regular(path))
+    except CaptureError as error:
+        return CheckReport(kind, problems=(error.message,))
+    return CheckReport(kind)
 
 
 def pauses(context: CaptureContext) -> Iterator[int]:

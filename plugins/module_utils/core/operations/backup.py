@@ -49,6 +49,7 @@ from .scan import scan, shared_scan
 from .second_reader import SecondReader
 from .text import counted, first_lines, human_bytes, table
 from .tree_reader import Source, TreeReader, tree_reader
+from .whole_names import left_out_since, note_names
 from .write_archive import Job, Written, scratch_of, write_archive
 
 Things = Callable[[], Iterable[Union[Thing, Share]]]
@@ -156,7 +157,8 @@ def _compared(application: Application, ports: Ports, plan: BackupPlan, allowed:
         for item in find_losses(application, plan.basis, held)
     ]
     losses = accept(found, allowed)
-    return [*losses, *unguarded_losses(application, plan.basis, held), *plan.uncovered.lines]
+    others = (*unguarded_losses(application, plan.basis, held), *left_out_since(application))
+    return [*losses, *others, *plan.uncovered.lines]
 
 
 @contextmanager
@@ -307,15 +309,16 @@ def _publish(job: Job, catalog: LocalCatalog, temporary: Path, written: Written)
         made = catalog.publish(temporary, job.final_name, sidecar)
         summary.unfinished += catalog.settle(made, written.proof["level"], ports.clock.now())
         if not (made.is_safety or summary.damaged):
-            _note_basis(application, made, summary)
+            _note_basis(job, made, summary)
     if made is None:
         raise InterruptedBySignal("stopped by a signal; what had been begun was undone")
     return catalog.find(str(made.path)), summary
 
 
-def _note_basis(application: Application, made: Backup, summary: Summary) -> None:
+def _note_basis(job: Job, made: Backup, summary: Summary) -> None:
     try:
-        note_backup(application, made)
+        note_backup(job.application, made)
+        note_names(job.application, job.plan.whole_names)
     except TradekeepError as error:
         summary.unfinished.append(f"the backup is made, but: {error}")
 

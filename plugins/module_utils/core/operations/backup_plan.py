@@ -28,6 +28,7 @@ from .scan import check_root, expected_paths
 from .tally import Tally
 from .text import counted, human_bytes
 from .uncovered import Uncovered
+from .whole_names import WholeNames
 
 ASSUMED_RATIO = 0.5
 """Archive bytes per data byte before there is an earlier backup to learn from (the seeds' own figure is 0.2)."""
@@ -59,6 +60,8 @@ class BackupPlan:
     empty: tuple[str, ...] = ()
     """See ``Tally`` and ``Held``."""
     uncovered: Uncovered = field(default_factory=Uncovered)
+    whole_names: Optional[tuple[str, ...]] = field(default=None, repr=False)
+    """See ``WholeNames``."""
     paths: tuple[tuple[str, int, str], ...] = field(default=(), repr=False)
     """Path, size and kind of each file; only filled for showing."""
 
@@ -85,7 +88,8 @@ class BackupPlan:
         facts = {name: getattr(self, name) for name in _FOUND_BY_SURVEY}
         names = {name: list(getattr(self, name)) for name in ("missing", "lost", "empty")}
         paths = [list(item) for item in self.paths]
-        return {**facts, **names, "uncovered": self.uncovered.as_dict(), "paths": paths}
+        whole = None if self.whole_names is None else list(self.whole_names)
+        return {**facts, **names, "uncovered": self.uncovered.as_dict(), "paths": paths, "whole_names": whole}
 
     def completed_by(self, found: Any) -> BackupPlan:
         """This plan with what another process found in the tree."""
@@ -102,6 +106,7 @@ class BackupPlan:
                 lost=tuple(str(path) for path in found["lost"]),
                 empty=tuple(str(path) for path in found["empty"]),
                 uncovered=Uncovered.of(found["uncovered"]),
+                whole_names=None if found["whole_names"] is None else tuple(map(str, found["whole_names"])),
                 paths=tuple((str(path), int(size), str(kind)) for path, size, kind in found["paths"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -289,9 +294,10 @@ def survey(
     paths: list[tuple[str, int, str]] = []
     held = set(plan.basis.databases) if plan.basis else set()
     wanted = expected_paths(application)
-    tally = Tally(held | wanted)
+    tally, names = Tally(held | wanted), WholeNames(application)
     for found in things:
         tally.add(found)
+        names.add(found)
         if found.type != "file":
             continue
         files += found.files
@@ -321,6 +327,7 @@ def survey(
         empty=tuple(sorted(tally.empty)),
         space_needed=int(total * ratio) + largest + (1 << 20),
         paths=tuple(paths),
+        whole_names=names.result(),
     )
 
 

@@ -62,7 +62,7 @@ class Basis:
 
 def basis_of(application: Application, catalog: LocalCatalog) -> Optional[Basis]:
     """What the next backup is compared with; None where nothing was ever backed up."""
-    recorded, newest = _recorded(application), newest_good(catalog)
+    recorded, newest = recorded_basis(application), newest_good(catalog)
     if newest is None or (recorded is not None and recorded.moment >= newest.moment):
         return recorded
     restored = restored_at(application, catalog.clock.now())
@@ -197,7 +197,8 @@ def _databases_in(catalog: LocalCatalog, name: str) -> dict[str, Tables]:
         return {}
 
 
-def _recorded(application: Application) -> Optional[Basis]:
+def recorded_basis(application: Application) -> Optional[Basis]:
+    """What this host itself has recorded, by its last backup or restore."""
     try:
         with privileged():
             said = json.loads(read_small(_file(application), LARGEST_SIDECAR))

@@ -69,7 +69,7 @@ def conflicts(application: Application, besides: Collection[str] = ()) -> Iterat
 
 def _shared(outer: Application, inner: Application) -> Optional[PurePosixPath]:
     """A path of a component of ``inner`` that lies in a component of ``outer``, too."""
-    top, lookup = _real(outer.root), Classifier(outer.profile)
+    top, lookup = _real(outer.root), Classifier(outer.profile, looking=False)
     for component in inner.profile.components:
         for path in component.paths:
             place = _real(inner.root) / path

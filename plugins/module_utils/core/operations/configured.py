@@ -27,7 +27,7 @@ from .key_checks import host_key_warnings, key_problems, prove_keys, readable_by
 from .outcome import Outcome
 from .services_check import missing_services, unmanaged
 from .text import counted
-from .uncovered import Uncovered, uncovered
+from .uncovered import uncovered_in_words
 
 
 def show_configuration(application: Application) -> Outcome:
@@ -60,9 +60,12 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
     warnings = [*standing_warnings(application, ports), *_lacking_programs(application, ports)]
     warnings += host_key_warnings(application)
     notes = [*unmanaged(application), *readable_by_anybody(application), *unseen_in_passphrase(application)]
-    for found_outside in _not_covered(application, ports):
-        warnings += found_outside.warnings
-        notes += found_outside.notes
+    if Path(application.root).is_dir():
+        warned, noted = uncovered_in_words(application, ports)
+        warnings += warned
+        notes += noted
+    if recovery_key is not None and not application.encryption.configured:
+        warnings.append(f"{recovery_key}: proves nothing, as backups are not encrypted to any key")
     if application.encryption.configured and not problems:
         problems = [str(error) for error in _failures(lambda: prove_keys(application, ports, recovery_key))]
     found = [*problems, *warnings]
@@ -88,13 +91,6 @@ def standing_warnings(application: Application, ports: Ports) -> Iterator[str]:
     yield from missing_keys(application)
     yield from rehearsal.warnings(application)
     yield from missing_services(application, ports)
-
-
-def _not_covered(application: Application, ports: Ports) -> Iterator[Uncovered]:
-    """What lies below the root and is not backed up, where there is a root to look at."""
-    if Path(application.root).is_dir():
-        with contextlib.suppress(TradekeepError):
-            yield uncovered(application, ports)
 
 
 def missing_keys(application: Application) -> Iterator[str]:

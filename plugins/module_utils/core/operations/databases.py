@@ -18,7 +18,7 @@ from ..archive.reported import texts_from
 from ..errors import EmptyError, ExitStatus, OtherContentError, TradekeepError, UnsafePathError, UsageError
 from ..host.files import components_of
 from ..kinds.sqlite_live import examine, inspect_live, optimize
-from ..patterns import classify, expected_files
+from ..patterns import classify, expected_files, look_up
 from ..ports import Ports, Progress
 from ..storage.local import LocalCatalog
 from ..transaction.lock import application_lock
@@ -50,6 +50,7 @@ def check_databases(
     them.
     """
     expected = {} if paths else _expected(application, ports)
+    look_up(application.profile)
     with reading_scratch(application, "check") as scratch:
 
         def check(telling: Telling) -> list[Any]:
@@ -78,6 +79,7 @@ def optimize_databases(
 ) -> Outcome:
     """ANALYZE and, where the space allows it, VACUUM. Each database is skipped with an error while it is in use."""
     account = reader_account(application)
+    look_up(application.profile)
     with contextlib.ExitStack() as stack:
         if not dry_run:
             stack.enter_context(_lock(application, ports))

@@ -14,6 +14,7 @@ from typing import Optional
 from ..application import Application, Schedule, Tier
 from ..errors import CommandError
 from ..ports import Ports
+from ..storage.choice import is_future
 
 GRACE = timedelta(hours=2)
 """What a backup may take, from the moment at which its timer starts it."""
@@ -24,11 +25,14 @@ _ELAPSE = re.compile(r"(\(in UTC\)|Next elapse): \w+ (\d{4}-\d\d-\d\d \d\d:\d\d:
 
 def overdue(application: Application, ports: Ports, last_good: Optional[datetime]) -> Iterator[str]:
     """One line where the last good backup is older than the schedules allow; nothing where no timers are installed."""
-    since = last_good or _configured_at(application)
+    since, now = last_good or _configured_at(application), ports.clock.now()
     if not application.system or since is None or not application.profile.schedules:
         return
+    if last_good is None and is_future(since, now):
+        yield f"no good backup yet; {application.config_file} is dated in the future, so when one was due is not known"
+        return
     due = min(_due(ports, item, since) for item in application.profile.schedules)
-    if ports.clock.now() > due:
+    if now > due:
         what = "no good backup" if last_good is None else "the last good backup is older than the schedule allows"
         yield f"{what}: one was due by {due:%Y-%m-%d %H:%M} UTC; see: systemctl list-timers 'tradekeep*'"
 

@@ -24,6 +24,7 @@ from ..transaction.exchange import pending, refuse_pending
 from ..transaction.fence_file import fence_in_words, read_fence, remove_fence, write_fence
 from ..transaction.lock import application_lock
 from ..transaction.stopped import forget_stop, note_stop, read_stop
+from .controller import services_of
 from .outcome import Outcome
 from .still_writing import writers_of
 from .unit_files import SUPERVISOR, held_back, of_the_system
@@ -43,7 +44,7 @@ def fence(
     Status FINDINGS when something still writes the data afterwards: the fence is up, but a bot may be alive.
     """
     state_dir = Path(application.application_state_dir)
-    services, masks = _services(application, ports), Masks(ports.runner, unit_dir)
+    services, masks = services_of(application, ports), Masks(ports.runner, unit_dir)
     if dry_run:
         return _fence_planned(application, services, masks)
     with _lock(application, ports, "fence"):
@@ -121,7 +122,7 @@ class FenceWork:
         self._ports = ports
         self._state_dir = Path(application.application_state_dir)
         self.masks = Masks(ports.runner, unit_dir)
-        self.services = _services(application, ports)
+        self.services = services_of(application, ports)
         self._wanted: Optional[list[str]] = None
 
     def prepare(self) -> None:
@@ -229,10 +230,6 @@ def _lock(application: Application, ports: Ports, operation: str) -> Any:
         wait_seconds=600.0,
         note=ports.progress.mention,
     )
-
-
-def _services(application: Application, ports: Ports) -> ServiceController:
-    return ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
 
 
 def _what_ran(standing: Optional[dict[str, Any]], state_dir: Path, alive: Snapshot) -> Snapshot:

@@ -122,13 +122,18 @@ def _is_one_of(path: str, directory: Found, names: Sequence[str]) -> bool:
 
 
 def found_of(lookup: Classifier, path: str, absolute: str, status: os.stat_result) -> Optional[Found]:
-    """What has this status; None when it is not part of any component."""
+    """What has this status; None when it is not part of any component.
+
+    A directory of code in which there can be data is of the component ``""``.
+    """
     mode = status.st_mode
     entry_type = "file" if stat.S_ISREG(mode) else _type_of(mode)
     classified = lookup.directory(path) if entry_type == "directory" else lookup.file(path)
     if entry_type == "directory" and lies_too_deep(path):
         entry_type = "deep"
     if classified is None:
+        if entry_type == "directory" and lookup.leads_on(path):
+            return Found(path, absolute, entry_type, "", None, False, stat.S_IMODE(mode), signature_of(status))
         return None
     kind = None
     if entry_type == "file":

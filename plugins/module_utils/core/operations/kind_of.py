@@ -19,7 +19,7 @@ from ..kinds import default_kind
 from ..kinds.base import FilePath
 from ..kinds.reading import open_regular
 from ..kinds.sqlite import SIDECAR_SUFFIXES
-from ..patterns import Classified, Classifier, classifier
+from ..patterns import Classified, Classifier, code_or_data
 
 SQLITE = "sqlite"
 _APPLE_DOUBLE = b"\0\5\x16\7"
@@ -36,8 +36,8 @@ def kind_in(classified: Optional[Classified], path: str) -> str:
 
 
 def kind_of(profile: Profile, path: str) -> str:
-    """The same for few paths."""
-    return kind_at(classifier(profile), path)
+    """The same for few paths, also of what git tracks by now."""
+    return kind_in(code_or_data(profile, path), path)
 
 
 def kind_of_entry(profile: Profile, entry: Entry) -> str:

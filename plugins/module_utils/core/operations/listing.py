@@ -13,7 +13,7 @@ from typing import Optional
 from ..application import Application
 from ..errors import TradekeepError
 from ..ports import Ports
-from ..storage.choice import passed_over
+from ..storage.choice import newest_first, passed_over
 from ..storage.local import Backup, LocalCatalog
 from .key_checks import readable_by_anybody
 from .keys import Keys
@@ -28,11 +28,13 @@ _WIDE_ENOUGH_FOR_DATES = 80
 def list_backups(application: Application, ports: Ports, *, limit: Optional[int] = None) -> Outcome:
     """Every backup, newest first (on a terminal last), with what is known of it, and whether backups are made.
 
+    Those that are dated in the future are listed as if they were the oldest.
+
     Read-only. A backup with a problem is no finding: ``verify`` judges. That a run failed or is overdue is one.
     limit: list so many of them, the newest.
     """
     now = ports.clock.now()
-    found = LocalCatalog(application, ports.clock, note=ports.progress.note).list()
+    found = newest_first(LocalCatalog(application, ports.clock, note=ports.progress.note).list(), now)
     state, backups = state_of(application, ports, found), found[:limit]
     older = len(found) - len(backups)
     drilled = any(item.drilled_at for item in backups)
@@ -60,7 +62,7 @@ def list_backups(application: Application, ports: Ports, *, limit: Optional[int]
         "backups": [{**item.as_dict(), "opens_with": list(opened_by[item.name])} for item in backups],
         "older": older,
         "state": state.as_dict(),
-        "notes": list(notes),
+        "notes": [*notes, *state.notes],
     }
     return Outcome(changed=False, record=record, lines=lines(), fitted=lines, status=state.status)
 

@@ -19,8 +19,8 @@ from typing import Optional
 from ..application import Application, Component
 from ..errors import CaptureError, UsageError
 from ..host.mounts import Place, other_filesystem
-from ..patterns import classify, matches
-from .basis import Basis, Tables, definition_of
+from ..patterns import classify, code_or_data, matches
+from .basis import Basis, Tables, current_places, definition_of, recorded_basis
 from .text import counted, human_bytes
 
 SMALL_TABLE_ROWS = 20
@@ -34,6 +34,7 @@ FILESYSTEM, ALL = "filesystem", "all"
 MOST_SHOWN = 4
 GET_BACK = "get it back from a backup"
 """Of a file that is gone. Who knows which backups there are says from which."""
+_UNTRACK = "untrack it with 'git rm --cached', or name it in the component's paths"
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,21 @@ def find_losses(application: Application, basis: Optional[Basis], held: Held) ->
     ]
 
 
+def refuse_other_place(application: Application) -> None:
+    """Raises CaptureError where the data of this host lies on another filesystem than at the last backup or restore.
+
+    Before anything is made there: where a disk is not mounted that would go to the one beneath. What backups say that
+    were made elsewhere, or before this host began, does not count.
+    """
+    basis = recorded_basis(application)
+    for loss in () if basis is None else _moved(application, basis, current_places(application)):
+        raise CaptureError(
+            f"{loss.text}; nothing was made there",
+            path=loss.path,
+            hint=f"{loss.remedy}; a new disk is filled by: tradekeep restore",
+        )
+
+
 def unguarded_losses(application: Application, basis: Optional[Basis], held: Held) -> Iterator[str]:
     """Components that are empty now and that may be; worth a warning."""
     if basis is None:
@@ -156,8 +172,10 @@ def _gone(application: Application, basis: Basis, held: Held) -> Iterator[Loss]:
         component = _component_of(application, path)
         if component is None or (component.may_shrink and path not in required) or _may_shrink(application, path):
             continue
-        text = f"{basis.name} held it, and it is missing now"
-        yield Loss((component.name, path), text, _absolute(application, path), GET_BACK)
+        became_code = classify(application.profile, path) is None
+        text = f"{basis.name} held it, and it {'is code now, as git tracks it' if became_code else 'is missing now'}"
+        remedy = _UNTRACK if became_code else GET_BACK
+        yield Loss((component.name, path), text, _absolute(application, path), remedy)
     for path in sorted(set(held.empty) - (basis.empty if basis.empty is not None else set(held.empty)) - basis.missing):
         component = _component_of(application, path)
         if component is not None:
@@ -222,7 +240,7 @@ def _may_shrink(application: Application, subject: str) -> bool:
 
 def _component_of(application: Application, path: str) -> Optional[Component]:
     """None for what the profile does not keep any more; somebody has said so there."""
-    classified = classify(application.profile, path)
+    classified = code_or_data(application.profile, path)
     return None if classified is None or not classified.component.backup else classified.component
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import Optional
 
-from ..component_paths import is_open
+from ..component_paths import LEFT_OUT_OF_WHOLE, WHOLE, is_open
 from ..patterns import Classifier
 from .found import Found, names_in
 
@@ -22,7 +22,10 @@ def places(root: str, paths: Iterable[str], lookup: Optional[Classifier] = None)
     """
     found: set[str] = set()
     for path in paths:
-        found.update(_matching(root, "", path.split("/"), lookup) if is_open(path) else (path,))
+        if path == WHOLE:
+            found.update(name for name in _matching(root, "", ["*"], lookup) if name not in LEFT_OUT_OF_WHOLE)
+        else:
+            found.update(_matching(root, "", path.split("/"), lookup) if is_open(path) else (path,))
     return sorted(found)
 
 

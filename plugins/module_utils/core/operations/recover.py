@@ -13,13 +13,13 @@ from ..errors import ExitStatus, LockBusyError, ServiceError
 from ..host.account import owner_of
 from ..host.filesystem.identity import acting_as, with_privileges
 from ..host.masking import UNIT_DIR
-from ..host.services import ServiceController
 from ..ports import Ports
 from ..storage.local import LocalCatalog
 from ..storage.names import MIGRATE_LABEL
 from ..transaction.exchange import Exchange, PendingTransaction, needs_person_while_pending
 from ..transaction.lock import application_lock
 from ..transaction.recovery import Recovery, is_whole, make_whole, plan_recovery, recover_transaction
+from .controller import services_of
 from .deploy.records import DeployRecords
 from .fence import note_fence
 from .handover.fences import may_go_forward, settle_source, settle_target
@@ -108,7 +108,7 @@ def _recover(
 
 def _health(application: Application, ports: Ports) -> tuple[list[dict[str, Any]], Optional[str]]:
     """What the health checks say of services that run, and the one that failed. The data stays as it is."""
-    services = ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
+    services = services_of(application, ports)
     if not application.profile.deploy.health or not services.is_active():
         return [], None
     gate, unhealthy = health_gate(application, ports), None
@@ -123,7 +123,7 @@ def _refuse_writers(
     application: Application, ports: Ports, *, force: bool = False
 ) -> Callable[[PendingTransaction], None]:
     """What went on all the same when it began does so here too."""
-    services = ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
+    services = services_of(application, ports)
 
     def refuse(transaction: PendingTransaction) -> None:
         forced = force or bool(transaction.details.get(FORCED))

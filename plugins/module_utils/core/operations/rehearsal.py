@@ -20,11 +20,13 @@ from ..archive.encryption import prove_round_trip
 from ..errors import ConfigurationError, ServiceError, TradekeepError
 from ..host.filesystem.identity import acting_as
 from ..host.fstab import require_mounted
+from ..patterns import look_up
 from ..ports import Ports
 from .drills.scratch import scratch_base
 from .leftovers import reader_account
 from .retention import keeps_something
-from .unit_files import drill_is_locked_out, render_units, sandbox_root
+from .unit_files import drill_is_locked_out, render_units
+from .unit_sight import sandbox_root
 
 _FAILURE_PROGRAMS = (("/usr/bin/logger", "bsdutils"), ("/bin/date", "coreutils"))
 
@@ -39,6 +41,7 @@ def problems(application: Application, ports: Ports) -> Iterator[TradekeepError]
         lambda: choose_engine(application.profile.compression, ports.runner),
         lambda: _require_writable("state_dir", Path(application.application_state_dir)),
         lambda: _require_readable(application),
+        lambda: look_up(application.profile),
     ]
     if drills and not drill_is_locked_out(application):
         checks += [lambda: scratch_base(application), lambda: _require_drill_key(application, ports)]

@@ -37,7 +37,7 @@ from .claims import conflicts, holds_data
 from .outcome import Outcome
 from .provenance import FORMERLY, former_names
 from .text import human_bytes
-from .unit_files import sandbox_root
+from .unit_sight import sandbox_root
 from .units import install_units
 
 _SHOWN = 20

@@ -32,7 +32,7 @@ from ..host.files import atomic_write, space
 from ..host.filesystem.identity import acting_as, privileged
 from ..host.filesystem.scratch import scratch_directory
 from ..host.mounts import device_roots
-from ..host.services import ServiceController, Snapshot
+from ..host.services import Snapshot
 from ..host.worker import needs_worker, run_worker, worker_account
 from ..kinds import kind_named
 from ..kinds.base import CaptureContext
@@ -45,6 +45,7 @@ from ..transaction.plan import Replacement
 from ..transaction.stage import Stage
 from .basis import note_replaced
 from .check_ahead import check_ahead, scratch_place
+from .controller import services_of
 from .exchange_run import Change, run_exchange
 from .fence import note_fence
 from .healthy import health_gate
@@ -62,6 +63,7 @@ from .restore_plan import (
     compare,
     digest_of,
     identity,
+    kept_out,
     plan_items,
     with_tied,
 )
@@ -69,9 +71,11 @@ from .restore_stage import fill_stage, replacements
 from .safety import keep_given_up, make_safety_backup, safety_space
 from .scan import check_root
 from .still_writing import FORCE, FORCED, refuse_unmanaged_writers, refuse_writers
-from .text import first_lines, human_bytes, stopped_for
+from .text import first_few, first_lines, human_bytes, stopped_for
 from .tree import mend_rights
 
+_ENTRIES_NAMED = 10
+_SHOWN = 5
 _OTHER_PROFILE = "look at it with --to DIR; put it here all the same with --any-profile; or "
 
 
@@ -88,6 +92,7 @@ class _Run:
     passphrase_file: Optional[str]
     force: bool
     gnupg_home: Optional[str] = None
+    not_data: Sequence[str] = ()
     accept_damage: bool = False
     stopped: list[str] = field(default_factory=list)
     health: list[dict[str, Any]] = field(default_factory=list)
@@ -145,7 +150,7 @@ def restore(
             )
         with acting_as(owner_of(application)):
             if dry_run:
-                run = _prepare(application, ports, backup, selection, secret, home, any_profile, force)
+                run = _prepare(application, ports, backup, selection, secret, home, any_profile, force, dry_run=True)
                 run.accept_damage = accept_damage
                 return _planned(run)
             return _restore_locked(
@@ -186,6 +191,8 @@ def _prepare(
     home: Optional[str],
     any_profile: bool,
     force: bool,
+    *,
+    dry_run: bool = False,
 ) -> _Run:
     """Verify the whole archive and compare it with the live data. Writes nothing."""
     check_root(application)
@@ -198,22 +205,23 @@ def _prepare(
         ports.progress.note("made by another program, without a manifest: only weaker checks are possible")
     _refuse_unsafe_links(contents, selection, application)
     items = plan_items(application, contents.entries, selection, digest_of_database=database_digest(application, ports))
+    not_data = kept_out(application, contents.entries, selection)
+    if not_data:
+        ports.progress.note(f"left alone, as it is code or a cache here and no data: {first_few(not_data, _SHOWN)}")
     if not items and not selection.whole:
         raise UsageError(
-            "the backup holds nothing of what was chosen", path=backup.path.name, hint="see tar -tzf of it"
+            "the backup holds nothing of what was chosen",
+            path=backup.path.name,
+            hint=f"it holds: {first_few([entry.path for entry in contents.entries], _ENTRIES_NAMED)}",
         )
-    run = _Run(application, ports, backup, contents, selection, items, passphrase_file, force, home)
+    run = _Run(application, ports, backup, contents, selection, items, passphrase_file, force, home, not_data)
     _check_space(run)
     if run.changes:
         # What is replaced becomes a safety backup, when the services run on the new data already.
         require_usable_keys(application, ports)
-        services = _services_of(application, ports)
-        refuse_unmanaged_writers(application, ports, services, force=force, way_out=FORCE)
+        services = services_of(application, ports)
+        refuse_unmanaged_writers(application, ports, services, force=force, dry_run=dry_run, way_out=FORCE)
     return run
-
-
-def _services_of(application: Application, ports: Ports) -> ServiceController:
-    return ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
 
 
 def database_digest(application: Application, ports: Ports) -> DatabaseDigest:
@@ -307,6 +315,7 @@ def _outcome(
         "backup": run.backup.path.name,
         "state": state,
         "left_alone": left,
+        "not_data": list(run.not_data),
         "weaker_checks": run.contents.foreign,
         "changes": [
             {"path": item.path, "action": item.action, "before": item.before, "after": item.after}
@@ -396,7 +405,7 @@ def _exchange(run: _Run, stage: Stage, state_dir: Path) -> Backup:
         _settle(run, stage)
         return replacements(application, run.changes, stage, run.contents.report.stripped_prefix)
 
-    services = _services_of(application, ports)
+    services = services_of(application, ports)
     start: Optional[Snapshot] = [] if note_fence(application, ports) else None
 
     def confirm() -> None:

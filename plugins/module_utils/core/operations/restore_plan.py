@@ -16,7 +16,7 @@ from ..application import Application
 from ..archive.manifest import Entry
 from ..errors import TradekeepError, UsageError
 from ..kinds.sqlite import SIDECAR_SUFFIXES
-from ..patterns import classify, classify_directory, matches
+from ..patterns import classifier, classify, classify_directory, matches
 from .kind_of import SQLITE, database_beside, kind_of_entry, tied
 from .scan import Found, scan
 
@@ -98,8 +98,10 @@ def plan_items(
     known: results of an earlier comparison, taken over for all but removals, so that no content is read again.
 
     Live files of a component that the backup does not have are removed (a mixture of two moments is neither),
-    but only where the backup covers that component at all.
+    but only where the backup covers that component at all. What is no data here, although it was where the backup was
+    made, stays as it is (see ``kept_out``).
     """
+    not_data = classifier(application.profile)
     chosen = selection.chooser(application)
     items: list[Item] = []
     held: set[str] = set()
@@ -111,7 +113,7 @@ def plan_items(
         classified = classify(application.profile, entry.path) or classify_directory(application.profile, entry.path)
         if classified is not None:
             components.add(classified.component.name)
-        if entry.type != "directory":
+        if entry.type != "directory" and not not_data.keeps_out(entry.path):
             items.append(
                 known[entry.path] if known and entry.path in known else compare(application, entry, digest_of_database)
             )
@@ -144,6 +146,13 @@ def _first_of(path: str, together: Collection[str]) -> str:
     """The file that a WAL or journal lies beside; the path itself for any other."""
     base = database_beside(path)
     return base if base is not None and base in together else path
+
+
+def kept_out(application: Application, entries: Iterable[Entry], selection: Selection) -> list[str]:
+    """The wanted files of a backup that are code, caches or ours here, where a component has the whole root."""
+    chosen, not_data = selection.chooser(application), classifier(application.profile)
+    wanted = (entry.path for entry in entries if entry.type != "directory" and chosen(entry.path))
+    return sorted(path for path in wanted if not_data.keeps_out(path))
 
 
 def _live(application: Application, components: frozenset[str]) -> Iterable[Found]:

@@ -163,7 +163,8 @@ def _is_companion(application: Application, path: str, touched: dict[str, Replac
 
 
 def _kept(application: Application, path: str, absolute: str) -> Iterator[Found]:
-    found = found_at(application, path, absolute)
+    # The bot may have had git track it meanwhile: it was data when it was replaced, and is kept nowhere else.
+    found = found_at(application, path, absolute, looking=False)
     if found is None:
         return
     yield found

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Callable, Optional, Union, cast
 
 from ..application import Application, Component
-from ..archive.safety import Limits
-from ..component_paths import named_by
+from ..archive.safety import Limits, link_stays_inside
+from ..component_paths import WHOLE, named_by
 from ..errors import ConfigurationError, UnsafePathError
 from ..patterns import classifier, expected_files
 from .found import OWN_PREFIX, Found, Share, Thing, found_of, look, names_in, too_many_names
@@ -94,13 +94,16 @@ def _runs(
                 yield from _with_contents(component, found, children_of)
 
 
-def found_at(application: Application, path: str, absolute: str) -> Optional[Found]:
-    """What lies at one place, seen as ``path`` of the application; None when absent or not part of any component."""
+def found_at(application: Application, path: str, absolute: str, *, looking: bool = True) -> Optional[Found]:
+    """What lies at one place, seen as ``path`` of the application; None when absent or not part of any component.
+
+    looking: False for what was data when it was put there, whatever is code now.
+    """
     try:
         status = os.lstat(absolute)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return found_of(classifier(application.profile), path, absolute, status)
+    return found_of(classifier(application.profile, looking=looking), path, absolute, status)
 
 
 def expected_paths(application: Application) -> frozenset[str]:
@@ -111,16 +114,16 @@ def expected_paths(application: Application) -> frozenset[str]:
 def _with_contents(
     component: Component, found: Found, children_of: _Children
 ) -> Iterator[Sequence[Union[Thing, Share]]]:
-    if found.type == "symlink" and named_by(component.paths, found.path):
+    if found.type == "symlink" and (named_by(component.paths, found.path) or _hides_data(component, found)):
         raise UnsafePathError(
             "a part of the data is a symlink, what it leads to would not be captured",
             path=found.absolute,
-            hint="use a bind mount, or make the real directory the root of an application",
+            hint="use a bind mount, make the real directory the root of an application, or exclude it in the profile",
         )
     if found.component == component.name:
         yield (found,)
-    if found.type != "directory":
-        return
+    if found.type != "directory" or (WHOLE in component.paths and found.component not in ("", component.name)):
+        return  # beneath another's directory nothing is of the component that has the rest of the root
     for is_file, run in groupby(children_of(found), key=_is_file):
         if is_file:
             yield [child for child in run if child.component == component.name]
@@ -128,6 +131,13 @@ def _with_contents(
             for child in run:
                 if isinstance(child, Found):
                     yield from _with_contents(component, child, children_of)
+
+
+def _hides_data(component: Component, found: Found) -> bool:
+    """Whether a link at the top of a root that is named as a whole leads to something elsewhere."""
+    if found.component != component.name or WHOLE not in component.paths or "/" in found.path:
+        return False
+    return os.path.exists(found.absolute) and not link_stays_inside(found.path, os.readlink(found.absolute))
 
 
 def _is_file(found: Union[Thing, Share]) -> bool:

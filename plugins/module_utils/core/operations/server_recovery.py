@@ -20,11 +20,11 @@ from typing import Any, Optional
 from ..application import Application
 from ..errors import ExitStatus
 from ..host.files import atomic_write, make_private_directory
-from ..host.services import ServiceController
 from ..ports import Ports
 from ..storage.backup import iso, read_small
 from ..storage.choice import is_future
 from ..transaction.fence_file import fence_in_words, read_fence
+from .controller import services_of
 from .deploy.survey import missing_files
 from .drills.record import (
     LARGEST_RECORD,
@@ -101,7 +101,7 @@ def _record(application: Application, ports: Ports, recovery: Recovery, expect_s
     total = round(sum(seconds for _name, seconds in recovery.phases), 3)
     age = _age(recovery.created, now)
     running = _running(application, ports)
-    installed = _services(application, ports).installed()
+    installed = services_of(application, ports).installed()
     idle = [name for entry in installed for name in entry["running"] if name not in running]
     missing = list(missing_files(application))
     fence = read_fence(Path(application.application_state_dir))
@@ -191,12 +191,8 @@ def _lines(record: Mapping[str, Any]) -> Iterator[str]:
     yield f"{record['state']} from {os.path.basename(record['archive'])}"
 
 
-def _services(application: Application, ports: Ports) -> ServiceController:
-    return ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
-
-
 def _running(application: Application, ports: Ports) -> list[str]:
-    return [name for entry in _services(application, ports).snapshot() for name in entry["running"]]
+    return [name for entry in services_of(application, ports).snapshot() for name in entry["running"]]
 
 
 def _age(created: str, now: datetime) -> Optional[int]:

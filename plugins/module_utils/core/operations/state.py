@@ -16,12 +16,12 @@ from ..configuration import configured_names, load_application
 from ..errors import ExitStatus, TradekeepError
 from ..ports import Ports
 from ..storage.backup import Backup, iso
+from ..storage.choice import is_future, said_of_the_future
 from ..storage.local import LocalCatalog
 from ..transaction.exchange import refuse_pending
 from ..transaction.fence_file import fence_in_words, read_fence
 from .due import overdue
 from .outcome import Outcome
-from .retention import is_future
 from .runs import Failure, Run, failures, last_runs, unit_of
 from .text import counted, human_seconds
 
@@ -30,12 +30,16 @@ _TOGETHER = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class State:
-    """What a person wants to know first. problems: what makes the command end with 1, one line each."""
+    """What a person wants to know first. problems: what makes the command end with 1, one line each.
+
+    notes: what was passed over.
+    """
 
     last_good: Optional[Backup]
     last_failure: Optional[tuple[datetime, str]]
     problems: tuple[str, ...]
     now: datetime
+    notes: tuple[str, ...] = ()
 
     @property
     def status(self) -> ExitStatus:
@@ -48,6 +52,7 @@ class State:
         failed, good = self.last_failure, self.last_good
         return (
             *(f"PROBLEM: {text}" for text in self.problems),
+            *(f"note: {text}" for text in self.notes),
             "last failure: none" if failed is None else f"last failure: {self._when(failed[0])}: {failed[1]}",
             "last good backup: none" if good is None else f"last good backup: {self._when(good.moment)}: {good.name}",
         )
@@ -76,16 +81,20 @@ def age_in_words(moment: datetime, now: datetime) -> str:
 def state_of(application: Application, ports: Ports, backups: Sequence[Backup]) -> State:
     """backups: all there are, newest first."""
     now = ports.clock.now()
-    usable = [item for item in backups if item.good and not item.is_safety and not is_future(item, now)]
+    usable = [item for item in backups if item.good and not item.is_safety and not is_future(item.moment, now)]
     last_good = usable[0] if usable else None
-    runs, told = last_runs(application), failures(application)
+    runs, all_told = last_runs(application), failures(application)
+    # Of those it cannot be seen whether all went well since, and no run would ever settle them.
+    told = [item for item in all_told if not is_future(item.moment, now)]
+    ahead = {item.unit: item for item in all_told if is_future(item.moment, now)}.values()
+    notes = [said_of_the_future(f"{item.unit} {item.what} at {iso(item.moment)}", now) for item in ahead]
     failed = [run for run in runs if run.failed and not _healed(run, last_good)]
     problems = [_problem(application, run) for run in failed]
-    problems += [_unit_problem(item) for item in _units_that_failed(application, told, runs, backups, last_good)]
+    problems += [_unit_problem(item) for item in _units_that_failed(application, told, runs, backups, last_good, now)]
     if not any(run.running for run in runs if run.job.startswith("backup")):
         problems += overdue(application, ports, None if last_good is None else last_good.moment)
     problems += _pending(application)
-    return State(last_good, _last_failure(runs, told), tuple(problems), now)
+    return State(last_good, _last_failure(runs, told, now), tuple(problems), now, tuple(notes))
 
 
 def show_state(application: Application, ports: Ports) -> Outcome:
@@ -148,8 +157,16 @@ def _units_that_failed(
     runs: Sequence[Run],
     backups: Sequence[Backup],
     last_good: Optional[Backup],
+    now: datetime,
 ) -> Iterator[Failure]:
-    """The last failure of each unit that no run has recorded: the command could not even be started."""
+    """The last failure of each unit that no run has recorded: the command could not even be started.
+
+    What is dated in the future does not show that all went well since.
+    """
+
+    def past(moment: datetime) -> bool:
+        return not is_future(moment, now)
+
     by_unit = {item.unit: item for item in told}
     jobs = [run for run in runs if run.moment is not None]
     for kind, well in (
@@ -164,19 +181,20 @@ def _units_that_failed(
         last = max(found, key=lambda item: item.moment)
         # The unit of a backup prunes, too: that it was to blame is in its own record.
         mine = [run for run in jobs if run.job.startswith((kind, "prune") if kind == "backup" else kind)]
-        known = any(run.failed or (run.started or run.moment or last.moment) >= last.moment for run in mine)
-        if not known and not any(moment is not None and moment > last.moment for moment in well):
+        since = [run.started or run.moment or last.moment for run in mine]
+        known = any(run.failed for run in mine) or any(last.moment <= moment for moment in since if past(moment))
+        if not known and not any(moment is not None and past(moment) and moment > last.moment for moment in well):
             yield last
 
 
-def _last_failure(runs: Sequence[Run], told: Sequence[Failure]) -> Optional[tuple[datetime, str]]:
+def _last_failure(runs: Sequence[Run], told: Sequence[Failure], now: datetime) -> Optional[tuple[datetime, str]]:
     found = [(item.moment, f"{item.unit} {item.what}") for item in told[-1:]]
     # The unit that systemd starts for a failure writes its line right after the run has recorded more.
     noted = [
         (run.moment + _TOGETHER, run.moment, run.in_words) for run in runs if run.failed and run.moment is not None
     ]
-    last = max(noted, default=None)
-    if last is not None and (not found or last[0] >= found[0][0]):
+    last = max(noted, key=lambda item: (not is_future(item[1], now), *item), default=None)
+    if last is not None and (not found or (last[0] >= found[0][0] and not is_future(last[1], now))):
         return last[1], last[2]
     return found[0] if found else None
 

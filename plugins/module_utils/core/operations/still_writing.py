@@ -46,15 +46,26 @@ def writers_of(application: Application, services: ServiceController) -> tuple[W
 
 
 def refuse_unmanaged_writers(
-    application: Application, ports: Ports, services: ServiceController, *, force: bool = False, way_out: str = ""
+    application: Application,
+    ports: Ports,
+    services: ServiceController,
+    *,
+    force: bool = False,
+    dry_run: bool = False,
+    way_out: str = "",
 ) -> None:
     """While everything runs: raises StillWrittenError where no service does, and so no stop would end the process.
 
     What a service that runs would end is not known beforehand: a container's processes are in no group of its unit.
+    force: ``refuse_writers`` says what goes on all the same. A dry run does not come to that, so it is said here.
     """
     found = writers_of(application, services)
-    if found and not services.is_active():
-        _refuse(found, application, ports, services, force, way_out)
+    if not found or services.is_active():
+        return
+    if not force:
+        raise _refusal(found, application, services, way_out)
+    if dry_run:
+        ports.progress.note(f"would go on although the data is written: {named(found)}")
 
 
 def refuse_writers(
@@ -71,26 +82,19 @@ def refuse_writers(
     while found and not force and ports.clock.monotonic() < deadline:
         ports.clock.sleep(_POLL_SECONDS)
         found = writers_of(application, services)
-    _refuse(found, application, ports, services, force, way_out)
-
-
-def _refuse(
-    found: Sequence[Writer],
-    application: Application,
-    ports: Ports,
-    services: ServiceController,
-    force: bool,
-    way_out: str,
-) -> None:
     if not found:
         return
-    what = named(found)
-    if force:
-        ports.progress.note(f"went on although the data is written: {what}")
-        return
+    if not force:
+        raise _refusal(found, application, services, way_out)
+    ports.progress.note(f"went on although the data is written: {named(found)}")
+
+
+def _refusal(
+    found: Sequence[Writer], application: Application, services: ServiceController, way_out: str
+) -> StillWrittenError:
     why = "its services do not stop that" if services.names_any else "the profile names no services to stop"
-    raise StillWrittenError(
-        f"{what}; {why}, so nothing was exchanged",
+    return StillWrittenError(
+        f"{named(found)}; {why}, so nothing was exchanged",
         path=application.root,
         hint=f"stop it and run again, or say what runs it: {GUIDE}{'; ' + way_out if way_out else ''}",
     )

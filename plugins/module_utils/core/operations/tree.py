@@ -31,10 +31,11 @@ from ..patterns import templates
 from ..ports import Ports
 from ..transaction.lock import application_lock
 from .fence import note_fence
+from .losses import refuse_other_place
 from .outcome import Outcome
 from .text import first_lines
 from .tree_plan import Change, Credential, Rights, TreePlan, absolute, plan_tree
-from .uncovered import uncovered
+from .uncovered import uncovered_in_words
 
 __all__ = ["Credential", "mend_rights", "tree"]
 
@@ -55,7 +56,8 @@ def tree(
     note_fence(application, ports)
     if not fix:
         plan = plan_tree(application, credentials, assume_owner=assume_owner)
-        return _outcome(plan, uncovered(application, ports).lines, fixed=False)
+        _refuse_other_place(application, plan)
+        return _outcome(plan, _uncovered(application, ports), fixed=False)
     with application_lock(
         Path(application.application_state_dir),
         operation="tree",
@@ -65,9 +67,21 @@ def tree(
     ):
         _sweep(application, credentials)
         plan = plan_tree(application, credentials)
+        _refuse_other_place(application, plan)
         for change in plan.changes:
             _apply(application, change, ports)
-    return _outcome(plan, uncovered(application, ports).lines, fixed=True)
+    return _outcome(plan, _uncovered(application, ports), fixed=True)
+
+
+def _uncovered(application: Application, ports: Ports) -> list[str]:
+    warnings, notes = uncovered_in_words(application, ports)
+    return [*warnings, *notes]
+
+
+def _refuse_other_place(application: Application, plan: TreePlan) -> None:
+    """A tree that is whole was moved there by somebody; one that has to be made is on a disk that is not the data's."""
+    if any(change.action == "create" for change in plan.changes):
+        refuse_other_place(application)
 
 
 @with_privileges

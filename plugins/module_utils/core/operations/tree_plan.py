@@ -21,6 +21,7 @@ from ..host.ownership import gid_of, name_of_gid, name_of_uid, uid_of
 from ..patterns import (
     Classified,
     TreeDirectory,
+    classifier,
     classify,
     classify_directory,
     root_mode,
@@ -228,7 +229,11 @@ def _existing(application: Application) -> Iterator[tuple[str, str]]:
 
 def _walk(application: Application, path: str, named: set[str]) -> Iterator[tuple[str, str]]:
     status = _found(application, path)
-    if status is None or _wanted(application, path, stat.S_ISDIR(status.st_mode)) is None:
+    if status is None:
+        return
+    if _wanted(application, path, stat.S_ISDIR(status.st_mode)) is None:
+        if stat.S_ISDIR(status.st_mode) and classifier(application.profile).leads_on(path) and not lies_too_deep(path):
+            yield from _walk_in(application, path, named)
         return
     if stat.S_ISLNK(status.st_mode):
         yield path, "symlink"
@@ -242,11 +247,15 @@ def _walk(application: Application, path: str, named: set[str]) -> Iterator[tupl
             return
         if path not in named:
             yield path, "directory"
-        for name in sorted(os.listdir(absolute(application, path))):
-            if not name.startswith(OWN_PREFIX):
-                yield from _walk(application, f"{path}/{name}", named)
+        yield from _walk_in(application, path, named)
     elif stat.S_ISREG(status.st_mode):
         yield path, "file"
+
+
+def _walk_in(application: Application, directory: str, named: set[str]) -> Iterator[tuple[str, str]]:
+    for name in sorted(os.listdir(absolute(application, directory))):
+        if not name.startswith(OWN_PREFIX):
+            yield from _walk(application, f"{directory}/{name}", named)
 
 
 def _refuse_link(application: Application, path: str, status: os.stat_result) -> None:

@@ -26,7 +26,7 @@ from ..errors import TradekeepError
 from ..host.account import Account, current_account, owner_of
 from ..host.worker import Outlet, Worker, needs_worker, serve_requests, worker_account
 from ..kinds.base import CaptureContext
-from ..patterns import classifier
+from ..patterns import classifier, look_up
 from ..ports import Ports, Progress
 from .assemble import LONGEST_WARNING, MOST_WARNINGS, assemble
 from .assemble import Account as Summary
@@ -104,6 +104,7 @@ def tree_reader(
     application: Application, ports: Ports, make_source: SourceMaker, request: BackupPlan
 ) -> Iterator[TreeReader]:
     """A reader for as long as the block lasts. request: what is wanted, and what the last backup held."""
+    look_up(application.profile)
     owner = owner_of(application)
     other = worker_account(owner)
     if not needs_worker(other, ports.workers):

@@ -9,6 +9,7 @@ names and seconds of it. Opens no file but the index of git.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -18,11 +19,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 from ..application import Application
-from ..component_paths import covers
-from ..errors import CaptureError
+from ..component_paths import CACHES, WHOLE, covers
+from ..errors import CaptureError, TradekeepError
 from ..git.index_names import index_names
 from ..kinds import SIDECAR_SUFFIXES, default_kind
-from ..patterns import matches
+from ..patterns import classifier, look_up, matches
 from ..ports import Clock, Ports
 from ..storage.backup import read_small
 from .apart import work_apart
@@ -43,13 +44,10 @@ _KEY_NAMES = frozenset((".env", "id_rsa", "id_ecdsa", "id_ed25519", "credentials
 _SAMPLES = (".example", ".sample", ".template", ".dist")
 _CODE = tuple(
     """.py .pyi .pyc .so .js .mjs .ts .css .html .sh .go .rs .c .h .md .rst .ipynb .service .timer .toml .cfg .ini
-    .j2 .lock .in""".split()  # noqa: SIM905 (words, not thirty lines of one each)
+    .j2 .lock .in .gitignore .gitattributes .gitmodules .gitkeep""".split()  # noqa: SIM905 (words, not thirty lines of one each)
 )
 _PASSING = (".pid", ".lock", ".sock", ".tmp", ".swp", ".part")
-_NO_DATA = frozenset(
-    """.git .hg .svn node_modules __pycache__ site-packages .cache .mypy_cache .pytest_cache .ruff_cache .tox .nox .npm
-    .local .vscode .idea lost+found""".split()  # noqa: SIM905 (words, not thirty lines of one each)
-)
+_NO_DATA = frozenset(CACHES)
 
 
 @dataclass
@@ -59,6 +57,8 @@ class Uncovered:
     databases: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     recent: list[str] = field(default_factory=list)
+    tracked: list[str] = field(default_factory=list)
+    """Databases and keys that are code, as git tracks them, below a root that a component has as a whole."""
     counts: dict[str, int] = field(default_factory=dict)
     whole: bool = True
 
@@ -79,7 +79,7 @@ class Uncovered:
         try:
             names = {
                 sort: [shorten(str(name), LONGEST_NAME) for name in said[sort][:MOST_NAMED]]
-                for sort in ("databases", "keys", "recent")
+                for sort in ("databases", "keys", "recent", "tracked")
             }
             return cls(**names, counts={str(k): int(v) for k, v in said["counts"].items()}, whole=bool(said["whole"]))
         except (KeyError, TypeError, ValueError, AttributeError):
@@ -88,7 +88,7 @@ class Uncovered:
     @property
     def warnings(self) -> list[str]:
         """What is surely missed in a backup."""
-        return [*self._said("databases", "database"), *self._said("keys", "key")]
+        return [*self._said("databases", "database"), *self._said("keys", "key"), *self._said_of_tracked()]
 
     @property
     def notes(self) -> list[str]:
@@ -101,6 +101,16 @@ class Uncovered:
     def lines(self) -> list[str]:
         """All of it."""
         return [*self.warnings, *self.notes]
+
+    def _said_of_tracked(self) -> Iterator[str]:
+        count, names = self.counts.get("tracked", 0), self.tracked
+        more = f" and {count - len(names)} more" if count > len(names) else ""
+        if count:
+            yield (
+                f"not backed up, as git tracks it: {counted(count, 'database or key', 'databases or keys')}: "
+                f"{', '.join(names)}{more} (if the bot writes it, untrack it with 'git rm --cached' or name it in a "
+                "component's paths; else in ignore_uncovered)"
+            )
 
     def _said(self, sort: str, what: str, plural: str = "") -> Iterator[str]:
         count, names = self.counts.get(sort, 0), getattr(self, sort)
@@ -116,10 +126,20 @@ class Uncovered:
 
 def uncovered(application: Application, ports: Ports) -> Uncovered:
     """What no component covers, looked for in the reader's rights."""
+    look_up(application.profile)
     said = work_apart(
         lambda _telling: find_uncovered(application, ports.clock).as_dict(), ports, reader_account(application)
     )
     return Uncovered.of(said)
+
+
+def uncovered_in_words(application: Application, ports: Ports) -> tuple[list[str], list[str]]:
+    """The same as warnings and notes; where it could not be looked for, that is a warning, and no reason to fail."""
+    try:
+        found = uncovered(application, ports)
+    except TradekeepError as error:
+        return [f"it was not looked for what no component covers, and so is not backed up: {error}"], []
+    return found.warnings, found.notes
 
 
 class _Repository(NamedTuple):
@@ -140,12 +160,25 @@ def find_uncovered(application: Application, clock: Clock) -> Uncovered:
     return found
 
 
+def _is_database(lowered: str) -> bool:
+    return default_kind(lowered) == "sqlite" or lowered.endswith(_DATABASES)
+
+
+def _is_key(lowered: str) -> bool:
+    return lowered.endswith(_KEYS) or lowered in _KEY_NAMES or lowered.startswith(".env.")
+
+
+def _is_surely_data(lowered: str) -> bool:
+    return not lowered.endswith((*SIDECAR_SUFFIXES, *_SAMPLES)) and (_is_database(lowered) or _is_key(lowered))
+
+
 class _Walk:
     """One run of ``find_uncovered``."""
 
     def __init__(self, application: Application, clock: Clock, found: Uncovered) -> None:
         self._root = str(application.root)
         self._listed = [path for component in application.profile.components for path in component.paths]
+        self._whole = classifier(application.profile) if WHOLE in self._listed else None
         self._ignored = application.profile.ignore_uncovered
         ours = (application.backup_dir, application.state_dir, application.config_dir, application.bin_dir)
         self._ours = {str(place) for place in ours}
@@ -189,12 +222,16 @@ class _Walk:
         name, path = entry.name, f"{above}/{entry.name}" if above else entry.name
         if name.startswith(OWN_PREFIX) or name in _NO_DATA:
             return False
-        if any(matches(pattern, path) for pattern in self._ignored) or (repository and repository.tracks(path)):
+        if any(matches(pattern, path) for pattern in self._ignored):
+            return False
+        if repository and repository.tracks(path):
+            self._see_tracked(path, entry)
             return False
         try:
             if entry.is_dir(follow_symlinks=False):
                 ours = os.path.join(self._root, path) in self._ours
-                return not (ours or self._is_covered(path) or lies_too_deep(path))
+                code = self._whole is not None and self._whole.leads_on(path)
+                return not (ours or (self._is_covered(path) and not code) or lies_too_deep(path))
             if entry.is_file(follow_symlinks=False) and not self._is_covered(path):
                 self._count(name, path, entry.stat(follow_symlinks=False), repository)
         except OSError:
@@ -205,13 +242,21 @@ class _Walk:
         """Whether a component has it, or leaves it out on purpose."""
         return any(covers(named, path) for named in self._listed)
 
+    def _see_tracked(self, path: str, entry: os.DirEntry[str]) -> None:
+        """Where the rest of the root is a component's, a database or a key that is code is worth a word."""
+        if self._whole is None or not _is_surely_data(entry.name.lower()) or not self._whole.keeps_out(path):
+            return
+        with contextlib.suppress(OSError):
+            if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_size:
+                self._found.add("tracked", path)
+
     def _count(self, name: str, path: str, status: os.stat_result, repository: Optional[_Repository]) -> None:
         lowered = name.lower()
         if status.st_size == 0 or lowered.endswith((*SIDECAR_SUFFIXES, *_SAMPLES, *_PASSING)):
             return
-        if default_kind(name) == "sqlite" or lowered.endswith(_DATABASES):
+        if _is_database(lowered):
             self._found.add("databases", path)
-        elif lowered.endswith(_KEYS) or lowered in _KEY_NAMES or lowered.startswith(".env."):
+        elif _is_key(lowered):
             self._found.add("keys", path)
         elif status.st_mtime >= self._since and (repository is not None or not lowered.endswith(_CODE)):
             self._found.add("recent", path)

@@ -4,8 +4,8 @@
 """The systemd units of one application: text only, nothing is read or written here.
 
 Backups, prunes, verifications and drills read what the bot, or who made an archive, may have forged. Their units show
-them a host on which there is nothing but this application: see ``_Sight``. Their processes have no right of root's but
-to become the application's owner: see ``_TO_BECOME_THE_OWNER``. What goes wrong in there stays in there.
+them a host on which there is nothing but this application: see ``unit_sight.Sight``. Their processes have no right of
+root's but to become the application's owner: see ``_TO_BECOME_THE_OWNER``. What goes wrong in there stays in there.
 
 After a crash in the middle of a restore two units put things right when the machine starts. ``tradekeep-guard-APP``
 comes before the bot's services, makes the data whole and, when it cannot, keeps them from starting on half of it;
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Optional
 
@@ -26,13 +25,26 @@ from ..errors import ConfigurationError
 from ..transaction.exchange import JOURNAL_PATH
 from ..transaction.stopped import STOPPED_PATH
 from .runs import FAILURES_LOG, RUNNING, RUNS
+from .unit_sight import (
+    KEYRING,
+    Sight,
+    any_beneath,
+    argument,
+    paths_used,
+    protect_home,
+    sandbox_root,
+    to_back_up,
+    to_drill,
+    to_verify,
+    uses_keyring,
+    whole_line,
+)
 
 HEADER = "# Managed by tradekeep for application {name}; changes will be overwritten"
 _APPLICATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _CALENDAR = re.compile(r"[A-Za-z0-9 ,.:*/~_+-]+")
 _VERIFY_CALENDAR = "Sat 04:00"
 _VERIFY_JITTER = 3600
-_HIDDEN_HOMES = tuple(PurePosixPath(path) for path in ("/home", "/root", "/run/user"))
 _TEMPORARY = tuple(PurePosixPath(path) for path in ("/tmp", "/var/tmp"))  # noqa: S108
 
 # SETUID, SETGID: start the process that reads the bot's files, or an archive, as the application's owner.
@@ -112,64 +124,6 @@ UMask=0077
 # capabilities: without CAP_CHOWN a process can still give its own file to the account that has it.
 _CHANGE_ACCOUNTS = "SystemCallFilter=@setuid @chown setfsuid setfsgid capset\n"
 
-# What there is of the system in a sandbox: programs and libraries, and what these look up. A link to /usr is as good.
-_SYSTEM = (
-    *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"),
-    *("/etc/alternatives", "/etc/ld.so.cache", "/etc/localtime", "/etc/gcrypt"),
-    *("/etc/group", "/etc/nsswitch.conf", "/etc/passwd"),
-)
-_KEYRING = PurePosixPath("/root/.gnupg")
-_PUBLIC_KEYS = ("pubring.kbx", "pubring.gpg", "trustdb.gpg")
-_SECRET_KEYS = ("private-keys-v1.d", "secring.gpg")
-
-
-@dataclass(frozen=True)
-class _Sight:
-    """What a sandbox shows of the host beside ``_SYSTEM``; everything else is not there at all.
-
-    reads and writes must exist, or the unit fails; keys need not. gpg_agent: there may be sockets, because gpg asks
-    for its agent even to import a public key, and fails where it cannot; and the agent says what a passphrase is worth.
-    keyring: names of files in root's keyring that are shown. Of that directory gpg finds the rest empty, and may write
-    to it what is gone afterwards: nobody plants an agent there that root would start.
-    """
-
-    reads: tuple[PurePosixPath, ...] = ()
-    writes: tuple[PurePosixPath, ...] = ()
-    keys: tuple[PurePosixPath, ...] = ()
-    keyring: tuple[str, ...] = ()
-    gpg_agent: bool = False
-
-    def lines(self, application: Application, runtime: Sequence[PurePosixPath]) -> str:
-        """The lines of the unit. The paths of _SYSTEM are those of the host, the hidden ones those of the sandbox."""
-        program = application.bin_dir / "tradekeep"
-        shown = [*map(PurePosixPath, _SYSTEM), *runtime, *self.keys, *(_KEYRING / name for name in self.keyring)]
-        reads = [program, application.config_file, *self.reads]
-        gnupg = f" {_KEYRING}:mode=0700" if self.keyring else ""
-        return (
-            f"RootDirectory={_whole_line(sandbox_root(application))}\n"
-            # Sockets lie in /run, and are the way to systemd and to D-Bus.
-            f"TemporaryFileSystem=/run:ro{gnupg}\n"
-            f"BindReadOnlyPaths={' '.join(_argument(path, optional=True) for path in dict.fromkeys(shown))}\n"
-            f"BindReadOnlyPaths={' '.join(map(_argument, reads))}\n"
-            f"BindPaths={' '.join(map(_argument, self.writes))}\n"
-            "InaccessiblePaths=-+/run/systemd/journal -+/sys -+/dev/shm -+/dev/mqueue -+/dev/hugepages\n"
-            "PrivateIPC=yes\n"
-        )
-
-    def home(self, application: Application, runtime: Sequence[PurePosixPath]) -> str:
-        """ProtectHome, which would hide again what is shown beneath it."""
-        used = [*_paths_used(application), *self.reads, *self.writes, *self.keys, *runtime]
-        return "tmpfs" if self.keyring or _any_beneath(used, _HIDDEN_HOMES) else "yes"
-
-
-def sandbox_root(application: Application) -> PurePosixPath:
-    """The directory that is ``/`` to the units that read what may be forged.
-
-    It holds the places at which systemd mounts what they see. None of them can write to it, where a file would be one
-    of the system's to the next.
-    """
-    return application.state_dir / ".sandbox" / application.name
-
 
 def render_units(application: Application, runtime: Sequence[PurePosixPath] = ()) -> dict[str, str]:
     """Every unit that the application needs, by file name: recovery always, the rest as its schedules ask for.
@@ -183,17 +137,17 @@ def render_units(application: Application, runtime: Sequence[PurePosixPath] = ()
     for stem, schedule in _named_schedules(application):
         commands = [f"backup --tier {schedule.tier.value}", "prune"]
         text = f"Backup of {name} ({schedule.tier.value})"
-        units[f"{stem}.service"] = _job(application, text, commands, _to_back_up(application), runtime)
+        units[f"{stem}.service"] = _job(application, text, commands, to_back_up(application), runtime)
         units[f"{stem}.timer"] = _timer(application, stem, schedule.calendar, schedule.jitter_seconds)
     if application.profile.schedules:
         units[missed_of(application)] = _missed(application)
         verify = f"tradekeep-verify-{name}"
         text, commands = f"Deep verification of {name}", ["verify all --deep"]
-        units[f"{verify}.service"] = _job(application, text, commands, _to_verify(application), runtime)
+        units[f"{verify}.service"] = _job(application, text, commands, to_verify(application), runtime)
         units[f"{verify}.timer"] = _timer(application, verify, _VERIFY_CALENDAR, _VERIFY_JITTER)
     if _drills_by_timer(application):
         stem, settings = f"tradekeep-drill-{name}", application.profile.drill
-        units[f"{stem}.service"] = _job(application, f"Drill of {name}", ["drill"], _to_drill(application), runtime)
+        units[f"{stem}.service"] = _job(application, f"Drill of {name}", ["drill"], to_drill(application), runtime)
         units[f"{stem}.timer"] = _timer(application, stem, settings.calendar, settings.jitter_seconds)
     units[f"tradekeep-failure-{name}@.service"] = _failure(application)
     return units
@@ -288,13 +242,7 @@ def _recovery(application: Application) -> Iterable[tuple[str, str]]:
 
 
 def _condition(application: Application, path: str) -> str:
-    return _whole_line(application.application_state_dir / path)
-
-
-def _whole_line(path: PurePosixPath) -> str:
-    """A path for a setting that takes the line as it is."""
-    _argument(path)
-    return str(path).replace("%", "%%")
+    return whole_line(application.application_state_dir / path)
 
 
 def _named_schedules(application: Application) -> Iterable[tuple[str, Schedule]]:
@@ -315,7 +263,7 @@ def _job(
     application: Application,
     description: str,
     commands: Sequence[str],
-    sight: _Sight,
+    sight: Sight,
     runtime: Sequence[PurePosixPath],
 ) -> str:
     """What a timer starts: out of the bot's way, not before a crash is dealt with, and in a sandbox."""
@@ -323,7 +271,7 @@ def _job(
     return (
         _head(application, description)
         + f"OnFailure=tradekeep-failure-{application.name}@%n.service\n"
-        + f"RequiresMountsFor={' '.join(map(_argument, mounts))}\n"
+        + f"RequiresMountsFor={' '.join(map(argument, mounts))}\n"
         + f"After=tradekeep-recover-{application.name}.service\n"
         + f"\n[Service]\nType=oneshot\n{_starts(application, commands)}TimeoutStartSec=12h\n{_LOW_PRIORITY}{_LIMITS}"
         + sight.lines(application, runtime)
@@ -334,41 +282,6 @@ def _job(
             less_calls="@resources @keyring",
             more_calls=_CHANGE_ACCOUNTS,
         )
-    )
-
-
-def _to_back_up(application: Application) -> _Sight:
-    """The live data can be written to because reading a live WAL database writes its index; the owner alone does it."""
-    return _Sight(
-        writes=(application.root, application.backup_dir, application.application_state_dir),
-        keys=(*_key_files(application), *_host_keys(application)),
-        keyring=_PUBLIC_KEYS if _uses_keyring(application) else (),
-        gpg_agent=application.encryption.configured,
-    )
-
-
-def _to_verify(application: Application) -> _Sight:
-    """Sees no live data. A secret key in root's keyring lets a host read backups to the keys that lie there too."""
-    keyring = (*_PUBLIC_KEYS, *_SECRET_KEYS) if _uses_keyring(application) else ()
-    return _Sight(
-        reads=(application.backup_dir,),
-        writes=(application.application_state_dir,),
-        keys=(*_key_files(application), *_host_keys(application, secret=True)),
-        keyring=keyring,
-        gpg_agent=application.encryption.configured,
-    )
-
-
-def _to_drill(application: Application) -> _Sight:
-    """Restores aside, and compares with the live data."""
-    settings = application.profile.drill
-    scratch = () if settings.scratch is None else (PurePosixPath(settings.scratch),)
-    key = () if settings.key_file is None else (PurePosixPath(settings.key_file),)
-    return _Sight(
-        reads=(application.backup_dir,),
-        writes=(application.root, application.application_state_dir, *scratch),
-        keys=(*_key_files(application), *_host_keys(application, secret=True), *key),
-        gpg_agent=application.encryption.configured or bool(key),
     )
 
 
@@ -389,20 +302,20 @@ def _service(
     also_writes: where it may write beside all places.
     """
     places = [application.backup_dir, application.state_dir, application.root]
-    keyring = [_KEYRING] if _uses_keyring(application) else []
-    used = _paths_used(application)
-    paths = " ".join(_argument(path, optional=True) for path in [*places, *also_writes, *keyring])
+    keyring = [KEYRING] if uses_keyring(application) else []
+    used = paths_used(application)
+    paths = " ".join(argument(path, optional=True) for path in [*places, *also_writes, *keyring])
     loopback = _uses_supervisor(application)
     return (
         _head(application, description)
         + f"OnFailure=tradekeep-failure-{application.name}@%n.service\n"
-        + f"RequiresMountsFor={' '.join(_argument(path) for path in mounts or places)}\n{unit}"
+        + f"RequiresMountsFor={' '.join(argument(path) for path in mounts or places)}\n{unit}"
         + f"\n[Service]\nType=oneshot\n{_starts(application, commands)}{service}LimitCORE=0\n"
         + f"ReadWritePaths={paths}\n"
         + _hardened(
             capabilities=_TO_MOVE,
-            home=_protect_home(application, used),
-            private_tmp="no" if _any_beneath(used, _TEMPORARY) else "yes",
+            home=protect_home(application, used),
+            private_tmp="no" if any_beneath(used, _TEMPORARY) else "yes",
             families="AF_UNIX AF_INET AF_INET6" if loopback else "AF_UNIX",
             less_calls="@keyring",
             more_calls=_CHANGE_ACCOUNTS,
@@ -415,7 +328,7 @@ def _service(
 
 def _starts(application: Application, commands: Sequence[str]) -> str:
     """Each command runs only after the one before it succeeded."""
-    tradekeep = f"{_argument(application.bin_dir / 'tradekeep')} --config {_argument(application.config_file)}"
+    tradekeep = f"{argument(application.bin_dir / 'tradekeep')} --config {argument(application.config_file)}"
     return "".join(f"ExecStart={tradekeep} --no-progress {command}\n" for command in commands)
 
 
@@ -471,17 +384,17 @@ def _failure(application: Application) -> str:
 
 def _missed(application: Application) -> str:
     """After a power loss: a timer knows that it has started a job, and not that the job was cut off."""
-    marks = _whole_line(application.application_state_dir / RUNS / f"*{RUNNING}")
+    marks = whole_line(application.application_state_dir / RUNS / f"*{RUNNING}")
     return (
         _head(application, f"jobs of {application.name} that a crash cut off, started again")
         + f"ConditionPathExistsGlob={marks}\nAfter=tradekeep-recover-{application.name}.service\n"
         + f"OnFailure=tradekeep-failure-{application.name}@%n.service\n"
-        + f"RequiresMountsFor={_argument(application.application_state_dir)}\n"
+        + f"RequiresMountsFor={argument(application.application_state_dir)}\n"
         + f"\n[Service]\nType=oneshot\n{_starts(application, ['recover --missed'])}TimeoutStartSec=10min\nLimitCORE=0\n"
-        + f"ReadWritePaths={_argument(application.application_state_dir, optional=True)}\n"
+        + f"ReadWritePaths={argument(application.application_state_dir, optional=True)}\n"
         + _hardened(
             capabilities=_TO_BECOME_THE_OWNER,
-            home=_protect_home(application, _paths_used(application)),
+            home=protect_home(application, paths_used(application)),
             families="AF_UNIX",
             less_calls="@resources @keyring",
             more_calls=_CHANGE_ACCOUNTS,
@@ -490,48 +403,5 @@ def _missed(application: Application) -> str:
     )
 
 
-def _argument(path: PurePosixPath, *, optional: bool = False) -> str:
-    """A path as a word of a unit file. ``optional``: it need not exist (ReadWritePaths and the like)."""
-    text = str(path)
-    if any(not c.isprintable() for c in text):
-        raise ConfigurationError("a path in a unit has control characters", path=text)
-    word = ("-" if optional else "") + text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-    # A colon would end the path where the place to mount it at may follow.
-    return f'"{word}"' if re.search(r"[\s\"'\\;$:]", word) else word
-
-
-def _paths_used(application: Application) -> list[PurePosixPath]:
-    used = [application.root, application.backup_dir, application.state_dir, application.config_dir]
-    return [*used, application.bin_dir, *_key_files(application)]
-
-
-def _key_files(application: Application) -> tuple[PurePosixPath, ...]:
-    encryption = application.encryption
-    files = [item for item in encryption.recipients if item.startswith("/")]
-    files += [encryption.passphrase_file] if encryption.passphrase_file else []
-    return tuple(map(PurePosixPath, files))
-
-
-def _host_keys(application: Application, *, secret: bool = False) -> tuple[PurePosixPath, ...]:
-    """The host's own key: what writes archives sees its public half alone."""
-    if not application.uses_host_key:
-        return ()
-    return (application.host_public_key, *((application.host_secret_key,) if secret else ()))
-
-
-def _uses_keyring(application: Application) -> bool:
-    """Whether recipients are fingerprints, to be found in root's own keyring."""
-    return any(not item.startswith("/") for item in application.encryption.recipients)
-
-
 def _uses_supervisor(application: Application) -> bool:
     return any(item.manager is ServiceManager.SUPERVISOR for item in application.profile.services)
-
-
-def _protect_home(application: Application, used: Iterable[PurePosixPath]) -> str:
-    needs_home = _uses_keyring(application) or _any_beneath(used, _HIDDEN_HOMES)
-    return "read-only" if needs_home else "yes"
-
-
-def _any_beneath(paths: Iterable[PurePosixPath], tops: Sequence[PurePosixPath]) -> bool:
-    return any(top == path or top in path.parents for path in paths for top in tops)

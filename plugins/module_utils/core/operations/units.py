@@ -24,7 +24,8 @@ from .outcome import Outcome
 from .runs import FAILURES_LOG
 from .services_check import unmanaged
 from .text import counted
-from .unit_files import HEADER, drill_is_locked_out, render_units, sandbox_root
+from .unit_files import HEADER, drill_is_locked_out, render_units
+from .unit_sight import sandbox_root
 
 __all__ = ["install_units", "render_units"]
 _INSTALL = "\n[Install]\n"
@@ -143,8 +144,8 @@ def _make_sandbox(directory: Path) -> None:
 
 def _plan(application: Application, ports: Ports, directory: Path, wanted: Mapping[str, str]) -> UnitsPlan:
     installed = _installed(application, directory, wanted)
-    _check_calendars(ports, wanted)
     write = {name: text for name, text in wanted.items() if installed.get(name) != text}
+    _check_calendars(ports, write)
     remove = tuple(sorted(set(installed) - set(wanted)))
     present = [name for name in wanted if name in installed]
     states = _states(ports, present)

@@ -43,5 +43,9 @@ def passed_over(backups: Sequence[Backup], now: datetime) -> Optional[str]:
     if chosen in future:
         return f"every good backup is dated in the future, now is {iso(now)}: is the clock of this host right?"
     more = f" and {len(future) - 1} more" if len(future) > 1 else ""
-    named = f"{future[0].name}{more}"
+    return said_of_the_future(f"{future[0].name}{more}", now)
+
+
+def said_of_the_future(named: str, now: datetime) -> str:
+    """What is to be said of what was passed over for its date, be it a backup or a record."""
     return f"passed over, as dated in the future: {named}; the clock was wrong then, or is now ({iso(now)})"

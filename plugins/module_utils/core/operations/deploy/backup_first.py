@@ -80,12 +80,15 @@ def forget_old_backups(application: Application, ports: Ports, keep: int) -> Non
 def _covered(application: Application) -> Optional[Application]:
     """What is backed up; None where nothing is to be, or where there is no data yet."""
     wanted = application.profile.deploy.backup_first
-    critical = tuple(item for item in application.profile.components if item.critical and item.backup)
+    components = application.profile.components
+    critical = any(item.critical and item.backup for item in components)
     if wanted is BackupFirst.NONE or (wanted is not BackupFirst.ALL and not critical):
         return None
     covered = application
     if wanted is not BackupFirst.ALL:
-        profile = dataclasses.replace(application.profile, components=critical)
+        # The others still say what is theirs, where a pattern of a critical one matches it too.
+        kept = tuple(dataclasses.replace(item, backup=item.backup and item.critical) for item in components)
+        profile = dataclasses.replace(application.profile, components=kept)
         covered = dataclasses.replace(application, profile=profile)
     if not os.path.isdir(application.root) or not any(item.type == "file" for item in scan(covered)):
         return None

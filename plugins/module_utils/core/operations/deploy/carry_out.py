@@ -32,13 +32,14 @@ from ...transaction.exchange import Exchange
 from ...transaction.plan import Replacement
 from ...transaction.stage import Stage
 from ...vocabulary import RESERVED_PREFIX
+from ..controller import services_of
 from ..exchange_run import Change, run_exchange
 from ..healthy import health_gate
 from ..still_writing import FORCE, FORCED, refuse_writers
 from .code import CodeManifest
 from .code_plan import LARGEST_EDIT, Action, CodeChange
 from .data_reader import DataReader
-from .dependencies import ENVIRONMENTS, BuiltEnvironment, Environments
+from .dependencies import BuiltEnvironment, Environments
 from .git_view import stage_git_view
 from .hooks import Hooks
 from .layouts import Staged
@@ -95,9 +96,7 @@ class DeployRun:
         self._commit = survey.target.commit
         self._hooks = hooks
         self._ran_before = self._runs_now = True
-        self._services = ServiceController(
-            application.profile.services if application.system else (), ports.runner, ports.clock
-        )
+        self._services = services_of(application, ports)
         self._gate = health_gate(application, ports, directory=self._checkout)
 
     def carry_out(self) -> None:
@@ -295,17 +294,9 @@ class DeployRun:
         self._mirror.keep(self._commit)
         self._ports.step("stand")
         self._records.commit(carried.deployed, CodeManifest(self._commit, staged.plan.entries))
-        self._set_aside(staged)
-
-    def _set_aside(self, staged: Staged) -> None:
-        """Keep the directory that has made way for the link to the environment, beside the other environments."""
-        if staged.set_aside is None:
-            return
-        name = f"replaced-{self.carried.moment:%Y%m%d_%H%M%S}-{self.carried.identifier[:8]}"
-        target = self._checkout / ENVIRONMENTS / name
-        with self._noted(), os_errors(target):
-            os.rename(staged.set_aside.kept, target)
-            self.carried.set_aside.append(str(target))
+        # Whoever owns the checkout can have moved it by now.
+        if staged.set_aside is not None and os.path.isdir(staged.set_aside.kept):
+            carried.set_aside.append(staged.set_aside.kept)
 
     def _history(self) -> tuple[str, ...]:
         """A deploy goes on from the one that stood; a rollback goes back behind it."""

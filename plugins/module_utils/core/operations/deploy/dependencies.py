@@ -33,6 +33,8 @@ from .lock_file import digest_of
 ENVIRONMENTS = ".tradekeep-venvs"
 """The directory of all environments in the checkout."""
 MARKER = ".tradekeep-complete"
+REPLACED = "replaced-"
+"""What the name of a directory begins with that made way for the link, and is kept beside the environments."""
 
 _KEY = re.compile(r"[0-9a-f]{16}")
 _BUILD_SECONDS = 3600.0

@@ -15,11 +15,12 @@ from ...deploy_settings import BackupFirst
 from ...errors import ExitStatus, InterruptedBySignal, NeedsPersonError, TradekeepError
 from ...git.mirror import Mirror
 from ...host.filesystem.identity import acting_as
-from ...host.services import ServiceController
 from ...ports import Ports
+from ...storage.choice import said_of_the_future
 from ...transaction.exchange import refuse_pending
 from ...transaction.fence_file import refuse_fenced
 from ...transaction.lock import application_lock
+from ..controller import services_of
 from ..leftovers import sweep_state
 from ..outcome import Outcome
 from ..still_writing import FORCE, refuse_unmanaged_writers
@@ -27,7 +28,7 @@ from ..text import counted, first_lines, stopped_for, table
 from .carry_out import Carried, DeployRun, deploy_hooks, new_identifier
 from .dependencies import Environments
 from .hooks import Hooks
-from .records import RUNNING, DeployRecords
+from .records import RUNNING, DeployRecords, is_of_future
 from .rehearsal import rehearse
 from .releases import Releases
 from .request import DeployRequest, requested_application
@@ -60,7 +61,7 @@ def _as_owner(application: Application, ports: Ports, request: DeployRequest, *,
             if not survey.unchanged:
                 survey.obstacles.extend(rehearse(survey, mirror, ports))
             if not survey.obstacles and not survey.plan.refused:
-                _refuse_unmanaged(application, survey, request, ports)
+                _refuse_unmanaged(application, survey, request, ports, dry_run=True)
             return _planned(survey, request)
     records = DeployRecords(application)
     records.prepare()
@@ -77,9 +78,12 @@ def _as_owner(application: Application, ports: Ports, request: DeployRequest, *,
         return _deploy(application, request, mirror, ports)
 
 
-def deploy_log(application: Application) -> Outcome:
-    """The records of all deploys, newest first."""
-    found = DeployRecords(application).log()
+def deploy_log(application: Application, ports: Ports) -> Outcome:
+    """The records of all deploys, newest first, and after all others those that are dated in the future."""
+    now = ports.clock.now()
+    found = DeployRecords(application).log(now)
+    ahead = sum(is_of_future(item, now) for item in found)
+    notes = [f"note: {said_of_the_future(counted(ahead, 'record'), now)}"] if ahead else []
     rows = [
         (
             str(item.get("at", ""))[:19].replace("T", " "),
@@ -99,7 +103,7 @@ def deploy_log(application: Application) -> Outcome:
         if not rows:
             return ("nothing was deployed yet",)
         listed = table(header, rows, width=width, giving_way=((7, 24), (6, 8)))
-        return tuple(listed) if width is None else first_lines(listed)
+        return (*(listed if width is None else first_lines(listed)), *notes)
 
     return Outcome(changed=False, record={"deploys": found}, lines=lines(), fitted=lines)
 
@@ -154,13 +158,13 @@ def _deploy(application: Application, request: DeployRequest, mirror: Mirror, po
     return Outcome(changed=True, record=record, lines=lines, before=before, after=after, status=status)
 
 
-def _refuse_unmanaged(application: Application, survey: Survey, request: DeployRequest, ports: Ports) -> None:
+def _refuse_unmanaged(
+    application: Application, survey: Survey, request: DeployRequest, ports: Ports, *, dry_run: bool = False
+) -> None:
     """What a stop would not end is found before it, unless hooks of the application's see to that."""
     if survey.plan.changes and not any(hook.at in _STOPPING for hook in application.profile.deploy.hooks):
-        services = ServiceController(
-            application.profile.services if application.system else (), ports.runner, ports.clock
-        )
-        refuse_unmanaged_writers(application, ports, services, force=request.force, way_out=FORCE)
+        services = services_of(application, ports)
+        refuse_unmanaged_writers(application, ports, services, force=request.force, dry_run=dry_run, way_out=FORCE)
 
 
 def _failed(
@@ -216,8 +220,8 @@ def _written(survey: Survey, request: DeployRequest, carried: Carried, state: st
 
 def _latest(records: Sequence[dict[str, Any]], ports: Ports, count: int) -> list[dict[str, Any]]:
     """So many of the newest records, and beside them those of a clock that was wrong, which take no place of theirs."""
-    now = ports.clock.now().isoformat()
-    ahead = [item for item in records if str(item.get("at", "")) > now]
+    now = ports.clock.now()
+    ahead = [item for item in records if is_of_future(item, now)]
     return [item for item in records if item not in ahead][:count] + ahead
 
 
@@ -230,7 +234,11 @@ def _tidy(survey: Survey, mirror: Mirror, ports: Ports, carried: Carried) -> Non
             from .backup_first import forget_old_backups
 
             forget_old_backups(survey.application, ports, deploy.keep_releases)
-        recent = [item for item in records.log() if item.get("state") in ("deployed", "rolled_back", "waiting")]
+        recent = [
+            item
+            for item in records.log(ports.clock.now())
+            if item.get("state") in ("deployed", "rolled_back", "waiting")
+        ]
         recent = _latest(recent, ports, deploy.keep_releases)
         if isinstance(survey.layout, Releases):
             carried.notes.extend(survey.layout.tidy(deploy.keep_releases))

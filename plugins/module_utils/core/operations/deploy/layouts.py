@@ -15,12 +15,13 @@ from ...application import Application
 from ...deploy_settings import CollisionPolicy
 from ...errors import TradekeepError
 from ...host.account import Account
+from ...host.files import os_errors
 from ...transaction.plan import Replacement
 from ...transaction.stage import Stage
 from .code import CodeManifest
 from .code_plan import CodePlan, Upstream, plan_code
 from .code_stage import CodeStage
-from .dependencies import check_link
+from .dependencies import ENVIRONMENTS, REPLACED, check_link
 from .look import Looker
 from .preserved import Preserved
 
@@ -29,7 +30,8 @@ from .preserved import Preserved
 class Staged:
     """New code, ready. directory: where it will lie. release: its name, for the layout that has them.
 
-    set_aside: the replacement of a directory that is adopted; what makes way is kept when the deploy stands.
+    set_aside: where a directory that is adopted was, and is kept. It goes there in the exchange itself: wherever the
+    deploy is cut off, it is in one place or the other.
     """
 
     plan: CodePlan
@@ -105,9 +107,29 @@ class InPlace:
             if found != environment:
                 link = code.symlink(dependencies.environment, environment)
                 if self._adopt and os.path.isdir(link.live) and not os.path.islink(link.live):
-                    link = set_aside = replace(link, filled=True)
+                    kept = self._checkout / ENVIRONMENTS / f"{REPLACED}{release}"
+                    link = set_aside = replace(link, kept=str(kept), filled=True)
                 replacements.append(link)
         return Staged(filled, replacements, self._checkout, set_aside=set_aside)
 
     def _check_link(self, name: str) -> Optional[str]:
-        return check_link(self._checkout / name, adopter=self._account if self._adopt else None)
+        link = self._checkout / name
+        leads_to = check_link(link, adopter=self._account if self._adopt else None)
+        if self._adopt and leads_to is None and os.path.lexists(link):
+            self._check_place_to_keep(link)
+        return leads_to
+
+    def _check_place_to_keep(self, link: Path) -> None:
+        environments = self._checkout / ENVIRONMENTS
+        beside = environments if os.path.lexists(environments) else self._checkout
+        if _filesystem(link) != _filesystem(beside):
+            raise TradekeepError(
+                f"lies on another filesystem than {beside}, where it would be kept",
+                path=link,
+                hint=f"move it away: mv {link} {link}.old",
+            )
+
+
+def _filesystem(path: Path) -> object:
+    with os_errors(path):
+        return path.lstat().st_dev

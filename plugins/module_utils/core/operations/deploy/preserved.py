@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Optional
 
 from ...application import Application
-from ...component_paths import covers, is_open, lies_above
+from ...component_paths import WHOLE, covers, is_open, lies_above
 from ...errors import ConfigurationError
 from ...kinds.sqlite import SIDECAR_SUFFIXES
 from ...patterns import classify, matches
@@ -59,7 +59,7 @@ class Preserved:
         found = classify(self._application.profile, relative)
         if found is None or not found.component.preserve:
             return None
-        matching = any(is_open(item) and covers(item, relative) for item in found.component.paths)
+        matching = any(is_open(item) and item != WHOLE and covers(item, relative) for item in found.component.paths)
         return found.component.name if matching else None
 
     def _by_pattern(self, path: str) -> Optional[str]:
@@ -85,10 +85,16 @@ class Preserved:
 
 
 def component_paths(application: Application) -> Iterator[tuple[str, str]]:
-    """The components' paths that lie in the checkout, relative to it; those that are patterns apart."""
+    """The components' paths that lie in the checkout, relative to it; those that are patterns apart.
+
+    A component with the whole root has no path of its own in a checkout that lies there: what git tracks is code, and
+    what lies in the place of code, and was not deployed, no deploy replaces anyway (see ``code_plan``).
+    """
     checkout = application.checkout
     for component in application.profile.components:
         for path in component.paths if component.preserve else ():
+            if path == WHOLE and checkout in application.root.parents:
+                yield _relative(application.root, checkout), component.name
             if is_open(path):
                 continue
             place = application.root / path
@@ -103,7 +109,7 @@ def component_patterns(application: Application) -> Iterator[str]:
     checkout, root = application.checkout, application.root
     for component in application.profile.components:
         for path in component.paths if component.preserve else ():
-            if not is_open(path):
+            if not is_open(path) or path == WHOLE:
                 continue
             if root == checkout:
                 if not path.strip("*/"):
@@ -123,7 +129,7 @@ def _code_in_data(checkout: PurePosixPath, component: str) -> ConfigurationError
     return ConfigurationError(
         f"expected code apart from the data, found {str(checkout)!r} in component {component}",
         path="deploy.directory",
-        hint="name the checkout in deploy.directory, or narrow the component's paths",
+        hint="name the checkout in deploy.directory, narrow the component's paths, or name . for all that is no code",
     )
 
 

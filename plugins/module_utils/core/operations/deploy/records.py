@@ -13,7 +13,7 @@ import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Optional
 
@@ -21,11 +21,13 @@ from ...application import Application
 from ...errors import TradekeepError
 from ...host.files import atomic_write, make_private_directory, os_errors
 from ...host.filesystem.identity import with_privileges
+from ...storage.choice import is_future
 from .code import CodeManifest, read_manifest, write_manifest
 
 RUNNING = "running"
 """The state in the record of a deploy that has begun, and CUT_OFF of one that was killed."""
 CUT_OFF = "cut_off"
+_STAMP = "%Y%m%d_%H%M%S"
 
 
 @dataclass(frozen=True)
@@ -99,26 +101,36 @@ class DeployRecords:
     @with_privileges
     def write(self, moment: datetime, identifier: str, record: Mapping[str, Any]) -> Path:
         """Keep the record of one deploy, whatever became of it."""
-        path = self._records / f"{moment:%Y%m%d_%H%M%S}_{identifier[:8]}.json"
+        path = self._records / f"{moment:{_STAMP}}_{identifier[:8]}.json"
         atomic_write(path, _as_json(record))
         return path
 
     @with_privileges
-    def log(self) -> list[dict[str, Any]]:
-        """All records, newest first; a damaged one says so in its place."""
+    def log(self, now: datetime) -> list[dict[str, Any]]:
+        """All records, newest first, and after all others those that are dated in the future.
+
+        A damaged one says so in its place.
+        """
+        # Names tell seconds, in which there may be several.
+        return sorted(
+            self._all(),
+            key=lambda item: (not is_of_future(item, now), _stamp(item), str(item.get("at", ""))),
+            reverse=True,
+        )
+
+    def _all(self) -> list[dict[str, Any]]:
         found = []
-        for path in sorted(self._records.glob("*.json"), reverse=True) if self._records.is_dir() else ():
+        for path in sorted(self._records.glob("*.json")) if self._records.is_dir() else ():
             try:
                 found.append({**(_read_json(path) or {}), "record": str(path)})
             except TradekeepError as error:
                 found.append({"record": str(path), "state": "damaged", "error": error.message})
-        # Names tell seconds, in which there may be several.
-        return sorted(found, key=lambda item: (Path(item["record"]).name[:15], str(item.get("at", ""))), reverse=True)
+        return found
 
     @with_privileges
     def close_cut_off(self) -> None:
         """Say in the records of killed deploys what they are. Only while holding the application's lock."""
-        for record in self.log():
+        for record in self._all():
             if record.get("state") == RUNNING:
                 path = Path(record.pop("record"))
                 atomic_write(path, _as_json({**record, "state": CUT_OFF}))
@@ -133,6 +145,20 @@ class DeployRecords:
 
     def _manifest_file(self, identifier: str) -> Path:
         return self.directory / f"code-{identifier}.jsonl"
+
+
+def is_of_future(record: Mapping[str, Any], now: datetime) -> bool:
+    """Whether a record in the log tells of a clock that was wrong when it was made, or is wrong now."""
+    try:
+        moment = datetime.strptime(_stamp(record), _STAMP).replace(tzinfo=timezone.utc)
+    except ValueError:
+        return False
+    return is_future(moment, now)
+
+
+def _stamp(record: Mapping[str, Any]) -> str:
+    """When it was made, as the name of its file says."""
+    return Path(record["record"]).name[:15]
 
 
 def _read_json(path: Path) -> Optional[dict[str, Any]]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from ...errors import InterruptedBySignal, TradekeepError
 from ...kinds.base import CaptureContext
 from ...kinds.sqlite import SIDECAR_SUFFIXES
 from ...kinds.sqlite_rows import COUNTED_BYTES, live_rows
+from ...patterns import look_up
 from ...ports import Ports
 from ...storage.backup import Backup, iso, parse_iso
 from ..apart import Telling, unusable, work_apart
@@ -69,6 +71,9 @@ def look_at_live(
     """Both of the following, in the owner's name: the live data is the bot's."""
     now = ports.clock.now()
     restored = restored_at(application, now)
+    # Whoever works with less rights does not get at all of it; what cannot be known, the look at the data says.
+    with contextlib.suppress(TradekeepError):
+        look_up(application.profile)
 
     def look(_telling: Telling) -> dict[str, Any]:
         found = Findings()

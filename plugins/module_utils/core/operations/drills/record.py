@@ -17,7 +17,7 @@ from ...errors import ExitStatus, TradekeepError
 from ...host.files import atomic_write, make_private_directory
 from ...ports import Ports
 from ...storage.backup import Backup, read_backup, read_small
-from ...storage.choice import is_future
+from ...storage.choice import is_future, said_of_the_future
 from ...storage.local import LocalCatalog
 from ...transaction.lock import application_lock
 from ..outcome import Outcome
@@ -84,20 +84,29 @@ def dated_records(directory: Path, now: datetime) -> list[Path]:
     """The files of records, newest first, and after all others those of a clock that was wrong: dated in the future."""
 
     def order(path: Path) -> tuple[bool, str]:
-        with contextlib.suppress(ValueError):
-            moment = datetime.strptime(path.stem[:15], _STAMP).replace(tzinfo=timezone.utc)
-            return not is_future(moment, now), path.stem
-        return False, path.stem
+        return not _is_of_future(path, now), path.stem
 
     return sorted(directory.glob("*.json"), key=order, reverse=True) if directory.is_dir() else []
 
 
+def _is_of_future(path: Path, now: datetime) -> bool:
+    """By its name; one that says no moment comes last as well."""
+    with contextlib.suppress(ValueError):
+        return is_future(datetime.strptime(path.stem[:15], _STAMP).replace(tzinfo=timezone.utc), now)
+    return True
+
+
 def drill_log(application: Application, ports: Ports) -> Outcome:
     """All records, newest first; a damaged one says so in its place."""
-    records = [_read(path) for path in dated_records(records_directory(application), ports.clock.now())]
+    now = ports.clock.now()
+    paths = dated_records(records_directory(application), now)
+    records = [_read(path) for path in paths]
     heads = ["drill", "backup", "verdict", "RTO", "RPO"]
     rows = [_row(item) for item in records]
     lines = table(heads, rows) if rows else ["no drills yet"]
+    ahead = sum(_is_of_future(path, now) for path in paths)
+    if ahead:
+        lines = [*lines, f"note: {said_of_the_future(counted(ahead, 'record'), now)}"]
     return Outcome(changed=False, record={"drills": records}, lines=tuple(lines))
 
 

@@ -89,6 +89,8 @@ def keys_for(
 ) -> Iterator[Keys]:
     """The keys for one drill. Those of the host's own keyring are left out: a stranger would not have them."""
     if not _looks_encrypted(backup.path):
+        if key_file is not None:
+            findings.note(f"{key_file}: was not tried, as the backup is not encrypted")
         yield Keys()
         return
     require_gpg(ports.runner)

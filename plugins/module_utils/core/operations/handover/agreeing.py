@@ -13,18 +13,21 @@ from typing import Any
 
 from ...application import Application, ServiceManager
 from ...errors import TradekeepError
-from ...host.services import ServiceController, Snapshot
+from ...host.services import Snapshot
 from ...host.systemd import Systemd
 from ...ports import Ports
 from ...transaction.fence_file import read_fence
 from ...transaction.stage import Stage
 from ...version import VERSION
+from ..controller import services_of
 from ..migrate.origin import Held, SourceFacts
 from ..migrate.preflight import FAILED, NOT_APPLICABLE, OK, Check
+from ..outcome import Outcome
 from ..restore_plan import Item
 from ..unit_files import SUPERVISOR
 from .channel import Channel, ProtocolError, number_of, table_of, text_of
 from .link import running_of
+from .note import COMPLETE, read_note
 from .receiving import Receiving
 
 _CLOCKS_APART_SECONDS = 120.0
@@ -40,6 +43,19 @@ class Arrived:
     def fill(self, stage: Stage, changes: Sequence[Item]) -> list[Item]:
         """Nothing is to be fetched any more."""
         return list(changes)
+
+
+def is_complete(state_dir: Path, facts: dict[str, Any]) -> bool:
+    """Whether what the source let go last is here, and runs here."""
+    note, migration = read_note(state_dir) or {}, facts.get("migration") or {}
+    return note.get("state") == COMPLETE and note.get("id") == migration.get("id") and not read_fence(state_dir)
+
+
+def was_complete(application: Application, facts: dict[str, Any]) -> Outcome:
+    """The account of a takeover that had been done before."""
+    record = {"state": "unchanged", "id": facts["migration"]["id"], "application": application.name}
+    lines = (f"was moved here from {facts.get('host')} before; nothing was done",)
+    return Outcome(changed=False, record=record, lines=lines)
 
 
 def arrived_from(name: str, facts: dict[str, Any], receiving: Receiving) -> Arrived:
@@ -64,7 +80,7 @@ def arrived_from(name: str, facts: dict[str, Any], receiving: Receiving) -> Arri
 
 def what_to_start(application: Application, ports: Ports, facts: dict[str, Any]) -> tuple[Snapshot, list[str]]:
     """What ran on the source as a snapshot for this server, and what of it is not installed here."""
-    services = ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
+    services = services_of(application, ports)
     masked = set((read_fence(Path(application.application_state_dir)) or {}).get("masked", ()))
     installed = {name for entry in services.installed() for name in entry["running"]}
     systemd = Systemd(ports.runner, stop_timeout_seconds=60.0)

@@ -29,7 +29,7 @@ def attended_takeover(
 ) -> Outcome:
     """Take over, under a unit where systemd runs the host and the application belongs to it; else right here."""
     if dry_run:
-        return look_ahead(application, ports, link)
+        return look_ahead(application, ports, link, force=force)
     unit = TransientUnit(f"tradekeep-{application.name}-migrate", ports, properties=confined(application))
     program = Path(application.bin_dir) / "tradekeep"
     if not application.system or not unit.available() or not program.exists():

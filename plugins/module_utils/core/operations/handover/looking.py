@@ -9,29 +9,36 @@ from pathlib import Path
 from typing import Any
 
 from ...application import Application
+from ...errors import ExitStatus
 from ...host.filesystem.identity import acting_as
 from ...ports import Ports
 from ...transaction.exchange import refuse_pending
+from ..controller import services_of
 from ..deploy.survey import account_for
 from ..migrate.preflight import FAILED
 from ..outcome import Outcome
 from ..scan import check_root, scan
+from ..still_writing import refuse_unmanaged_writers
 from ..text import counted, first_lines, human_bytes
-from .agreeing import more_checks, what_to_start
+from .agreeing import is_complete, more_checks, was_complete, what_to_start
 from .channel import ProtocolError, number_of, text_of
+from .fences import refuse_running
 from .link import Link, connected_to
 
 _SHOWN = 200
 _MOST_LISTED = 5_000_000
 
 
-def look_ahead(application: Application, ports: Ports, link: Link) -> Outcome:
-    """What would come, and what stands against it as far as names and sizes tell."""
+def look_ahead(application: Application, ports: Ports, link: Link, *, force: bool = False) -> Outcome:
+    """What would come, and what stands against it as far as names and sizes tell: then the status is FAILED.
+
+    Raises what the migration itself would raise: the application runs here already, or a process writes its data.
+    """
     with acting_as(account_for(application)):
-        return _looked_ahead(application, ports, link)
+        return _looked_ahead(application, ports, link, force=force)
 
 
-def _looked_ahead(application: Application, ports: Ports, link: Link) -> Outcome:
+def _looked_ahead(application: Application, ports: Ports, link: Link, *, force: bool) -> Outcome:
     check_root(application)
     refuse_pending(Path(application.application_state_dir))
     there: dict[str, int] = {}
@@ -43,6 +50,10 @@ def _looked_ahead(application: Application, ports: Ports, link: Link) -> Outcome
 
     with connected_to(link, application, ports) as remote:
         facts = remote.facts
+        if is_complete(Path(application.application_state_dir), facts):
+            return was_complete(application, facts)
+        refuse_running(application, ports)
+        _refuse_writers(application, ports)
         remote.say({"do": "list"})
         remote.channel.last_message("list", listed)
     start, missing = what_to_start(application, ports, facts)
@@ -72,4 +83,12 @@ def _looked_ahead(application: Application, ports: Ports, link: Link) -> Outcome
         "bytes": sum(there.values()),
         "started": [name for entry in start for name in entry["running"]],
     }
-    return Outcome(changed=True, record=record, lines=tuple(lines))
+    failed = [check for check in checks if check.state == FAILED and not (force and check.forceable)]
+    status = ExitStatus.FAILED if failed else ExitStatus.DONE
+    return Outcome(changed=not failed, record=record, lines=tuple(lines), status=status)
+
+
+def _refuse_writers(application: Application, ports: Ports) -> None:
+    """Nothing is stopped here, where nothing runs; so what writes now would write then."""
+    services = services_of(application, ports)
+    refuse_unmanaged_writers(application, ports, services)

@@ -24,6 +24,7 @@ from ...errors import TradekeepError
 from ...host.account import owner_of
 from ...host.filesystem.scratch import scratch_directory, shared_place
 from ...host.worker import Outlet, Worker, needs_worker, serve_requests, worker_account
+from ...patterns import look_up
 from ...ports import Ports
 from .blocks import Digests
 from .channel import LONGEST_BLOCK, LONGEST_MESSAGE, Channel
@@ -57,6 +58,7 @@ class Reader(Protocol):
 @contextmanager
 def reader_of(application: Application, ports: Ports, channel: Channel) -> Iterator[Reader]:
     """A reader for as long as the block lasts; in this process only where it is the owner's and a fork is not safe."""
+    look_up(application.profile)
     other = worker_account(owner_of(application))
     state_dir = Path(application.application_state_dir)
     parent = state_dir if other is None else shared_place(state_dir, other)

@@ -282,7 +282,13 @@ class Receiving:
             raise HostileArchiveError("lies too deep", path=entry.path)
         if any(part.startswith(OWN_PREFIX) for part in entry.path.split("/")):
             raise HostileArchiveError("has a name that is tradekeep's own", path=entry.path)
-        known = self._lookup.directory(entry.path) if entry.type == "directory" else self._lookup.file(entry.path)
+        known = self._lookup.holding(entry.path) if entry.type == "directory" else self._lookup.file(entry.path)
+        if known is None and self._lookup.keeps_out(entry.path):
+            raise TradekeepError(
+                "is data on the other server, and code or a cache on this one",
+                path=entry.path,
+                hint="deploy the same commit on both, or name it in the component's paths",
+            )
         if known is None:
             raise HostileArchiveError("is no part of the profile on this server", path=entry.path)
         if entry.type == "symlink" and not link_stays_inside(entry.path, entry.target or ""):

@@ -25,7 +25,7 @@ from ...host.services import Snapshot
 from ...ports import Ports
 from ...storage.names import MIGRATE_LABEL
 from ...transaction.exchange import pending, refuse_pending
-from ...transaction.fence_file import read_fence, remove_fence
+from ...transaction.fence_file import remove_fence
 from ...transaction.lock import application_lock
 from ...transaction.plan import Replacement
 from ...transaction.signals import shielded
@@ -48,7 +48,15 @@ from ..scan import check_root
 from ..still_writing import refuse_writers
 from ..tree import mend_rights
 from .account import Account
-from .agreeing import Arrived, arrived_from, compare_holds, more_checks, what_to_start
+from .agreeing import (
+    Arrived,
+    arrived_from,
+    compare_holds,
+    is_complete,
+    more_checks,
+    was_complete,
+    what_to_start,
+)
 from .channel import number_of
 from .fences import abandon, raise_provisional, refuse_running
 from .laps import Laps
@@ -90,21 +98,10 @@ def take_over(
         sweep_state(application)
         identifier = secrets.token_hex(8)
         with RemoteEnd(link, application, ports, identifier, patience_seconds) as source:
-            if _is_complete(state_dir, source):
-                return _complete(application, source)
+            if is_complete(state_dir, source.facts):
+                return was_complete(application, source.facts)
             refuse_running(application, ports)
             return _Taking(application, ports, link, source, identifier, force, by, unit_dir).carry_out()
-
-
-def _is_complete(state_dir: Path, source: RemoteEnd) -> bool:
-    note, migration = read_note(state_dir) or {}, source.facts.get("migration") or {}
-    return note.get("state") == COMPLETE and note.get("id") == migration.get("id") and not read_fence(state_dir)
-
-
-def _complete(application: Application, source: RemoteEnd) -> Outcome:
-    host = str(source.facts.get("host"))
-    record = {"state": "unchanged", "id": source.facts["migration"]["id"], "application": application.name}
-    return Outcome(changed=False, record=record, lines=(f"was moved here from {host} before; nothing was done",))
 
 
 class _Taking:

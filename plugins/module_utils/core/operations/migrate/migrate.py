@@ -21,7 +21,7 @@ from ...application import Application
 from ...errors import NeedsPersonError, TradekeepError
 from ...host.filesystem.identity import acting_as
 from ...host.mounts import device_roots
-from ...host.services import ServiceController, Snapshot
+from ...host.services import Snapshot
 from ...ports import Ports
 from ...storage.names import MIGRATE_LABEL
 from ...transaction.exchange import Exchange, refuse_pending
@@ -29,6 +29,7 @@ from ...transaction.fence_file import read_fence
 from ...transaction.lock import application_lock
 from ...transaction.plan import Replacement
 from ...transaction.stage import Stage
+from ..controller import services_of
 from ..deploy.hooks import Hooks
 from ..deploy.survey import account_for
 from ..exchange_run import Change, run_exchange
@@ -311,7 +312,7 @@ def _waits_for_start(run: Run) -> bool:
 
 def _prepare(application: Application, ports: Ports, origin: Origin, *, force: bool, start: bool, by: str) -> Run:
     plan = make_plan(application, origin, database_digest(application, ports))
-    services = ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
+    services = services_of(application, ports)
     checks = preflight(
         Situation(
             application,

@@ -192,7 +192,7 @@ class _Sink(GatheringSink):
     def __init__(self, application: Application, telling: Telling) -> None:
         super().__init__(telling)
         self._send = telling.send
-        self._lookup = classifier(application.profile)
+        self._lookup = classifier(application.profile, looking=False)
 
     def on_file(self, member: Member, chunks: Iterator[bytes]) -> None:
         """Look at small secrets; everything else is only counted."""

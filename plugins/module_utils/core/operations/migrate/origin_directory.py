@@ -29,6 +29,7 @@ from ...errors import (
     UnsafePathError,
     UsageError,
 )
+from ...git.not_data import BesideData
 from ...host.account import Account
 from ...host.files import os_errors, write_all
 from ...host.filesystem.identity import acting_as
@@ -106,6 +107,14 @@ def _holds_some(application: Application, place: Path) -> bool:
     )
 
 
+def _moved_to(application: Application, root: Path) -> Application:
+    """The application as it would be there; what is code there, the git there says."""
+    profile = application.profile
+    if profile.not_data is not None:
+        profile = replace(profile, not_data=BesideData(application, root))
+    return replace(application, root=BotPath(root), profile=profile)
+
+
 class DirectoryOrigin:
     """A directory, found to hold data of the application."""
 
@@ -127,7 +136,7 @@ class DirectoryOrigin:
         """
         self._apart = apart
         self._rights = rights
-        self._there = replace(application, root=BotPath(root))
+        self._there = _moved_to(application, root)
         self._root = root
         self._ports = ports
         self._context = CaptureContext(scratch=scratch, clock=ports.clock)
@@ -420,7 +429,7 @@ def _left_in(lookup: Classifier, root: Path, directory: str, above: set[str], se
             continue
         if not item.is_dir(follow_symlinks=False):
             yield path
-        elif (path in seen or path in above) and not lies_too_deep(path):
+        elif (path in seen or path in above or lookup.leads_on(path)) and not lies_too_deep(path):
             yield from _left_in(lookup, root, path, above, seen)
         else:
             yield f"{path}/"
