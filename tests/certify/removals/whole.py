@@ -127,7 +127,7 @@ WHOLE = (
         "a3",
         "what the index claims of the data is a loss like another",
         "operations/backup.py",
-        "    losses = accept(find_losses(application, plan.basis, held), allowed)\n",
+        "    losses = accept(found, allowed)\n",
         "    losses: list[str] = []\n",
         ("tests/attacks/test_whole_root.py::test_data_that_the_index_claims_does_not_vanish_in_silence",),
     ),
