@@ -94,7 +94,7 @@ def _second_run_row() -> Row:
     unchanged = bool(re.search(rf"^{HOST} .*changed=0 ", output, re.MULTILINE))
     return {
         "what": "second `site.yml` run" + ("" if unchanged else " (which changed something)"),
-        "ours": f"{len(modules)} module executions",
+        "ours": f"{len(modules)} module execution{'' if len(modules) == 1 else 's'}",
         "against": "",
         "ratio": "",
         "target": f"<= {EXECUTIONS}",

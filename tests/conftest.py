@@ -40,6 +40,15 @@ IMPORTS_ANSIBLE = re.compile(
 not_collected: list[str] = []
 
 
+def pytest_configure() -> None:
+    """How quick the machine is says nothing about what a property test found."""
+    if "_hypothesis_pytestplugin" in sys.modules:  # it is not, where nothing needs what takes so long to import
+        from hypothesis import HealthCheck, settings
+
+        settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        settings.load_profile("patient")
+
+
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Leave out the tests of the doors on a Python that no supported ansible-core runs on (3.9 and 3.10)."""
     if HAS_ANSIBLE or collection_path.suffix != ".py" or not collection_path.name.startswith("test_"):

@@ -45,6 +45,8 @@ trap 'python tests/hosts/nspawn.py down sandbox-bookworm sandbox-trixie' EXIT
 trap 'exit 143' TERM INT
 tests/hosts/prepare
 python -m pytest -q -ra tests/attacks"""
+# Directories of tests that a part below runs as a whole; the guards' tests lie in them.
+RUN_WHOLE = ("tests/unit/", "tests/faults/", "tests/attacks/")
 SCHEMA = "exec check-jsonschema --builtin-schema vendor.github"
 
 
@@ -59,6 +61,8 @@ class Part:
     copy: str = ""
     # Why it cannot run without root, when it cannot.
     root: str = ""
+    # Whether its temporary files are in memory (in_memory.py): tests that do nothing with disks but wait for them.
+    memory: bool = False
 
 
 def pytest(python: Path | str, *arguments: str) -> tuple[str, ...]:
@@ -69,7 +73,7 @@ def pytest(python: Path | str, *arguments: str) -> tuple[str, ...]:
 def unit(version: str, python: Path, *, newest: bool) -> Part:
     """The unit tests on one Python; those that wait for programs, whatever the Python, only on the newest."""
     chosen = () if newest else ("-m", "not once")
-    return Part(f"unit-{version}", "unit", (pytest(python, *chosen, "tests/unit"),))
+    return Part(f"unit-{version}", "unit", (pytest(python, *chosen, "tests/unit"),), memory=True)
 
 
 # The longest first, so that the short ones fill the gaps. Programs are those of the development environment.
@@ -86,11 +90,16 @@ PARTS = (
         (("sh", "-c", ATTACKS),),
         root="root is attacked from other accounts, and units on systemd-nspawn machines",
     ),
-    Part("faults", "faults", (pytest("python", "tests/faults"),)),
-    Part("guards", "guards", (("python", "tests/certify/guards.py", "--jobs", "2"),)),
-    Part("torture", "torture", (pytest("python", "-n", "2", "tests/torture"),)),
+    Part("faults", "faults", (pytest("python", "tests/faults"),), memory=True),
+    Part(
+        "guards",
+        "guards",
+        (("python", "tests/certify/guards.py", "--jobs", "2", "--passing-elsewhere"),),
+        memory=True,
+    ),
+    Part("torture", "torture", (pytest("python", "-n", "2", "tests/torture"),), memory=True),
     Part("action", "action", (("sh", "-c", ACTION),)),
-    Part("plays", "plays", (pytest("python", "tests/plays"),)),
+    Part("plays", "plays", (pytest("python", "tests/plays"),), memory=True),
     Part(
         "ansible-test",
         "sanity",

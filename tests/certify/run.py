@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import checkout
@@ -136,7 +136,7 @@ def equip(part: Part) -> Part:
         return part
     (command,) = part.commands
     made = environment("unit", python=Path(command[0]), alias=part.name)
-    return Part(part.name, part.group, ((str(made / "bin" / "python"), *command[1:]),))
+    return replace(part, commands=((str(made / "bin" / "python"), *command[1:]),))
 
 
 def variables(development: Path, found: dict[str, Path | None]) -> dict[str, str]:
@@ -164,12 +164,17 @@ def run(part: Part, setting: Setting, running: Running) -> Result:
         names = {"files": checkout.files, "installed": checkout.installed}[part.copy]()
         cwd = checkout.copy(names, setting.scratch / part.name)
         environment_variables["ANSIBLE_COLLECTIONS_PATH"] = str(setting.scratch / part.name)
-    for command in part.commands:
+    for words in part.commands:
+        command = (*_in_memory(setting.scratch / part.name), *words) if part.memory else words
         left = PART_SECONDS - (time.monotonic() - began)
         status = running.call(command, log=log, cwd=cwd, variables=environment_variables, seconds=left)
         if status:
             break
     return _result(part, log.read_text(errors="replace"), status, time.monotonic() - began)
+
+
+def _in_memory(directory: Path) -> tuple[str, ...]:
+    return (sys.executable, str(TOP / "tests/certify/in_memory.py"), str(directory))
 
 
 def _result(part: Part, log: str, status: int, seconds: float) -> Result:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 import guards
 import hazards
 from guards import FAILS, NOT_RUN, PASSES, WRONG, Copy, judge, prove
+from parts import PARTS, RUN_WHOLE, unit
 from removals import REMOVALS, Moved, Removal, changed
 
 ENGINE = "def half(number):\n    if number % 2:\n        raise ValueError(number)\n    return number // 2\n"
@@ -34,13 +37,15 @@ def removal(old: str = "if number % 2:", new: str = "if False:", test: str = "te
 
 
 @pytest.fixture
-def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copy:
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Copy]:
     top = tmp_path / "checkout"
     (top / "plugins/module_utils/core").mkdir(parents=True)
     (top / "plugins/module_utils/core/engine.py").write_text(ENGINE)
     (top / "test_engine.py").write_text(TESTS)
     monkeypatch.setattr(guards.checkout, "copy", lambda names, place: top)
-    return Copy(tmp_path, ())
+    made = Copy(tmp_path, ())
+    yield made
+    made.close()
 
 
 def test_every_hazard_has_guards_and_no_guard_is_named_twice() -> None:
@@ -73,6 +78,10 @@ def test_what_becomes_of_a_guard_that_is_taken_out(copy: Copy) -> None:
     assert [item.outcome for item in verdicts] == [*wanted, *(WRONG for _item in wrong)]
     assert engine.read_text() == ENGINE
     assert guards.intact([removal()], [copy]) == []
+    (unheard,) = guards.missing([removal()], copy)
+    assert unheard == "no part of make test runs test_engine.py::test_odd"
+    unheard, unknown = guards.missing([removal(test="test_unknown")], copy)
+    assert "not found" in unknown
     assert guards.report(verdicts[:1], 1.0) == 0
     assert [guards.report([item], 1.0) for item in verdicts if item.outcome in (PASSES, WRONG)] == [1] * 7
 
@@ -103,3 +112,26 @@ def test_a_guard_may_need_several_changes(tmp_path: Path) -> None:
     assert "return number\n" in text
     with pytest.raises(Moved):
         changed(removal(more=(("number // 3", "number"),)), tmp_path)
+
+
+def test_the_tests_of_the_guards_are_run_by_other_parts() -> None:
+    """With all guards in place they are run there and nowhere else."""
+    whole = {argument for part in PARTS for command in part.commands for argument in " ".join(command).split()}
+    whole.update(unit("3.13", Path("python"), newest=True).commands[0])
+    assert "not once" not in whole
+    assert [place for place in RUN_WHOLE if place.rstrip("/") not in whole] == []
+    assert [test for item in REMOVALS for test in item.tests if not test.startswith(RUN_WHOLE)] == []
+
+
+def test_a_run_sees_the_files_as_they_are_and_ends_in_its_time(copy: Copy) -> None:
+    """Each is a fork of one process, which must not remember what was there before."""
+    engine = copy.top / "plugins/module_utils/core/engine.py"
+    assert copy.pytest(["test_engine.py::test_odd"]).status == 0
+    engine.write_text(ENGINE.replace("if number", "if not number"))
+    copy._stamp(engine)
+    assert copy.pytest(["test_engine.py::test_odd"]).status == 1
+    (copy.top / "test_engine.py").write_text("import signal\ndef test_odd(): signal.pause()\n")
+    with pytest.raises(subprocess.TimeoutExpired):
+        copy.pytest(["test_engine.py::test_odd"], seconds=0.5)
+    (copy.top / "test_engine.py").write_text("def test_odd(): pass\n")
+    assert copy.pytest(["test_engine.py::test_odd"]).status == 0

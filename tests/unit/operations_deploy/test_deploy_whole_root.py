@@ -447,12 +447,14 @@ def test_the_check_of_the_configuration_says_what_a_backup_will(whole: Whole) ->
 
 
 def test_a_running_server_hands_over_its_data_and_no_code(whole: Whole) -> None:
-    application, silent = whole.application, os.open(os.devnull, os.O_WRONLY)
+    nothing, nowhere = os.pipe()[0], os.open(os.devnull, os.O_WRONLY)
     (whole.base / "scratch").mkdir()
-    shipping = Shipping(application, whole.ports, Channel(os.dup(silent), silent), whole.base / "scratch")
+    channel = Channel(nothing, nowhere)
+    shipping = Shipping(whole.application, whole.ports, channel, whole.base / "scratch")
     shipping.round(Stand.AT_REST)
     held = shipping.holds()
     shipping.close()
+    channel.close()
     assert (held["files"], held["databases"]) == (len(HELD), {"fills.db": {"fills": 50}})
 
 

@@ -122,14 +122,17 @@ def test_what_is_no_secret_key_is_named(sealed, operator, tmp_path, name, word):
 
 def test_a_key_past_its_time_still_decrypts_and_is_noted(make_bench, place, temporary):
     """It was good when the backup was made; gpg lets an expired key decrypt. New backups would fail."""
-    past = time.strftime("%Y%m%dT%H%M%S", time.gmtime(time.time() - 30 * 86400))
-    faked = ("--faked-system-time", past)
-    expired = KeyPair(place, "expired", *faked, expires="7d")
+
+    def days_ago(days: int) -> tuple[str, str]:
+        return "--faked-system-time", time.strftime("%Y%m%dT%H%M%S", time.gmtime(time.time() - days * 86400))
+
+    expired = KeyPair(place, "expired", *days_ago(30), expires="7d")
     bench = make_bench()
     bench.database().close()
     made = bench.backup()
     encrypted = made.with_name(made.name + ".gpg")
-    expired.encrypt(made, encrypted, *faked)
+    # A day later: each call of gpg begins anew at the time it is told, and the key must exist by then.
+    expired.encrypt(made, encrypted, *days_ago(29))
     made.unlink()
     outcome = bench.drill(reference=encrypted.name, key_file=str(expired.secret))
     assert outcome.record["verdict"] == "passed", problems(outcome)
