@@ -28,7 +28,7 @@ JUDGING = (
         "kinds/together.py",
         "if _held_still(path, opened):",
         "if True:",
-        (TOGETHER + "what_was_overwritten_meanwhile_is_taken_again[-wal]",),
+        (TOGETHER + "what_was_overwritten_meanwhile_is_taken_again[wal]",),
     ),
     Removal(
         "a1",
@@ -36,7 +36,7 @@ JUDGING = (
         "operations/restore_plan.py",
         "return with_tied(sorted(items, key=lambda item: item.path))",
         "return sorted(items, key=lambda item: item.path)",
-        (EVERY_ROW + "[vault.bin-None-held3]",),
+        (KIND_OF + "hazard_a1_what_is_worth_something_together_alone_is_replaced_and_kept_together[wal]",),
     ),
     Removal(
         "a4",

@@ -102,6 +102,20 @@ def test_hazard_a1_every_row_comes_back_whatever_the_profile_calls_the_file(make
     assert rows(place) == 50
 
 
+@pytest.mark.parametrize("changed", ["", "-wal"], ids=["file", "wal"])
+def test_hazard_a1_what_is_worth_something_together_alone_is_replaced_and_kept_together(make, changed):
+    bench = make({"pattern": "vault.db", "kind": "file"})
+    for part in ("", "-wal"):
+        (bench.root / f"data/vault.db{part}").write_bytes(b"before")
+    backup(bench.application, bench.ports)
+    (bench.root / f"data/vault.db{changed}").write_bytes(b"after")
+    planned = restore(bench.application, bench.ports, dry_run=True).record["changes"]
+    assert [(item["path"], item["action"]) for item in planned] == [
+        ("data/vault.db", "replace"),
+        ("data/vault.db-wal", "replace"),
+    ]
+
+
 def test_a_part_of_a_restore_takes_the_wal_of_what_is_taken_as_bytes(make):
     bench = make({"pattern": "vault.db", "kind": "file"})
     place = bench.root / "data/vault.db"
