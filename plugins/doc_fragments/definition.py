@@ -50,6 +50,8 @@ options:
     description:
       - Whether what belongs to the system may be touched.
       - With V(false) no owner is changed and no unit is installed, so that an ordinary user can do everything else.
+      - With V(true) and without root, the data is that of the account that runs the module, and the units are those of
+        its own systemd.
     type: bool
     default: true
   gpg_recipients:

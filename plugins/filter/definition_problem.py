@@ -24,6 +24,11 @@ options:
     description: Whether the host can know nothing yet.
     type: bool
     default: false
+  units:
+    description: Names of the units of the bot's own that will be installed. Each must be one of the profile's services.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -41,7 +46,7 @@ _value:
   type: str
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 from ..module_utils.core.errors import TradekeepError
@@ -50,18 +55,19 @@ from ..module_utils.core.formatting import output_line
 _NONE = "No profile is given: set tradekeep_profile to a built-in profile or to a mapping."
 
 
-def definition_problem(definition: Mapping[str, Any], new_host: bool = False) -> str:
+def definition_problem(definition: Mapping[str, Any], new_host: bool = False, units: Sequence[str] = ()) -> str:
     """The first thing that is wrong with a definition."""
     # For any filter of a collection Ansible loads all of them, once for each task and host.
+    from ..module_utils.core.operations.bot_units import misnamed_units
     from ..module_utils.definition import application_of_code, defined_application
 
     if not definition.get("profile"):
         return _NONE
     try:
-        (defined_application if new_host else application_of_code)(definition)
+        application = (defined_application if new_host else application_of_code)(definition)
     except TradekeepError as error:
         return output_line(error)
-    return ""
+    return next((output_line(error) for error in misnamed_units(application.profile, units)), "")
 
 
 class FilterModule:

@@ -7,6 +7,18 @@ from __future__ import annotations
 
 from typing import Any
 
+UNIT_FILES: dict[str, Any] = {
+    "type": "list",
+    "elements": "dict",
+    "default": [],
+    "options": {
+        "name": {"type": "str", "required": True},
+        "content": {"type": "str", "required": True},
+        "replace": {"type": "bool", "default": False},
+    },
+}
+"""Units of the bot's own, in Base64, which carries any text through a module's arguments."""
+
 
 def configured_spec(**own: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Options that name a configured application, and the module's own."""

@@ -8,12 +8,16 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 from .core.application import Application
 from .core.configuration import load_application
-from .core.errors import UsageError
+from .core.errors import ConfigurationError, UsageError
+from .core.host.account import Account, current_account
+from .core.host.ownership import name_of_gid
+from .core.operations.bot_units import UnitFile
 from .core.profile import resolve_application, resolve_profile
 
 
@@ -23,6 +27,7 @@ def defined_application(options: Mapping[str, Any]) -> Application:
     return resolve_application(
         options["profile"],
         become=bool(options.get("system", True)),
+        user_units=bool(options.get("user_units")),
         gpg_recipients=tuple(options.get("gpg_recipients") or ()),
         host_key=options.get("host_key") is not False,
         **{name: options.get(name) or None for name in names},
@@ -31,6 +36,7 @@ def defined_application(options: Mapping[str, Any]) -> Application:
 
 def application_on_host(options: Mapping[str, Any]) -> Application:
     """The same, on its host: where nobody says whose the data is, it stays whose it was when it was configured."""
+    options = on_this_account(options)
     profile = resolve_profile(options["profile"], default_name=options.get("app") or None)
     if options.get("owner") or profile.owner or not options.get("system", True):
         return defined_application(options)
@@ -38,6 +44,29 @@ def application_on_host(options: Mapping[str, Any]) -> Application:
     if before is None:
         return defined_application(options)
     return defined_application({**options, "owner": before.owner, "group": options.get("group") or before.group})
+
+
+def on_this_account(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The same options as they are meant on this host: whoever is not root looks after data of its own alone.
+
+    Raises ConfigurationError where the data is to be somebody else's.
+    """
+    if os.geteuid() == 0 or not options.get("system", True):
+        return dict(options)
+    account, profile = current_account(), options["profile"]
+    owner = options.get("owner") or (profile.get("owner") if isinstance(profile, Mapping) else None)
+    if owner and not _is(str(owner), account):
+        raise ConfigurationError(
+            f"expected {account.name}, found {owner!r}: without root an account looks after its own data alone",
+            path="owner",
+            hint=f"leave out the owner, or connect as {owner}",
+        )
+    group = options.get("group") or name_of_gid(account.gid)
+    return {**options, "owner": account.name, "group": group, "system": False, "user_units": True}
+
+
+def _is(owner: str, account: Account) -> bool:
+    return owner == account.name or owner == str(account.uid)
 
 
 def _configured_before(app: str, config_dir: str) -> Optional[Application]:
@@ -55,6 +84,11 @@ def application_of_code(options: Mapping[str, Any]) -> Application:
 def configured_application(options: Mapping[str, Any]) -> Application:
     """The application that the host's configuration describes."""
     return load_application(app=options["app"] or None, config_dir=options["config_dir"])
+
+
+def unit_files_of(items: Sequence[Mapping[str, Any]]) -> tuple[UnitFile, ...]:
+    """Units of the bot's own, as ``arguments.UNIT_FILES`` has them."""
+    return tuple(UnitFile(item["name"], decoded(item["content"], item["name"]), item["replace"]) for item in items)
 
 
 def decoded(content: str, path: str) -> bytes:

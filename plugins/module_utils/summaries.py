@@ -211,11 +211,16 @@ def _configuration(record: Record, changed: bool) -> Iterator[str]:
 
 
 def _units(record: Record, changed: bool) -> Iterator[str]:
+    told = record.get("services")
+    services = _list(told, "lines") if isinstance(told, Mapping) else []
+    yield from map(str, services)
+    if "units" not in record:
+        return
     timers = [name for name in _list(record, "units") if str(name).endswith(".timer")]
-    if not changed:
+    parts = [f"{verb} {_named(_list(record, verb))}" for verb in ("written", "removed", "enabled") if record.get(verb)]
+    if not changed or (services and not parts):
         yield f"timers: {_named(timers) or 'none'}, nothing to do"
         return
-    parts = [f"{verb} {_named(_list(record, verb))}" for verb in ("written", "removed", "enabled") if record.get(verb)]
     yield f"units: {'; '.join(parts) or 'systemd read them again'}"
 
 

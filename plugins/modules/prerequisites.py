@@ -74,6 +74,32 @@ options:
     description: Whether the code has to be fetched, for which a repository that is reached over ssh needs keys.
     type: bool
     default: false
+  unit_files:
+    description: Units of the bot's own that will be installed, as the option O(tradekeep.ops.units#module:unit_files).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the unit.
+        type: str
+        required: true
+      content:
+        description: The unit, in Base64.
+        type: str
+        required: true
+      replace:
+        description: Take the place of one that somebody else put there.
+        type: bool
+        default: false
+  take_over:
+    description: Whether data that belongs to another account than O(owner) is to be taken over. Else it is refused.
+    type: bool
+    default: false
+  unit_dir:
+    description: Directory of O(unit_files).
+    type: path
+    default: /etc/systemd/system
 seealso:
   - module: tradekeep.ops.tree
 """
@@ -117,10 +143,10 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.arguments import definition_spec
+from ..module_utils.arguments import UNIT_FILES, definition_spec
 from ..module_utils.core.operations.prerequisites import ExpectedFile, Wanted, prepare_host
 from ..module_utils.core.ports import Ports
-from ..module_utils.definition import application_on_host
+from ..module_utils.definition import application_on_host, unit_files_of
 from ..module_utils.door import Answer, answer, serve
 
 NAMES: dict[str, Any] = {"type": "list", "elements": "str", "default": []}
@@ -142,6 +168,9 @@ SPEC = definition_spec(
     existing=NAMES,
     space={"type": "int", "default": 0},
     code={"type": "bool", "default": False},
+    take_over={"type": "bool", "default": False},
+    unit_files=UNIT_FILES,
+    unit_dir={"type": "path", "default": "/etc/systemd/system"},
 )
 
 
@@ -156,6 +185,9 @@ def run(module: Any, ports: Ports) -> Answer:
         existing=tuple(params["existing"]),
         space=params["space"],
         code=params["code"],
+        take_over=params["take_over"],
+        units=unit_files_of(params["unit_files"]),
+        unit_dir=params["unit_dir"],
     )
     return answer(prepare_host(application_on_host(params), ports, wanted, dry_run=module.check_mode))
 

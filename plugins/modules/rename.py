@@ -87,7 +87,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.arguments import definition_spec
 from ..module_utils.core.operations.rename import rename
 from ..module_utils.core.ports import Ports
-from ..module_utils.definition import defined_application
+from ..module_utils.definition import defined_application, on_this_account
 from ..module_utils.door import Answer, answer, serve
 
 FORMER: dict[str, Any] = {"type": "str", "default": ""}
@@ -99,7 +99,7 @@ def run(module: Any, ports: Ports) -> Answer:
     params = module.params
     return answer(
         rename(
-            defined_application(params),
+            defined_application(on_this_account(params)),
             ports,
             former=params["former"],
             unit_dir=Path(params["unit_dir"]),

@@ -97,6 +97,32 @@ options:
     description: As O(tradekeep.ops.units#module:unit_dir).
     type: path
     default: /etc/systemd/system
+  unit_files:
+    description: As O(tradekeep.ops.units#module:unit_files).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the unit.
+        type: str
+        required: true
+      content:
+        description: The unit, in Base64.
+        type: str
+        required: true
+      replace:
+        description: Whether it takes the place of one that somebody else put there.
+        type: bool
+        default: false
+  enable_unit_files:
+    description: As O(tradekeep.ops.units#module:enable_unit_files).
+    type: bool
+    default: true
+  take_over:
+    description: As O(tradekeep.ops.tree#module:take_over).
+    type: bool
+    default: false
 seealso:
   - module: tradekeep.ops.prerequisites
   - module: tradekeep.ops.tree
@@ -150,7 +176,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.arguments import definition_spec
+from ..module_utils.arguments import UNIT_FILES, definition_spec
 from ..module_utils.core.ports import Ports
 from ..module_utils.door import Answer, answer, serve
 from ..module_utils.steps.installing import COMMAND
@@ -166,6 +192,9 @@ SPEC = definition_spec(
     credentials=CREDENTIALS,
     command=COMMAND,
     unit_dir={"type": "path", "default": "/etc/systemd/system"},
+    unit_files=UNIT_FILES,
+    enable_unit_files={"type": "bool", "default": True},
+    take_over={"type": "bool", "default": False},
 )
 
 

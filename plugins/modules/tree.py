@@ -49,6 +49,12 @@ options:
         description: Replace a file that exists with another content. The old one is kept in the state directory.
         type: bool
         default: false
+  take_over:
+    description:
+      - Give to its owner what belongs to another account, root excepted. It is refused otherwise, as a bot that runs as
+        that account could not write it any more.
+    type: bool
+    default: false
 seealso:
   - module: tradekeep.ops.application_info
 """
@@ -104,6 +110,8 @@ from ..module_utils.definition import application_on_host
 from ..module_utils.door import Answer, answer, serve
 from ..module_utils.steps.layout import CREDENTIALS, credentials_of, planned_tree
 
+SPEC = definition_spec(credentials=CREDENTIALS, take_over={"type": "bool", "default": False})
+
 
 def run(module: Any, ports: Ports) -> Answer:
     """Compare the tree with its profile and, outside of check mode, mend it."""
@@ -111,14 +119,15 @@ def run(module: Any, ports: Ports) -> Answer:
     # Before anything is created in what is another application's.
     refuse_claimed(application)
     credentials = credentials_of(module.params["credentials"])
+    take_over = module.params["take_over"]
     if module.check_mode:
-        return answer(planned_tree(application, ports, credentials))
-    return answer(tree(application, ports, fix=True, credentials=credentials))
+        return answer(planned_tree(application, ports, credentials, take_over=take_over))
+    return answer(tree(application, ports, fix=True, credentials=credentials, take_over=take_over))
 
 
 def main() -> None:
     """Build the module and serve it."""
-    serve(AnsibleModule(argument_spec=definition_spec(credentials=CREDENTIALS), supports_check_mode=True), run)
+    serve(AnsibleModule(argument_spec=SPEC, supports_check_mode=True), run)
 
 
 if __name__ == "__main__":

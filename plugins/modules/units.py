@@ -17,6 +17,7 @@ description:
     before the services of the profile, which do not start when it fails; V(tradekeep-recover-APP.service) comes
     after them. Both are skipped at any other start. The services require the first one through
     V(SERVICE.requires/); no file of theirs is changed. Remove it with O(state=absent), not by hand.
+  - The units that run the bot can be handed over as O(unit_files). They are installed and enabled, and never started.
 extends_documentation_fragment:
   - tradekeep.ops.common
   - tradekeep.ops.definition
@@ -36,9 +37,38 @@ options:
     choices: [present, absent]
     default: present
   unit_dir:
-    description: Directory of the units.
+    description: Directory of the units. Without root it is C(~/.config/systemd/user), unless another is given.
     type: path
     default: /etc/systemd/system
+  unit_files:
+    description:
+      - Units of the bot's own, each of them one of the profile's services. What systemd does not understand is refused.
+      - A file of that name that was not installed like this is refused, and so is a unit of a package. One with the
+        same content is adopted. What is no longer handed over stays, with a warning. All stay with O(state=absent).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the unit.
+        type: str
+        required: true
+      content:
+        description: The unit, in Base64.
+        type: str
+        required: true
+      replace:
+        description: Take the place of one that somebody else put there. That one is kept in the state directory.
+        type: bool
+        default: false
+  enable_unit_files:
+    description: Whether O(unit_files) with an C([Install]) section start at boot. None does on a host that is fenced.
+    type: bool
+    default: true
+  timers:
+    description: Whether the units of tradekeep are installed, and not O(unit_files) alone.
+    type: bool
+    default: true
   check:
     description:
       - Go through everything that the timers will need, as C(tradekeep config check) does, once the units are there.
@@ -67,7 +97,7 @@ EXAMPLES = r"""
 RETURN = r"""
 record:
   description:
-    - The units that are installed and what became of them.
+    - The units that are installed and what became of them, and as C(services) what became of O(unit_files).
     - With O(check) also C(check), with its C(problems) and C(warnings).
   returned: always
   type: dict
@@ -91,10 +121,10 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.arguments import definition_spec
-from ..module_utils.core.operations.units import install_units
+from ..module_utils.arguments import UNIT_FILES, definition_spec
+from ..module_utils.core.operations.all_units import BotUnits, install_all_units
 from ..module_utils.core.ports import Ports
-from ..module_utils.definition import application_on_host
+from ..module_utils.definition import application_on_host, unit_files_of
 from ..module_utils.door import Answer, answer, serve
 from ..module_utils.steps.checking import with_check
 
@@ -103,7 +133,9 @@ UNIT_DIR: dict[str, Any] = {"type": "path", "default": "/etc/systemd/system"}
 CHECK: dict[str, Any] = {"type": "bool", "default": False}
 # The name of a file, not a secret.
 RECOVERY_KEY: dict[str, Any] = {"type": "path", "no_log": False}
-SPEC = definition_spec(state=STATE, unit_dir=UNIT_DIR, check=CHECK, recovery_key=RECOVERY_KEY)
+YES: dict[str, Any] = {"type": "bool", "default": True}
+OF_THE_BOT: dict[str, Any] = {"unit_files": UNIT_FILES, "enable_unit_files": YES, "timers": YES}
+SPEC = definition_spec(state=STATE, unit_dir=UNIT_DIR, check=CHECK, recovery_key=RECOVERY_KEY, **OF_THE_BOT)
 
 
 def run(module: Any, ports: Ports) -> Answer:
@@ -111,7 +143,11 @@ def run(module: Any, ports: Ports) -> Answer:
     application = application_on_host(module.params)
     params = module.params
     present = params["state"] == "present"
-    outcome = install_units(application, ports, unit_dir=params["unit_dir"], present=present, dry_run=module.check_mode)
+    files = unit_files_of(params["unit_files"])
+    bot = BotUnits(files, enable=params["enable_unit_files"], alone=not params["timers"])
+    outcome = install_all_units(
+        application, ports, bot, unit_dir=params["unit_dir"], present=present, dry_run=module.check_mode
+    )
     if params["check"] and present and not module.check_mode:
         outcome = with_check(outcome, application, ports, params["recovery_key"])
     return answer(outcome)

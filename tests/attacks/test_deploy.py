@@ -45,6 +45,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.depl
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.recover import recover
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import NoProgress, Ports
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.profile import resolve_application
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.exchange import pending
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.lock import application_lock
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has something to lose here")
@@ -259,6 +260,20 @@ def refused(outcome) -> str:
 
 def stage_of(world: World) -> Path:
     return next(path for path in world.live.iterdir() if path.name.startswith(".tradekeep-stage-"))
+
+
+def test_a_checkout_in_a_directory_of_roots_is_left_clean() -> None:
+    """As `site` makes it for data in the code's home: the stage that root made for the owner goes away again."""
+    with place() as base:
+        world = World(base)
+        world.live.mkdir(mode=0o755)
+        for n in range(2):
+            world.push({"bot.py": f"print({n})\n"})
+            assert world.deploy().status == ExitStatus.DONE
+            assert (world.live / "bot.py").read_text() == f"print({n})\n"
+            assert not list(world.live.glob(".tradekeep-stage*"))
+            assert pending(world.state) is None
+        assert world.live.stat().st_uid == 0
 
 
 def test_a_stage_that_is_swapped_brings_nothing_into_roots_directories(world, monkeypatch) -> None:

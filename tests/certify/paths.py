@@ -60,6 +60,8 @@ ZONES: dict[str, tuple[str, ...]] = {
         "operations/found.py",
         "operations/handover/",
         "operations/listings.py",
+        # Looks whether the owner can read the key that fetches the code.
+        "operations/code_access.py",
         # Looks whether the owner can read the data.
         "operations/rehearsal.py",
         "operations/migrate/",
@@ -82,6 +84,7 @@ ZONES: dict[str, tuple[str, ...]] = {
         "host/",
         "operations/backup.py",
         "operations/backup_plan.py",
+        "operations/bot_units.py",
         "operations/claims.py",
         "operations/host_key.py",
         "operations/installation.py",

@@ -46,8 +46,8 @@ def commands(guide: str, heading: str) -> list[Command]:
 def files(guide: str) -> dict[str, str]:
     """The files that a guide shows, by the name in their first line."""
     text = (TOP / "docs" / guide).read_text(encoding="utf-8")
-    blocks = [block.partition("\n") for language, block in BLOCK.findall(text) if language == "yaml"]
-    return {first[2:]: rest for first, _newline, rest in blocks if first.startswith("# ")}
+    blocks = [block.partition("\n") for language, block in BLOCK.findall(text) if language in ("yaml", "ini")]
+    return {first[2:]: rest for first, _newline, rest in blocks if first.startswith("# inventories/")}
 
 
 class Desk:

@@ -6,13 +6,43 @@
 from __future__ import annotations
 
 import re
+import shlex
 
-from guide import SERVER, Desk, files
+from guide import SERVER, TOP, Desk, commands, files
 from testinfra.host import Host
 
 FIRST = "first-server.md"
+PRIVATE = "private-repository.md"
 BAD_DAY = "restore-on-a-bad-day.md"
 ROOT = "/opt/trading_system/user_data"
+REPOSITORY = "https://git.example.com/me/trading_system.git"
+UPSTREAM = "/srv/upstream/trading_system.git"
+UNIT = "trading_system.service"
+PUSH = f"""
+set -e
+mkdir -p {UPSTREAM}
+cd {UPSTREAM}
+git init -q --initial-branch=main .
+printf 'import time\n\nwhile True:\n    time.sleep(1)\n' > main.py
+git add .
+git -c user.name=me -c user.email=me@example.com commit -qm Trade
+chown -R trading_user: {UPSTREAM}
+"""
+# The forge is this server too.
+FORGE = """
+set -e
+useradd --home-dir /srv/upstream --shell /bin/sh --password '*' git
+install -d -m 0700 -o git -g git /srv/upstream/.ssh
+echo "127.0.0.1 git.example.com" >> /etc/hosts
+"""
+MORE = f"""
+cd {UPSTREAM}
+chown -R root: .
+echo '# newer' >> main.py
+git -c user.name=me -c user.email=me@example.com commit -qam More
+chown -R git: .
+cat /etc/ssh/ssh_host_ed25519_key.pub
+"""
 PREFERENCES = f"{ROOT}/preferences/trading/trade_preferences.json"
 
 
@@ -23,12 +53,17 @@ def test_server_is_bare(host: Host) -> None:
 
 def test_a_key_and_an_inventory(desk: Desk) -> None:
     desk.follow(FIRST, "1. A key to encrypt to")
-    desk.run("echo not-a-real-key > ~/safe/kalshi.pem")
+    desk.run("for name in kalshi-demo.pem kalshi.pem kalshi-auth.txt; do echo not-a-real-key > ~/safe/$name; done")
     assert "BEGIN PGP PUBLIC KEY" in desk.run("cat inventories/mine/keys/operator.asc")
     assert "BEGIN PGP PRIVATE KEY" in desk.run("cat ~/safe/operator-secret.asc")
-    ((name, content),) = files(FIRST).items()
-    assert SERVER in content
-    (desk.checkout / name).write_text(content)
+    inventory, unit = files(FIRST)
+    for name, content in files(FIRST).items():
+        (desk.checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (desk.checkout / name).write_text(content)
+    content = files(FIRST)[inventory]
+    assert SERVER in content and REPOSITORY in content and f"units: [{UNIT}]" in content and unit.endswith(UNIT)
+    content = content.replace(REPOSITORY, f"file://{UPSTREAM}")
+    (desk.checkout / inventory).write_text(content.replace(f"units: [{UNIT}]", f"units: [{UNIT}], stay_up_seconds: 1"))
 
 
 def test_look_then_do(host: Host, desk: Desk) -> None:
@@ -57,8 +92,53 @@ def test_first_backup_and_its_proof(host: Host, desk: Desk) -> None:
     host.check_output("rm -r /root/look")
 
 
+def test_the_guide_ends_with_a_running_bot(host: Host, desk: Desk) -> None:
+    """`site` installed and enabled its unit, and started nothing; the first deploy does."""
+    assert host.file(f"/etc/systemd/system/{UNIT}").mode == 0o644
+    assert host.check_output("systemctl show -P UnitFileState %s", UNIT) == "enabled"
+    assert not host.service(UNIT).is_running
+    desk.on_server(PUSH)
+    desk.follow(FIRST, "5. The bot", statuses=(0, 1))
+    assert host.check_output("systemctl show -P User %s", UNIT) == "trading_user"
+    assert host.service(UNIT).is_running
+
+
+def test_a_private_repository(host: Host, desk: Desk) -> None:
+    """Key, known host and inventory as the guide has them; what is missing is one sentence, and nothing changes."""
+    desk.follow(PRIVATE, "1. A key that can only read")
+    forge = desk.on_server(FORGE + MORE)
+    (desk.home / ".ssh/known_hosts").write_text(f"git.example.com {forge.splitlines()[-1]}\n")
+    desk.follow(PRIVATE, "2. The key of the forge")
+    ((name, content),) = files(PRIVATE).items()
+    (desk.checkout / name).parent.mkdir()
+    (desk.checkout / name).write_text(content.replace(f"units: [{UNIT}]", f"units: [{UNIT}], stay_up_seconds: 1"))
+    site, *bring = [command.text for command in commands(PRIVATE, "3. The inventory")]
+    code = host.check_output("cat /opt/trading_system/main.py")
+    dry_run = "tradekeep deploy main --dry-run 2>&1"
+    assert "the ssh key that the code is fetched with is not on the host" in re.sub(r"\s+", " ", desk.run(site))
+    assert "deploy_key: the ssh key that the code is fetched with is not on the host" in desk.on_server(dry_run, (2,))
+    for command in bring:
+        desk.run(command)
+    (said,) = desk.on_server(dry_run, (3,)).splitlines()
+    assert "git@git.example.com:me/trading_system.git: the server refused the login" in said
+    assert host.check_output("cat /opt/trading_system/main.py") == code
+    public = desk.run("cat ~/safe/deploy_key.pub").strip()
+    (line,) = re.findall("(?m)^restrict,.*$", (TOP / "docs" / PRIVATE).read_text())
+    line = line.replace("ssh-ed25519 AAAA... deploy key of bot1", public).replace(
+        "/srv/git/trading_system.git", UPSTREAM
+    )
+    desk.on_server(f"echo {shlex.quote(line)} > /srv/upstream/.ssh/authorized_keys")
+    desk.follow(PRIVATE, "4. Deploy")
+    assert "newer" in host.check_output("cat /opt/trading_system/main.py")
+    # The key reads this repository, and that is all.
+    login = (
+        "runuser -u trading_user -- ssh -i /etc/tradekeep/deploy_key -o UserKnownHostsFile=/etc/tradekeep/known_hosts"
+    )
+    assert "refs/heads/main" in desk.on_server(f"{login} git@git.example.com id < /dev/null 2>&1", (0, 128, 141))
+
+
 def test_away_from_the_server(desk: Desk) -> None:
-    desk.follow(FIRST, "5. Away from the server")
+    desk.follow(FIRST, "6. Away from the server")
     archives = desk.run("ls ~/backups/bot1")
     assert "_first.tar.gz" in archives
 

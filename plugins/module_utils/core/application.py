@@ -246,8 +246,20 @@ class Application:
     state_dir: OurPath
     bin_dir: OurPath
     system: bool = True
-    """False where nothing of the system may be touched: no chown, no accounts, no units (tradekeep_become: false)."""
+    """False where nothing of the system may be touched: no chown, no accounts, no system units."""
+    user_units: bool = False
+    """Whether all of it is a plain account's, with timers and services of that account's own systemd."""
     encryption: Encryption = field(default_factory=Encryption)
+
+    @property
+    def has_units(self) -> bool:
+        """Whether timers are installed for it, the system's or the account's own."""
+        return self.system or self.user_units
+
+    @property
+    def services(self) -> tuple[Services, ...]:
+        """What is stopped and started here: nothing where services are left to whoever started them."""
+        return self.profile.services if self.has_units else ()
 
     @property
     def config_file(self) -> OurPath:

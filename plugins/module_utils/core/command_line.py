@@ -110,6 +110,9 @@ def _config(commands: Any, common: argparse.ArgumentParser) -> None:
 def _tree(commands: Any, common: argparse.ArgumentParser) -> None:
     tree = _command(commands, common, "tree", "compare the data tree with the profile")
     tree.add_argument("--fix", action="store_true", help="create what is missing and mend owners and modes")
+    tree.add_argument(
+        "--take-over", action="store_true", help="with --fix: give to the owner what belongs to another account"
+    )
 
 
 def _list(commands: Any, common: argparse.ArgumentParser) -> None:

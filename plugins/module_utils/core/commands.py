@@ -63,7 +63,7 @@ def _config_show(arguments: argparse.Namespace, application: Application, ports:
 def _tree(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:
     from .operations.tree import tree
 
-    return tree(application, ports, fix=arguments.fix)
+    return tree(application, ports, fix=arguments.fix, take_over=arguments.take_over)
 
 
 def _list(arguments: argparse.Namespace, application: Application, ports: Ports) -> Outcome:

@@ -36,6 +36,7 @@ _APPLICATION = Table(
         "state_dir": ABSOLUTE_PATH,
         "bin_dir": ABSOLUTE_PATH,
         "system": Flag(),
+        "user_units": Flag(),
         "encryption": Table({"recipients": ListOf(RECIPIENT), "passphrase_file": SECRET_FILE, "host_key": Flag()}),
     },
     required=("name", "root", "owner", "group", "backup_dir", "config_dir", "state_dir", "bin_dir", "system"),
@@ -64,6 +65,8 @@ def application_as_dict(application: Application) -> dict[str, Any]:
             "state_dir": str(application.state_dir),
             "bin_dir": str(application.bin_dir),
             "system": application.system,
+            # Left out elsewhere: what earlier versions wrote stays as it is.
+            **({"user_units": True} if application.user_units else {}),
             "encryption": {
                 "recipients": list(encryption.recipients),
                 "passphrase_file": encryption.passphrase_file,
@@ -270,6 +273,7 @@ def _resolve(fields: dict[str, Any], profile: Any) -> Application:
         state_dir=fields["state_dir"],
         bin_dir=fields["bin_dir"],
         become=fields["system"],
+        user_units=fields.get("user_units", False),
         gpg_recipients=encryption.get("recipients", ()),
         passphrase_file=encryption.get("passphrase_file"),
         host_key=encryption.get("host_key", True),

@@ -33,6 +33,7 @@ from . import (  # noqa: F401
     profile_schema,
     schema,
     terminal,
+    user_services,
     version,
     vocabulary,
 )
@@ -89,6 +90,7 @@ from .host import (  # noqa: F401
     systemd,
     transient,
     trust,
+    unit_manager,
     watch,
     worker,
     writers,
@@ -112,6 +114,7 @@ from .kinds import (  # noqa: F401
 )
 from .operations import (  # noqa: F401
     accounts,
+    all_units,
     apart,
     assemble,
     claims,
@@ -154,6 +157,7 @@ from .operations import (  # noqa: F401
     unit_files,
     unit_sight,
     units,
+    user_units,
     verify,
     write_archive,
 )

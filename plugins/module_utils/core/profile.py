@@ -22,6 +22,7 @@ from .errors import ConfigurationError
 from .profile_schema import PROFILE, check_profile
 from .profiles import BUILT_IN
 from .schema import ListOf, child, did_you_mean, wrong
+from .user_services import services_of_the_account
 from .vocabulary import ABSOLUTE_PATH, ACCOUNT, NAME, RECIPIENT, SECRET_FILE
 
 Definition = Union[str, Mapping[str, Any], Profile]
@@ -99,6 +100,7 @@ def resolve_application(
     state_dir: Optional[str] = None,
     bin_dir: Optional[str] = None,
     become: bool = True,
+    user_units: bool = False,
     gpg_recipients: tuple[str, ...] = (),
     passphrase_file: Optional[str] = None,
     host_key: bool = True,
@@ -127,6 +129,8 @@ def resolve_application(
             for item in located.services
         )
         located = dataclasses.replace(located, services=commanded)
+    elif user_units:
+        located = dataclasses.replace(located, services=services_of_the_account(located.services))
     application = Application(
         name=named or NAME.read(resolved.name, "app"),
         profile=located,
@@ -138,6 +142,7 @@ def resolve_application(
         state_dir=OurPath(_directory("state_dir", state_dir or DEFAULT_STATE_DIR)),
         bin_dir=OurPath(_directory("bin_dir", bin_dir or DEFAULT_BIN_DIR)),
         system=become,
+        user_units=user_units and not become,
         encryption=Encryption(
             recipients=ListOf(RECIPIENT).read(list(gpg_recipients), "gpg_recipients"),
             passphrase_file=SECRET_FILE.read(passphrase_file, "passphrase_file") if passphrase_file else None,

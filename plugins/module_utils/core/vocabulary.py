@@ -16,8 +16,11 @@ from .schema import Text
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
+_NUMBER = re.compile(r"#(?:0|[1-9][0-9]{0,9})")
 _UNIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9@:_.*-]{0,250}")
 _FINGERPRINT = re.compile(r"(?:0x)?([0-9A-Fa-f]{64}|[0-9A-Fa-f]{40})")
+_NO_ACCOUNT = 0xFFFFFFFF
+"""(uid_t) -1."""
 RESERVED_PREFIX = ".tradekeep"
 
 
@@ -29,9 +32,12 @@ def parse_name(text: str) -> str:
 
 
 def parse_account(text: str) -> str:
-    """The name of a user or group."""
-    if not _ACCOUNT.fullmatch(text):
-        raise ValueError("a name, as numbers mean someone else on another host")
+    """The name of a user or group, or ``#1000`` for a number that may have none, such as that of a container."""
+    if _NUMBER.fullmatch(text):
+        if int(text[1:]) >= _NO_ACCOUNT:
+            raise ValueError("no account has such a number")
+    elif not _ACCOUNT.fullmatch(text):
+        raise ValueError("a name, or '#1000' for a number that has none on this host")
     return text
 
 

@@ -36,8 +36,10 @@ def credentials_of(items: Sequence[Mapping[str, Any]]) -> tuple[Credential, ...]
     )
 
 
-def planned_tree(application: Application, ports: Ports, credentials: Sequence[Credential]) -> Outcome:
+def planned_tree(
+    application: Application, ports: Ports, credentials: Sequence[Credential], *, take_over: bool = False
+) -> Outcome:
     """What would be created and mended. An account that is missing is created before it."""
-    planned = tree(application, ports, fix=False, credentials=credentials, assume_owner=True)
+    planned = tree(application, ports, fix=False, credentials=credentials, assume_owner=True, take_over=take_over)
     # Drift is what a real run would mend.
     return replace(planned, status=ExitStatus.DONE)

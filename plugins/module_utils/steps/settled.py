@@ -14,13 +14,13 @@ from typing import Any, Callable, Optional, cast
 
 from ..core.application import Application
 from ..core.errors import ExitStatus, TradekeepError
+from ..core.operations.all_units import BotUnits, install_all_units
 from ..core.operations.claims import refuse_claimed
 from ..core.operations.fence import note_fence
 from ..core.operations.outcome import Outcome
 from ..core.operations.prerequisites import Wanted, prepare_host
-from ..core.operations.units import install_units
 from ..core.ports import Completed, NoProgress, Ports, Runner
-from ..definition import application_on_host
+from ..definition import application_on_host, unit_files_of
 from ..summaries import SUMMARISED, notes_in
 from .checking import with_check
 from .installing import configure
@@ -131,11 +131,16 @@ class _Look:
         return Outcome(changed=note_fence(self._defined, self._ports), record={})
 
     def _prerequisites(self) -> Outcome:
-        if not self._defined.system:
+        if not self._defined.has_units:
             return Outcome(changed=False, record={})
         params = self._params
         wanted = Wanted(
-            accounts=params["accounts"], packages=tuple(params["packages"]), brought=tuple(params["brought"])
+            accounts=params["accounts"],
+            packages=tuple(params["packages"]),
+            brought=tuple(params["brought"]),
+            take_over=params["take_over"],
+            units=unit_files_of(params["unit_files"]),
+            unit_dir=params["unit_dir"],
         )
         outcome = prepare_host(self._defined, self._ports, wanted, dry_run=True)
         missing = outcome.record["packages"] or outcome.record["optional_packages"]
@@ -146,13 +151,17 @@ class _Look:
 
     def _tree(self) -> Outcome:
         refuse_claimed(self._defined)
-        return planned_tree(self._defined, self._ports, credentials_of(self._params["credentials"]))
+        params = self._params
+        credentials = credentials_of(params["credentials"])
+        return planned_tree(self._defined, self._ports, credentials, take_over=params["take_over"])
 
     def _configuration(self) -> Outcome:
         return configure(self._defined, self._ports, self._params["command"], dry_run=True)
 
     def _units(self) -> Outcome:
-        outcome = install_units(self._defined, self._ports, unit_dir=self._params["unit_dir"], dry_run=True)
+        params = self._params
+        files = BotUnits(unit_files_of(params["unit_files"]), enable=params["enable_unit_files"])
+        outcome = install_all_units(self._defined, self._ports, files, unit_dir=params["unit_dir"], dry_run=True)
         return outcome if outcome.changed else with_check(outcome, self._defined, self._ports, None)
 
 

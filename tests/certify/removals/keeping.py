@@ -325,6 +325,17 @@ KEEPING = (
     ),
     Removal(
         "b9",
+        "without root a job that fails starts one that says so, too",
+        "operations/user_units.py",
+        'f"OnFailure=tradekeep-failure-{application.name}@%n.service\\n"',
+        '""',
+        (
+            "tests/unit/operations/test_user_units.py::"
+            "test_the_units_are_those_of_the_system_but_for_the_guard_and_claim_no_sandbox_of_roots",
+        ),
+    ),
+    Removal(
+        "b9",
         "a run without an end is a failure",
         "operations",
         "return not self.running and self.exit_status != ExitStatus.DONE",
@@ -351,10 +362,10 @@ KEEPING = (
         "b9",
         "timers are enabled and started",
         "operations",
-        'systemctl(["systemctl", "reenable", *plan.enable])',
+        'manager.systemctl("reenable", *plan.enable)',
         "str(plan)",
         (UNITS + "b9_timers_are_enabled_and_started",),
-        more=(('systemctl(["systemctl", "restart", *timers])', "str(plan)"),),
+        more=(('manager.systemctl("restart", *timers)', "str(plan)"),),
     ),
     Removal(
         "b9",

@@ -97,7 +97,8 @@ def test_ssh_never_asks_and_never_trusts() -> None:
     ("said", "meant"),
     [
         ("Host key verification failed.\nfatal: Could not read from remote repository.", "host key is not known"),
-        ("git@h: Permission denied (publickey).\nfatal: Could not read from remote repository.", "refused the login"),
+        ("git@h: Permission denied (publickey).\nfatal: Could not read", "login: git@h: Permission denied (pub"),
+        ("@ WARNING: UNPROTECTED PRIVATE KEY FILE! @\ngit@h: Permission denied (publickey).", "that others can read"),
         ("fatal: could not read Username for 'https://h': terminal prompts disabled", "refused the login"),
         ("fatal: couldn't find remote ref nope", "no such branch"),
         ("remote: Repository not found.\nfatal: repository 'https://h/x/' not found", "no such repository"),

@@ -34,6 +34,7 @@ def test_an_account_is_found_by_name_and_by_number() -> None:
     assert nobody == Account("nobody", NOBODY.pw_uid, NOBODY.pw_gid, NOBODY.pw_dir)
     assert account_of(f"#{NOBODY.pw_uid}") == nobody
     assert account_of("#54321", "#54322") == Account("#54321", 54321, 54322, "/")
+    assert [account_of(name).as_argument for name in ("nobody", "#54321")] == ["nobody", "54321"]
     assert account_of("") == current_account()
     with pytest.raises(ConfigurationError, match="no such account"):
         account_of("no-such-bot")

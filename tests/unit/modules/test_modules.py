@@ -80,7 +80,7 @@ def call(fake: Any, complete: Any, ports: Any) -> Any:
     return run
 
 
-TREE = arguments.definition_spec(credentials=tree.CREDENTIALS)
+TREE = tree.SPEC
 CONFIGURATION = configuration.SPEC
 
 

@@ -13,7 +13,6 @@ from typing import Any, Callable
 
 import pytest
 import yaml
-from ansible_collections.tradekeep.ops.plugins.module_utils import arguments
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.fence import fence
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.outcome import Outcome
 from ansible_collections.tradekeep.ops.plugins.module_utils.definition import defined_application
@@ -24,7 +23,7 @@ from ansible_collections.tradekeep.ops.plugins.modules import configuration, pre
 CHECKOUT = Path(__file__).resolve().parents[3]
 SPECS = {
     "prerequisites": prerequisites.SPEC,
-    "tree": arguments.definition_spec(credentials=tree.CREDENTIALS),
+    "tree": tree.SPEC,
     "configuration": configuration.SPEC,
     "units": units.SPEC,
 }
@@ -33,7 +32,7 @@ NOT_OF_SITE = {
     "prerequisites": {"files", "existing", "space", "code"},
     "tree": set(),
     "configuration": {"state"},
-    "units": {"state", "check", "recovery_key"},
+    "units": {"state", "timers", "check", "recovery_key"},
 }
 # Each module that a role of site runs on a host on the way from its main.yml.
 IN_ROLES = {

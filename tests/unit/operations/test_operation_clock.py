@@ -145,5 +145,6 @@ def test_a_deploy_of_that_night_takes_no_place_of_the_later_ones(night):
     forget_old_backups(night.application, night.ports, 1)
     catalog = LocalCatalog(night.application, night.ports.clock)
     assert len([item for item in catalog.list() if item.label == "before_deploy"]) == 2
-    records = [{"at": (now(night) + timedelta(days=days)).isoformat()} for days in (40, -1, -2)]
+    moments = [now(night) + timedelta(days=days) for days in (40, -1, -2)]
+    records = [{"record": f"{moment:%Y%m%d_%H%M%S}_code.json"} for moment in moments]
     assert _latest(records, night.ports, 1) == [records[1], records[0]]

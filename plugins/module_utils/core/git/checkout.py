@@ -321,7 +321,7 @@ def _check_owner(path: Path, account: Account) -> None:
         raise TradekeepError(
             f"belongs to {name_of_uid(uid)}, and git runs as {account.name}",
             path=path,
-            hint=f"chown -R {account.name} {path if path.is_dir() else path.parent}",
+            hint=f"chown -R {account.as_argument} {path if path.is_dir() else path.parent}",
         )
 
 

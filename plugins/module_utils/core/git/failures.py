@@ -24,10 +24,15 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
         "put its key into the known_hosts file, after comparing the fingerprint",
     ),
     (
+        r"unprotected private key|bad permissions",
+        "ssh does not use a key that others can read",
+        "chmod 0600 the key",
+    ),
+    (
         r"permission denied \(|authentication failed|could not read username|could not read password"
-        r"|terminal prompts disabled|invalid username or|error: 401|error: 403|unprotected private key",
+        r"|terminal prompts disabled|invalid username or|error: 401|error: 403",
         "the server refused the login",
-        "give a deploy key (ssh_key_file) or credentials that may read the repository",
+        "let it in there: a deploy key (ssh_key_file) or credentials that may read the repository",
     ),
     (
         r"no user exists for uid",
@@ -100,15 +105,18 @@ def failure_of(said: str, *, path: Optional[object] = None, status: Optional[int
     if _FULL.search(said):
         return SpaceError("the disk is full", path=where, hint="free some space and run again")
     for pattern, message, hint in _MEANINGS:
-        if re.search(pattern, said, re.IGNORECASE):
-            detail = _telling(said)
+        found = re.search(pattern, said, re.IGNORECASE)
+        if found is not None:
+            detail = _telling(said, found)
             return CommandError(f"{message}: {detail}" if detail else message, path=where, hint=hint)
     return CommandError(f"git failed: {_telling(said) or f'exit status {status}'}", path=where)
 
 
-def _telling(said: str) -> str:
-    """The line that says most: the first fatal one, else the first error, else the last line."""
+def _telling(said: str, meant: Optional[re.Match[str]] = None) -> str:
+    """The line that says most: of a refused login ssh's own, else the first fatal one, the first error, the last."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
+    if meant is not None and meant[0].lower().startswith("permission denied"):
+        return next(line for line in lines if meant[0] in line)[:300]
     for sign in ("fatal:", "error:"):
         for line in lines:
             if line.lower().startswith(sign):

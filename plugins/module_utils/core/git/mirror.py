@@ -330,7 +330,7 @@ def _own_directory(directory: Path, account: Account) -> None:
         if not stat.S_ISDIR(facts.st_mode):
             raise UnsafePathError("is not a directory", path=directory, hint="move it away")
         if facts.st_uid != account.uid:
-            hint = f"chown -R {account.name} {directory}, or remove it: everything is fetched again"
+            hint = f"chown -R {account.as_argument} {directory}, or remove it: everything is fetched again"
             raise TradekeepError("does not belong to the application's owner", path=directory, hint=hint)
     reached = _reaches(directory, account)
     if reached is not None:

@@ -41,6 +41,11 @@ class Account:
     home: str
 
     @property
+    def as_argument(self) -> str:
+        """As chown(1) and install(1) take it: the name, or the number without a sign that begins a comment."""
+        return self.name.lstrip("#")
+
+    @property
     def is_current(self) -> bool:
         """Whether the engine itself runs as this account."""
         return (self.uid, self.gid) == (os.geteuid(), os.getegid())

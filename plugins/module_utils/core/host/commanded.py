@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import stat
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Optional
@@ -29,6 +28,7 @@ from .filesystem.identity import with_privileges
 from .systemd import last_words
 from .transient import BOOTED
 from .trust import untrusted_reason
+from .unit_manager import session_environment
 
 _POLL_SECONDS = 0.5
 _CANNOT_RUN = (125, 126, 127)
@@ -224,13 +224,4 @@ def _path_in(word: str) -> Optional[str]:
 def _environment(account: Account) -> dict[str, str]:
     """Of a user's own systemd and podman too, where there is a session or the account lingers (loginctl(1))."""
     # The account's own shell may be one that nobody logs in with, and tmux(1) would run the bot by it.
-    environment = {**environment_of(account), "SHELL": "/bin/sh"}
-    runtime = f"/run/user/{account.uid}"
-    try:
-        facts = os.lstat(runtime)
-    except OSError:
-        return environment
-    if stat.S_ISDIR(facts.st_mode) and facts.st_uid == account.uid:
-        environment["XDG_RUNTIME_DIR"] = runtime
-        environment["DBUS_SESSION_BUS_ADDRESS"] = f"unix:path={runtime}/bus"
-    return environment
+    return {**environment_of(account), "SHELL": "/bin/sh", **session_environment(account.uid)}

@@ -38,6 +38,21 @@ def gid_of(name: str) -> int:
         ) from None
 
 
+def is_number(name: str) -> bool:
+    """Whether an account or group is meant by its number, and need not have a name on this host."""
+    return name.startswith("#")
+
+
+def canonical_owner(name: str) -> str:
+    """What ``name_of_uid`` says of the same account."""
+    return name_of_uid(uid_of(name)) if is_number(name) else name
+
+
+def canonical_group(name: str) -> str:
+    """What ``name_of_gid`` says of the same group."""
+    return name_of_gid(gid_of(name)) if is_number(name) else name
+
+
 def name_of_uid(uid: int) -> str:
     """The name of an account, or ``#1234`` where it has none."""
     try:

@@ -19,6 +19,8 @@ from typing import Any, Optional
 
 from ..application import Application
 from ..errors import ConfigurationError, TradekeepError
+from ..host.account import account_of
+from ..host.ownership import canonical_group, canonical_owner, gid_of, is_number
 from ..ports import Ports
 
 _SHELL = "/usr/sbin/nologin"
@@ -55,18 +57,20 @@ class AccountPlan:
 
 
 def plan_accounts(application: Application) -> AccountPlan:
-    """Which of the two is missing on this host."""
+    """Which of the two is missing on this host. A number needs no name, and is never given one."""
     return AccountPlan(
         owner=application.owner,
         group=application.group,
         home=application.profile.home or str(application.root),
-        owner_missing=_account(application.owner) is None,
-        group_missing=_group(application.group) is None,
+        owner_missing=not is_number(application.owner) and _account(application.owner) is None,
+        group_missing=not is_number(application.group) and _group(application.group) is None,
     )
 
 
 def home_of(plan: AccountPlan) -> str:
     """Where the owner is at home, or will be."""
+    if is_number(plan.owner):
+        return account_of(plan.owner).home
     owner = _account(plan.owner)
     return plan.home if owner is None else owner.pw_dir
 
@@ -76,14 +80,15 @@ def make_accounts(plan: AccountPlan, ports: Ports) -> None:
     if plan.group_missing:
         ports.runner.run(("groupadd", "--system", plan.group), timeout_seconds=_SECONDS)
     if plan.owner_missing:
-        names = ("--gid", plan.group, "--home-dir", plan.home, "--no-create-home", "--shell", _SHELL, plan.owner)
+        group = str(gid_of(plan.group)) if is_number(plan.group) else plan.group
+        names = ("--gid", group, "--home-dir", plan.home, "--no-create-home", "--shell", _SHELL, plan.owner)
         ports.runner.run(("useradd", "--system", *names), timeout_seconds=_SECONDS)
 
 
 def account_notes(plan: AccountPlan) -> Iterator[str]:
     """What is left as it is and may be unexpected."""
     owner = _account(plan.owner)
-    if owner is None or plan.group in _groups_of(owner):
+    if owner is None or canonical_group(plan.group) in _groups_of(owner):
         return
     with contextlib.suppress(KeyError):
         own = grp.getgrgid(owner.pw_gid).gr_name
@@ -102,12 +107,18 @@ def account_problems(application: Application, plan: AccountPlan, *, makes: bool
         ("group", groups, _group, "groupadd"),
     ):
         for name in sorted(names - made):
-            if known(name) is None:
+            if not is_number(name) and known(name) is None:
                 yield ConfigurationError(
                     f"there is no such {kind}", path=name, hint=f"make it with {command} --system {name}"
                 )
+    if plan.owner_missing and is_number(plan.group) and _group(plan.group) is None:
+        yield ConfigurationError(
+            f"cannot be made, because its group {plan.group} has no name on this host",
+            path=plan.owner,
+            hint="set tradekeep_group to a name, or tradekeep_owner to a number too",
+        )
     for person in _people_at_home_in(str(application.root)):
-        if person != plan.owner:
+        if person != canonical_owner(plan.owner):
             yield ConfigurationError(
                 f"is the home of the account {person}, which could not log in any more if it belonged to {plan.owner}",
                 path=application.root,
@@ -122,6 +133,11 @@ def _named(application: Application) -> tuple[set[str], set[str]]:
         parts += [component, *component.files]
     owners = {application.owner, *(part.owner for part in parts if part.owner)}
     return owners, {application.group, *(part.group for part in parts if part.group)}
+
+
+def named_accounts(application: Application) -> set[str]:
+    """All accounts that something in the tree is to belong to."""
+    return _named(application)[0]
 
 
 def _people_at_home_in(directory: str) -> Iterator[str]:
@@ -139,11 +155,11 @@ def _groups_of(owner: pwd.struct_passwd) -> set[str]:
 
 def _account(name: str) -> Optional[pwd.struct_passwd]:
     with contextlib.suppress(KeyError):
-        return pwd.getpwnam(name)
+        return pwd.getpwuid(int(name[1:])) if is_number(name) else pwd.getpwnam(name)
     return None
 
 
 def _group(name: str) -> Optional[grp.struct_group]:
     with contextlib.suppress(KeyError):
-        return grp.getgrnam(name)
+        return grp.getgrgid(int(name[1:])) if is_number(name) else grp.getgrnam(name)
     return None

@@ -11,8 +11,11 @@ from typing import Callable, Optional
 
 from ..application import Application
 from ..errors import ConfigurationError, TradekeepError
+from ..host.account import Account
+from ..host.filesystem.identity import acting_as
 from ..ports import Runner
 
+GUIDE = "docs/private-repository.md"
 GLOBAL_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts"
 _URL = re.compile(r"(?i)(?:git\+)?ssh://(?:[^/@]*@)?(\[[^\]]+\]|[^/:]+)(?::(\d+))?(?:/|$)")
 _SCP = re.compile(r"(?:[A-Za-z0-9_.+-]+@)?([A-Za-z0-9][A-Za-z0-9_.-]*):(?!//)")
@@ -56,6 +59,24 @@ def access_problems(
             path=places[0],
             hint=f"ssh-keygen -F '{host}' | grep -v '^#' > known_hosts, and add that file to recover_files",
         )
+
+
+def require_key(application: Application, account: Account) -> None:
+    """Refuse a key that is not there, or that the account which fetches the code cannot read. Asks no server."""
+    deploy = application.profile.deploy
+    key = deploy.ssh_key_file
+    if key is None or ssh_host(deploy.repository or "") is None:
+        return
+    try:
+        with acting_as(account), open(key, "rb"):
+            return
+    except FileNotFoundError:
+        message = "the ssh key that the code is fetched with is not on the host"
+    except OSError as error:
+        message = f"the ssh key that the code is fetched with cannot be read: {(error.strerror or str(error)).lower()}"
+    raise ConfigurationError(
+        message, path=key, hint=f"put it there with mode 0600 for {account.name}, who fetches the code: {GUIDE}"
+    )
 
 
 def unknown_host(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Optional
 
@@ -28,6 +28,7 @@ from .outcome import Outcome
 from .services_check import missing_services, unmanaged
 from .text import counted
 from .uncovered import uncovered_in_words
+from .user_units import linger_warning
 
 
 def show_configuration(application: Application) -> Outcome:
@@ -86,16 +87,20 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
     )
 
 
-def standing_warnings(application: Application, ports: Ports) -> Iterator[str]:
-    """What is no reason to call the set-up of a server failed, and has to be known all the same."""
+def standing_warnings(application: Application, ports: Ports, coming: Collection[str] = ()) -> Iterator[str]:
+    """What is no reason to call the set-up of a server failed, and has to be known all the same.
+
+    coming: units that are about to be installed.
+    """
     yield from missing_keys(application)
     yield from rehearsal.warnings(application)
-    yield from missing_services(application, ports)
+    yield from missing_services(application, ports, coming)
+    yield from linger_warning(application, ports)
 
 
 def missing_keys(application: Application) -> Iterator[str]:
     """What a timer will fail to encrypt, while all else works: for want of a key, a server can still be set up."""
-    if application.encryption.configured or not application.system:
+    if application.encryption.configured or not application.has_units:
         return
     tiers = sorted({item.tier.value for item in application.profile.schedules if item.encrypt})
     if tiers:

@@ -11,5 +11,5 @@ from ..ports import Ports
 
 
 def services_of(application: Application, ports: Ports) -> ServiceController:
-    """Those of its profile; none where the application does not belong to the system."""
-    return ServiceController(application.profile.services if application.system else (), ports.runner, ports.clock)
+    """What is stopped and started here; nothing where services are left to whoever started them."""
+    return ServiceController(application.services, ports.runner, ports.clock)

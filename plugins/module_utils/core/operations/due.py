@@ -26,7 +26,7 @@ _ELAPSE = re.compile(r"(\(in UTC\)|Next elapse): \w+ (\d{4}-\d\d-\d\d \d\d:\d\d:
 def overdue(application: Application, ports: Ports, last_good: Optional[datetime]) -> Iterator[str]:
     """One line where the last good backup is older than the schedules allow; nothing where no timers are installed."""
     since, now = last_good or _configured_at(application), ports.clock.now()
-    if not application.system or since is None or not application.profile.schedules:
+    if not application.has_units or since is None or not application.profile.schedules:
         return
     if last_good is None and is_future(since, now):
         yield f"no good backup yet; {application.config_file} is dated in the future, so when one was due is not known"
@@ -34,7 +34,8 @@ def overdue(application: Application, ports: Ports, last_good: Optional[datetime
     due = min(_due(ports, item, since) for item in application.profile.schedules)
     if now > due:
         what = "no good backup" if last_good is None else "the last good backup is older than the schedule allows"
-        yield f"{what}: one was due by {due:%Y-%m-%d %H:%M} UTC; see: systemctl list-timers 'tradekeep*'"
+        command = "systemctl --user" if application.user_units else "systemctl"
+        yield f"{what}: one was due by {due:%Y-%m-%d %H:%M} UTC; see: {command} list-timers 'tradekeep*'"
 
 
 def _due(ports: Ports, schedule: Schedule, since: datetime) -> datetime:

@@ -262,7 +262,7 @@ def _is_whole_supervisor(item: Services) -> bool:
 def _loose_ends(application: Application) -> list[str]:
     """What the fence cannot hold back on this host."""
     services = [item for item in application.profile.services if item.units]
-    if not application.system or not any(item.manager is not ServiceManager.NONE for item in services):
+    if not application.has_units or not any(item.manager is not ServiceManager.NONE for item in services):
         return ["the profile names no services: the fence cannot stop the bot, see to it yourself"]
     systemd = any(item.manager is ServiceManager.SYSTEMD for item in services)
     ends = []

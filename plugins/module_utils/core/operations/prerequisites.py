@@ -17,9 +17,11 @@ from ..application import Application
 from ..errors import ConfigurationError, ExitStatus, SpaceError, TradekeepError
 from ..host.distribution import SUPPORTED, system_name
 from ..host.files import space
+from ..host.masking import UNIT_DIR
 from ..host.ownership import gid_of, uid_of
 from ..ports import Ports
 from .accounts import AccountPlan, account_notes, account_problems, home_of, make_accounts, plan_accounts
+from .bot_units import UnitFile, unit_problems
 from .code_access import access_problems
 from .configured import directory_problems
 from .outcome import Outcome
@@ -31,6 +33,7 @@ from .packages import (
     needed_packages,
     unknown_packages,
 )
+from .takeover import foreign_owner
 from .text import human_bytes
 
 
@@ -50,6 +53,7 @@ class Wanted:
     accounts: whether owner and group are made. packages: more of them, by name. files: what will be put there.
     brought: files that the configuration refers to and that will be put there too. existing: files that must be there
     already. space: bytes of data that will be put below the root. code: whether the code has to be fetched.
+    take_over: whether data of another account is taken over. units: those that will run the bot. unit_dir: where to.
     """
 
     accounts: bool = True
@@ -59,6 +63,9 @@ class Wanted:
     existing: tuple[str, ...] = ()
     space: int = 0
     code: bool = False
+    take_over: bool = False
+    units: tuple[UnitFile, ...] = ()
+    unit_dir: str = str(UNIT_DIR)
 
 
 def prepare_host(application: Application, ports: Ports, wanted: Wanted, *, dry_run: bool = False) -> Outcome:
@@ -67,17 +74,19 @@ def prepare_host(application: Application, ports: Ports, wanted: Wanted, *, dry_
     Status USAGE, with every problem in the record, where something is not as it has to be: then nothing is made.
     """
     plan = plan_accounts(application)
-    required = (*needed_packages(application), *named_packages(wanted.packages)) if application.system else ()
+    required = (*needed_packages(application), *named_packages(wanted.packages)) if application.has_units else ()
     missing = missing_packages(required, ports.runner)
-    unknown = unknown_packages(missing, ports.runner)
+    unknown = unknown_packages(missing, ports.runner) if application.system else ()
     problems = [str(error) for error in _problems(application, ports, wanted, plan, missing, unknown)]
     if application.system and not problems:
         for note in (*account_notes(plan), *_system_notes(missing, unknown, ports)):
             ports.progress.note(note)
+    for note in _packages_of_root(application, missing):
+        ports.progress.note(note)
     makes = application.system and wanted.accounts and plan.missing
     if makes and not problems and not dry_run:
         make_accounts(plan, ports)
-    installs = has_dpkg(ports.runner)
+    installs = application.system and has_dpkg(ports.runner)
     record = {
         "account": {"name": plan.owner, "missing": plan.owner_missing},
         "group": {"name": plan.group, "missing": plan.group_missing},
@@ -107,6 +116,11 @@ def _problems(
     if application.system:
         yield from _package_problems(missing, unknown, ports)
         yield from account_problems(application, plan, makes=wanted.accounts)
+        foreign = None if wanted.take_over else foreign_owner(application)
+        if foreign is not None:
+            yield foreign
+    elif application.user_units:
+        yield from _problems_without_root(missing)
     yield from directory_problems(application)
     yield from _key_problems(application, wanted)
     for path in wanted.existing:
@@ -117,6 +131,7 @@ def _problems(
     if wanted.code:
         brought = {item.path: "" for item in wanted.files}
         yield from access_problems(application, home_of(plan), brought, os.path.isfile)
+    yield from unit_problems(application, ports, wanted.units, Path(wanted.unit_dir))
     yield from _space_problems(application, wanted)
 
 
@@ -134,6 +149,27 @@ def _package_problems(missing: Sequence[Package], unknown: Sequence[Package], po
             yield ConfigurationError(
                 "apt knows no such package", path=item.name, hint="correct the name, or run apt-get update on the host"
             )
+
+
+def _problems_without_root(missing: Sequence[Package]) -> Iterator[TradekeepError]:
+    """Packages can only be named: root has to install them."""
+    required = [item for item in missing if not item.optional]
+    if required:
+        names = " ".join(item.name for item in required)
+        yield ConfigurationError(
+            f"missing on the host: {', '.join(f'{item.name} ({item.purpose})' for item in required)}",
+            path="packages",
+            hint=f"without root none is installed: have root run apt-get install {names}",
+        )
+
+
+def _packages_of_root(application: Application, missing: Sequence[Package]) -> Iterator[str]:
+    """What could be better, said once: before the application is configured."""
+    if not application.user_units or os.path.exists(application.config_file):
+        return
+    for item in missing:
+        if item.optional:
+            yield f"{item.name} ({item.purpose}) is missing, and all works without; root can install it"
 
 
 def _system_notes(missing: Sequence[Package], unknown: Sequence[Package], ports: Ports) -> Iterator[str]:

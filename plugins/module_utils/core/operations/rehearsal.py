@@ -25,8 +25,9 @@ from ..ports import Ports
 from .drills.scratch import scratch_base
 from .leftovers import reader_account
 from .retention import keeps_something
-from .unit_files import drill_is_locked_out, render_units
+from .unit_files import drill_is_locked_out
 from .unit_sight import sandbox_root
+from .user_units import by_cron, manager_of, units_of
 
 _FAILURE_PROGRAMS = (("/usr/bin/logger", "bsdutils"), ("/bin/date", "coreutils"))
 
@@ -50,7 +51,7 @@ def problems(application: Application, ports: Ports) -> Iterator[TradekeepError]
             check()
         except TradekeepError as error:
             yield error
-    if application.system and application.profile.schedules:
+    if application.has_units and application.profile.schedules:
         yield from _timer_problems(application, ports)
 
 
@@ -98,6 +99,13 @@ def _require_drill_key(application: Application, ports: Ports) -> None:
 
 def _timer_problems(application: Application, ports: Ports) -> Iterator[TradekeepError]:
     """Timers that are not there or do not run, and what their units need beside the program."""
+    manager = manager_of(application, ports)
+    if application.user_units:
+        try:
+            manager.require(by_cron(application))
+        except ServiceError as error:
+            yield error
+            return
     states = _timers(application, ports)
     for name, state in states.items():
         if state.get("LoadState") == "not-found":
@@ -105,11 +113,11 @@ def _timer_problems(application: Application, ports: Ports) -> Iterator[Tradekee
                 "the timer is not installed, so nothing of it happens", path=name, hint="run the playbook site"
             )
         elif state.get("LoadState") == "loaded" and state.get("ActiveState") == "inactive":
-            yield ServiceError("the timer does not run", path=name, hint=f"systemctl enable --now {name}")
+            yield ServiceError("the timer does not run", path=name, hint=f"{manager.command} enable --now {name}")
     if not any(state.get("LoadState") == "loaded" for state in states.values()):
         return
     place = Path(sandbox_root(application))
-    if not place.is_dir():
+    if application.system and not place.is_dir():
         yield TradekeepError("the directory that units are shut in is gone", path=place, hint="run the playbook site")
     for program, package in _FAILURE_PROGRAMS:
         if not os.access(program, os.X_OK):
@@ -120,10 +128,10 @@ def _timer_problems(application: Application, ports: Ports) -> Iterator[Tradekee
 
 def _timers(application: Application, ports: Ports) -> dict[str, dict[str, str]]:
     """What systemd knows of each timer; nothing where there is no systemd."""
-    names = [name for name in render_units(application) if name.endswith(".timer")]
+    names = [name for name in units_of(application) if name.endswith(".timer")]
     if not names or ports.runner.find("systemctl") is None:
         return {}
-    done = ports.runner.run(["systemctl", "show", "--property=Id,LoadState,ActiveState", *names], check=False)
+    done = manager_of(application, ports).systemctl("show", "--property=Id,LoadState,ActiveState", *names, check=False)
     states = {}
     for block in done.stdout.split("\n\n"):
         facts = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)

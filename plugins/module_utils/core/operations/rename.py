@@ -39,6 +39,7 @@ from .provenance import FORMERLY, former_names
 from .text import human_bytes
 from .unit_sight import sandbox_root
 from .units import install_units
+from .user_units import manager_of
 
 _SHOWN = 20
 
@@ -273,7 +274,8 @@ def _merging(application: Application, before: Application, ports: Ports) -> Cal
 
 
 def _of_units(before: Application, ports: Ports, unit_dir: Path) -> list[_Step]:
-    if not before.system or ports.runner.find("systemctl") is None or not unit_dir.is_dir():
+    place = manager_of(before, ports).directory(str(unit_dir))
+    if not before.has_units or ports.runner.find("systemctl") is None or not place.is_dir():
         return []
     planned = install_units(before, ports, unit_dir=str(unit_dir), present=False, dry_run=True)
     if not planned.changed:

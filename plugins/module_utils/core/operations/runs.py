@@ -26,6 +26,7 @@ from ..errors import ExitStatus, TradekeepError
 from ..faults import foreseen, unforeseen
 from ..formatting import LINE_LIMIT, shortened
 from ..host.files import atomic_write, fsync_directory, make_private_directory, write_all
+from ..host.unit_manager import UnitManager
 from ..ports import Ports
 from ..storage.backup import iso, parse_iso, read_small
 from .outcome import Outcome
@@ -158,7 +159,7 @@ def make_up_for(application: Application, ports: Ports) -> Outcome:
             lines.append(f"{job_in_words(run.job)} is not started again: its next time will do")
             continue
         # Not waited for: it comes after this very unit.
-        ports.runner.run(["systemctl", "start", "--no-block", "--", unit], timeout_seconds=60)
+        UnitManager(ports.runner, user=application.user_units).systemctl("start", "--no-block", "--", unit)
         started.append(unit)
         lines.append(f"started {unit}")
     return Outcome(

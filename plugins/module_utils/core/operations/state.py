@@ -24,6 +24,7 @@ from .due import overdue
 from .outcome import Outcome
 from .runs import Failure, Run, failures, last_runs, unit_of
 from .text import counted, human_seconds
+from .user_units import journal_of
 
 _TOGETHER = timedelta(minutes=1)
 
@@ -90,7 +91,10 @@ def state_of(application: Application, ports: Ports, backups: Sequence[Backup]) 
     notes = [said_of_the_future(f"{item.unit} {item.what} at {iso(item.moment)}", now) for item in ahead]
     failed = [run for run in runs if run.failed and not _healed(run, last_good)]
     problems = [_problem(application, run) for run in failed]
-    problems += [_unit_problem(item) for item in _units_that_failed(application, told, runs, backups, last_good, now)]
+    problems += [
+        _unit_problem(application, item)
+        for item in _units_that_failed(application, told, runs, backups, last_good, now)
+    ]
     if not any(run.running for run in runs if run.job.startswith("backup")):
         problems += overdue(application, ports, None if last_good is None else last_good.moment)
     problems += _pending(application)
@@ -143,12 +147,12 @@ def _healed(run: Run, last_good: Optional[Backup]) -> bool:
 def _problem(application: Application, run: Run) -> str:
     unit = unit_of(application, run.job)
     at = "" if run.moment is None else f" at {iso(run.moment)}"
-    where = "" if unit is None else f"; see: journalctl -u {unit}"
+    where = "" if unit is None else f"; see: {journal_of(application, unit)}"
     return f"the last run failed{at}: {run.in_words}{where}"
 
 
-def _unit_problem(item: Failure) -> str:
-    return f"{item.unit} {item.what} at {iso(item.moment)}; see: journalctl -u {item.unit}"
+def _unit_problem(application: Application, item: Failure) -> str:
+    return f"{item.unit} {item.what} at {iso(item.moment)}; see: {journal_of(application, item.unit)}"
 
 
 def _units_that_failed(

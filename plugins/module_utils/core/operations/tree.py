@@ -33,6 +33,7 @@ from ..transaction.lock import application_lock
 from .fence import note_fence
 from .losses import refuse_other_place
 from .outcome import Outcome
+from .takeover import foreign_owner, refuse_takeover
 from .text import first_lines
 from .tree_plan import Change, Credential, Rights, TreePlan, absolute, plan_tree
 from .uncovered import uncovered_in_words
@@ -47,14 +48,21 @@ def tree(
     fix: bool,
     credentials: Sequence[Credential] = (),
     assume_owner: bool = False,
+    take_over: bool = False,
 ) -> Outcome:
     """Compare the tree with the profile and, with ``fix``, make it so.
 
     assume_owner: plan as if a missing account were there already (check mode of a first run creates it later).
+    take_over: give to its owner what another account has. Without it such data is refused, and noted by a mere look.
     Raises UnsafePathError for a symlink or a hard link in the tree, ConfigurationError for an unknown owner.
     """
     note_fence(application, ports)
+    if not take_over and (fix or assume_owner):
+        refuse_takeover(application)
     if not fix:
+        foreign = None if take_over else foreign_owner(application)
+        if foreign is not None:
+            ports.progress.note(str(foreign))
         plan = plan_tree(application, credentials, assume_owner=assume_owner)
         _refuse_other_place(application, plan)
         return _outcome(plan, _uncovered(application, ports), fixed=False)

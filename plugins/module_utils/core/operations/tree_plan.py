@@ -17,7 +17,7 @@ from ..application import Application, Component
 from ..errors import ConfigurationError, UnsafePathError
 from ..host.files import open_file_beneath
 from ..host.fstab import require_mounted
-from ..host.ownership import gid_of, name_of_gid, name_of_uid, uid_of
+from ..host.ownership import canonical_group, canonical_owner, gid_of, name_of_gid, name_of_uid, uid_of
 from ..patterns import (
     Classified,
     TreeDirectory,
@@ -148,7 +148,7 @@ def _wanted(application: Application, path: str, is_directory: bool) -> Optional
 def _managed(application: Application, mode: int, owner: Optional[str], group: Optional[str]) -> Rights:
     if not application.system:
         return Rights(mode, None, None)
-    return Rights(mode, owner or application.owner, group or application.group)
+    return Rights(mode, canonical_owner(owner or application.owner), canonical_group(group or application.group))
 
 
 def _found(application: Application, path: str) -> Optional[os.stat_result]:

@@ -43,8 +43,8 @@ from .unit_sight import (
 HEADER = "# Managed by tradekeep for application {name}; changes will be overwritten"
 _APPLICATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _CALENDAR = re.compile(r"[A-Za-z0-9 ,.:*/~_+-]+")
-_VERIFY_CALENDAR = "Sat 04:00"
-_VERIFY_JITTER = 3600
+VERIFY_CALENDAR = "Sat 04:00"
+VERIFY_JITTER = 3600
 _TEMPORARY = tuple(PurePosixPath(path) for path in ("/tmp", "/var/tmp"))  # noqa: S108
 
 # SETUID, SETGID: start the process that reads the bot's files, or an archive, as the application's owner.
@@ -131,26 +131,31 @@ def render_units(application: Application, runtime: Sequence[PurePosixPath] = ()
     runtime: where the program's interpreter lies, when that is not the system's.
     """
     name = application.name
-    if not _APPLICATION.fullmatch(name):
-        raise ConfigurationError(f"{name!r} cannot be part of a unit's name", path="tradekeep_app")
+    check_name(name)
     units: dict[str, str] = dict(_recovery(application))
-    for stem, schedule in _named_schedules(application):
+    for stem, schedule in named_schedules(application):
         commands = [f"backup --tier {schedule.tier.value}", "prune"]
         text = f"Backup of {name} ({schedule.tier.value})"
         units[f"{stem}.service"] = _job(application, text, commands, to_back_up(application), runtime)
-        units[f"{stem}.timer"] = _timer(application, stem, schedule.calendar, schedule.jitter_seconds)
+        units[f"{stem}.timer"] = timer(application, stem, schedule.calendar, schedule.jitter_seconds)
     if application.profile.schedules:
         units[missed_of(application)] = _missed(application)
         verify = f"tradekeep-verify-{name}"
         text, commands = f"Deep verification of {name}", ["verify all --deep"]
         units[f"{verify}.service"] = _job(application, text, commands, to_verify(application), runtime)
-        units[f"{verify}.timer"] = _timer(application, verify, _VERIFY_CALENDAR, _VERIFY_JITTER)
-    if _drills_by_timer(application):
+        units[f"{verify}.timer"] = timer(application, verify, VERIFY_CALENDAR, VERIFY_JITTER)
+    if drills_by_timer(application):
         stem, settings = f"tradekeep-drill-{name}", application.profile.drill
         units[f"{stem}.service"] = _job(application, f"Drill of {name}", ["drill"], to_drill(application), runtime)
-        units[f"{stem}.timer"] = _timer(application, stem, settings.calendar, settings.jitter_seconds)
+        units[f"{stem}.timer"] = timer(application, stem, settings.calendar, settings.jitter_seconds)
     units[f"tradekeep-failure-{name}@.service"] = _failure(application)
     return units
+
+
+def check_name(name: str) -> None:
+    """Refuse an application whose units could not bear its name."""
+    if not _APPLICATION.fullmatch(name):
+        raise ConfigurationError(f"{name!r} cannot be part of a unit's name", path="tradekeep_app")
 
 
 def drill_is_locked_out(application: Application) -> bool:
@@ -162,7 +167,8 @@ def drill_is_locked_out(application: Application) -> bool:
     return profile.drill.enabled and bool(profile.schedules) and locked
 
 
-def _drills_by_timer(application: Application) -> bool:
+def drills_by_timer(application: Application) -> bool:
+    """Whether there is a timer for drills."""
     profile = application.profile
     return profile.drill.enabled and bool(profile.schedules) and not drill_is_locked_out(application)
 
@@ -208,7 +214,7 @@ def held_back(unit: str) -> str:
 
 def _recovery(application: Application) -> Iterable[tuple[str, str]]:
     name, services = application.name, guarded_units(application)
-    journal = _condition(application, JOURNAL_PATH)
+    journal = condition(application, JOURNAL_PATH)
     if services:
         yield (
             guard_of(application),
@@ -224,7 +230,7 @@ def _recovery(application: Application) -> Iterable[tuple[str, str]]:
                 install=f"RequiredBy={' '.join(services)}\n",
             ),
         )
-    conditions = [journal, _condition(application, STOPPED_PATH)]
+    conditions = [journal, condition(application, STOPPED_PATH)]
     yield (
         f"tradekeep-recover-{name}.service",
         _service(
@@ -241,11 +247,12 @@ def _recovery(application: Application) -> Iterable[tuple[str, str]]:
     )
 
 
-def _condition(application: Application, path: str) -> str:
+def condition(application: Application, path: str) -> str:
+    """A path below the records of an application, for a setting that takes the line as it is."""
     return whole_line(application.application_state_dir / path)
 
 
-def _named_schedules(application: Application) -> Iterable[tuple[str, Schedule]]:
+def named_schedules(application: Application) -> Iterable[tuple[str, Schedule]]:
     """A stem for each schedule; a second one of the same tier gets a number."""
     seen: dict[str, int] = {}
     for schedule in application.profile.schedules:
@@ -255,7 +262,8 @@ def _named_schedules(application: Application) -> Iterable[tuple[str, Schedule]]
         yield f"tradekeep-backup-{application.name}-{tier}{suffix}", schedule
 
 
-def _head(application: Application, description: str) -> str:
+def head(application: Application, description: str) -> str:
+    """What each unit begins with."""
     return f"{HEADER.format(name=application.name)}\n[Unit]\nDescription=tradekeep: {description}\n"
 
 
@@ -269,11 +277,11 @@ def _job(
     """What a timer starts: out of the bot's way, not before a crash is dealt with, and in a sandbox."""
     mounts = [*sight.reads, *sight.writes, sandbox_root(application)]
     return (
-        _head(application, description)
+        head(application, description)
         + f"OnFailure=tradekeep-failure-{application.name}@%n.service\n"
         + f"RequiresMountsFor={' '.join(map(argument, mounts))}\n"
         + f"After=tradekeep-recover-{application.name}.service\n"
-        + f"\n[Service]\nType=oneshot\n{_starts(application, commands)}TimeoutStartSec=12h\n{_LOW_PRIORITY}{_LIMITS}"
+        + f"\n[Service]\nType=oneshot\n{starts(application, commands)}TimeoutStartSec=12h\n{_LOW_PRIORITY}{_LIMITS}"
         + sight.lines(application, runtime)
         + _hardened(
             capabilities=_TO_BECOME_THE_OWNER,
@@ -307,10 +315,10 @@ def _service(
     paths = " ".join(argument(path, optional=True) for path in [*places, *also_writes, *keyring])
     loopback = _uses_supervisor(application)
     return (
-        _head(application, description)
+        head(application, description)
         + f"OnFailure=tradekeep-failure-{application.name}@%n.service\n"
         + f"RequiresMountsFor={' '.join(argument(path) for path in mounts or places)}\n{unit}"
-        + f"\n[Service]\nType=oneshot\n{_starts(application, commands)}{service}LimitCORE=0\n"
+        + f"\n[Service]\nType=oneshot\n{starts(application, commands)}{service}LimitCORE=0\n"
         + f"ReadWritePaths={paths}\n"
         + _hardened(
             capabilities=_TO_MOVE,
@@ -326,7 +334,7 @@ def _service(
     )
 
 
-def _starts(application: Application, commands: Sequence[str]) -> str:
+def starts(application: Application, commands: Sequence[str]) -> str:
     """Each command runs only after the one before it succeeded."""
     tradekeep = f"{argument(application.bin_dir / 'tradekeep')} --config {argument(application.config_file)}"
     return "".join(f"ExecStart={tradekeep} --no-progress {command}\n" for command in commands)
@@ -353,12 +361,12 @@ def _hardened(
     )
 
 
-def _timer(application: Application, stem: str, calendar: str, jitter_seconds: int) -> str:
+def timer(application: Application, stem: str, calendar: str, jitter_seconds: int) -> str:
     """Catches up after downtime; the jitter is the same at every boot."""
     if not _CALENDAR.fullmatch(calendar):
         raise ConfigurationError(f"{calendar!r} is not a calendar expression", path="schedules", hint="systemd.time(7)")
     return (
-        _head(application, f"timer of {stem}")
+        head(application, f"timer of {stem}")
         + f"\n[Timer]\nOnCalendar={calendar}\nPersistent=true\n"
         + f"RandomizedDelaySec={max(0, int(jitter_seconds))}s\nFixedRandomDelay=true\nAccuracySec=1s\n"
         + f"Unit={stem}.service\n\n[Install]\nWantedBy=timers.target\n"
@@ -374,7 +382,7 @@ def _failure(application: Application) -> str:
     record = str(application.application_state_dir / FAILURES_LOG).replace("%", "%%")
     text = f"{application.name}: %i failed; run 'tradekeep --app {application.name}', or see journalctl -u %i"
     return (
-        _head(application, f"failure of %i ({application.name})")
+        head(application, f"failure of %i ({application.name})")
         + "\n[Service]\nType=oneshot\nTimeoutStartSec=10min\nLimitCORE=0\n"
         + f'ExecStart=-/usr/bin/logger --priority daemon.err --tag tradekeep "{text}"\n'
         + 'ExecStart=-/bin/date --utc "+%%Y-%%m-%%dT%%H:%%M:%%SZ %i failed"\n'
@@ -386,11 +394,11 @@ def _missed(application: Application) -> str:
     """After a power loss: a timer knows that it has started a job, and not that the job was cut off."""
     marks = whole_line(application.application_state_dir / RUNS / f"*{RUNNING}")
     return (
-        _head(application, f"jobs of {application.name} that a crash cut off, started again")
+        head(application, f"jobs of {application.name} that a crash cut off, started again")
         + f"ConditionPathExistsGlob={marks}\nAfter=tradekeep-recover-{application.name}.service\n"
         + f"OnFailure=tradekeep-failure-{application.name}@%n.service\n"
         + f"RequiresMountsFor={argument(application.application_state_dir)}\n"
-        + f"\n[Service]\nType=oneshot\n{_starts(application, ['recover --missed'])}TimeoutStartSec=10min\nLimitCORE=0\n"
+        + f"\n[Service]\nType=oneshot\n{starts(application, ['recover --missed'])}TimeoutStartSec=10min\nLimitCORE=0\n"
         + f"ReadWritePaths={argument(application.application_state_dir, optional=True)}\n"
         + _hardened(
             capabilities=_TO_BECOME_THE_OWNER,

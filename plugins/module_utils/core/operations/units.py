@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Optional
+from typing import Any, Optional
 
 from ..application import Application
 from ..configuration import configured_names
 from ..errors import ConfigurationError, ServiceError
 from ..host.files import atomic_write, fsync_directory, make_private_directory, os_errors
+from ..host.unit_manager import SYSTEM_UNIT_DIR, UnitManager
 from ..ports import Ports
 from .claims import RENAME
 from .configured import standing_warnings
@@ -26,6 +27,7 @@ from .services_check import unmanaged
 from .text import counted
 from .unit_files import HEADER, drill_is_locked_out, render_units
 from .unit_sight import sandbox_root
+from .user_units import by_cron, manager_of, units_of
 
 __all__ = ["install_units", "render_units"]
 _INSTALL = "\n[Install]\n"
@@ -59,28 +61,25 @@ def install_units(
     application: Application,
     ports: Ports,
     *,
-    unit_dir: str = "/etc/systemd/system",
+    unit_dir: str = SYSTEM_UNIT_DIR,
     dry_run: bool = False,
     present: bool = True,
+    coming: Collection[str] = (),
 ) -> Outcome:
-    """Make the units what the profile says (or remove all, unless ``present``); other applications' are not touched."""
-    if not application.system:
-        return Outcome(
-            changed=False,
-            record={"units": [], "written": [], "removed": [], "enabled": [], "failures": None},
-            lines=("units are left out, because tradekeep_become is false",),
-        )
-    if ports.runner.find("systemctl") is None:
-        raise ServiceError("systemctl is missing", hint="timers need systemd; set tradekeep_become to false without it")
-    wanted = render_units(application, _runtime(application, ports)) if present else {}
-    directory = Path(unit_dir)
-    if present and not directory.is_dir():
-        raise ConfigurationError(
-            "the directory of the units does not exist", path=directory, hint="set backup_unit_dir to one of systemd's"
-        )
+    """Make the units what the profile says (or remove all, unless ``present``); other applications' are not touched.
+
+    coming: units of the bot's own that a run that is none would have installed by now.
+    """
+    manager = manager_of(application, ports)
+    why_none = _why_none(application, manager)
+    if why_none is not None:
+        return _left_out(why_none)
+    wanted = units_of(application, _runtime(application, ports)) if present else {}
+    directory = manager.directory(unit_dir)
+    _require_systemd(application, ports, manager, directory if present else None)
     plan = _plan(application, ports, directory, wanted)
     if present:
-        for warning in (*standing_warnings(application, ports), *unmanaged(application)):
+        for warning in (*standing_warnings(application, ports, coming), *unmanaged(application)):
             ports.progress.note(warning)
     if present and plan.changed and drill_is_locked_out(application):
         ports.progress.note(
@@ -91,27 +90,60 @@ def install_units(
         if present:
             # The failure unit appends to a file in there, and must not itself fail.
             make_private_directory(Path(application.application_state_dir))
-            _make_sandbox(Path(sandbox_root(application)))
-        _apply(ports, directory, plan)
+            _make_sandbox(application)
+        _apply(ports, manager, directory, plan)
     for text in _unclaimed(application, directory) if present else ():
         ports.progress.note(text)
     masked = mend_fence(application, ports, unit_dir=directory) if present and not dry_run else []
-    told = failures_in_words(application, unit_dir) if present else None
+    told = failures_in_words(application, str(directory)) if present else None
     return _outcome(plan, wanted, dry_run, masked, told)
 
 
-def failures_in_words(application: Application, unit_dir: str = "/etc/systemd/system") -> str:
+def _why_none(application: Application, manager: UnitManager) -> Optional[str]:
+    """Why there are no units here; None where there are to be some."""
+    if not application.has_units:
+        return "units are left out, because tradekeep_become is false"
+    if application.user_units and not application.profile.schedules and not manager.answers():
+        return "units are left out: the account has no systemd of its own here, and the profile no schedules"
+    return None
+
+
+def _require_systemd(application: Application, ports: Ports, manager: UnitManager, directory: Optional[Path]) -> None:
+    """directory: of units that are to be installed. An account's own is made where it is missing."""
+    if application.user_units:
+        manager.require(by_cron(application))
+        return
+    if ports.runner.find("systemctl") is None:
+        raise ServiceError("systemctl is missing", hint="timers need systemd; set tradekeep_become to false without it")
+    if directory is not None and not directory.is_dir():
+        raise ConfigurationError(
+            "the directory of the units does not exist", path=directory, hint="set backup_unit_dir to one of systemd's"
+        )
+
+
+def _left_out(why: str) -> Outcome:
+    record: dict[str, Any] = {"units": [], "written": [], "removed": [], "enabled": [], "failures": None}
+    return Outcome(changed=False, record=record, lines=(why,))
+
+
+def failures_in_words(application: Application, unit_dir: str = SYSTEM_UNIT_DIR) -> str:
     """Where somebody hears of a backup that failed at night."""
     log = application.application_state_dir / FAILURES_LOG
     return (
-        f"what fails is told by 'tradekeep' on the host, in {log} and in the journal (journalctl -t tradekeep); "
+        f"what fails is told by 'tradekeep' on the host, in {log} and in the journal "
+        f"(journalctl {'--user ' if application.user_units else ''}-t tradekeep); "
         f"to be told elsewhere, put a drop-in into {unit_dir}/tradekeep-failure-{application.name}@.service.d/ "
         "(docs/failures.md)"
     )
 
 
 def _runtime(application: Application, ports: Ports) -> list[PurePosixPath]:
-    """Where the interpreter of the installed program lies, unless it is the system's or there is no program yet."""
+    """Where the interpreter of the installed program lies, unless it is the system's or there is no program yet.
+
+    Units of an account's own see all that it sees.
+    """
+    if not application.system:
+        return []
     interpreter = _interpreter_of(Path(application.bin_dir) / "tradekeep")
     if interpreter is None or _of_the_system(interpreter):
         return []
@@ -134,8 +166,11 @@ def _of_the_system(path: str) -> bool:
     return path == "/" or any(path == top or path.startswith(f"{top}/") for top in _SYSTEM)
 
 
-def _make_sandbox(directory: Path) -> None:
+def _make_sandbox(application: Application) -> None:
     """An empty directory that everyone may pass through: the application's owner reads what is mounted there."""
+    if not application.system:
+        return
+    directory = Path(sandbox_root(application))
     with os_errors(directory):
         for path in (directory.parent, directory):
             path.mkdir(mode=0o755, exist_ok=True)
@@ -148,14 +183,14 @@ def _plan(application: Application, ports: Ports, directory: Path, wanted: Mappi
     _check_calendars(ports, write)
     remove = tuple(sorted(set(installed) - set(wanted)))
     present = [name for name in wanted if name in installed]
-    states = _states(ports, present)
+    states = _states(manager_of(application, ports), present)
     enabled = [name for name in sorted(wanted) if _INSTALL in wanted[name]]
     return UnitsPlan(
         write=write,
         remove=remove,
         enable=tuple(name for name in enabled if name in write or not _is_set_up(name, states.get(name, {}))),
         disable=tuple(name for name in remove if _INSTALL in installed[name]),
-        sandbox=bool(wanted) and not Path(sandbox_root(application)).is_dir(),
+        sandbox=bool(wanted) and application.system and not Path(sandbox_root(application)).is_dir(),
         reload=any(states.get(name, {}).get("NeedDaemonReload") == "yes" for name in present),
         # In full, line by line: a unit holds no secret. Of what stays as it is nothing.
         before={name: tuple(text.splitlines()) for name, text in sorted(installed.items()) if wanted.get(name) != text},
@@ -213,14 +248,12 @@ def _check_calendars(ports: Ports, wanted: Mapping[str, str]) -> None:
                 )
 
 
-def _states(ports: Ports, names: Sequence[str]) -> dict[str, dict[str, str]]:
+def _states(manager: UnitManager, names: Sequence[str]) -> dict[str, dict[str, str]]:
     """Id, UnitFileState, ActiveState and NeedDaemonReload of each unit, asked for at once."""
     asked = [name for name in names if "@" not in name]
     if not asked:
         return {}
-    done = ports.runner.run(
-        ["systemctl", "show", "--property=Id,UnitFileState,ActiveState,NeedDaemonReload", *asked], check=False
-    )
+    done = manager.systemctl("show", "--property=Id,UnitFileState,ActiveState,NeedDaemonReload", *asked, check=False)
     states = {}
     for block in done.stdout.split("\n\n"):
         facts = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
@@ -238,19 +271,20 @@ def _is_timer(name: str) -> bool:
     return name.endswith(".timer")
 
 
-def _apply(ports: Ports, directory: Path, plan: UnitsPlan) -> None:
+def _apply(ports: Ports, manager: UnitManager, directory: Path, plan: UnitsPlan) -> None:
     """Timers that go are stopped while systemd still knows them; those that change are restarted to be planned anew.
 
     A service is never stopped: the bot requires the guard, and systemd would stop it too. That it is disabled before
     its file goes matters as much: a bot that requires what does not exist cannot start.
     """
-    systemctl = ports.runner.run
     timers, services = _by_type(plan.disable)
     if timers:
-        systemctl(["systemctl", "disable", "--now", *timers])
+        manager.systemctl("disable", "--now", *timers)
     if services:
-        systemctl(["systemctl", "disable", *services])
+        manager.systemctl("disable", *services)
     with os_errors(directory):
+        if plan.write:
+            directory.mkdir(parents=True, exist_ok=True)  # an account's own may not be there yet
         for name, text in plan.write.items():
             ports.step(f"write {name}")
             atomic_write(directory / name, text.encode(), mode=0o644)
@@ -258,13 +292,13 @@ def _apply(ports: Ports, directory: Path, plan: UnitsPlan) -> None:
             with contextlib.suppress(FileNotFoundError):
                 (directory / name).unlink()
         fsync_directory(directory)
-    systemctl(["systemctl", "daemon-reload"])
+    manager.systemctl("daemon-reload")
     if plan.enable:
         # "reenable" also takes back what an earlier [Install] section asked for.
-        systemctl(["systemctl", "reenable", *plan.enable])
+        manager.systemctl("reenable", *plan.enable)
         timers, _others = _by_type(plan.enable)
         if timers:
-            systemctl(["systemctl", "restart", *timers])
+            manager.systemctl("restart", *timers)
 
 
 def _by_type(names: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -81,14 +81,34 @@ def adopt_stage(directory: str, uid: int) -> None:
 def remove_stage(directory: str) -> bool:
     """Remove it and all in it; returns whether there was one.
 
-    As the account that acts. What earlier versions left belongs to root, and root removes it: a directory of root's
-    that nobody else can write to, and that lies where nothing but a stage does.
+    As the account that acts. In a directory of root's, where it was made for that account, root removes it once it is
+    empty. What earlier versions left belongs to root, and root removes it: a directory of root's that nobody else can
+    write to, and that lies where nothing but a stage does.
     """
     try:
         return remove_tree(directory)
     except TradekeepError:
-        if acting_uid() == 0 or not _removed_as_root(directory):
+        if acting_uid() == 0 or not (_removed_for(directory, acting_uid()) or _removed_as_root(directory)):
             raise
+    return True
+
+
+def _removed_for(directory: str, uid: int) -> bool:
+    """Remove what ``_make_for`` made and its account has emptied; False where that is not what is there."""
+    parent, name = os.path.split(directory)
+    with privileged(), os_errors(directory):
+        above = open_root(parent)
+        try:
+            status = os.fstat(above)
+            # Nobody but root can put something else there meanwhile; rmdir(2) leaves what is not empty.
+            if status.st_uid != 0 or status.st_mode & 0o022:
+                return False
+            found = os.stat(name, dir_fd=above, follow_symlinks=False)
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != uid:
+                return False
+            os.rmdir(name, dir_fd=above)
+        finally:
+            os.close(above)
     return True
 
 

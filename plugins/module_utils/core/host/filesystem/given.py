@@ -84,5 +84,5 @@ def _refuse_meddlers(parent: int, target: Path, account: Account) -> None:
         raise UnsafePathError(
             f"cannot be made for {account.name}: others can change the directory above it",
             path=target,
-            hint=f"make it yourself: install -d -o {account.name} {target}",
+            hint=f"make it yourself: install -d -o {account.as_argument} {target}",
         )

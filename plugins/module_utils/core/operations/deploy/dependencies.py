@@ -247,7 +247,7 @@ def check_link(link: Path, *, adopter: Optional[Account] = None) -> Optional[str
     if os.path.ismount(link):
         raise _no_link("a mount point", link, "name another in deploy.dependencies.environment and in the unit")
     if found.st_uid != adopter.uid:
-        raise _no_link(f"a directory of {name_of_uid(found.st_uid)}", link, f"chown -R {adopter.name} {link}")
+        raise _no_link(f"a directory of {name_of_uid(found.st_uid)}", link, f"chown -R {adopter.as_argument} {link}")
     return None
 
 

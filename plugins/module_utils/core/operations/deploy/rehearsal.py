@@ -16,6 +16,7 @@ from ...git.process import GIT, private_directory
 from ...host.account import Account
 from ...host.services import ServiceController
 from ...ports import Ports
+from ..code_access import require_key
 from .dependencies import Environments
 from .survey import Survey
 
@@ -33,8 +34,8 @@ def rehearse(survey: Survey, mirror: Mirror, ports: Ports) -> Iterator[Tradekeep
     dependencies = deploy.dependencies
     if dependencies is not None:
         yield from _failures(lambda: _rehearse_environment(survey, dependencies, mirror, ports))
-    if application.system:
-        services = ServiceController(application.profile.services, ports.runner, ports.clock)
+    if application.has_units:
+        services = ServiceController(application.services, ports.runner, ports.clock)
         yield from _failures(services.snapshot)
 
 
@@ -43,6 +44,7 @@ def lacking_programs(application: Application, account: Account, ports: Ports) -
     deploy = application.profile.deploy
     if deploy.repository and ports.runner.find(GIT) is None:
         yield CommandError("is not installed", path=GIT, hint="apt install git")
+    yield from _failures(lambda: require_key(application, account))
     dependencies = deploy.dependencies
     if dependencies is not None:
         environments = Environments(dependencies, checkout=Path(application.checkout), account=account, ports=ports)

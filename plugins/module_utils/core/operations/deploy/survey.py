@@ -24,6 +24,7 @@ from ...host.account import Account, account_of, current_account
 from ...host.files import os_errors, space
 from ...host.mounts import device_roots
 from ...ports import Ports
+from ..code_access import require_key
 from ..text import counted, human_bytes
 from .code import CodeEntry, CodeManifest
 from .code_plan import CodePlan, Upstream
@@ -167,6 +168,7 @@ def _target(
     deploy = application.profile.deploy
     if request.rollback:
         return _previous(request, standing)
+    require_key(application, mirror.account)
     ports.progress.start(f"fetching {request.ref}")
     ports.step("fetch")
     mirror.fetch(str(deploy.repository), [str(request.ref)])

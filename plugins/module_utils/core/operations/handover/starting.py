@@ -21,7 +21,7 @@ class TargetServices(ServiceController):
     """Whoever stops the services again after the source has let go is about to give the application back."""
 
     def __init__(self, application: Application, ports: Ports, identifier: str, *, unit_dir: Path = UNIT_DIR) -> None:
-        super().__init__(application.profile.services if application.system else (), ports.runner, ports.clock)
+        super().__init__(application.services, ports.runner, ports.clock)
         self._state_dir = Path(application.application_state_dir)
         self._guard = guard_of(application)
         self._identifier = identifier
