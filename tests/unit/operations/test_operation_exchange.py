@@ -20,6 +20,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.mounts imp
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SubprocessRunner, SystemClock
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.exchange_run import Change, run_exchange
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import NoProgress, Ports
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction import exchange as exchange_module
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.exchange import (
     Exchange,
     pending,
@@ -73,8 +74,8 @@ class Place:
         self.kept = []
         self.downtimes = []
 
-    def run(self):
-        ports = Ports(SubprocessRunner(), SystemClock(), NoProgress())
+    def run(self, progress=None):
+        ports = Ports(SubprocessRunner(), SystemClock(), progress or NoProgress())
         with Stage.create(self.state, device_roots(self.root)) as stage:
             staged = Path(stage.path_for("file", ""))
             staged.parent.mkdir(parents=True, exist_ok=True)
@@ -223,3 +224,22 @@ def test_an_operation_at_work_is_not_one_that_was_cut_off(tmp_path):
         os.close(descriptor)
     with pytest.raises(NeedsPersonError):
         refuse_pending(place.state)
+
+
+def test_what_is_left_of_an_exchange_that_stands_is_said_and_recovered(tmp_path, monkeypatch):
+    class Notes(NoProgress):
+        def __init__(self):
+            self.texts = []
+
+        def note(self, text):
+            self.texts.append(text)
+
+    def refuse(directory):
+        raise TradekeepError("permission denied", path=directory)
+
+    place, notes = Place(tmp_path, Services()), Notes()
+    with monkeypatch.context() as patched:
+        patched.setattr(exchange_module, "remove_stage", refuse)
+        place.run(notes)
+    assert (place.root / "file").read_text() == "new"
+    assert "not all leftovers could be removed" in notes.texts[0] and "tradekeep recover" in notes.texts[0]

@@ -16,6 +16,8 @@ import sys
 import time
 from pathlib import Path
 
+LONGEST_LIFE_SECONDS = 1800.0
+"""A test that was killed stops nothing any more; no test lasts as long."""
 FILLS = "databases/accounts/kalshi/demo/fills.db"
 
 
@@ -37,7 +39,8 @@ def main() -> None:
     connection.execute("create table if not exists fills(id integer primary key, trade_id text not null)")
     promised = os.open(base.parent / "promised", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     log = os.open(base / "data/state/trades.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
-    while True:
+    ends = time.monotonic() + LONGEST_LIFE_SECONDS
+    while time.monotonic() < ends:
         cursor = connection.execute("insert into fills(trade_id) values (?)", (f"of {base.name}",))
         os.write(promised, f"{cursor.lastrowid} of {base.name}\n".encode())
         os.write(log, b'{"fill": %d}\n' % (cursor.lastrowid or 0))

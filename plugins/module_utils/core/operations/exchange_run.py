@@ -145,7 +145,8 @@ def _finish(change: Change[Kept], exchange: Exchange, state_dir: Path, ports: Po
     try:
         with contextlib.suppress(InterruptedBySignal), shielded():
             # Short, and too late to stop: the signal would make a change that is complete say that it was undone.
-            exchange.commit(ports.step)
+            for left in exchange.commit(ports.step):
+                ports.progress.note(left)
     except TradekeepError as error:
         raise NeedsPersonError(
             f"{change.in_place}, but that could not be recorded: {error}",
