@@ -171,3 +171,27 @@ def test_a_time_that_cannot_be_ends_in_one_line(bench: Bench, mtime_ns: int) -> 
     except TradekeepError as error:
         assert "\n" not in str(error)
     assert bench.rights(bench.base / "root").get("data/plain", (OWNER, "nogroup", 0))[:2] == (OWNER, "nogroup")
+
+
+RIGHTS = {
+    "SCHILY.xattr.security.capability": "\x01\0\0\2" + "\x7f" * 16,
+    "SCHILY.xattr.trusted.overlay.opaque": "y",
+    "SCHILY.acl.access": "user::rw-,user:daemon:rwx,group::r--,mask::rwx,other::---",
+    "SCHILY.acl.default": "user::rwx,user:daemon:rwx,group::r--,mask::rwx,other::---",
+    "LIBARCHIVE.xattr.security.capability": "AQAAAg",
+    "RHT.security.selinux": "system_u:object_r:shadow_t:s0",
+}
+
+
+@pytest.mark.parametrize("to", [None, "looked at"])
+def test_no_archive_gives_a_right_by_attributes(bench: Bench, to: str | None) -> None:
+    """A capability, an attribute that root trusts, an access list: whatever it says, nothing of it is set."""
+    member = tarfile.TarInfo("bot/data/tool")
+    member.size, member.mode, member.pax_headers = 1, 0o755, {**RIGHTS, "SCHILY.xattr.user.origin": "export"}
+    other = tarfile.TarInfo("bot/data/other")
+    target = None if to is None else str(bench.base / to)
+    restore(bench.application, bench.ports, reference=str(bench.foreign(member, other)), to=target)
+    top = bench.base / (to or "root")
+    (restored,) = top.rglob("tool")
+    assert [name for name in os.listxattr(restored) if name != "security.selinux"] == ["user.origin"]
+    assert [note for note in bench.notes if "setfacl -m user:daemon:rwx" in note]

@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
 import sqlite3
+import tarfile
 import tempfile
 import threading
 import time
@@ -19,6 +22,8 @@ from typing import Any
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.application import CheckLevel
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive import manifest
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive.extract import extract_to
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.archive.tar_reader import read_archive
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     ArchiveError,
     CaptureError,
@@ -518,3 +523,25 @@ def test_odd_lines_without_number_are_few_warnings(tmp_path: Path) -> None:
     path.write_bytes((b"1" * 5000 + b"\n") * 2000)
     report = kind_named("jsonl").check(path, level=CheckLevel.FULL)
     assert report.ok and len(report.warnings) == jsonl._SHOWN + 1
+
+
+@pytest.mark.parametrize("size", [1 << 43, 1 << 59])
+def test_a_sparse_file_of_exabytes_holds_nobody(tmp_path: Path, size: int) -> None:
+    """Its length costs no time and no space; a filesystem may refuse it, and is believed."""
+    archive, stage = tmp_path / "long.tar", tmp_path / "stage"
+    text = b"2\n0\n1\n%d\n1\n" % (size - 1)
+    with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as made:
+        member = tarfile.TarInfo("GNUSparseFile.0/f")
+        member.size = 512 + 2
+        version = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
+        member.pax_headers = {**version, "GNU.sparse.name": "f", "GNU.sparse.realsize": str(size)}
+        made.addfile(member, io.BytesIO(text.ljust(512, b"\0") + b"xy"))
+    begun = time.monotonic()
+    with open(archive, "rb") as stream:
+        report = read_archive(stream)
+    assert (report.bytes, report.files) == (2, 1)
+    stage.mkdir()
+    with contextlib.suppress(ArchiveError), open(archive, "rb") as stream:
+        extract_to(stream, stage)
+    assert sum(path.stat().st_blocks for path in stage.iterdir()) < 100
+    assert time.monotonic() - begun < 20

@@ -215,6 +215,7 @@ HOSTILE = (
         "            self._names.add(member.path, entry_type)\n            return member\n",
         "            self._names.add_or_repeat(member.path, entry_type)\n            return member\n",
         (f"{ONLY_OURS}[duplicate]",),
+        more=(("        self._names.add(path, FILE)\n        self._file(", "        self._file("),),
     ),
     Removal(
         "c2",

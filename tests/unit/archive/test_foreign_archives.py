@@ -246,6 +246,7 @@ def test_members_of_an_archive_of_ours_are_not_joined(tmp_path):
         unpacked(path, tmp_path / "ours")
 
 
+@pytest.mark.skipif(shutil.which("xz") is None, reason="there is no xz")
 def test_unpacking_takes_bounded_memory(tmp_path, monkeypatch):
     archive = tmp_path / "old.tar.xz"
     archive.write_bytes(lzma.compress(plain_tar(), preset=9))
@@ -335,7 +336,7 @@ def test_what_tar_extracts_is_what_we_extract(tmp_path_factory, tree, way, repea
     top.mkdir()
     build(top, tree)
     listed = sorted(str(path.relative_to(base)) for path in top.rglob("*"))
-    arguments = ["bot", *(listed[number % len(listed)] for number in repeated)]
+    arguments = ["bot", *(listed[number % len(listed)] for number in repeated if listed)]
     tar("-cf", "old.tar", f"--format={way[0]}", *way[1], "--", *arguments, cwd=base)
     if appended:
         for path in top.rglob("*"):

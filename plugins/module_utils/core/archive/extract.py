@@ -131,12 +131,12 @@ class StageSink(NullSink):
         if not self._select(member.path):
             return
         self.current = member.path
+        parent, name = self._parent(member.path)
+        self._make_room(member, parent, name)
         if not member.target_stays_inside or member.target is None:
             self.skipped_links[member.path] = None
             return
         self.skipped_links.pop(member.path, None)
-        parent, name = self._parent(member.path)
-        self._make_room(member, parent, name)
         os.symlink(os.fsencode(member.target), name, dir_fd=parent)
         self.symlinks += 1
 

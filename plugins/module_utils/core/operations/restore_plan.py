@@ -216,7 +216,7 @@ def compare(application: Application, entry: Entry, digest_of_database: Database
         before["target"] = os.readlink(live)
         same = before["target"] == entry.target
     elif entry.type == "file" and stat.S_ISREG(status.st_mode):
-        before["sha256"] = digest(live, sparse=entry.sparse)
+        before["sha256"] = sparse_digest(live) if entry.sparse else digest(live)
         database = kind_of_entry(application.profile, entry) == SQLITE
         if database and (before["sha256"] != entry.sha256 or _has_open_companions(live)):
             # SQLite's copy of a database differs from it in its header; two copies of equal content are equal.
@@ -248,11 +248,20 @@ def entry_facts(entry: Entry) -> dict[str, Any]:
     return facts
 
 
-def digest(path: str, *, sparse: bool = False) -> str:
-    """SHA-256 of a live file's bytes; sparse: the digest that the manifest has of a file with holes."""
+def digest(path: str) -> str:
+    """SHA-256 of a live file's bytes."""
     descriptor = _open_live(path)
     with os.fdopen(descriptor, "rb", buffering=0) as stream:
-        return digest_of_sparse(descriptor, os.fstat(descriptor).st_size) if sparse else digest_of(stream)
+        return digest_of(stream)
+
+
+def sparse_digest(path: str) -> str:
+    """The digest that the manifest has of a file with holes, of a live file."""
+    descriptor = _open_live(path)
+    try:
+        return digest_of_sparse(descriptor, os.fstat(descriptor).st_size)
+    finally:
+        os.close(descriptor)
 
 
 def _open_live(path: str) -> int:
