@@ -97,8 +97,8 @@ _RESTORES = (
     _following(
         "what the owner cannot read is not removed",
         "operations/restore_plan.py",
-        "                os.close(_open_live(found.absolute))\n",
-        "                pass\n",
+        "        os.close(_open_live(live))\n",
+        "        pass\n",
         RESTORE + "what_the_owner_cannot_read_is_not_replaced",
     ),
     _following(

@@ -34,8 +34,8 @@ JUDGING = (
         "a1",
         "bytes and WAL are put in place and kept together",
         "operations/restore_plan.py",
-        "return with_tied(sorted(items, key=lambda item: item.path))",
-        "return sorted(items, key=lambda item: item.path)",
+        "return with_tied(sorted([*items, *removed.values()], key=lambda item: item.path))",
+        "return sorted([*items, *removed.values()], key=lambda item: item.path)",
         (KIND_OF + "hazard_a1_what_is_worth_something_together_alone_is_replaced_and_kept_together[wal]",),
     ),
     Removal(
