@@ -316,7 +316,8 @@ class _Reader:
         if self._ours:
             raise HostileArchiveError("global extended header changes the entries after it", path=_text(b"", records))
         self._globals.update(global_records(records))
-        self._commented = self._commented or "comment" in records
+        # Where our mark would be, whatever has become of it.
+        self._commented = self._commented or self._first or "comment" in records
 
     def _records(self) -> dict[str, bytes]:
         """What was said of the entry that comes now; a record without a value says that there is none."""
