@@ -127,7 +127,7 @@ def check(bench: Bench, top: Path) -> None:
 
 
 def test_a_restore_gives_nothing_to_root_or_another_account(bench: Bench) -> None:
-    restore(bench.application, bench.ports, reference=str(bench.archive(*HOSTILE)))
+    restore(bench.application, bench.ports, reference=str(bench.archive(*HOSTILE)), include_unmanaged=True)
     check(bench, bench.base / "root")
     told = "\n".join(bench.notes)
     assert "extra/of root: is given to nobody:nogroup with mode 0775" in told
