@@ -190,18 +190,18 @@ RESTORING = (
     # C4: archives of the old scripts
     Removal(
         "c4",
-        "the layout NAME/ is known",
-        "archive",
-        'return f"{top}/{self.DATA}" if self._has_data else top',
-        'return f"{top}/{self.DATA}"',
+        "the profile says where an archive has the root",
+        "operations/layout.py",
+        'return best[0] if best else ""',
+        'return ""',
         (RESTORE + "hazard_c4_archives_of_the_old_scripts",),
     ),
     Removal(
         "c4",
-        "the layout NAME/user_data/ is known",
-        "archive",
-        'return f"{top}/{self.DATA}" if self._has_data else top',
-        "return top",
+        "it is looked for behind several directories",
+        "operations/layout.py",
+        "for _number in range(_DEEPEST):",
+        "for _number in range(1):",
         (RESTORE + "hazard_c4_archives_of_the_old_scripts",),
     ),
     Removal(

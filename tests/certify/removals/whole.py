@@ -8,6 +8,7 @@ from __future__ import annotations
 from .removal import Removal
 
 TESTS = "tests/unit/operations_deploy/test_deploy_whole_root.py::test_"
+UNMANAGED = "tests/unit/operations/test_restore_unmanaged.py::test_"
 
 WHOLE = (
     Removal(
@@ -45,11 +46,11 @@ WHOLE = (
     ),
     Removal(
         "c1",
-        "what was replaced is kept although git tracks it meanwhile",
+        "what was replaced is kept, whether or not a component has it",
         "operations/safety.py",
-        ", looking=False)",
-        ")",
-        (TESTS + "what_was_replaced_is_in_the_safety_backup_although_git_tracks_it_meanwhile",),
+        "found = _of_no_component(application, path, absolute)",
+        "return",
+        (UNMANAGED + "it_is_restored_when_asked_for_and_what_it_replaces_is_kept",),
     ),
     Removal(
         "d1",
