@@ -311,6 +311,8 @@ def build(top, tree):
     made = []
     for path, thing in tree.items():
         target = top / path
+        if any(above.is_symlink() for above in target.parents):
+            continue
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             if thing[0] == "file":
