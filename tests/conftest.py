@@ -45,7 +45,11 @@ def pytest_configure() -> None:
     if "_hypothesis_pytestplugin" in sys.modules:  # it is not, where nothing needs what takes so long to import
         from hypothesis import HealthCheck, settings
 
-        settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        # Where nobody looks for what is new, the same examples each time, as Hypothesis itself has it.
+        same = "CI" in os.environ
+        settings.register_profile(
+            "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=same
+        )
         settings.load_profile("patient")
 
 

@@ -337,10 +337,11 @@ def test_gpg_of_root_reads_no_home_of_the_bots(server: Server) -> None:
     assert os.stat(home / ".gnupg/pubring.kbx").st_uid == BOT
 
 
-def test_temporary_files_of_root_do_not_go_where_the_bot_says(server: Server) -> None:
+def test_temporary_files_of_root_do_not_go_where_the_bot_says(server: Server, request: pytest.FixtureRequest) -> None:
     """The bot would exchange the gpg home for one of its own, whose agent runs the program that it names."""
-    place = server.base / "t"
-    place.mkdir()
+    # A gpg home is made in no place with a long path.
+    place = Path(tempfile.mkdtemp(dir="/tmp"))
+    request.addfinalizer(lambda: shutil.rmtree(place))
     os.chown(place, BOT, BOT)
     server.environment = {"TMPDIR": str(place)}
     secret = server.base / "passphrase"

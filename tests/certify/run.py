@@ -280,7 +280,7 @@ def main() -> int:
     except (packages.PackageFailure, EnvironmentFailure) as failure:
         say(f"error: {failure}\n\n0 passed, 1 failed")
         return 1
-    with tempfile.TemporaryDirectory(prefix="tradekeep-test-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="tk-") as scratch:
         given = with_byte_code(given, Path(scratch))
         results += run_all(parts, Setting(given, Path(scratch)), options.jobs)
     summarize(results)

@@ -29,7 +29,7 @@ def shown(guide: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def servers(tmp_path: Path, collections: Path) -> Servers:
+def servers(tmp_path: Path, collections: Path, tmp_path_factory: pytest.TempPathFactory) -> Servers:
     """The person's desk, with all that the guide has made so far, and an account that the person logs in with."""
     servers = Servers(tmp_path, collections)
     with open(tmp_path / "etc/passwd", "a") as accounts:
@@ -38,7 +38,7 @@ def servers(tmp_path: Path, collections: Path) -> Servers:
         groups.write(f"trading_user:x:{UID + 2}:\n")
     for name in ("keys", "files", "safe"):
         (tmp_path / name).mkdir()
-    make_keys(tmp_path / "keys", tmp_path / "gpg")
+    make_keys(tmp_path / "keys", tmp_path_factory.mktemp("g") / "h")
     for name in SECRETS:
         (tmp_path / "safe" / name).write_text("not-a-real-key\n")
     (tmp_path / "files" / UNIT).write_text(shown("first-server.md")[f"files/{UNIT}"])
