@@ -71,10 +71,6 @@ class _AskedOnce:
         return self._answers[key]
 
 
-class Differs(Exception):
-    """Something is to be done."""
-
-
 def settled(params: Mapping[str, Any], ports: Ports) -> Outcome:
     """Whether every step would leave the host as it is, and what each would say then. Writes nothing.
 
@@ -84,11 +80,8 @@ def settled(params: Mapping[str, Any], ports: Ports) -> Outcome:
     asked = cast(Runner, _AskedOnce(ports.runner))
     look = _Look(params, replace(ports, progress=heard, runner=asked))
     for name, step in look.steps():
-        try:
-            outcome = step()
-            if outcome.changed or outcome.status != ExitStatus.DONE:
-                raise Differs
-        except (Differs, TradekeepError, OSError):
+        outcome = _undisturbed(step)
+        if outcome is None:
             return Outcome(changed=False, record={"settled": False, "differs": name, "steps": {}}, lines=(name,))
         heard.notes.extend(notes_in(outcome.record))
         if name in SUMMARISED:
@@ -96,6 +89,15 @@ def settled(params: Mapping[str, Any], ports: Ports) -> Outcome:
     for text in heard.notes:
         ports.progress.note(text)
     return Outcome(changed=False, record={"settled": True, "differs": None, "steps": told}, lines=("nothing to do",))
+
+
+def _undisturbed(step: Callable[[], Outcome]) -> Optional[Outcome]:
+    """How a step ended that leaves all as it is; None where it would do anything, or fails: its module says why."""
+    try:
+        outcome = step()
+    except (TradekeepError, OSError):
+        return None
+    return None if outcome.changed or outcome.status != ExitStatus.DONE else outcome
 
 
 class _Look:

@@ -132,9 +132,9 @@ def start_bot(base: Path) -> None:
         f"import subprocess, sys; p = subprocess.Popen(sys.argv[2:], start_new_session=True{whose}); "
         "open(sys.argv[1], 'w').write(str(p.pid))"
     )
-    # The interpreter of the tests may be out of reach of another account.
+    # The interpreter of the tests, and the checkout, may be out of reach of another account.
     interpreter = "/usr/bin/python3" if uid else sys.executable
-    words = [interpreter, "-B", "-S", str(PROGRAM), str(base)]
+    words = [interpreter, "-B", "-S", "-c", PROGRAM.read_text(encoding="utf-8"), str(base)]
     # A grandchild: nobody has to reap it.
     subprocess.run([sys.executable, "-S", "-c", code, str(base / "bot.pid"), *words], check=True, **options)
 

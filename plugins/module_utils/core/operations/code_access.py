@@ -67,16 +67,22 @@ def require_key(application: Application, account: Account) -> None:
     key = deploy.ssh_key_file
     if key is None or ssh_host(deploy.repository or "") is None:
         return
+    message = _trouble_with(key, account)
+    if message is not None:
+        raise ConfigurationError(
+            message, path=key, hint=f"put it there with mode 0600 for {account.name}, who fetches the code: {GUIDE}"
+        )
+
+
+def _trouble_with(key: str, account: Account) -> Optional[str]:
+    """Why an account cannot read the key that it fetches with; None where it can."""
     try:
         with acting_as(account), open(key, "rb"):
-            return
+            return None
     except FileNotFoundError:
-        message = "the ssh key that the code is fetched with is not on the host"
+        return "the ssh key that the code is fetched with is not on the host"
     except OSError as error:
-        message = f"the ssh key that the code is fetched with cannot be read: {(error.strerror or str(error)).lower()}"
-    raise ConfigurationError(
-        message, path=key, hint=f"put it there with mode 0600 for {account.name}, who fetches the code: {GUIDE}"
-    )
+        return f"the ssh key that the code is fetched with cannot be read: {(error.strerror or str(error)).lower()}"
 
 
 def unknown_host(

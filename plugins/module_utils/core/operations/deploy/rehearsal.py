@@ -14,9 +14,9 @@ from ...errors import CommandError, TradekeepError
 from ...git.mirror import Mirror
 from ...git.process import GIT, private_directory
 from ...host.account import Account
-from ...host.services import ServiceController
 from ...ports import Ports
 from ..code_access import require_key
+from ..controller import services_of
 from .dependencies import Environments
 from .survey import Survey
 
@@ -34,9 +34,7 @@ def rehearse(survey: Survey, mirror: Mirror, ports: Ports) -> Iterator[Tradekeep
     dependencies = deploy.dependencies
     if dependencies is not None:
         yield from _failures(lambda: _rehearse_environment(survey, dependencies, mirror, ports))
-    if application.has_units:
-        services = ServiceController(application.services, ports.runner, ports.clock)
-        yield from _failures(services.snapshot)
+    yield from _failures(services_of(application, ports).snapshot)
 
 
 def lacking_programs(application: Application, account: Account, ports: Ports) -> Iterator[TradekeepError]:
