@@ -144,7 +144,8 @@ def _backup(commands: Any, common: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="accept that a component (its name), a database (its path), a table (PATH:TABLE), or all holds far less "
-        "than in the last backup, or with filesystem that the data lies on another one; repeatable",
+        "than in the last backup, with filesystem that the data lies on another one, or with backups that the backup "
+        "directory is a new and empty one; repeatable",
     )
     _dry_run(backup)
 

@@ -55,6 +55,17 @@ SHARING = (
         (MAKER + "hazard_c2_the_backup_of_another_profile_is_refused",),
     ),
     Removal(
+        "b3",
+        "no backup goes to the disk beneath one that is not mounted",
+        "operations/backup_plan.py",
+        "if output is None and NEW_DIRECTORY not in allowed:",
+        "if False:",
+        (
+            "tests/unit/operations/test_operation_vanished.py::"
+            "test_hazard_b3_no_backup_is_written_where_the_disk_of_all_others_is_not_mounted",
+        ),
+    ),
+    Removal(
         "b1",
         "a name that another application uses is not taken over",
         "storage/local.py",

@@ -80,7 +80,7 @@ def backup(
     """
 
     def request_again() -> BackupPlan:
-        return request_backup(application, ports, tier, name, encrypt, output)
+        return request_backup(application, ports, tier, name, encrypt, output, allow_loss)
 
     check_words(application, allow_loss)
     if not host_key:
@@ -202,6 +202,11 @@ def back_up(
     request: how it is to be made; what there is to capture is found here. lenient: keep damaged databases byte for byte
     instead of failing (for safety backups).
     """
+    catalog = LocalCatalog(application, ports.clock, directory=request.directory)
+    if not lenient:
+        catalog.require_present()
+    elif (gone := catalog.gone()) is not None:
+        ports.progress.note(str(gone))
     if not lenient and request.basis is None:
         request = replace(request, basis=basis_of(application, LocalCatalog(application, ports.clock)))
     with tree_reader(application, ports, lambda: nullcontext(Source(things)), request) as reader:

@@ -34,7 +34,8 @@ def list_backups(application: Application, ports: Ports, *, limit: Optional[int]
     limit: list so many of them, the newest.
     """
     now = ports.clock.now()
-    found = newest_first(LocalCatalog(application, ports.clock, note=ports.progress.note).list(), now)
+    catalog = LocalCatalog(application, ports.clock, note=ports.progress.note)
+    found = newest_first(catalog.list(), now)
     state, backups = state_of(application, ports, found), found[:limit]
     older = len(found) - len(backups)
     drilled = any(item.drilled_at for item in backups)
@@ -43,7 +44,7 @@ def list_backups(application: Application, ports: Ports, *, limit: Optional[int]
 
     def lines(width: Optional[int] = None) -> tuple[str, ...]:
         if not found:
-            return ("no backups yet", *notes, *state.lines)
+            return (*([] if catalog.gone() else ["no backups yet"]), *notes, *state.lines)
         dated = width is None or width >= _WIDE_ENOUGH_FOR_DATES
         rows = [_row(item, now, opened_by[item.name], dated=dated, drilled=drilled) for item in backups]
         heads = ["backup", "size", *(["made"] if dated else []), "age", "tier", "opens with", "verified"]

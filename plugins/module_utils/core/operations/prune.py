@@ -33,6 +33,7 @@ def prune(application: Application, ports: Ports, *, dry_run: bool, trust_clock:
     dry_run: only explain; takes no lock and writes nothing. trust_clock: a person says that the clock is right.
     """
     catalog = LocalCatalog(application, ports.clock, note=ports.progress.note)
+    catalog.require_present()
     if dry_run:
         return _prune(application, ports, catalog, dry_run=True, trust_clock=trust_clock)
     with application_lock(

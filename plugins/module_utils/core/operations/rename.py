@@ -117,6 +117,9 @@ def _is_known(application: Application) -> bool:
 
 def _refuse(application: Application, before: Application) -> None:
     """Raises where it cannot be done; nothing has been written then."""
+    # What cannot be seen cannot be taken along. Those that somebody moved by hand are in the new place.
+    if LocalCatalog(replace(before, backup_dir=application.backup_dir), SystemClock()).gone():
+        LocalCatalog(before, SystemClock()).require_present()
     for place in (before.application_state_dir, application.application_state_dir):
         refuse_pending(Path(place))
     for problem in conflicts(application, besides=(before.name,)):

@@ -55,6 +55,7 @@ def verify(
     """
     catalog = LocalCatalog(application, ports.clock, note=ports.progress.note)
     if reference == "all":
+        catalog.require_present()
         now = ports.clock.now()
         backups = sorted(catalog.list(), key=lambda item: _last_verified(item, now))
     else:

@@ -52,6 +52,7 @@ from .names import (
 )
 from .placing import check_finished, fsync_file, give_name, point_link, write_new
 from .records import Records
+from .vanished import all_gone
 
 __all__ = ["Backup", "LocalCatalog"]
 
@@ -139,6 +140,19 @@ class LocalCatalog:
             for item in self.list()
             if item.good and item.verified_at and self._key(item.path) not in known and item.verified_at < lost
         )
+
+    @with_privileges
+    def gone(self) -> Optional[TradekeepError]:
+        """What is to be said where every backup on record is gone at once; None where all is well, or none was made."""
+        if self.directory != Path(self.application.backup_dir):
+            return None
+        return all_gone(self.directory, self.records.read()["backups"], self._names())
+
+    def require_present(self) -> None:
+        """Raises where every backup on record is gone at once: nobody is to act as if there had been none."""
+        gone = self.gone()
+        if gone is not None:
+            raise gone
 
     # Writing; the caller holds the application's lock
 
@@ -309,6 +323,7 @@ class LocalCatalog:
         if said is not None:
             self._note(said)
         if newest is None:
+            self.require_present()
             because = f"none of {len(backups)} is verified" if backups else "there is none yet"
             raise TradekeepError(f"no backup to rely on: {because}", path=self.directory, hint="run 'tradekeep backup'")
         return newest

@@ -45,6 +45,7 @@ def rehearse_backup(application: Application, ports: Ports) -> None:
     if covered is None or not os.path.isdir(application.root):
         return
     with privileged():
+        LocalCatalog(application, ports.clock).require_present()
         encryption = choose_encryption(covered, Tier.MANUAL, None)
         request = BackupPlan.of_label(DEPLOY_LABEL, encryption, Path(application.backup_dir))
         source = Source(lambda: gathered_scan(covered))

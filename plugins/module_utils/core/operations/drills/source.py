@@ -57,6 +57,7 @@ def choose_backup(
         refuse_other_maker(application, backup)
         return Chosen(backup, newest is not None and newest.path == backup.path)
     if newest is None:
+        LocalCatalog(application, ports.clock, directory=directory).require_present()
         raise TradekeepError("there is no backup to recover from", path=directory, hint="run 'tradekeep backup'")
     for ahead in _by_name(application, directory, now, of_the_future=True):
         if ahead.path != newest.path:
