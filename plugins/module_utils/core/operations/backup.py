@@ -32,6 +32,7 @@ from ..host.scheduling import batch_work
 from ..patterns import classifier, classify
 from ..ports import Ports
 from ..storage.local import Backup, LocalCatalog
+from ..storage.maker import HOST, INSTALLATION
 from ..transaction.lock import application_lock
 from ..transaction.signals import shielded
 from .assemble import Account as Summary
@@ -286,7 +287,8 @@ def _publish(job: Job, catalog: LocalCatalog, temporary: Path, written: Written)
         "created": job.header.created,
         "tier": job.header.tier,
         "name": plan.name,
-        "host": job.header.host,
+        HOST: job.header.host,
+        INSTALLATION: catalog.maker.installation,
         "tool": job.header.tool,
         "encrypted": job.header.encrypted,
         "compression": job.header.compression,

@@ -68,7 +68,7 @@ def forget_old_backups(application: Application, ports: Ports, keep: int) -> Non
         return
     catalog = LocalCatalog(application, ports.clock)
     now = ports.clock.now()
-    ours = [item for item in catalog.list() if item.label == DEPLOY_LABEL and item.good]
+    ours = [item for item in catalog.own() if item.label == DEPLOY_LABEL and item.good]
     present = [item for item in ours if not is_future(item.moment, now)]
     fuller = before_losses(application, ours, {item.name for item in present[:keep]})
     for backup in present[keep:]:
