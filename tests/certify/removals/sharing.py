@@ -111,8 +111,8 @@ SHARING = (
         "b3",
         "the link to the latest backup is one application's",
         "storage/belonging.py",
-        'if name.startswith(f"{LATEST_STEM}.tar.") and not _is_ours(directory / name, application, prefix):',
-        "if False:",
+        "if all(_is_ours(directory / name, maker, otherwise=stem != LATEST_STEM) for name in _links(present, stem)):",
+        "if True:",
         (SHARED + "each_has_its_own_backups_and_its_own_latest_link",),
     ),
     Removal(
