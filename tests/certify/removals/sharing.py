@@ -68,6 +68,17 @@ SHARING = (
         ),
     ),
     Removal(
+        "b8",
+        "the host's own key does not stand for those of people",
+        "archive/recipients.py",
+        "people = [key for key in keys if key.recipient != own] or list(keys)",
+        "people = list(keys)",
+        (
+            "tests/unit/operations/test_operation_expiry.py::"
+            "test_hazard_b8_the_hosts_own_key_does_not_stand_for_peoples",
+        ),
+    ),
+    Removal(
         "b4",
         "what another host has made is not pruned",
         "storage/maker.py",
