@@ -68,6 +68,17 @@ SHARING = (
         ),
     ),
     Removal(
+        "b1",
+        "a name goes to one of two where there are no hard links",
+        "storage/placing.py",
+        "give_name(temporary, path, claim=True)",
+        "give_name(temporary, path)",
+        (
+            "tests/unit/operations/test_operation_without_links.py::"
+            "test_hazard_b1_a_name_goes_to_one_of_two_where_there_are_no_links",
+        ),
+    ),
+    Removal(
         "b8",
         "the host's own key does not stand for those of people",
         "archive/recipients.py",

@@ -169,10 +169,13 @@ def process_lives(pid: int) -> bool:
 
 
 def fsync_directory(path: AnyPath) -> None:
-    """Make the names in a directory durable."""
+    """Make the names in a directory durable, where the filesystem can be told to."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP):
+            raise
     finally:
         os.close(descriptor)
 
