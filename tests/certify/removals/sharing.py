@@ -79,6 +79,17 @@ SHARING = (
         ),
     ),
     Removal(
+        "c5",
+        "a restore over what is locked with chattr is refused before it begins",
+        "operations/restore.py",
+        "    refuse_locked(os.path.join(application.root, item.path) for item in run.changes)\n",
+        "",
+        (
+            "tests/unit/operations/test_operation_immutable.py::"
+            "test_hazard_c5_a_restore_over_a_locked_file_changes_nothing_and_says_how_to_unlock_it",
+        ),
+    ),
+    Removal(
         "b8",
         "the host's own key does not stand for those of people",
         "archive/recipients.py",
