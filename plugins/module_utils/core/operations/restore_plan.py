@@ -179,17 +179,25 @@ def _first_of(path: str, together: Collection[str]) -> str:
 
 
 def unmanaged(application: Application, entries: Iterable[Entry], selection: Selection) -> list[str]:
-    """The files that are asked for and that no component of the profile has: they are left alone."""
-    asked, chosen = replace(selection, unmanaged=True).chooser(application), selection.chooser(application)
-    wanted = (entry.path for entry in entries if entry.type != "directory" and asked(entry.path))
-    return sorted(path for path in wanted if not chosen(path))
+    """The files that are asked for and that no component of the profile has: they are left alone.
+
+    What is code, a cache or ours here is none of them: not even ``unmanaged`` takes it (see ``kept_out``).
+    """
+    chosen, not_data = selection.chooser(application), classifier(application.profile)
+    wanted = _asked_for(application, entries, selection)
+    return sorted(path for path in wanted if not chosen(path) and not not_data.keeps_out(path))
 
 
 def kept_out(application: Application, entries: Iterable[Entry], selection: Selection) -> list[str]:
-    """The wanted files of a backup that are code, caches or ours here, where a component has the whole root."""
-    chosen, not_data = selection.chooser(application), classifier(application.profile)
-    wanted = (entry.path for entry in entries if entry.type != "directory" and chosen(entry.path))
-    return sorted(path for path in wanted if not_data.keeps_out(path))
+    """The files that are asked for and are code, caches or ours here, where a component has the whole root."""
+    not_data = classifier(application.profile)
+    return sorted(path for path in _asked_for(application, entries, selection) if not_data.keeps_out(path))
+
+
+def _asked_for(application: Application, entries: Iterable[Entry], selection: Selection) -> Iterator[str]:
+    """The files that are named, whether or not a component has them."""
+    named = replace(selection, unmanaged=True).chooser(application)
+    return (entry.path for entry in entries if entry.type != "directory" and named(entry.path))
 
 
 def _live(application: Application, components: frozenset[str]) -> Iterable[Found]:
