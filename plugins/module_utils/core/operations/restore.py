@@ -125,6 +125,7 @@ def restore(
     accept_damage: bool = False,
     include_unmanaged: bool = False,
     strip: Optional[str] = None,
+    into: Optional[str] = None,
 ) -> Outcome:
     """Put a backup (or the chosen part of it) in the place of the live data, or into the directory ``to``.
 
@@ -133,11 +134,12 @@ def restore(
     health check fails. accept_damage: restore a damaged database too, as the backup has it.
     include_unmanaged: also what no component of the profile has; a directory ``to`` gets it in any case.
     strip: the leading directories of an archive of another program to leave out; found by the profile otherwise.
+    into: the directory of the root that such an archive was made in.
     key_file: the secret key of a backup to a public one, for this time; without it the host's own key is tried, and the
     account's keyring.
     """
     selection = check_selection(application, components, paths)
-    selection = replace(selection, unmanaged=include_unmanaged or to is not None, strip=strip)
+    selection = replace(selection, unmanaged=include_unmanaged or to is not None, strip=strip, into=into)
     secret = passphrase_for(application, passphrase_file)
     given = key_file is not None
     backup = find_to_read(application, ports, reference, passphrase_file=secret, key_given=given)
@@ -207,7 +209,13 @@ def _prepare(
     check_root(application)
     refuse_pending(Path(application.application_state_dir))
     contents = read_contents(
-        backup, ports, passphrase_file, gnupg_home=home, application=application, leading=selection.strip
+        backup,
+        ports,
+        passphrase_file,
+        gnupg_home=home,
+        application=application,
+        strip=selection.strip,
+        into=selection.into,
     )
     if not any_profile:
         refuse_other_maker(application, backup, contents.report.header, hint=_OTHER_PROFILE)
@@ -222,7 +230,10 @@ def _prepare(
     without_component = unmanaged(application, contents.entries, selection)
     if without_component:
         some = first_few(without_component, _SHOWN)
-        ports.progress.note(f"left alone, as no component of the profile has it: {some} (--include-unmanaged takes it)")
+        ways = "--include-unmanaged takes it"
+        if contents.foreign and not items:
+            ways += "; --into DIR says in which directory of the root the archive was made"
+        ports.progress.note(f"left alone, as no component of the profile has it: {some} ({ways})")
     if not items and not selection.whole and not without_component:
         raise UsageError(
             "the backup holds nothing of what was chosen",

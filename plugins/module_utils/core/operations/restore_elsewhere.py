@@ -52,9 +52,15 @@ def restore_elsewhere(
     """Unpack into an empty directory of its own; live data and services are left alone."""
     target = Path(os.path.abspath(target))
     _refuse_target(application, target)
-    known = application if selection.strip is not None else None
+    said = selection.strip is not None or selection.into is not None
     contents = read_contents(
-        backup, ports, passphrase_file, gnupg_home=gnupg_home, application=known, leading=selection.strip
+        backup,
+        ports,
+        passphrase_file,
+        gnupg_home=gnupg_home,
+        application=application if said else None,
+        strip=selection.strip,
+        into=selection.into,
     )
     note_other_maker(application, backup, contents.report.header, ports.progress.note)
     chosen = selection.chooser(application)

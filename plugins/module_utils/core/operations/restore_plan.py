@@ -58,6 +58,7 @@ class Selection:
     globs: tuple[str, ...] = ()
     unmanaged: bool = False
     strip: Optional[str] = None
+    into: Optional[str] = None
 
     @property
     def whole(self) -> bool:
