@@ -67,6 +67,7 @@ from .restore_plan import (
     identity,
     kept_out,
     plan_items,
+    nothing_chosen,
     unmanaged,
     with_tied,
 )
@@ -77,7 +78,6 @@ from .still_writing import FORCE, FORCED, refuse_unmanaged_writers, refuse_write
 from .text import first_few, first_lines, human_bytes, stopped_for
 from .tree import mend_rights
 
-_ENTRIES_NAMED = 10
 _SHOWN = 5
 _OTHER_PROFILE = "look at it with --to DIR; put it here all the same with --any-profile; or "
 
@@ -235,11 +235,7 @@ def _prepare(
             ways += "; --into DIR says in which directory of the root the archive was made"
         ports.progress.note(f"left alone, as no component of the profile has it: {some} ({ways})")
     if not items and not selection.whole and not without_component:
-        raise UsageError(
-            "the backup holds nothing of what was chosen",
-            path=backup.path.name,
-            hint=f"it holds: {first_few([entry.path for entry in contents.entries], _ENTRIES_NAMED)}",
-        )
+        raise nothing_chosen(backup.path.name, contents.entries)
     run = _Run(application, ports, backup, contents, selection, items, passphrase_file, force, home, not_data)
     run.unmanaged = without_component
     _check_space(run)

@@ -30,7 +30,7 @@ from .kind_of import SQLITE, kind_of_entry
 from .outcome import Outcome
 from .provenance import note_other_maker
 from .reading import Contents, read_contents, unpack
-from .restore_plan import Selection
+from .restore_plan import Selection, nothing_chosen
 from .restore_stage import check_files
 from .rights import give_rights, settle
 from .rights_plan import notes_of_refused_rights
@@ -65,6 +65,8 @@ def restore_elsewhere(
     note_other_maker(application, backup, contents.report.header, ports.progress.note)
     chosen = selection.chooser(application)
     entries = [entry for entry in contents.entries if chosen(entry.path)]
+    if not entries and not selection.whole:
+        raise nothing_chosen(backup.path.name, contents.entries)
     needed = sum(entry.data_bytes for entry in entries)
     if needed > space(target).bytes_free:
         raise SpaceError(f"{human_bytes(needed)} needed", path=target, hint="free some space or choose another place")

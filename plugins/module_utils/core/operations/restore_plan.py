@@ -20,8 +20,10 @@ from ..kinds.sqlite import SIDECAR_SUFFIXES
 from ..patterns import classifier, classify, classify_directory, matches
 from .kind_of import SQLITE, database_beside, kind_of_entry, tied
 from .scan import Found, scan
+from .text import first_few
 
 CHUNK = 1 << 20
+_ENTRIES_NAMED = 10
 
 DatabaseDigest = Callable[[str], Optional[str]]
 """Digest of a capture of a live database (equal for equal content), or None when it cannot be captured."""
@@ -93,6 +95,12 @@ def check_selection(application: Application, components: Sequence[str], paths: 
         if pattern.startswith("/") or ".." in pattern.split("/"):
             raise UsageError("a path to restore is relative to the root", path=pattern, hint="leave out the root")
     return Selection(frozenset(components), tuple(pattern.rstrip("/") for pattern in paths))
+
+
+def nothing_chosen(backup: str, entries: Sequence[Entry]) -> UsageError:
+    """The error for a choice that a backup has nothing of."""
+    some = first_few([entry.path for entry in entries], _ENTRIES_NAMED)
+    return UsageError("the backup holds nothing of what was chosen", path=backup, hint=f"it holds: {some}")
 
 
 def plan_items(
