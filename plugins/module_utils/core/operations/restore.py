@@ -26,7 +26,6 @@ from ..errors import (
     ServiceError,
     SpaceError,
     TradekeepError,
-    UsageError,
 )
 from ..host.account import owner_of
 from ..host.files import atomic_write, space
@@ -66,8 +65,8 @@ from .restore_plan import (
     digest_of,
     identity,
     kept_out,
-    plan_items,
     nothing_chosen,
+    plan_items,
     unmanaged,
     with_tied,
 )
