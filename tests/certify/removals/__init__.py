@@ -14,6 +14,7 @@ from .following import FOLLOWING
 from .hanging import HANGING
 from .judging import JUDGING
 from .keeping import KEEPING
+from .links import OF_LINKS
 from .losing import LOSING
 from .migrating import MIGRATING
 from .moving import MOVING
@@ -52,6 +53,7 @@ REMOVALS: tuple[Removal, ...] = (
     *HANGING,
     *FOLLOWING,
     *UNMANAGED,
+    *OF_LINKS,
     *ACCOUNTS,
     *JUDGING,
     *WHOLE,

@@ -102,7 +102,7 @@ def optimize_databases(
 def _chosen(application: Application, paths: Sequence[str]) -> list[str]:
     root = check_root(application)
     if not paths:
-        return [found.path for found in scan(application) if found.kind == SQLITE]
+        return [found.path for found in scan(application, refuse_links=False) if found.kind == SQLITE]
     chosen = []
     for path in paths:
         relative = os.path.relpath(path, root) if os.path.isabs(path) else path

@@ -27,6 +27,7 @@ from ..storage.local import Backup
 from .attributes import notes_of_access_lists
 from .check_ahead import check_ahead
 from .kind_of import SQLITE, kind_of_entry
+from .links import left_out_line
 from .outcome import Outcome
 from .provenance import note_other_maker
 from .reading import Contents, read_contents, unpack
@@ -200,7 +201,7 @@ def _finish(
     for entry in reversed(entries):
         place = above + entry.path
         if entry.type == "symlink" and not os.path.lexists(place):
-            ports.progress.note(f"{entry.path}: a symlink that leads out of the data, left out")
+            ports.progress.note(left_out_line(entry.path))
         else:
             placed.append((entry, place))
     waiting = [item for item in placed if item[0].path not in checked]

@@ -190,6 +190,8 @@ def replacements(
     for item in changes:
         if item.entry is not None and _above(item.path) in fresh:
             continue  # it goes live with its directory, in one rename
+        if item.entry is None and item.path in fresh:
+            continue  # it makes way for a directory
         live, kept = os.path.join(root, item.path), stage.kept_for(item.path)
         staged = None if item.entry is None else stage.path_for(item.path, prefix)
         companions = tuple(suffix for suffix in SIDECAR_SUFFIXES if item.path + suffix not in named)
