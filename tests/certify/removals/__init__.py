@@ -17,6 +17,7 @@ from .keeping import KEEPING
 from .links import OF_LINKS
 from .losing import LOSING
 from .migrating import MIGRATING
+from .modes import OF_MODES
 from .moving import MOVING
 from .proving import PROVING
 from .reading import READING
@@ -54,6 +55,7 @@ REMOVALS: tuple[Removal, ...] = (
     *FOLLOWING,
     *UNMANAGED,
     *OF_LINKS,
+    *OF_MODES,
     *ACCOUNTS,
     *JUDGING,
     *WHOLE,

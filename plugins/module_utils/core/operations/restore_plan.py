@@ -21,6 +21,7 @@ from ..kinds.sqlite import SIDECAR_SUFFIXES
 from ..patterns import classifier, classify, classify_directory, matches
 from .kind_of import SQLITE, database_beside, kind_of_entry, tied
 from .links import LiveLinks, behind, is_left_out
+from .rights_plan import granted_rights
 from .scan import Found, scan
 
 CHUNK = 1 << 20
@@ -171,7 +172,7 @@ def _without_links(
         for item in items
     ]
     root = str(application.root)
-    above = {path for item in items if item.action != "same" for path in _levels_above(item.path)}
+    above = {path for item in items if item.action != "same" for path in levels_above(item.path)}
     files = {path for path in above if os.path.lexists(f"{root}/{path}") and not os.path.isdir(f"{root}/{path}")}
     return items, sorted({path for path in (*files, *gone) if links.above(path) is None} | differing)
 
@@ -184,7 +185,7 @@ def _refuse_part_of_a_link(
         return
     asked = replace(selection, components=frozenset(), globs=()).chooser(application)
     for path in not_asked:
-        link = next((above for above in _levels_above(path) if above in going), None)
+        link = next((above for above in levels_above(path) if above in going), None)
         if link is not None and asked(path):
             raise UnsafePathError(
                 "is a symlink, and only a part of what the backup has in its place was chosen",
@@ -193,7 +194,8 @@ def _refuse_part_of_a_link(
             )
 
 
-def _levels_above(path: str) -> Iterator[str]:
+def levels_above(path: str) -> Iterator[str]:
+    """The directories above a path, the nearest first."""
     while "/" in path:
         path = path.rpartition("/")[0]
         yield path
@@ -201,7 +203,7 @@ def _levels_above(path: str) -> Iterator[str]:
 
 def lies_in(path: str, places: Collection[str]) -> bool:
     """Whether a path is one of some places, or lies below one of them."""
-    return bool(places) and (path in places or any(above in places for above in _levels_above(path)))
+    return bool(places) and (path in places or any(above in places for above in levels_above(path)))
 
 
 def _removal(application: Application, path: str) -> Item:
@@ -280,11 +282,11 @@ def compare(
     """
     links = links or LiveLinks(application)
     live = links.place(entry.path, at_end=entry.type != "symlink")
-    after = entry_facts(entry)
     try:
         status = None if live is None else os.lstat(live)
     except (FileNotFoundError, NotADirectoryError):
         status = None
+    after = entry_facts(entry, _mode_of(application, entry, status))
     if live is None or status is None:
         return Item(entry.path, "new", None, after, entry)
     before: dict[str, Any] = {
@@ -321,9 +323,18 @@ def identity(application: Application, path: str, links: Optional[LiveLinks] = N
     return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, wal)
 
 
-def entry_facts(entry: Entry) -> dict[str, Any]:
-    """What a diff may show of an entry: never its content."""
-    facts: dict[str, Any] = {"type": entry.type, "size": entry.size, "mode": f"{entry.mode:04o}"}
+def _mode_of(application: Application, entry: Entry, live: Optional[os.stat_result]) -> int:
+    """The mode that an entry is going to have. live: of what lies at its place."""
+    if entry.type == "symlink":
+        return entry.mode
+    replaced = live is not None and stat.S_ISREG(live.st_mode)
+    return granted_rights(application, entry, stat.S_IMODE(live.st_mode) if live and replaced else None).mode
+
+
+def entry_facts(entry: Entry, mode: Optional[int] = None) -> dict[str, Any]:
+    """What a diff may show of an entry: never its content. mode: what it is going to have, where that is known."""
+    mode = entry.mode if mode is None else mode
+    facts: dict[str, Any] = {"type": entry.type, "size": entry.size, "mode": f"{mode:04o}"}
     if entry.sha256:
         facts["sha256"] = entry.sha256
     if entry.target is not None:
@@ -399,6 +410,8 @@ def _type(mode: int) -> str:
 def _facts_line(facts: Optional[dict[str, Any]]) -> str:
     if facts is None:
         return ""
+    if facts["type"] == "symlink" and facts.get("target") is not None:
+        return f"(symlink to {facts['target']})"
     parts = [f"{facts['size']} B", facts["mode"]]
     if facts.get("sha256"):
         parts.append(facts["sha256"][:12])

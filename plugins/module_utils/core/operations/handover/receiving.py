@@ -17,7 +17,7 @@ from typing import Any, Optional
 
 from ...application import Application
 from ...archive.manifest import NO_FACTS, Entry, parse_entry
-from ...archive.safety import Limits, Names, safe_relative
+from ...archive.safety import Limits, Names, safe_relative, storable_mode
 from ...errors import HostileArchiveError, SpaceError, TradekeepError, UnsafePathError
 from ...host.files import Space, os_errors, space, write_all
 from ...host.mounts import device_roots
@@ -303,7 +303,7 @@ class Receiving:
             raise HostileArchiveError("has a time that cannot be", path=entry.path)
         kind = kind_in(known, entry.path) if entry.type == "file" else None
         return entry._replace(
-            mode=known.mode,
+            mode=storable_mode(entry.mode & 0o7777, entry.type),
             owner="",
             group="",
             kind=kind,
