@@ -21,6 +21,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     UnsafePathError,
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.backup import backup
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.databases import check_databases
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.drills.drill import drill
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.migrate.migrate import migrate
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.restore import restore
@@ -335,6 +336,19 @@ def test_a_restore_compares_behind_a_symlink_that_is_followed_and_writes_nothing
     assert not models.is_symlink() and {path.name for path in models.iterdir()} == {"a.json", "b.json"}
     assert (models / "b.json").read_text() == '"b"' and (big / "models/b.json").read_text() == '"changed"'
     assert (following.root / "data/fills.db").is_symlink(), "as it was"
+
+
+def test_the_databases_behind_symlinks_are_checked_where_they_lie(following, make):
+    following.root.joinpath("data/away.db").symlink_to("/nowhere/away.db")
+    outcome = check_databases(following.application, following.ports)
+    assert [(item["path"], item["problems"]) for item in outcome.record["databases"]] == [("data/fills.db", [])]
+    bench = make(files=[{"pattern": "data/fills.db", "kind": "sqlite", "required": True}])
+    (bench.root / "data/fills.db").unlink()
+    fills(bench.root / "store/fills.db")
+    (bench.root / "data/fills.db").symlink_to("../store/fills.db")
+    outcome = check_databases(bench.application, bench.ports)
+    assert not any(item["problems"] for item in outcome.record["databases"])
+    assert {item["path"] for item in outcome.record["databases"]} >= {"store/fills.db"}
 
 
 def test_timers_see_the_places_that_symlinks_are_followed_to(following, big):

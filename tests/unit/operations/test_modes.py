@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 from pathlib import Path
 
@@ -91,6 +92,26 @@ def test_hazard_c3_a_restore_opens_no_live_file_that_is_private_now(make):
         (bench.root / "data" / name).chmod(0o700)
     restore(bench.application, bench.ports)
     assert modes(bench.root / "data") == {**dict.fromkeys(MODES, 0o700)}
+
+
+def test_hazard_c3_the_mask_of_an_access_list_gives_the_group_nothing(make):
+    bench = make()
+    fill(bench.root / "data", {"wallet.key": 0o600})
+    place = bench.root / "data/wallet.key"
+    entries = ((1, 6, -1), (2, 6, 65534), (4, 0, -1), (16, 6, -1), (32, 0, -1))
+    packed = b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    try:
+        os.setxattr(place, "system.posix_acl_access", struct.pack("<I", 2) + packed)
+    except OSError:
+        pytest.skip("no access lists on this filesystem")
+    assert place.stat().st_mode & 0o777 == 0o660
+    backup(bench.application, bench.ports)
+    place.write_text("changed")
+    restore(bench.application, bench.ports)
+    assert place.stat().st_mode & 0o777 == 0o660, "with the list"
+    place.unlink()
+    restore(bench.application, bench.ports)
+    assert place.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_migration_brings_the_modes_of_the_source(make, tmp_path):

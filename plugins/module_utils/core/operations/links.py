@@ -251,6 +251,18 @@ class LiveLinks:
         return self._above[directory]
 
 
+def place_of_data(application: Application, path: str) -> str:
+    """Where the data of a path of the tree lies: behind a link that the profile follows, or in another component.
+
+    Of a link to anywhere else it is the link itself.
+    """
+    live = os.path.join(str(application.root), path)
+    place = LiveLinks(application).place(path) or live
+    if place != live or not os.path.islink(live):
+        return place
+    return os.path.realpath(live) if leading_of(application, path, live).captured else live
+
+
 def behind(application: Application, path: str, link: str) -> UnsafePathError:
     """The error for a link above all that a component names."""
     return UnsafePathError(

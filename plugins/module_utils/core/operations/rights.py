@@ -17,7 +17,7 @@ from ..archive.manifest import Entry
 from ..errors import UnsafePathError
 from ..host.filesystem.chown import give_owner_mode
 from ..host.ownership import gid_of, uid_of
-from .attributes import give_attributes, has_list
+from .attributes import give_attributes, has_list, list_of_live
 from .rights_plan import granted_rights
 
 
@@ -26,13 +26,16 @@ def give_rights(application: Application, entry: Entry, staged: str, *, in_place
 
     Which ones is decided in rights_plan.py. in_place: whether it takes the place of what is live.
     """
-    granted = granted_rights(application, entry, live_mode(application, entry) if in_place else None)
-    mode = granted.mode
+    if entry.type == "symlink":
+        return  # it belongs to whoever made it, and nobody's rights depend on it
+    live = live_mode(application, entry) if in_place else None
+    granted = granted_rights(application, entry, live)
     uid = gid = -1
     if application.system:
         uid, gid = _uid_of(granted.owner), _gid_of(granted.group)
-    if entry.type == "symlink":
-        return  # it belongs to whoever made it, and nobody's rights depend on it
+    if entry.type == "file" and list_of_live(application, entry.path, uid) is not None:
+        granted = granted_rights(application, entry, live, listed=True)
+    mode = granted.mode
     if entry.type == "file" and _is_settled(application, entry, staged, mode, (uid, gid)):
         return
     descriptor = _open_staged(staged)

@@ -17,12 +17,15 @@ from dataclasses import dataclass, replace
 from typing import Optional
 
 from ..application import Application
+from ..archive.attributes import FACT, of_facts
 from ..archive.manifest import Entry
+from ..host.filesystem.attributes import ACCESS_LIST
 from ..patterns import classify, classify_directory
 from .tree_modes import mended_mode, mode_beside
 
 _FROM_ARCHIVE = {"directory": 0o3775}
 _MOST_NOTES = 5
+_GROUP = "group::"
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,26 @@ class GrantedRights:
     from_profile: bool
 
 
-def granted_rights(application: Application, entry: Entry, live: Optional[int] = None) -> GrantedRights:
-    """The rights of one entry. Reads nothing of the host. live: the mode of the file that it replaces."""
-    granted = _granted(application, entry)
+def granted_rights(
+    application: Application, entry: Entry, live: Optional[int] = None, *, listed: bool = False
+) -> GrantedRights:
+    """The rights of one entry. Reads nothing of the host. live: the mode of the file that it replaces.
+
+    listed: whether it gets an access list, with which the group's bits of a mode are the most that the list gives.
+    """
+    granted = _granted(application, entry if listed or FACT not in entry.facts else _without_list(entry))
     return granted if live is None or entry.type != "file" else replace(granted, mode=mode_beside(granted.mode, live))
+
+
+def _without_list(entry: Entry) -> Entry:
+    """The mode that an entry has without its access list: what its group had, and not all that the list gives."""
+    text = dict(of_facts(entry.facts)).get(ACCESS_LIST)
+    if text is None:
+        return entry
+    words = text.decode("utf-8", "surrogateescape").replace("\n", ",").split(",")
+    said = next((word[len(_GROUP) :] for word in words if word.startswith(_GROUP)), "")
+    group = sum(bit for letter, bit in (("r", 0o40), ("w", 0o20), ("x", 0o10)) if letter in said[:3])
+    return entry._replace(mode=entry.mode & (~0o070 | group))
 
 
 def _granted(application: Application, entry: Entry) -> GrantedRights:
