@@ -25,7 +25,6 @@ from ..errors import (
     ServiceError,
     SpaceError,
     TradekeepError,
-    UsageError,
 )
 from ..host.account import owner_of
 from ..host.files import atomic_write, space
@@ -67,6 +66,7 @@ from .restore_plan import (
     digest_of,
     identity,
     kept_out,
+    nothing_chosen,
     plan_items,
     unmanaged,
     with_tied,
@@ -78,7 +78,6 @@ from .still_writing import FORCE, FORCED, refuse_unmanaged_writers, refuse_write
 from .text import counted, first_few, first_lines, human_bytes, stopped_for
 from .tree import mend_rights
 
-_ENTRIES_NAMED = 10
 _SHOWN = 5
 _OTHER_PROFILE = "look at it with --to DIR; put it here all the same with --any-profile; or "
 
@@ -127,6 +126,7 @@ def restore(
     accept_damage: bool = False,
     include_unmanaged: bool = False,
     strip: Optional[str] = None,
+    into: Optional[str] = None,
 ) -> Outcome:
     """Put a backup (or the chosen part of it) in the place of the live data, or into the directory ``to``.
 
@@ -135,11 +135,12 @@ def restore(
     health check fails. accept_damage: restore a damaged database too, as the backup has it.
     include_unmanaged: also what no component of the profile has; a directory ``to`` gets it in any case.
     strip: the leading directories of an archive of another program to leave out; found by the profile otherwise.
+    into: the directory of the root that such an archive was made in.
     key_file: the secret key of a backup to a public one, for this time; without it the host's own key is tried, and the
     account's keyring.
     """
     selection = check_selection(application, components, paths)
-    selection = replace(selection, unmanaged=include_unmanaged or to is not None, strip=strip)
+    selection = replace(selection, unmanaged=include_unmanaged or to is not None, strip=strip, into=into)
     secret = passphrase_for(application, passphrase_file)
     given = key_file is not None
     backup = find_to_read(application, ports, reference, passphrase_file=secret, key_given=given)
@@ -209,7 +210,13 @@ def _prepare(
     check_root(application)
     refuse_pending(Path(application.application_state_dir))
     contents = read_contents(
-        backup, ports, passphrase_file, gnupg_home=home, application=application, leading=selection.strip
+        backup,
+        ports,
+        passphrase_file,
+        gnupg_home=home,
+        application=application,
+        strip=selection.strip,
+        into=selection.into,
     )
     if not any_profile:
         refuse_other_maker(application, backup, contents.report.header, hint=_OTHER_PROFILE)
@@ -217,14 +224,12 @@ def _prepare(
     if contents.foreign:
         ports.progress.note("made by another program, without a manifest: only weaker checks are possible")
     items = plan_items(application, contents.entries, selection, digest_of_database=database_digest(application, ports))
-    not_data, without_component = _left_alone_of(application, ports, contents, selection)
+    not_data, without_component = _left_alone_of(
+        application, ports, contents, selection, nothing_fits=contents.foreign and not items
+    )
     left_links = links_left_out(application, contents, selection)
     if not items and not selection.whole and not without_component and not left_links:
-        raise UsageError(
-            "the backup holds nothing of what was chosen",
-            path=backup.path.name,
-            hint=f"it holds: {first_few([entry.path for entry in contents.entries], _ENTRIES_NAMED)}",
-        )
+        raise nothing_chosen(backup.path.name, contents.entries)
     run = _Run(application, ports, backup, contents, selection, items, passphrase_file, force, home, not_data)
     run.unmanaged, run.left_links = without_component, left_links
     tell_of_links(ports.progress.note, left_links, run.changes)
@@ -238,16 +243,22 @@ def _prepare(
 
 
 def _left_alone_of(
-    application: Application, ports: Ports, contents: Contents, selection: Selection
+    application: Application, ports: Ports, contents: Contents, selection: Selection, *, nothing_fits: bool
 ) -> tuple[list[str], list[str]]:
-    """What is code or a cache here, and what no component has: neither is restored."""
+    """What is code or a cache here, and what no component has: neither is restored.
+
+    nothing_fits: whether an archive of another program has nothing else.
+    """
     not_data = kept_out(application, contents.entries, selection)
     if not_data:
         ports.progress.note(f"left alone, as it is code or a cache here and no data: {first_few(not_data, _SHOWN)}")
     without_component = unmanaged(application, contents.entries, selection)
     if without_component:
         some = first_few(without_component, _SHOWN)
-        ports.progress.note(f"left alone, as no component of the profile has it: {some} (--include-unmanaged takes it)")
+        ways = "--include-unmanaged takes it"
+        if nothing_fits:
+            ways += "; --into DIR says in which directory of the root the archive was made"
+        ports.progress.note(f"left alone, as no component of the profile has it: {some} ({ways})")
     return not_data, without_component
 
 

@@ -31,7 +31,7 @@ from .links import left_out_line
 from .outcome import Outcome
 from .provenance import note_other_maker
 from .reading import Contents, read_contents, unpack
-from .restore_plan import Selection, levels_above
+from .restore_plan import Selection, levels_above, nothing_chosen
 from .restore_stage import check_files
 from .rights import give_rights, settle
 from .rights_plan import notes_of_refused_rights, unknown_directory
@@ -53,13 +53,21 @@ def restore_elsewhere(
     """Unpack into an empty directory of its own; live data and services are left alone."""
     target = Path(os.path.abspath(target))
     _refuse_target(application, target)
-    known = application if selection.strip is not None else None
+    said = selection.strip is not None or selection.into is not None
     contents = read_contents(
-        backup, ports, passphrase_file, gnupg_home=gnupg_home, application=known, leading=selection.strip
+        backup,
+        ports,
+        passphrase_file,
+        gnupg_home=gnupg_home,
+        application=application if said else None,
+        strip=selection.strip,
+        into=selection.into,
     )
     note_other_maker(application, backup, contents.report.header, ports.progress.note)
     chosen = selection.chooser(application)
     entries = [entry for entry in contents.entries if chosen(entry.path)]
+    if not entries and not selection.whole:
+        raise nothing_chosen(backup.path.name, contents.entries)
     needed = sum(entry.data_bytes for entry in entries)
     if needed > space(target).bytes_free:
         raise SpaceError(f"{human_bytes(needed)} needed", path=target, hint="free some space or choose another place")

@@ -23,8 +23,10 @@ from .kind_of import SQLITE, database_beside, kind_of_entry, tied
 from .links import LiveLinks, behind, is_left_out
 from .rights_plan import granted_rights
 from .scan import Found, scan
+from .text import first_few
 
 CHUNK = 1 << 20
+_ENTRIES_NAMED = 10
 
 DatabaseDigest = Callable[[str], Optional[str]]
 """Digest of a capture of a live database (equal for equal content), or None when it cannot be captured."""
@@ -61,6 +63,7 @@ class Selection:
     globs: tuple[str, ...] = ()
     unmanaged: bool = False
     strip: Optional[str] = None
+    into: Optional[str] = None
 
     @property
     def whole(self) -> bool:
@@ -95,6 +98,12 @@ def check_selection(application: Application, components: Sequence[str], paths: 
         if pattern.startswith("/") or ".." in pattern.split("/"):
             raise UsageError("a path to restore is relative to the root", path=pattern, hint="leave out the root")
     return Selection(frozenset(components), tuple(pattern.rstrip("/") for pattern in paths))
+
+
+def nothing_chosen(backup: str, entries: Sequence[Entry]) -> UsageError:
+    """The error for a choice that a backup has nothing of."""
+    some = first_few([entry.path for entry in entries], _ENTRIES_NAMED)
+    return UsageError("the backup holds nothing of what was chosen", path=backup, hint=f"it holds: {some}")
 
 
 def plan_items(
@@ -250,17 +259,25 @@ def _first_of(path: str, together: Collection[str]) -> str:
 
 
 def unmanaged(application: Application, entries: Iterable[Entry], selection: Selection) -> list[str]:
-    """The files that are asked for and that no component of the profile has: they are left alone."""
-    asked, chosen = replace(selection, unmanaged=True).chooser(application), selection.chooser(application)
-    wanted = (entry.path for entry in entries if entry.type != "directory" and asked(entry.path))
-    return sorted(path for path in wanted if not chosen(path))
+    """The files that are asked for and that no component of the profile has: they are left alone.
+
+    What is code, a cache or ours here is none of them: not even ``unmanaged`` takes it (see ``kept_out``).
+    """
+    chosen, not_data = selection.chooser(application), classifier(application.profile)
+    wanted = _asked_for(application, entries, selection)
+    return sorted(path for path in wanted if not chosen(path) and not not_data.keeps_out(path))
 
 
 def kept_out(application: Application, entries: Iterable[Entry], selection: Selection) -> list[str]:
-    """The wanted files of a backup that are code, caches or ours here, where a component has the whole root."""
-    chosen, not_data = selection.chooser(application), classifier(application.profile)
-    wanted = (entry.path for entry in entries if entry.type != "directory" and chosen(entry.path))
-    return sorted(path for path in wanted if not_data.keeps_out(path))
+    """The files that are asked for and are code, caches or ours here, where a component has the whole root."""
+    not_data = classifier(application.profile)
+    return sorted(path for path in _asked_for(application, entries, selection) if not_data.keeps_out(path))
+
+
+def _asked_for(application: Application, entries: Iterable[Entry], selection: Selection) -> Iterator[str]:
+    """The files that are named, whether or not a component has them."""
+    named = replace(selection, unmanaged=True).chooser(application)
+    return (entry.path for entry in entries if entry.type != "directory" and named(entry.path))
 
 
 def _live(application: Application, components: frozenset[str]) -> Iterable[Found]:

@@ -23,7 +23,7 @@ from ...host.files import Space, os_errors, space, write_all
 from ...host.mounts import device_roots
 from ...patterns import classifier
 from ...ports import Ports
-from ..kind_of import kind_in
+from ..kind_of import kind_by_content, kind_in
 from ..links import is_left_out
 from ..migrate.credentials import LARGEST, credential_problem
 from ..migrate.origin import Refused, refusal_of
@@ -98,7 +98,11 @@ class Receiving:
     def entry(self, path: str) -> Optional[Entry]:
         """What the source has at a path."""
         arrival = self._arrived.get(path)
-        return None if arrival is None else arrival.entry
+        if arrival is None or arrival.entry.kind is None:
+            return None if arrival is None else arrival.entry
+        known = self._lookup.file(path)
+        kind = kind_by_content(arrival.entry.kind, arrival.place, required=known is not None and known.required)
+        return arrival.entry._replace(kind=kind)
 
     def replace(self, entry: Entry) -> None:
         """More is known of something that has arrived."""
@@ -372,9 +376,9 @@ class Receiving:
 
     def with_facts(self, describe: Callable[[Entry, str], Entry]) -> None:
         """Complete the entries by what only the content tells."""
-        for item in self._arrived.values():
+        for path, item in self._arrived.items():
             if item.entry.type == "file":
-                item.entry = describe(item.entry, item.place)
+                item.entry = describe(self.entry(path) or item.entry, item.place)
 
 
 class _Open:
