@@ -9,6 +9,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.data
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.drills.drill import drill
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.migrate.migrate import migrate
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.restore import restore
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.still_writing import StillWrittenError
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.unit_sight import to_back_up, to_drill
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.verify import verify
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.profile import resolve_profile
@@ -349,6 +351,18 @@ def test_the_databases_behind_symlinks_are_checked_where_they_lie(following, mak
     outcome = check_databases(bench.application, bench.ports)
     assert not any(item["problems"] for item in outcome.record["databases"])
     assert {item["path"] for item in outcome.record["databases"]} >= {"store/fills.db"}
+
+
+def test_a_restore_is_refused_while_a_program_writes_behind_a_symlink_that_is_followed(following, big):
+    backup(following.application, following.ports)
+    put(big / "models/b.json", '"changed"')
+    program = "import sys; f = open(sys.argv[1], 'a'); print('open', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", program, str(big / "fills.db")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as bot:
+        assert bot.stdout.readline() == b"open\n"
+        with pytest.raises(StillWrittenError, match="fills"):
+            restore(following.application, following.ports, dry_run=True)
+        bot.stdin.close()
 
 
 def test_timers_see_the_places_that_symlinks_are_followed_to(following, big):
