@@ -20,7 +20,7 @@ from ..archive.extract import as_archived, extract_to
 from ..archive.manifest import Entry
 from ..archive.members import Member, NullSink, ReadReport
 from ..archive.reported import EntriesIn, EntriesOut, report_as, report_from
-from ..archive.safety import damaged, link_stays_inside
+from ..archive.safety import damaged
 from ..archive.tar_reader import Readable, read_archive
 from ..errors import ArchiveError, UsageError
 from ..host.account import Account
@@ -31,6 +31,7 @@ from ..storage.local import Backup
 from .apart import Telling, read_apart, refuse_frames
 from .layout import AS_IT_IS, Layout, layout_of
 from .leftovers import nobody
+from .links import is_left_out
 from .text import first_lines
 
 CHUNK = 1 << 20
@@ -168,9 +169,7 @@ def read_contents(
         layout = layout_of(application, str(backup.path), files, strip, into)
         report = replace(report, stripped_prefix=layout.prefix)
     entries = tuple(_placed(heard.entries, layout))
-    unsafe = (
-        item.path for item in entries if item.type == "symlink" and not link_stays_inside(item.path, item.target or "")
-    )
+    unsafe = (item.path for item in entries if is_left_out(item))
     return Contents(report, entries, frozenset(unsafe), layout)
 
 

@@ -17,13 +17,14 @@ from typing import Any, Optional
 
 from ...application import Application
 from ...archive.manifest import NO_FACTS, Entry, parse_entry
-from ...archive.safety import Limits, Names, link_stays_inside, safe_relative
+from ...archive.safety import Limits, Names, safe_relative, storable_mode
 from ...errors import HostileArchiveError, SpaceError, TradekeepError, UnsafePathError
 from ...host.files import Space, os_errors, space, write_all
 from ...host.mounts import device_roots
 from ...patterns import classifier
 from ...ports import Ports
 from ..kind_of import kind_by_content, kind_in
+from ..links import is_left_out
 from ..migrate.credentials import LARGEST, credential_problem
 from ..migrate.origin import Refused, refusal_of
 from ..scan import OWN_PREFIX, Found, scan
@@ -295,7 +296,7 @@ class Receiving:
             )
         if known is None:
             raise HostileArchiveError("is no part of the profile on this server", path=entry.path)
-        if entry.type == "symlink" and not link_stays_inside(entry.path, entry.target or ""):
+        if is_left_out(entry):
             raise HostileArchiveError("is a symlink that leads out of the data", path=entry.path)
         why = refusal_of(entry.path, "file", 0, None)
         if why is not None:
@@ -306,7 +307,7 @@ class Receiving:
             raise HostileArchiveError("has a time that cannot be", path=entry.path)
         kind = kind_in(known, entry.path) if entry.type == "file" else None
         return entry._replace(
-            mode=known.mode,
+            mode=storable_mode(entry.mode & 0o7777, entry.type),
             owner="",
             group="",
             kind=kind,

@@ -118,7 +118,7 @@ class Shipping:
     def __post_init__(self) -> None:
         """Prepare."""
         self._context = CaptureContext(scratch=self.scratch, clock=self.ports.clock)
-        self._entries = EntryMaker(self.application.profile)
+        self._entries = EntryMaker()
         self._counter = ThreadPoolExecutor(max_workers=1, initializer=take_no_signals)
         self._totals = Totals()
 
