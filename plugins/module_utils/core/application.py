@@ -105,6 +105,8 @@ class Component:
     backup: bool = True
     may_shrink: bool = False
     """Whether a backup may hold far less of it than the one before."""
+    follow_links: tuple[str, ...] = ()
+    """Absolute directories: a symlink of the component that ends below one of them stands for what lies there."""
     description: str = ""
 
     @property

@@ -193,6 +193,9 @@ def _restore(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="leave out these leading directories of an archive of another program, . for none",
     )
+    restore.add_argument(
+        "--into", metavar="DIR", help="an archive of another program was made in this directory of the root"
+    )
     restore.add_argument("--accept-damage", action="store_true", help="restore a damaged database too, as it is")
     _passphrase(restore)
     _yes(restore)

@@ -134,6 +134,7 @@ def _restore(arguments: argparse.Namespace, application: Application, ports: Por
         accept_damage=arguments.accept_damage,
         include_unmanaged=arguments.include_unmanaged,
         strip=arguments.strip,
+        into=arguments.into,
     )
 
 

@@ -42,6 +42,7 @@ from .damage import way_back
 from .found import Share, Thing
 from .keys import require_usable_keys, told_of_keys
 from .leftovers import sweep_state
+from .links import missed_lines
 from .listings import Listings
 from .losses import ALL, GET_BACK, Held, Loss, accept, check_words, find_losses, row_losses, unguarded_losses
 from .outcome import Outcome
@@ -167,7 +168,7 @@ def _compared(application: Application, ports: Ports, plan: BackupPlan, allowed:
     ]
     losses = accept(found, allowed)
     others = (*unguarded_losses(application, plan.basis, held), *left_out_since(application))
-    return [*losses, *others, *plan.uncovered.lines]
+    return [*losses, *others, *missed_lines(plan.links, plan.more_links), *plan.uncovered.lines]
 
 
 @contextmanager
@@ -343,6 +344,9 @@ def _note_basis(job: Job, made: Backup, summary: Summary) -> None:
 def _compared_rows(job: Job, summary: Summary, allowed: Optional[Collection[str]]) -> list[str]:
     """What is worth a warning of the rows that were captured. Raises CaptureError for a loss that is not allowed."""
     application, databases = job.application, {path: facts["tables"] for path, facts in summary.databases.items()}
+    # What has become a link holds the rows of what it leads to.
+    stand_ins = job.plan.stand_ins.items()
+    databases.update({path: databases[place] for path, place in stand_ins if place in databases})
     if allowed is not None:
         return accept(row_losses(application, job.plan.basis, databases), allowed)
     basis = basis_of(application, LocalCatalog(application, job.ports.clock))
@@ -361,7 +365,9 @@ def _compared_rows(job: Job, summary: Summary, allowed: Optional[Collection[str]
 
 
 def _relative(application: Application, path: str) -> str:
-    return os.path.relpath(path, str(application.root))
+    """Of what lies behind a link that is followed, the path itself."""
+    relative = os.path.relpath(path, str(application.root))
+    return path if relative.startswith("../") else relative
 
 
 def _plan_lines(plan: BackupPlan, shown: Callable[[Sequence[str]], Sequence[str]] = tuple) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ from .apart import ArchiveWork, Telling, patience, read_apart
 from .keys import Keys, home_for
 from .kind_of import SQLITE, kind_inside, kind_of
 from .leftovers import reader_account, reading_scratch
+from .links import left_out_line
 from .outcome import Outcome
 from .reading import CountingSink, checksum, compare_checksum, passphrase_for
 from .restore_stage import differing_tables, weighed
@@ -188,6 +189,7 @@ def _entries(
         report = _shallow(application, backup, ports, opening)
     checked.level = "deep" if deep else "entries"
     checked.notes.extend(report.notes)
+    checked.notes.extend(f"{left_out_line(path)} of every restore" for path in report.unsafe_links)
     if report.layout != "tradekeep":
         checked.notes.append("made by another program: it has no manifest, so what should be in it is not known")
     checked.counts = {"entries": report.entries, "files": report.files, "bytes": report.bytes}
