@@ -252,6 +252,8 @@ class Application:
     user_units: bool = False
     """Whether all of it is a plain account's, with timers and services of that account's own systemd."""
     encryption: Encryption = field(default_factory=Encryption)
+    backups_of: Optional[str] = None
+    """The name of the host whose backups are meant for once; None for this installation's. In no configuration."""
 
     @property
     def has_units(self) -> bool:

@@ -44,6 +44,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.rest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.restore_stage import check_restored
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.verify import verify
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.storage.local import LocalCatalog
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.storage.parts import scratch_purpose
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.exchange import Exchange
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.lock import application_lock
 
@@ -215,9 +216,11 @@ def test_hazard_b1_what_a_killed_backup_left_is_swept(bench):
     made(bench)
     with subprocess.Popen(["true"]) as killed:
         killed.wait()
-    left = bench.backups / f".tradekeep-user_data_20260101_000000.tar.gz.{killed.pid}-0123abcd.part"
+    catalog = LocalCatalog(bench.application, bench.ports.clock)
+    left = catalog.temporary("user_data_20260101_000000.tar.gz")
+    left = left.with_name(left.name.replace(f".{os.getpid()}-", f".{killed.pid}-"))
     left.write_bytes(b"half")
-    scratch = bench.backups / f".tradekeep-scratch-{killed.pid}-abc_1"
+    scratch = bench.backups / f".tradekeep-{scratch_purpose(catalog.maker)}-{killed.pid}-0123456789abcdef"
     scratch.mkdir()
     (scratch / "capture.db").write_bytes(b"in the clear")
     made(bench)

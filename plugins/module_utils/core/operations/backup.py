@@ -32,6 +32,7 @@ from ..host.scheduling import batch_work
 from ..patterns import classifier, classify
 from ..ports import Ports
 from ..storage.local import Backup, LocalCatalog
+from ..storage.maker import HOST, INSTALLATION
 from ..transaction.lock import application_lock
 from ..transaction.signals import shielded
 from .assemble import Account as Summary
@@ -81,7 +82,7 @@ def backup(
     """
 
     def request_again() -> BackupPlan:
-        return request_backup(application, ports, tier, name, encrypt, output)
+        return request_backup(application, ports, tier, name, encrypt, output, allow_loss)
 
     check_words(application, allow_loss)
     if not host_key:
@@ -203,6 +204,11 @@ def back_up(
     request: how it is to be made; what there is to capture is found here. lenient: keep damaged databases byte for byte
     instead of failing (for safety backups).
     """
+    catalog = LocalCatalog(application, ports.clock, directory=request.directory)
+    if not lenient:
+        catalog.require_present()
+    elif (gone := catalog.gone()) is not None:
+        ports.progress.note(str(gone))
     if not lenient and request.basis is None:
         request = replace(request, basis=basis_of(application, LocalCatalog(application, ports.clock)))
     with tree_reader(application, ports, lambda: nullcontext(Source(things)), request) as reader:
@@ -282,7 +288,8 @@ def _publish(job: Job, catalog: LocalCatalog, temporary: Path, written: Written)
         "created": job.header.created,
         "tier": job.header.tier,
         "name": plan.name,
-        "host": job.header.host,
+        HOST: job.header.host,
+        INSTALLATION: catalog.maker.installation,
         "tool": job.header.tool,
         "encrypted": job.header.encrypted,
         "compression": job.header.compression,

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -21,6 +21,7 @@ from ..patterns import classify_directory
 from ..ports import Ports
 from ..storage.local import Backup, LocalCatalog
 from ..storage.names import check_name
+from ..storage.vanished import NEW_DIRECTORY
 from ..transaction.exchange import refuse_pending
 from .basis import Basis, basis_of, current_places, newest_good
 from .found import Found, Share, Thing
@@ -148,12 +149,15 @@ def request_backup(
     name: Optional[str],
     encrypt: Optional[bool],
     output: Optional[str],
+    allowed: Collection[str] = (),
 ) -> BackupPlan:
-    """What is wanted, checked as far as it can be without looking through the tree."""
+    """What is wanted, checked as far as it can be without looking through the tree. allowed: see ``losses``."""
     if name is not None:
         check_name(name)
     catalog = LocalCatalog(application, ports.clock)
     _refuse_lost_root(application, catalog)
+    if output is None and NEW_DIRECTORY not in allowed:
+        catalog.require_present()
     check_root(application)
     refuse_pending(Path(application.application_state_dir))
     chosen_tier = _tier(tier)

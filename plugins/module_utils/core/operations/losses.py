@@ -20,6 +20,7 @@ from ..application import Application, Component
 from ..errors import CaptureError, UsageError
 from ..host.mounts import Place, other_filesystem
 from ..patterns import classify, code_or_data, matches
+from ..storage.vanished import NEW_DIRECTORY
 from .basis import Basis, Tables, current_places, definition_of, recorded_basis
 from .links import WAY_OUT
 from .text import counted, human_bytes
@@ -70,7 +71,7 @@ class Held:
 
 def check_words(application: Application, words: Collection[str]) -> None:
     """Raises UsageError for a word that allows nothing."""
-    known = [*(item.name for item in application.profile.components if item.backup), FILESYSTEM, ALL]
+    known = [*(item.name for item in application.profile.components if item.backup), FILESYSTEM, NEW_DIRECTORY, ALL]
     for word in words:
         if word not in known and _component_of(application, word.partition(":")[0]) is None:
             raise UsageError(
