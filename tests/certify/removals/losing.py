@@ -16,7 +16,7 @@ LOSING = (
         "a3",
         "a database that was lost as a whole is no queue that drains",
         "operations/shrinking.py",
-        "lost = _is_below(held, whole, percent)",
+        "lost = kept <= len(fallen) and _is_below(held, whole, percent)",
         "lost = False",
         (
             LOSSES + "a3_a_database_that_was_lost_as_a_whole_is_no_drain",

@@ -8,7 +8,8 @@ A bot deletes as well: it works off a queue, purges what is old, compacts a log.
 - what the profile says may shrink may shrink to nothing;
 - a table that has lost most of its rows before, in a backup that needed no word of a person's, may do so again;
 - a table that does it for the first time, in a database that otherwise holds what it held, is drained: worth telling,
-  and no more, as a database that was lost, emptied or taken back in time has lost most of its rows as a whole;
+  and no more. A database that was lost, emptied or taken back in time has lost most of its rows as a whole, and there
+  are not more tables that kept theirs than tables that did not;
 - anything else is a loss, as is a table that is gone.
 """
 
@@ -29,12 +30,16 @@ Usual = Mapping[str, Mapping[str, float]]
 
 
 class Fewer(NamedTuple):
-    """A table that holds far less than it did. lost: not just drained."""
+    """A table that holds far less than it did.
+
+    lost: not just drained. others: how many tables beside it kept their rows.
+    """
 
     table: str
     before: int
     now: int
     lost: bool
+    others: int
 
     @property
     def percent(self) -> float:
@@ -59,7 +64,7 @@ def fewer_rows(
     """The tables of a database of which more rows are gone than usual. None stands for a number that is not known."""
     percent = application.profile.maximum_row_loss_percent
     known = {} if usual is None else usual.get(path, {})
-    rows, fallen = [], []
+    rows, fallen, kept = [], [], 0
     for table, count in before.items():
         left = now.get(table, 0)
         if count is None or left is None or table_may_shrink(application, path, table):
@@ -69,10 +74,12 @@ def fewer_rows(
             if table in now and _is_usual(count, left, known.get(table)):
                 continue
             fallen.append((table, count, left))
+        elif count >= SMALL_TABLE_ROWS:
+            kept += 1
         rows.append((count, min(count, left)))
     whole, held = sum(count for count, _left in rows), sum(left for _count, left in rows)
-    lost = _is_below(held, whole, percent)
-    return [Fewer(table, count, left, lost or table not in now) for table, count, left in fallen]
+    lost = kept <= len(fallen) and _is_below(held, whole, percent)
+    return [Fewer(table, count, left, lost or table not in now, kept) for table, count, left in fallen]
 
 
 def with_usual(usual: Usual, path: str, found: Fewer) -> dict[str, dict[str, float]]:
