@@ -20,7 +20,9 @@ from ..application import Application, Component
 from ..errors import CaptureError, UsageError
 from ..host.mounts import Place, other_filesystem
 from ..patterns import classify
+from ..storage.vanished import NEW_DIRECTORY
 from .basis import Basis, Tables, current_places, definition_of, recorded_basis
+from .links import WAY_OUT
 from .shrinking import Fewer, collapsed, component_of, fewer_rows, file_may_shrink
 from .text import counted, human_bytes
 
@@ -54,8 +56,8 @@ class Loss:
 class Held:
     """What there is now, to be compared. lost: databases that the last good backup held, and that are not there.
 
-    places: None where it is not asked where the data lies. free: of each component the files that
-    may go, and their bytes; they are not among the others.
+    places: None where it is not asked where the data lies. links: symlinks to what is not captured, with their targets.
+    free: of each component the files that may go, and their bytes; they are not among the others.
     """
 
     files: Mapping[str, int]
@@ -64,12 +66,13 @@ class Held:
     missing: Collection[str] = ()
     empty: Collection[str] = ()
     places: Optional[Mapping[str, Place]] = None
+    links: Mapping[str, str] = field(default_factory=dict)
     free: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 def check_words(application: Application, words: Collection[str]) -> None:
     """Raises UsageError for a word that allows nothing."""
-    known = [*(item.name for item in application.profile.components if item.backup), FILESYSTEM, ALL]
+    known = [*(item.name for item in application.profile.components if item.backup), FILESYSTEM, NEW_DIRECTORY, ALL]
     for word in words:
         if word not in known and component_of(application, word.partition(":")[0]) is None:
             raise UsageError(
@@ -187,6 +190,9 @@ def _gone(application: Application, basis: Basis, held: Held) -> Iterator[Loss]:
         became_code = classify(application.profile, path) is None
         text = f"{basis.name} held it, and it {'is code now, as git tracks it' if became_code else 'is missing now'}"
         remedy = _UNTRACK if became_code else GET_BACK
+        if path in held.links:
+            text = f"{basis.name} held it, and it is a symlink to {held.links[path]} now, which no backup holds"
+            remedy = WAY_OUT
         yield Loss((component.name, path), text, _absolute(application, path), remedy)
     for path in sorted(set(held.empty) - (basis.empty if basis.empty is not None else set(held.empty)) - basis.missing):
         component = component_of(application, path)
