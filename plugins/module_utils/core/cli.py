@@ -27,8 +27,8 @@ from .host.runner import SubprocessRunner, SystemClock
 from .host.trust import leave_untrusted_places
 from .operations.outcome import Outcome
 from .ports import Ports, Progress
-from .signals import interruptible
-from .terminal import Bar, NotesOnly, ask, columns, is_journal, is_terminal
+from .signals import answer, interruptible
+from .terminal import Attentive, Bar, NotesOnly, ask, columns, is_journal, is_terminal
 from .version import VERSION
 
 
@@ -99,7 +99,13 @@ class _Door:
     def _ports(self, arguments: argparse.Namespace) -> Ports:
         with_bar = is_terminal(self._stderr) and not arguments.no_progress and not arguments.json
         progress: Progress = Bar(self._stderr) if with_bar else NotesOnly(self._stderr)
-        return Ports(runner=SubprocessRunner(), clock=SystemClock(), progress=progress, workers=True)
+        return Ports(
+            runner=SubprocessRunner(),
+            clock=SystemClock(),
+            progress=Attentive(progress),
+            step=lambda _name: answer(),
+            workers=True,
+        )
 
     def _answer(self, outcome: Outcome) -> ExitStatus:
         self.status = outcome.status

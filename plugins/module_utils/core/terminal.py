@@ -13,6 +13,8 @@ from typing import Optional, TextIO
 
 from .formatting import output_line, printable
 from .operations.text import human_bytes
+from .ports import Progress
+from .signals import answer, wait_for
 
 _REDRAW_SECONDS = 0.1
 _BAR = 24
@@ -41,6 +43,8 @@ def ask(question: str, answers: TextIO, screen: TextIO) -> Optional[bool]:
     if not is_terminal(answers) or not is_terminal(screen):
         return None
     _show(screen, output_line(question) + " [y/N] ")
+    with contextlib.suppress(OSError, ValueError):  # a screen that is no file
+        wait_for((answers.fileno(),))
     return answers.readline().strip().lower() in ("y", "yes")
 
 
@@ -143,3 +147,27 @@ class Bar:
 
     def _shown(self, count: int) -> str:
         return human_bytes(count) if self._unit == "bytes" else f"{count} {self._unit}"
+
+
+class Attentive:
+    """Progress at which a signal that asks to stop is answered."""
+
+    def __init__(self, shown: Progress) -> None:
+        self.shown = shown
+        self.note = shown.note
+        self.mention = shown.mention
+
+    def start(self, label: str, total: Optional[int] = None, unit: str = "bytes") -> None:
+        """Shown, unless it is time to stop."""
+        answer()
+        self.shown.start(label, total, unit)
+
+    def advance(self, amount: int) -> None:
+        """The same."""
+        answer()
+        self.shown.advance(amount)
+
+    def finish(self) -> None:
+        """The same."""
+        answer()
+        self.shown.finish()
