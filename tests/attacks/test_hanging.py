@@ -241,7 +241,7 @@ def test_a_hard_link_for_a_sidecar_leaves_its_target_alone(bench: Bench, suffix:
     error = in_time(20, lambda: bench.backup().status)
     assert error[0] == "CaptureError" and "a file with 2 names" in error[1]
     with pytest.raises(CaptureError, match="2 names"):
-        sqlite_live.optimize(bench.database, clock=bench.ports.clock)
+        sqlite_live.optimize(bench.database, scratch=bench.root.parent, clock=bench.ports.clock)
     assert restore(bench.application, bench.ports).changed
     after = secret.stat()
     assert (after.st_uid, after.st_mode, after.st_size) == (before.st_uid, before.st_mode, before.st_size)
