@@ -21,9 +21,9 @@ from .commands import carry_out
 from .errors import ExitStatus, TradekeepError
 from .faults import foreseen, unforeseen
 from .formatting import LINE_LIMIT, output_line, shortened_values, traceback_lines
+from .host.attention import attentive_ports
 from .host.confinement import hide_memory
 from .host.memory import keep_freed_memory
-from .host.runner import SubprocessRunner, SystemClock
 from .host.trust import leave_untrusted_places
 from .operations.outcome import Outcome
 from .ports import Ports, Progress
@@ -99,7 +99,7 @@ class _Door:
     def _ports(self, arguments: argparse.Namespace) -> Ports:
         with_bar = is_terminal(self._stderr) and not arguments.no_progress and not arguments.json
         progress: Progress = Bar(self._stderr) if with_bar else NotesOnly(self._stderr)
-        return Ports(runner=SubprocessRunner(), clock=SystemClock(), progress=progress, workers=True)
+        return attentive_ports(progress)
 
     def _answer(self, outcome: Outcome) -> ExitStatus:
         self.status = outcome.status

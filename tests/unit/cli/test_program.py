@@ -225,8 +225,8 @@ def test_a_reader_that_goes_away_is_no_error(tradekeep: Path, words: str) -> Non
 def test_signals_become_one_clean_line(tradekeep: Path) -> None:
     # The door is entered with an operation that waits, so that the signal arrives in its middle.
     code = (
-        "import sys, time; from tradekeep import cli\n"
-        "def wait(arguments, ports):\n    sys.stdout.write('ready\\n'); sys.stdout.flush(); time.sleep(60)\n"
+        "import sys; from tradekeep import cli\n"
+        "def wait(arguments, ports):\n    sys.stdout.write('ready\\n'); sys.stdout.flush(); ports.clock.sleep(60)\n"
         "cli.carry_out = wait\nraise SystemExit(cli.main(['list']))"
     )
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -16,6 +16,7 @@ from typing import Any, Callable, NamedTuple, Optional
 from ..application import CheckLevel
 from ..errors import CaptureError
 from ..formatting import counted
+from ..signals import answer
 from .base import CaptureContext, Captured, CheckReport, FilePath, MemoryCaptured, ScratchCaptured, Signature
 from .growing import capture_growing
 from .reading import (
@@ -239,6 +240,7 @@ def scan_structure(path: Path) -> Parsed:
     start = b""
     with open(path, "rb", buffering=0) as stream:
         for chunk in iter(lambda: stream.read(CHUNK), b""):
+            answer()
             start = start or chunk[:4]
             structure.feed(chunk)
     bom = start.startswith(b"\xef\xbb\xbf")

@@ -31,9 +31,9 @@ from ..host.memory import many_objects
 from ..host.scheduling import batch_work
 from ..patterns import classifier, classify
 from ..ports import Ports
+from ..signals import shielded
 from ..storage.local import Backup, LocalCatalog
 from ..transaction.lock import application_lock
-from ..transaction.signals import shielded
 from .assemble import Account as Summary
 from .backup_plan import ASSUMED_RATIO, BackupPlan, check_space, held_by, request_backup
 from .basis import basis_of, facts_for_sidecar, note_backup

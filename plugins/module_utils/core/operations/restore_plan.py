@@ -18,6 +18,7 @@ from ..archive.manifest import Entry
 from ..errors import TradekeepError, UsageError
 from ..kinds.sqlite import SIDECAR_SUFFIXES
 from ..patterns import classifier, classify, classify_directory, matches
+from ..signals import answer
 from .kind_of import SQLITE, database_beside, kind_of_entry, tied
 from .scan import Found, scan
 
@@ -152,6 +153,7 @@ def _beneath(application: Application, directory: str) -> Iterator[str]:
     """Everything below a live directory, directories as well."""
     root = str(application.root)
     for place, directories, names in os.walk(os.path.join(root, directory)):
+        answer()
         for name in (*directories, *names):
             yield os.path.relpath(os.path.join(place, name), root)
 
@@ -283,6 +285,7 @@ def digest_of(stream: Any) -> str:
     """SHA-256 of what is left of a stream."""
     hasher = hashlib.sha256()
     while chunk := stream.read(CHUNK):
+        answer()
         hasher.update(chunk)
     return hasher.hexdigest()
 

@@ -21,6 +21,7 @@ from ..errors import NeedsPersonError, SpaceError, TradekeepError
 from ..host.files import space
 from ..host.filesystem.holes import data_at
 from ..ports import Ports
+from ..signals import answer
 from ..storage.backup import Backup
 from ..storage.names import GIVEN_UP_LABEL, SAFETY_LABEL
 from ..transaction.exchange import Exchange
@@ -113,6 +114,7 @@ def _statuses(path: str) -> Iterator[os.stat_result]:
     with contextlib.suppress(FileNotFoundError):
         yield os.lstat(path)
     for directory, directories, names in os.walk(path):
+        answer()
         if lies_too_deep(os.path.relpath(directory, path)):
             directories.clear()
         for name in names:
