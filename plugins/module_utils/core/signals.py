@@ -58,9 +58,14 @@ class _Stop:
         self.number = self.number or number
 
     @property
+    def here(self) -> bool:
+        """Whether this is the thread that carries out the operation."""
+        return self._thread == threading.get_ident()
+
+    @property
     def counts(self) -> bool:
         """Whether a signal is to be answered here and now."""
-        return not (self.answered or self.shields) and self._thread == threading.get_ident()
+        return not (self.answered or self.shields) and self.here
 
     def close(self) -> None:
         """Nobody waits any more."""
@@ -113,7 +118,7 @@ def forget() -> None:
 @contextmanager
 def shielded() -> Iterator[None]:
     """A section that no signal cuts in two: those that come meanwhile are answered at its end."""
-    stop = _stop
+    stop = _stop if _stop is not None and _stop.here else None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     if stop is not None:
         stop.shields += 1

@@ -26,6 +26,7 @@ from .restoring import RESTORING
 from .settling import SETTLING
 from .sharing import SHARING
 from .showing import SHOWING
+from .stopping import STOPPING
 from .unmanaged import UNMANAGED
 from .whole import WHOLE
 from .writing import WRITING
@@ -51,6 +52,7 @@ REMOVALS: tuple[Removal, ...] = (
     *READING,
     *HANGING,
     *FOLLOWING,
+    *STOPPING,
     *UNMANAGED,
     *ACCOUNTS,
     *JUDGING,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from ..application import Application, Tier
-from ..errors import NeedsPersonError, SpaceError, TradekeepError
+from ..errors import InterruptedBySignal, NeedsPersonError, SpaceError, TradekeepError
 from ..host.files import space
 from ..host.filesystem.holes import data_at
 from ..ports import Ports
@@ -69,6 +69,8 @@ def make_safety_backup(
     kept = exchange.replacements
     try:
         return _made(application, ports, lambda: state_before(application, kept), label)
+    except InterruptedBySignal:
+        raise  # a signal is no fault of the backup's; what it means now is the caller's to say
     except TradekeepError as error:
         raise NeedsPersonError(
             f"the new data stands and the services run, but what it replaced could not be backed up: {error}",

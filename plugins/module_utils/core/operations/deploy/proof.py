@@ -255,8 +255,8 @@ class Witness:
 
     def walk(self, top: str, enter: Callable[[str], None] = _nothing) -> Iterator[tuple[str, Fact]]:
         """The facts of the files beneath a directory. enter: called with each directory before it is looked into."""
-        enter(top)
         answer()
+        enter(top)
         try:
             entries = sorted(os.scandir(top), key=lambda entry: entry.name)
         except (FileNotFoundError, NotADirectoryError):
