@@ -365,7 +365,8 @@ def _made_lines(made: Backup, summary: Summary, plan: BackupPlan, noted: Collect
     """noted: what was said before the backup was made."""
     warnings = [text for text in summary.told_warnings() if text not in noted]
     lines = [f"warning: {text}" for text in warnings + summary.unfinished]
-    lines += [f"not there yet: {path}" for path in plan.missing]
+    said = frozenset() if plan.basis is None else plan.basis.missing  # by the backup before
+    lines += [f"not there yet: {path}" for path in plan.missing if path not in said]
     proof = made.sidecar.get("verified", {})
     lines.append(
         f"{made.path}: {counted(summary.files, 'file')}, {human_bytes(summary.bytes)} in {human_bytes(made.size)}, "

@@ -303,7 +303,11 @@ def _has_open_companions(live: str) -> bool:
 
 
 def _covers(pattern: str, path: str) -> bool:
-    """Whether a glob names the path itself or a directory above it."""
+    """Whether a glob names the path itself or a directory above it; a name behind ``./`` is one at the root alone."""
+    if pattern.startswith("./"):
+        pattern = pattern[2:]
+        if "/" not in pattern:
+            return matches(pattern, path.partition("/")[0])
     if matches(pattern, path):
         return True
     parts = path.split("/")
