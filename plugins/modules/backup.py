@@ -59,6 +59,7 @@ options:
     description:
       - What may hold far less than in the last good backup. The names of components, paths of databases, tables as
         V(PATH:TABLE), V(filesystem) where the data lies on another filesystem than last time, or V(all).
+      - V(backups) is for a new and empty backup directory, where all backups on record are gone at once.
       - Without it such a backup fails. See C(docs/profiles.md) for what is compared.
     type: list
     elements: str

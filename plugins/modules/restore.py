@@ -63,6 +63,12 @@ options:
         which the profile has most of the files. Where several fit equally well it is refused and each is named.
     type: str
     version_added: 0.1.0
+  into:
+    description:
+      - The directory below the root that an archive of another program was made in, V(data) for one whose files lie at
+        its top. What the archive has is put there.
+    type: str
+    version_added: 0.1.0
   accept_damage:
     description:
       - Restore a damaged database too, as the backup has it. It is refused otherwise, in check mode too.
@@ -149,6 +155,7 @@ SPEC = configured_spec(
     any_profile={"type": "bool", "default": False},
     include_unmanaged={"type": "bool", "default": False},
     strip={"type": "str"},
+    into={"type": "str"},
     accept_damage={"type": "bool", "default": False},
     # Names of files, not secrets.
     key_file={"type": "path", "no_log": False},
@@ -176,6 +183,7 @@ def run(module: Any, ports: Ports) -> Answer:
             accept_damage=params["accept_damage"],
             include_unmanaged=params["include_unmanaged"],
             strip=params["strip"],
+            into=params["into"],
         )
     )
 

@@ -42,7 +42,7 @@ HOSTILE = (
     Entry("extra/link", "symlink", mode=0o777, owner="root", group="root", target="sticky"),
     Entry("data", "directory", mode=0o777, owner="root", group="root"),
     Entry("data/plain", "file", mode=0o777, owner="root", group="root", mtime_ns=1),
-    Entry("data/shared", "file", mode=0o600, owner="root", group="root", mtime_ns=1),
+    Entry("data/shared", "file", mode=0o666, owner="root", group="root", mtime_ns=1),
 )
 
 

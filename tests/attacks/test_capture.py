@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,29 @@ def test_what_the_owner_cannot_read_is_named_and_left_out(victim: Victim) -> Non
     done = backup(victim.application, victim.ports).record
     assert done["warnings"] == ["preferences/of_root.json: may not be read by the owner of the data, left out"]
     assert SECRET not in contents(done["backup"]["path"])
+
+
+def test_a_symlink_that_the_profile_follows_shows_nothing_of_roots(victim: Victim) -> None:
+    place = victim.base / "bot" / "disk"
+    as_bot(place.mkdir)
+    (place / "of_root.json").write_bytes(SECRET)
+    (place / "of_root.json").chmod(0o600)
+    as_bot(lambda: (place / "own.json").write_text('{"own": 1}'))
+    links = victim.root / "preferences"
+    as_bot(
+        lambda: (
+            (place / "out").symlink_to(victim.secret),
+            *((links / name).symlink_to(place / name) for name in ("of_root.json", "own.json", "out")),
+        )
+    )
+    profile = victim.application.profile
+    components = tuple(replace(item, follow_links=(str(place),)) for item in profile.components)
+    application = replace(victim.application, profile=replace(profile, components=components))
+    done = backup(application, victim.ports).record
+    held = contents(done["backup"]["path"])
+    assert b'{"own": 1}' in held and SECRET not in held
+    assert any(text.startswith("preferences/of_root.json: may not be read") for text in done["warnings"])
+    assert any(text.startswith("preferences/out: a symlink; what it leads to") for text in done["warnings"])
 
 
 @pytest.mark.parametrize("path", [FILLS, "credentials/kalshi/prod/kalshi.pem"])

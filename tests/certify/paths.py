@@ -59,6 +59,7 @@ ZONES: dict[str, tuple[str, ...]] = {
         "operations/drills/",
         "operations/found.py",
         "operations/handover/",
+        "operations/links.py",
         "operations/listings.py",
         # Looks whether the owner can read the key that fetches the code.
         "operations/code_access.py",
@@ -67,6 +68,7 @@ ZONES: dict[str, tuple[str, ...]] = {
         "operations/migrate/",
         "operations/restore.py",
         "operations/restore_elsewhere.py",
+        "operations/restore_links.py",
         "operations/restore_plan.py",
         "operations/restore_stage.py",
         "operations/rights.py",

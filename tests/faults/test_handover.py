@@ -39,6 +39,18 @@ def test_hazard_e1_a_bot_moves_while_it_trades(pair: Pair) -> None:
     pair.check_nothing_lost(pair.new)
 
 
+def test_hazard_e1_a_stray_file_with_the_name_of_a_database_moves_as_it_is(pair: Pair) -> None:
+    """A Mac's notes on a file, and the database of another engine."""
+    place = (pair.old.root / LARGE).parent
+    strays = {place / "._fills.db": b"\0\5\x16\7" + bytes(200), place / "lake.db": bytes(8) + b"DUCK" + bytes(4000)}
+    for path, content in strays.items():
+        path.write_bytes(content)
+    done = pair.take()
+    assert done.returncode == 0, done.stderr + done.stdout
+    for path, content in strays.items():
+        assert (pair.new.root / path.relative_to(pair.old.root)).read_bytes() == content
+
+
 def listing(top: Path) -> dict[str, Any]:
     """All that lies below a directory, but for what a running bot writes."""
     return {

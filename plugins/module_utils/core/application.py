@@ -105,6 +105,8 @@ class Component:
     backup: bool = True
     may_shrink: bool = False
     """Whether a backup may hold far less of it than the one before."""
+    follow_links: tuple[str, ...] = ()
+    """Absolute directories: a symlink of the component that ends below one of them stands for what lies there."""
     description: str = ""
 
     @property
@@ -250,6 +252,8 @@ class Application:
     user_units: bool = False
     """Whether all of it is a plain account's, with timers and services of that account's own systemd."""
     encryption: Encryption = field(default_factory=Encryption)
+    backups_of: Optional[str] = None
+    """The name of the host whose backups are meant for once; None for this installation's. In no configuration."""
 
     @property
     def has_units(self) -> bool:

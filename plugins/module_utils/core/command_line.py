@@ -92,6 +92,10 @@ def _yes(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--yes", action="store_true", help="do not ask on a terminal before live data is replaced")
 
 
+def _host(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", metavar="NAME", help="take the backups that were made on the host of this name")
+
+
 def _passphrase(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--passphrase-file", metavar="FILE", help="read the passphrase of the backup from this file")
 
@@ -118,6 +122,7 @@ def _tree(commands: Any, common: argparse.ArgumentParser) -> None:
 def _list(commands: Any, common: argparse.ArgumentParser) -> None:
     listed = _command(commands, common, "list", "list the backups, and say what failed last; newest last on a terminal")
     listed.add_argument("--limit", type=_count, metavar="N", help="only the newest N")
+    _host(listed)
 
 
 def _backup(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -144,7 +149,8 @@ def _backup(commands: Any, common: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="accept that a component (its name), a database (its path), a table (PATH:TABLE), or all holds far less "
-        "than in the last backup, or with filesystem that the data lies on another one; repeatable",
+        "than in the last backup, with filesystem that the data lies on another one, or with backups that the backup "
+        "directory is a new and empty one; repeatable",
     )
     _dry_run(backup)
 
@@ -155,6 +161,7 @@ def _verify(commands: Any, common: argparse.ArgumentParser) -> None:
         "backup", metavar="BACKUP", help="a name, a path, latest, or all (the one longest unverified first)"
     )
     verify.add_argument("--deep", action="store_true", help="also open every database, document and log")
+    _host(verify)
     _passphrase(verify)
 
 
@@ -180,6 +187,7 @@ def _restore(commands: Any, common: argparse.ArgumentParser) -> None:
     restore.add_argument(
         "--to", metavar="DIR", help="restore into this directory; live data and services are left alone"
     )
+    _host(restore)
     restore.add_argument("--key", metavar="FILE", help="secret key of a backup to a public one; it is not kept")
     restore.add_argument("--any-profile", action="store_true", help="take a backup of another profile")
     restore.add_argument(
@@ -189,6 +197,9 @@ def _restore(commands: Any, common: argparse.ArgumentParser) -> None:
         "--strip",
         metavar="DIR",
         help="leave out these leading directories of an archive of another program, . for none",
+    )
+    restore.add_argument(
+        "--into", metavar="DIR", help="an archive of another program was made in this directory of the root"
     )
     restore.add_argument("--accept-damage", action="store_true", help="restore a damaged database too, as it is")
     _passphrase(restore)
@@ -222,6 +233,7 @@ def _recover(commands: Any, common: argparse.ArgumentParser) -> None:
 def _prune(commands: Any, common: argparse.ArgumentParser) -> None:
     prune = _command(commands, common, "prune", "remove the backups that the retention rules do not keep")
     prune.add_argument("--trust-clock", action="store_true", help="the clock is right, though it seems to have jumped")
+    _host(prune)
     _dry_run(prune)
 
 
@@ -243,6 +255,7 @@ def _drill(commands: Any, common: argparse.ArgumentParser) -> None:
         default="local",
         help="where to take it from: local, or a directory that holds copies (default: local)",
     )
+    _host(drill)
     drill.add_argument("--key", metavar="FILE", help="secret key of a backup to a public one; it is not kept")
     _passphrase(drill)
     drill.add_argument("--log", action="store_true", help="show all drills so far, newest first")

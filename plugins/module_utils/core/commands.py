@@ -9,6 +9,7 @@ An operation is imported by its command alone: all of them together take longer 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Callable
 
@@ -34,6 +35,8 @@ def carry_out(arguments: argparse.Namespace, ports: Ports) -> Outcome:
     if name in ("config", "db"):
         name = f"{name} {arguments.subcommand}"
     application = load_application(config_file=arguments.config, app=arguments.app, config_dir=arguments.config_dir)
+    if getattr(arguments, "host", None):
+        application = replace(application, backups_of=arguments.host)
     return _COMMANDS[name](arguments, application, ports)
 
 
@@ -131,6 +134,7 @@ def _restore(arguments: argparse.Namespace, application: Application, ports: Por
         accept_damage=arguments.accept_damage,
         include_unmanaged=arguments.include_unmanaged,
         strip=arguments.strip,
+        into=arguments.into,
     )
 
 

@@ -67,6 +67,7 @@ _COMPONENT = Table(
         "preserve": Flag(),
         "backup": Flag(),
         "may_shrink": Flag(),
+        "follow_links": ListOf(ABSOLUTE_PATH),
         "description": FreeText(),
     },
     required=("paths",),

@@ -14,8 +14,10 @@ from .following import FOLLOWING
 from .hanging import HANGING
 from .judging import JUDGING
 from .keeping import KEEPING
+from .links import OF_LINKS
 from .losing import LOSING
 from .migrating import MIGRATING
+from .modes import OF_MODES
 from .moving import MOVING
 from .proving import PROVING
 from .reading import READING
@@ -54,6 +56,8 @@ REMOVALS: tuple[Removal, ...] = (
     *FOLLOWING,
     *STOPPING,
     *UNMANAGED,
+    *OF_LINKS,
+    *OF_MODES,
     *ACCOUNTS,
     *JUDGING,
     *WHOLE,

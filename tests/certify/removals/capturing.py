@@ -455,8 +455,8 @@ CAPTURING = (
         "a9",
         "a part of the data that is a symlink is refused",
         "operations",
-        'if found.type == "symlink" and (named_by(component.paths, found.path) or ',
-        'if found.type == "symlink" and (',
+        "if refuse_links and _is_missed(application, component, found):",
+        "if False:",
         (BACKUP + "a9_a_component_that_is_a_symlink_is_refused",),
     ),
     Removal(

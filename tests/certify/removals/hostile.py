@@ -10,6 +10,7 @@ from .removal import Removal
 ATTACK = "tests/faults/test_hostile_archives.py::test_hazard_c2"
 ONLY_OURS = ATTACK + "_what_tradekeep_does_not_write_is_refused_in_ours"
 GUARDS = "tests/unit/operations/test_operation_guards.py::test_hazard_"
+LINKS = "tests/unit/operations/test_links.py::test_hazard_"
 RESTORE = "tests/unit/operations/test_operation_restore.py::test_"
 
 
@@ -138,11 +139,14 @@ HOSTILE = (
     ),
     Removal(
         "c2",
-        "a restore says which link leads out",
-        "operations",
-        "    _refuse_unsafe_links(contents, selection, application)\n",
-        "",
-        (GUARDS + "c2_a_restore_refuses_a_link_that_leads_out",),
+        "a restore leaves out a link that leads out, and says so",
+        "operations/restore_plan.py",
+        "if is_left_out(entry):",
+        "if False:",
+        (
+            GUARDS + "c2_a_restore_leaves_out_a_link_that_leads_out",
+            LINKS + "c2_what_verify_and_drill_accept_is_restored_without_its_unsafe_symlinks",
+        ),
     ),
     Removal(
         "c2",

@@ -66,8 +66,8 @@ JUDGING = (
         "b4",
         "a backup of a damaged document that is required counts for nothing",
         "storage/backup.py",
-        "problems.extend(_damage(sidecar))",
-        "_damage(sidecar)",
+        "problems.extend(damage)",
+        "pass",
         (DAMAGE + "b4_a_backup_of_a_damaged_document_that_is_required_is_marked_and_never_counts[env]",),
     ),
     Removal(

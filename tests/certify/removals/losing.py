@@ -121,8 +121,8 @@ LOSING = (
         "b4",
         "the last backup before a loss is kept",
         "operations",
-        "decide(catalog.list(), retention, now, partial(before_losses, application))",
-        "decide(catalog.list(), retention, now)",
+        "decide(backups, retention, now, partial(before_losses, application))",
+        "decide(backups, retention, now)",
         (LOSSES + "b4_the_last_backup_before_a_loss_is_kept_and_named",),
     ),
     Removal(

@@ -200,7 +200,7 @@ MOVING = (
         "e6",
         "links stay inside",
         HANDOVER + "receiving.py",
-        'if entry.type == "symlink" and not link_stays_inside(entry.path, entry.target or ""):',
+        "if is_left_out(entry):",
         "if False:",
         (HOSTILE + "hazard_e6_links_that_lead_out_are_refused",),
     ),

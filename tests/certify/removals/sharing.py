@@ -11,6 +11,8 @@ SHARED = "tests/unit/storage/test_shared_directory.py::test_"
 
 MAKER = "tests/unit/operations/test_operation_other_maker.py::test_"
 
+HOSTS = "tests/unit/operations/test_operation_hosts.py::test_"
+
 RENAME = "tests/unit/operations/test_operation_rename.py::test_"
 
 SHARING = (
@@ -55,6 +57,41 @@ SHARING = (
         (MAKER + "hazard_c2_the_backup_of_another_profile_is_refused",),
     ),
     Removal(
+        "b3",
+        "no backup goes to the disk beneath one that is not mounted",
+        "operations/backup_plan.py",
+        "if output is None and NEW_DIRECTORY not in allowed:",
+        "if False:",
+        (
+            "tests/unit/operations/test_operation_vanished.py::"
+            "test_hazard_b3_no_backup_is_written_where_the_disk_of_all_others_is_not_mounted",
+        ),
+    ),
+    Removal(
+        "b4",
+        "what another host has made is not pruned",
+        "storage/maker.py",
+        "return number == self.installation",
+        "return True",
+        (HOSTS + "hazard_b4_prune_leaves_what_another_host_has_made",),
+    ),
+    Removal(
+        "c2",
+        "the latest backup is never that of another host",
+        "storage/maker.py",
+        "return host == self.host if isinstance(host, str) else True",
+        "return True",
+        (HOSTS + "backups_of_earlier_versions_go_by_the_name_of_the_host",),
+    ),
+    Removal(
+        "b1",
+        "what another host is writing is not swept",
+        "storage/parts.py",
+        "if part[2] is not None and part[2] == maker.tag:",
+        "if True:",
+        (HOSTS + "hazard_b1_what_another_host_is_writing_is_not_swept",),
+    ),
+    Removal(
         "b1",
         "a name that another application uses is not taken over",
         "storage/local.py",
@@ -66,7 +103,7 @@ SHARING = (
         "b1",
         "what another application is about to publish is not swept",
         "storage/local.py",
-        "return archive not in present and self._is_our_name(archive)",
+        "return archive not in present and self._is_our_name(archive, maker)",
         "return archive not in present",
         (SHARED + "sidecars_that_another_is_about_to_use_are_not_swept",),
     ),
@@ -74,8 +111,8 @@ SHARING = (
         "b3",
         "the link to the latest backup is one application's",
         "storage/belonging.py",
-        'if name.startswith(f"{LATEST_STEM}.tar.") and not _is_ours(directory / name, application, prefix):',
-        "if False:",
+        "if all(_is_ours(directory / name, maker, otherwise=stem != LATEST_STEM) for name in _links(present, stem)):",
+        "if True:",
         (SHARED + "each_has_its_own_backups_and_its_own_latest_link",),
     ),
     Removal(

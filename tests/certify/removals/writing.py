@@ -265,7 +265,7 @@ WRITING = (
         "b1",
         "what a running backup needs is not swept",
         "storage",
-        "not process_lives(int(owner[1]))",
+        "not process_lives(int(part[1]))",
         "True",
         (CATALOG + "only_leftovers_of_dead_processes_are_swept",),
     ),

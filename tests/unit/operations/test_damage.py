@@ -296,6 +296,7 @@ while True:
         ("small.csv", b"ts,pair\n", "1764430000,BTC-USD\n"),
         ("open.json", b"[\n", '{"a": 1},\n'),
     ],
+    ids=["large", "small", "array"],
 )
 def test_a_file_that_only_grows_is_taken_up_to_a_line(make, name, begun, line):
     bench = make()

@@ -44,6 +44,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.rest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.restore_stage import check_restored
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.verify import verify
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.storage.local import LocalCatalog
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.storage.parts import scratch_purpose
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.exchange import Exchange
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.transaction.lock import application_lock
 
@@ -215,9 +216,11 @@ def test_hazard_b1_what_a_killed_backup_left_is_swept(bench):
     made(bench)
     with subprocess.Popen(["true"]) as killed:
         killed.wait()
-    left = bench.backups / f".tradekeep-user_data_20260101_000000.tar.gz.{killed.pid}-0123abcd.part"
+    catalog = LocalCatalog(bench.application, bench.ports.clock)
+    left = catalog.temporary("user_data_20260101_000000.tar.gz")
+    left = left.with_name(left.name.replace(f".{os.getpid()}-", f".{killed.pid}-"))
     left.write_bytes(b"half")
-    scratch = bench.backups / f".tradekeep-scratch-{killed.pid}-abc_1"
+    scratch = bench.backups / f".tradekeep-{scratch_purpose(catalog.maker)}-{killed.pid}-0123456789abcdef"
     scratch.mkdir()
     (scratch / "capture.db").write_bytes(b"in the clear")
     made(bench)
@@ -409,15 +412,15 @@ def test_hazard_c1_nothing_runs_over_a_restore_that_was_cut_off(bench):
         restore(bench.application, bench.ports, dry_run=True)
 
 
-def test_hazard_c2_a_restore_refuses_a_link_that_leads_out(bench):
-    (bench.root / "state/link.json").symlink_to("/etc/hostname")
+def test_hazard_c2_a_restore_leaves_out_a_link_that_leads_out(bench):
+    link = bench.root / "state/link.json"
+    link.symlink_to("/etc/hostname")
     made(bench)
     (bench.root / MODE).write_text("{}")
-    before = bench.snapshot()
-    with pytest.raises(ArchiveError, match="leads out of the data"):
-        restore(bench.application, bench.ports)
-    assert bench.snapshot() == before
-    assert restore(bench.application, bench.ports, paths=(MODE,)).changed
+    link.unlink()
+    outcome = restore(bench.application, bench.ports)
+    assert outcome.changed and outcome.record["links_left_out"] == ["state/link.json"]
+    assert not os.path.lexists(link) and not restore(bench.application, bench.ports).changed
 
 
 def test_hazard_c3_a_backup_knows_owners_by_name(bench):

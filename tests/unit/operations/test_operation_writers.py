@@ -87,10 +87,14 @@ def test_hazard_c5_a_restore_under_a_bot_that_nobody_manages_is_not_done(filled)
     assert "prod" in (filled.root / MODE).read_text()
 
 
-def test_of_what_is_not_in_a_backup_is_said_what_is(filled):
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize("to", [None, "look"])
+def test_of_what_is_not_in_a_backup_is_said_what_is(filled, tmp_path, to, dry_run):
+    place = None if to is None else str(tmp_path / to)
     with pytest.raises(UsageError, match=r"holds nothing of what was chosen \(it holds: .*fills\.db") as told:
-        restore(filled.application, filled.ports, paths=["nothing"], dry_run=True)
+        restore(filled.application, filled.ports, paths=["nothing"], to=place, dry_run=dry_run)
     assert "nothing" not in str(told.value).partition("it holds")[2]
+    assert not (tmp_path / "look").exists()
 
 
 def test_force_goes_on_and_names_it(filled):

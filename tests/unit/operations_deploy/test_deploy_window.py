@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import TradekeepError
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.git import holders
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host import mounts, writers
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy import following
 
 from .conftest import TRADES, World
@@ -65,13 +67,26 @@ def work_of_window(base: Path, *, data: int = 20, code: int = 20, changed: int =
     return work.done
 
 
+@pytest.fixture
+def still_machine(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other processes, and the mounts of now: both are looked at, and other tests change their number meanwhile."""
+    proc = tmp_path_factory.mktemp("proc")
+    (proc / "self/ns").mkdir(parents=True)
+    (proc / "self/ns/mnt").symlink_to(os.readlink("/proc/self/ns/mnt"))
+    (proc / "self/mountinfo").write_bytes(Path("/proc/self/mountinfo").read_bytes())
+    monkeypatch.setattr(writers, "PROC", proc)
+    monkeypatch.setattr(holders, "PROC", proc)
+    monkeypatch.setattr(mounts, "_MOUNTINFO", proc / "self/mountinfo")
+
+
+@pytest.mark.usefixtures("still_machine")
 @pytest.mark.parametrize("grown", [{"data": 2000}, {"code": 2000}, {"size": 10_000_000}], ids=str)
 def test_nothing_that_is_done_between_stop_and_start_grows_with_data_or_code(tmp_path: Path, grown) -> None:
-    """The number of mounts of this machine may change meanwhile, and they are looked at."""
     few = work_of_window(tmp_path / "few")
     assert work_of_window(tmp_path / "many", **grown) < 1.3 * few
 
 
+@pytest.mark.usefixtures("still_machine")
 def test_what_is_done_for_a_changed_file_is_the_same_for_each(tmp_path: Path) -> None:
     counts = [work_of_window(tmp_path / str(changed), code=400, changed=changed) for changed in (1, 101, 301)]
     hundred, more = counts[1] - counts[0], counts[2] - counts[1]

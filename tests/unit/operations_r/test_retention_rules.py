@@ -35,6 +35,11 @@ def made(moment, good=True, pinned=False):
     )
 
 
+def of_damaged_data(moment):
+    """A backup that was made of damaged data, and is whole."""
+    return replace(made(moment), name=f"p_{moment:%Y%m%d_%H%M%S}_d.tar.gz", problem="damaged when made", damaged=True)
+
+
 def kept(backups, retention, now=NOW):
     return {item.backup.name for item in decide(backups, retention, now) if item.keep}
 
@@ -94,6 +99,27 @@ def test_iso_weeks_at_the_turn_of_the_year():
 def test_hazard_b4_thirty_days_count_from_the_newest_backup():
     history = [made(NOW - timedelta(days=n)) for n in (0, 29, 30, 31)]
     assert len(kept(history, Retention(within_days=30), NOW + timedelta(days=3650))) == 3
+
+
+def test_what_was_made_of_damaged_data_stays_until_a_newer_backup_is_good():
+    history = [of_damaged_data(NOW - timedelta(days=n)) for n in range(9)] + [made(NOW - timedelta(days=9))]
+    assert len(kept(history, Retention(daily=3))) == 10
+
+
+def test_what_was_made_of_damaged_data_is_kept_by_the_same_rules_beside_the_good():
+    good = [made(NOW - timedelta(days=n)) for n in (0, 20, 21, 22)]
+    damaged = [of_damaged_data(NOW - timedelta(days=n)) for n in range(1, 20)]
+    wanted = {item.name for item in (*good[:3], *damaged[:3])}
+    assert kept([*good, *damaged], Retention(daily=3)) == wanted
+    reasons = {item.backup.name: item.reasons for item in decide([*good, *damaged], Retention(daily=3), NOW)}
+    assert reasons[damaged[1].name] == ("damaged, daily",)
+
+
+@given(backups_strategy, st.lists(st.integers(-400 * 24, 72), max_size=20, unique=True), retentions)
+@settings(max_examples=100, deadline=None)
+def test_what_was_made_of_damaged_data_takes_no_place_from_the_good(backups, hours, retention):
+    damaged = [of_damaged_data(NOW + timedelta(hours=number)) for number in hours]
+    assert kept([*backups, *damaged], retention) - {item.name for item in damaged} == kept(backups, retention)
 
 
 def test_without_rules_everything_stays():

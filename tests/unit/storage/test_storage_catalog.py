@@ -218,12 +218,18 @@ def test_only_leftovers_of_dead_processes_are_swept(catalog):
     name = backup_name("user_data", NOON)
     live = catalog.temporary(name)
     live.write_bytes(b"x")
-    dead = catalog.directory / f".tradekeep-{name}.{dead_pid()}-0123abcd.part"
+    dead = live.with_name(live.name.replace(f".{os.getpid()}-", f".{dead_pid()}-"))
     dead.write_bytes(b"x")
+    # Names of earlier versions do not say on which host that process was.
+    old = catalog.directory / f".tradekeep-{name}.{dead_pid()}-0123abcd.part"
+    old.write_bytes(b"x")
     scratch = catalog.directory / f".tradekeep-scratch-{dead_pid()}-abc_1"
     scratch.mkdir()
     (scratch / "plain.db").write_bytes(b"secret")
-    assert set(catalog.sweep_leftovers()) == {dead.name, scratch.name}
+    assert set(catalog.sweep_leftovers()) == {dead.name}
+    for path in (old, scratch):
+        os.utime(path, (0, 0))
+    assert set(catalog.sweep_leftovers()) == {old.name, scratch.name}
     assert live.exists()
 
 

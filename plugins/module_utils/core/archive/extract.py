@@ -49,6 +49,11 @@ def everything(path: str) -> bool:
     return True
 
 
+def as_archived(path: str) -> str:
+    """Writes every entry where the archive has it."""
+    return path
+
+
 def extract_to(
     stream: Readable,
     stage: Union[str, Path, int],
@@ -58,16 +63,19 @@ def extract_to(
     on_entry: Optional[Callable[[Entry], None]] = None,
     first_names: AbstractSet[str] = frozenset(),
     on_written: Optional[OnWritten] = None,
+    placed: Callable[[str], str] = as_archived,
 ) -> ExtractReport:
     """Write the selected entries beneath ``stage``, which exists and is private; read the archive to its end.
 
     stage: a path, or an open directory. on_entry: called with each selected entry that was written, once it agrees with
     the manifest. first_names: files that are not selected, and of which other names are. on_written: called with the
-    path and the descriptor of each file whose content is there, before the archive was read to its end. On an error the
-    stage holds a part of the archive and is the caller's to remove.
+    path and the descriptor of each file whose content is there, before the archive was read to its end. placed: where
+    beneath the stage an entry is written. On an error the stage holds a part of the archive, and is the caller's to
+    remove.
     """
     try:
-        sink = (StageSink if on_entry is None else _TellingSink)(stage, select, on_entry, first_names, on_written)
+        kind = StageSink if on_entry is None else _TellingSink
+        sink = kind(stage, select, on_entry, first_names, on_written, placed)
     except OSError as error:
         raise _as_engine_error(error, str(stage)) from error
     try:
@@ -98,7 +106,9 @@ class StageSink(NullSink):
         on_entry: Optional[Callable[[Entry], None]] = None,
         first_names: AbstractSet[str] = frozenset(),
         on_written: Optional[OnWritten] = None,
+        placed: Callable[[str], str] = as_archived,
     ) -> None:
+        self._placed = placed
         self._on_written = on_written
         self._select = select
         self._first_names = first_names
@@ -123,7 +133,7 @@ class StageSink(NullSink):
         if not self._select(member.path):
             return
         self.current = member.path
-        self._directory(member.path)
+        self._directory(self._placed(member.path))
         self.directories += 1
 
     def on_symlink(self, member: Member) -> None:
@@ -194,7 +204,7 @@ class StageSink(NullSink):
                 os.unlink(name, dir_fd=parent)
 
     def _parent(self, path: str) -> tuple[int, bytes]:
-        directory, _slash, name = path.rpartition("/")
+        directory, _slash, name = self._placed(path).rpartition("/")
         return self._directory(directory), os.fsencode(name)
 
     def _directory(self, path: str) -> int:

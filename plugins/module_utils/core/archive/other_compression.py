@@ -26,14 +26,12 @@ except ImportError:
     _bz2 = None
 try:
     import lzma
+    from lzma import LZMAError
 
     _lzma = lzma
 except ImportError:
     _lzma = None
-
-_ERRORS: tuple[type[BaseException], ...] = (OSError, EOFError, MemoryError)
-if _lzma is not None:
-    _ERRORS = (*_ERRORS, _lzma.LZMAError)
+    LZMAError = EOFError  # type: ignore[misc,assignment]
 
 MOST_MEMORY = 256 << 20
 """What unpacking may take: four times as much as ``xz -9`` asks for."""
@@ -102,7 +100,7 @@ def _unpacked(chunks: Chunks, make: Callable[[], Any], name: str, padding: bytes
                     data, unpacker = unpacker.unused_data, None
         if unpacker is not None:
             raise damaged("archive is truncated")
-    except _ERRORS as error:
+    except (OSError, EOFError, MemoryError, LZMAError) as error:
         if "limit" in str(error).lower() or isinstance(error, MemoryError):
             raise _cannot(f"{name} with more memory than is allowed ({MOST_MEMORY >> 20} MiB)", name) from error
         raise damaged(f"archive cannot be decompressed: {error}") from error

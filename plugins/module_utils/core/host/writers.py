@@ -174,7 +174,7 @@ class _Look:
         """How this host calls a place on a device; None where it is not in the directory."""
         for item in self._places:
             rest = _beneath(place, item.inside) if item.device == device else None
-            if rest:
+            if rest is not None:  # nothing of it where the place is a file itself
                 return _joined(item.name, rest)
         return None
 

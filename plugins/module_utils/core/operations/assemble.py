@@ -227,7 +227,7 @@ class _Assembly:
         """One file; returns its size. Nothing when the bot removed it (a rotated log) before it was read."""
         if found.absolute in self._taken:
             return 0
-        context = replace(self._context, copy_first=True) if found.path in self._copy_first else self._context
+        context = replace(self._context, copy_first=True) if self._copies(found) else self._context
         try:
             return self._capture(found, context) + self._capture_companions(found, context)
         except (CaptureError, CheckError) as error:
@@ -243,6 +243,10 @@ class _Assembly:
             if not self._lenient and not isinstance(error, (EmptyError, OtherContentError)):
                 self._account.as_it_is.append(found.path)
             return self._add_raw(found, context)
+
+    def _copies(self, found: Found) -> bool:
+        """Whether it changed while it was read; what lies behind a link is known by its real path."""
+        return not self._copy_first.isdisjoint((found.path, found.absolute))
 
     def _is_kept_as_it_is(self, found: Found, error: TradekeepError) -> bool:
         """Whether a file is taken as bytes where its kind cannot take it.

@@ -37,7 +37,7 @@ def give_attributes(application: Application, entry: Entry, descriptor: int, uid
             set_attribute(descriptor, name, value)
     if entry.type != "file":
         return
-    present = _list_of_live(application, entry.path, acting_uid() if uid < 0 else uid)
+    present = list_of_live(application, entry.path, uid)
     if present is not None:
         set_attribute(descriptor, ACCESS_LIST, present)
 
@@ -47,8 +47,12 @@ def has_list(application: Application, path: str) -> bool:
     return value_at(os.path.join(str(application.root), path), ACCESS_LIST) is not None
 
 
-def _list_of_live(application: Application, path: str, uid: int) -> Optional[bytes]:
-    """The access list of the file that is there now, where it is a file of the same account: that one has given it."""
+def list_of_live(application: Application, path: str, uid: int) -> Optional[bytes]:
+    """The access list of the file that is there now, where it is a file of the same account: that one has given it.
+
+    uid: that account, -1 for who acts.
+    """
+    uid = acting_uid() if uid < 0 else uid
     live = os.path.join(str(application.root), path)
     try:
         status = os.lstat(live)

@@ -33,6 +33,7 @@ from ..patterns import classifier, classify
 from ..ports import Ports
 from ..signals import shielded
 from ..storage.local import Backup, LocalCatalog
+from ..storage.maker import HOST, INSTALLATION
 from ..transaction.lock import application_lock
 from .assemble import Account as Summary
 from .backup_plan import ASSUMED_RATIO, BackupPlan, check_space, held_by, request_backup
@@ -41,6 +42,7 @@ from .damage import way_back
 from .found import Share, Thing
 from .keys import require_usable_keys
 from .leftovers import sweep_state
+from .links import missed_lines
 from .listings import Listings
 from .losses import ALL, GET_BACK, Held, Loss, accept, check_words, find_losses, row_losses, unguarded_losses
 from .outcome import Outcome
@@ -80,7 +82,7 @@ def backup(
     """
 
     def request_again() -> BackupPlan:
-        return request_backup(application, ports, tier, name, encrypt, output)
+        return request_backup(application, ports, tier, name, encrypt, output, allow_loss)
 
     check_words(application, allow_loss)
     if not host_key:
@@ -158,7 +160,7 @@ def _compared(application: Application, ports: Ports, plan: BackupPlan, allowed:
     ]
     losses = accept(found, allowed)
     others = (*unguarded_losses(application, plan.basis, held), *left_out_since(application))
-    return [*losses, *others, *plan.uncovered.lines]
+    return [*losses, *others, *missed_lines(plan.links, plan.more_links), *plan.uncovered.lines]
 
 
 @contextmanager
@@ -202,6 +204,11 @@ def back_up(
     request: how it is to be made; what there is to capture is found here. lenient: keep damaged databases byte for byte
     instead of failing (for safety backups).
     """
+    catalog = LocalCatalog(application, ports.clock, directory=request.directory)
+    if not lenient:
+        catalog.require_present()
+    elif (gone := catalog.gone()) is not None:
+        ports.progress.note(str(gone))
     if not lenient and request.basis is None:
         request = replace(request, basis=basis_of(application, LocalCatalog(application, ports.clock)))
     with tree_reader(application, ports, lambda: nullcontext(Source(things)), request) as reader:
@@ -281,7 +288,8 @@ def _publish(job: Job, catalog: LocalCatalog, temporary: Path, written: Written)
         "created": job.header.created,
         "tier": job.header.tier,
         "name": plan.name,
-        "host": job.header.host,
+        HOST: job.header.host,
+        INSTALLATION: catalog.maker.installation,
         "tool": job.header.tool,
         "encrypted": job.header.encrypted,
         "compression": job.header.compression,
@@ -326,6 +334,9 @@ def _note_basis(job: Job, made: Backup, summary: Summary) -> None:
 def _compared_rows(job: Job, summary: Summary, allowed: Optional[Collection[str]]) -> list[str]:
     """What is worth a warning of the rows that were captured. Raises CaptureError for a loss that is not allowed."""
     application, databases = job.application, {path: facts["tables"] for path, facts in summary.databases.items()}
+    # What has become a link holds the rows of what it leads to.
+    stand_ins = job.plan.stand_ins.items()
+    databases.update({path: databases[place] for path, place in stand_ins if place in databases})
     if allowed is not None:
         return accept(row_losses(application, job.plan.basis, databases), allowed)
     basis = basis_of(application, LocalCatalog(application, job.ports.clock))
@@ -344,7 +355,9 @@ def _compared_rows(job: Job, summary: Summary, allowed: Optional[Collection[str]
 
 
 def _relative(application: Application, path: str) -> str:
-    return os.path.relpath(path, str(application.root))
+    """Of what lies behind a link that is followed, the path itself."""
+    relative = os.path.relpath(path, str(application.root))
+    return path if relative.startswith("../") else relative
 
 
 def _plan_lines(plan: BackupPlan, shown: Callable[[Sequence[str]], Sequence[str]] = tuple) -> tuple[str, ...]:

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional, Union
 
 from ..application import Application, Encryption, Tier
+from ..archive.safety import SYMLINK
 from ..errors import CaptureError, ConfigurationError, EmptyError, SpaceError
 from ..host.files import space
 from ..host.filesystem.holes import data_at
@@ -20,10 +21,12 @@ from ..patterns import classify_directory
 from ..ports import Ports
 from ..storage.local import Backup, LocalCatalog
 from ..storage.names import check_name
+from ..storage.vanished import NEW_DIRECTORY
 from ..transaction.exchange import refuse_pending
 from .basis import Basis, basis_of, current_places, newest_good
 from .found import Found, Share, Thing
 from .keys import encryption_of
+from .links import MissedLinks, links_from
 from .losses import Held
 from .scan import check_root, expected_paths
 from .tally import Tally
@@ -61,6 +64,11 @@ class BackupPlan:
     empty: tuple[str, ...] = ()
     """See ``Tally`` and ``Held``."""
     uncovered: Uncovered = field(default_factory=Uncovered)
+    links: dict[str, str] = field(default_factory=dict)
+    more_links: int = 0
+    """See ``MissedLinks``."""
+    stand_ins: dict[str, str] = field(default_factory=dict)
+    """See ``Tally``."""
     whole_names: Optional[tuple[str, ...]] = field(default=None, repr=False)
     """See ``WholeNames``."""
     paths: tuple[tuple[str, int, str], ...] = field(default=(), repr=False)
@@ -90,7 +98,8 @@ class BackupPlan:
         names = {name: list(getattr(self, name)) for name in ("missing", "lost", "empty")}
         paths = [list(item) for item in self.paths]
         whole = None if self.whole_names is None else list(self.whole_names)
-        return {**facts, **names, "uncovered": self.uncovered.as_dict(), "paths": paths, "whole_names": whole}
+        links = {"links": self.links, "more_links": self.more_links, "stand_ins": self.stand_ins}
+        return {**facts, **names, **links, "uncovered": self.uncovered.as_dict(), "paths": paths, "whole_names": whole}
 
     def completed_by(self, found: Any) -> BackupPlan:
         """This plan with what another process found in the tree."""
@@ -107,6 +116,9 @@ class BackupPlan:
                 lost=tuple(str(path) for path in found["lost"]),
                 empty=tuple(str(path) for path in found["empty"]),
                 uncovered=Uncovered.of(found["uncovered"]),
+                links=links_from(found["links"]),
+                more_links=max(0, int(found["more_links"])),
+                stand_ins={str(path): str(place) for path, place in found["stand_ins"].items()},
                 whole_names=None if found["whole_names"] is None else tuple(map(str, found["whole_names"])),
                 paths=tuple((str(path), int(size), str(kind)) for path, size, kind in found["paths"]),
             )
@@ -137,12 +149,15 @@ def request_backup(
     name: Optional[str],
     encrypt: Optional[bool],
     output: Optional[str],
+    allowed: Collection[str] = (),
 ) -> BackupPlan:
-    """What is wanted, checked as far as it can be without looking through the tree."""
+    """What is wanted, checked as far as it can be without looking through the tree. allowed: see ``losses``."""
     if name is not None:
         check_name(name)
     catalog = LocalCatalog(application, ports.clock)
     _refuse_lost_root(application, catalog)
+    if output is None and NEW_DIRECTORY not in allowed:
+        catalog.require_present()
     check_root(application)
     refuse_pending(Path(application.application_state_dir))
     chosen_tier = _tier(tier)
@@ -295,10 +310,12 @@ def survey(
     paths: list[tuple[str, int, str]] = []
     held = set(plan.basis.databases) if plan.basis else set()
     wanted = expected_paths(application)
-    tally, names = Tally(held | wanted), WholeNames(application)
+    tally, names, links = Tally(held | wanted), WholeNames(application), MissedLinks(application)
     for found in things:
         tally.add(found)
         names.add(found)
+        if isinstance(found, Found) and found.type == SYMLINK:
+            tally.add_link(found, links.see(found))
         if found.type != "file":
             continue
         files += found.files
@@ -327,6 +344,9 @@ def survey(
         missing=tuple(sorted(path for path in wanted if path not in tally.seen)),
         lost=tuple(sorted(held - tally.seen)),
         empty=tuple(sorted(tally.empty)),
+        links=links.named,
+        more_links=links.more,
+        stand_ins=tally.stand_ins,
         space_needed=int(total * ratio) + largest + (1 << 20),
         paths=tuple(paths),
         whole_names=names.result(),
@@ -347,6 +367,7 @@ def held_by(application: Application, plan: BackupPlan) -> Held:
         missing=plan.missing,
         empty=plan.empty,
         places=current_places(application),
+        links=plan.links,
     )
 
 

@@ -141,7 +141,7 @@ def note_replaced(application: Application, ports: Ports, name: str, touched: Op
     if before is None:
         return
     there, live = Tally(expected_paths(application)), set()
-    for found in scan(application):
+    for found in scan(application, refuse_links=False):
         there.add(found)
         if found.kind == "sqlite":
             live.add(found.path)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
@@ -22,8 +23,9 @@ from ..configuration import configured_names, load_application
 from ..errors import ConfigurationError, TradekeepError
 from ..host.runner import SystemClock
 from ..patterns import Classifier
-from ..storage.belonging import named_backups, sidecar_owner
+from ..storage.belonging import named_backups, sidecar_of
 from ..storage.local import LocalCatalog
+from ..storage.maker import HOST
 from .places import places
 from .text import counted
 
@@ -136,7 +138,9 @@ def unclaimed_backups(application: Application) -> Iterator[str]:
         names = sorted(os.listdir(directory))
     except OSError:
         return
-    owners = Counter(sidecar_owner(directory / name) for name in named_backups(names))
+    here = socket.gethostname()
+    said = (sidecar_of(directory / name) for name in named_backups(names))
+    owners = Counter(sidecar.get("application") for sidecar in said if sidecar.get(HOST, here) == here)
     for owner, count in sorted((str(owner), count) for owner, count in owners.items() if owner not in {*known, None}):
         yield (
             f"{directory}: {counted(count, 'backup')} of the application {owner}, which is not configured here; if it "

@@ -21,6 +21,7 @@ from ..host.ownership import gid_of, uid_of
 from ..host.trust import untrusted_reason
 from ..ports import Ports
 from ..profile import resolve_mapping
+from ..storage.local import LocalCatalog
 from . import rehearsal
 from .claims import conflicts, unclaimed_backups
 from .key_checks import host_key_warnings, key_problems, prove_keys, readable_by_anybody, unseen_in_passphrase
@@ -130,6 +131,9 @@ def _problems(application: Application, ports: Ports) -> Iterator[TradekeepError
             yield TradekeepError(f"the directory of {key} does not exist", path=place, hint="run the playbook site")
     if Path(application.backup_dir).is_dir() and not os.access(application.backup_dir, os.W_OK | os.X_OK):
         yield TradekeepError("the backup directory is not writable", path=application.backup_dir, hint="run as root")
+    gone = LocalCatalog(application, ports.clock).gone()
+    if gone is not None:
+        yield gone
     yield from directory_problems(application)
     yield from rehearsal.problems(application, ports)
     yield from conflicts(application)

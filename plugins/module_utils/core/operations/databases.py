@@ -26,6 +26,7 @@ from .apart import Telling, unusable, work_apart
 from .basis import basis_of
 from .kind_of import SQLITE, kind_of
 from .leftovers import reader_account, reading_scratch
+from .links import place_of_data
 from .outcome import Outcome
 from .scan import check_root, scan
 from .text import first_few, human_bytes, table
@@ -102,7 +103,7 @@ def optimize_databases(
 def _chosen(application: Application, paths: Sequence[str]) -> list[str]:
     root = check_root(application)
     if not paths:
-        return [found.path for found in scan(application) if found.kind == SQLITE]
+        return [found.path for found in scan(application, refuse_links=False) if found.kind == SQLITE]
     chosen = []
     for path in paths:
         relative = os.path.relpath(path, root) if os.path.isabs(path) else path
@@ -147,7 +148,7 @@ def _inspect(
     strict: bool,
 ) -> dict[str, Any]:
     """strict: nothing but a database may be there."""
-    absolute = Path(application.root) / path
+    absolute = Path(place_of_data(application, path))
     try:
         report = inspect_live(absolute, scratch=scratch, clock=ports.clock, level=level, foreign_keys=foreign_keys)
     except (EmptyError, OtherContentError) as error:
@@ -204,7 +205,7 @@ class _Optimizing:
         )
 
     def _place(self, path: str) -> Path:
-        return Path(self.application.root) / path
+        return Path(place_of_data(self.application, path))
 
 
 def _result(

@@ -59,13 +59,16 @@ class Gatherer:
                     batch, settled = Batch(component), settled_before()
                 path = f"{directory.path}/{name}"
                 read = None
-                if descriptor is not None and path not in self._copy_first:
+                if descriptor is not None and not self._copies(directory, path, name):
                     read = SHORT_WAYS[kind].read(name, seen, settled, descriptor)
                 if read is None or not self._add(batch, path, kind, *read):
                     yield batch
                     yield Found.of_file(directory, name, component, kind, seen)
                     batch, settled = Batch(component), settled_before()
         yield batch
+
+    def _copies(self, directory: Found, path: str, name: str) -> bool:
+        return bool(self._copy_first) and not self._copy_first.isdisjoint((path, f"{directory.absolute}/{name}"))
 
     def _add(self, batch: Batch, path: str, kind: str, content: bytes, status: os.stat_result) -> bool:
         shared = status.st_mode, status.st_uid, status.st_gid, kind, batch.component

@@ -19,6 +19,7 @@ from ..kinds import default_kind
 from ..kinds.base import FilePath
 from ..kinds.reading import open_regular
 from ..kinds.sqlite import SIDECAR_SUFFIXES
+from ..kinds.sqlite_database import MAGIC
 from ..patterns import Classified, Classifier, code_or_data
 
 SQLITE = "sqlite"
@@ -50,14 +51,24 @@ def kind_inside(kind: str, place: FilePath) -> str:
 
     A Mac writes what it knows of a file beside it, under its name with ``._`` before it.
     """
-    if kind != SQLITE:
+    return "file" if kind == SQLITE and _beginning(place, len(_APPLE_DOUBLE)) == _APPLE_DOUBLE else kind
+
+
+def kind_by_content(kind: Optional[str], place: FilePath, *, required: bool) -> Optional[str]:
+    """The kind of a live file: what is named like a database and begins as something else is one only if required."""
+    if kind != SQLITE or required:
         return kind
+    return kind if _beginning(place, len(MAGIC)) in (MAGIC, b"") else "file"
+
+
+def _beginning(place: FilePath, length: int) -> bytes:
+    """The first bytes of a file; none where it cannot be read."""
     try:
         descriptor = open_regular(place)
     except CaptureError:
-        return kind
+        return b""
     try:
-        return "file" if os.pread(descriptor, len(_APPLE_DOUBLE), 0) == _APPLE_DOUBLE else kind
+        return os.pread(descriptor, length, 0)
     finally:
         os.close(descriptor)
 

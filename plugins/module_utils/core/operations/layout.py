@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Optional
 
 from ..application import Application
-from ..errors import UsageError
+from ..archive.safety import safe_relative
+from ..errors import HostileArchiveError, UsageError
 from ..patterns import classifier
 
 NONE = "."
@@ -23,11 +25,58 @@ _DEEPEST = 8
 _NAMED = 4
 
 
-def data_prefix(application: Application, files: Sequence[str], strip: Optional[str] = None) -> str:
+@dataclass(frozen=True)
+class Layout:
+    """How paths of an archive become paths of the application.
+
+    prefix: the leading directories that are left out. into: the directory of the root that the rest belongs in.
+    """
+
+    prefix: str = ""
+    into: str = ""
+
+    def path(self, archived: str) -> Optional[str]:
+        """The application's path; None for what lies beside the data, or leads to it."""
+        if not self.prefix:
+            rest = archived
+        elif archived.startswith(f"{self.prefix}/"):
+            rest = archived[len(self.prefix) + 1 :]
+        else:
+            return None
+        return f"{self.into}/{rest}" if self.into and rest else rest
+
+    def unpacked(self, archived: str) -> str:
+        """Where it is written: the leading directories are made, and hold what the root holds."""
+        path = self.path(archived) if self.into else None
+        return archived if path is None else f"{self.prefix}/{path}".lstrip("/")
+
+
+AS_IT_IS = Layout()
+
+
+def layout_of(
+    application: Application, archive: str, files: Sequence[str], strip: Optional[str], into: Optional[str]
+) -> Layout:
+    """The layout of an archive without a manifest: as somebody says it, as the profile has it otherwise.
+
+    Raises UsageError where several readings fit equally well, or what is said does not fit the archive.
+    """
+    if into is None:
+        return Layout(data_prefix(application, files, strip, archive=archive))
+    try:
+        inside = safe_relative(into.rstrip("/"))
+    except HostileArchiveError as error:
+        raise UsageError("is no directory below the root", path=into, hint="--into data, for instance") from error
+    return Layout(_as_said(files, strip or NONE), inside)
+
+
+def data_prefix(
+    application: Application, files: Sequence[str], strip: Optional[str] = None, *, archive: str = ""
+) -> str:
     """The leading directories to leave out of the paths of an archive's files, without a slash at the end.
 
-    strip: which, where somebody has said it; ``.`` for none. Raises UsageError where several readings fit equally well,
-    or where nothing lies below the directory.
+    strip: which, where somebody has said it; ``.`` for none. archive: how errors call it. Raises UsageError where
+    several readings fit equally well, or where nothing lies below the directory.
     """
     if strip is not None:
         return _as_said(files, strip)
@@ -39,7 +88,7 @@ def data_prefix(application: Application, files: Sequence[str], strip: Optional[
     best = sorted(prefix for prefix, count in known.items() if count == most)
     if len(best) > 1:
         ways = " or ".join(f"--strip {prefix or NONE} for {_example(files, prefix)}" for prefix in best[:_NAMED])
-        raise UsageError("the archive can be read in several ways", path=str(application.root), hint=f"give {ways}")
+        raise UsageError("the archive can be read in several ways", path=archive or None, hint=f"give {ways}")
     return best[0] if best else ""
 
 

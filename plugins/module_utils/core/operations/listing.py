@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Optional
@@ -19,7 +20,7 @@ from .key_checks import readable_by_anybody
 from .keys import Keys
 from .outcome import Outcome
 from .state import state_of
-from .text import table
+from .text import counted, table
 
 _FUTURE = "future"
 _WIDE_ENOUGH_FOR_DATES = 80
@@ -34,16 +35,17 @@ def list_backups(application: Application, ports: Ports, *, limit: Optional[int]
     limit: list so many of them, the newest.
     """
     now = ports.clock.now()
-    found = newest_first(LocalCatalog(application, ports.clock, note=ports.progress.note).list(), now)
+    catalog = LocalCatalog(application, ports.clock, note=ports.progress.note)
+    found = newest_first(catalog.list(), now)
     state, backups = state_of(application, ports, found), found[:limit]
     older = len(found) - len(backups)
     drilled = any(item.drilled_at for item in backups)
     opened_by = _opened_by(application, ports, backups)
-    notes = tuple(readable_by_anybody(application))
+    notes = (*readable_by_anybody(application), *_of_others(application, catalog, found))
 
     def lines(width: Optional[int] = None) -> tuple[str, ...]:
         if not found:
-            return ("no backups yet", *notes, *state.lines)
+            return (*([] if catalog.gone() else ["no backups yet"]), *notes, *state.lines)
         dated = width is None or width >= _WIDE_ENOUGH_FOR_DATES
         rows = [_row(item, now, opened_by[item.name], dated=dated, drilled=drilled) for item in backups]
         heads = ["backup", "size", *(["made"] if dated else []), "age", "tier", "opens with", "verified"]
@@ -65,6 +67,18 @@ def list_backups(application: Application, ports: Ports, *, limit: Optional[int]
         "notes": [*notes, *state.notes],
     }
     return Outcome(changed=False, record=record, lines=lines(), fitted=lines, status=state.status)
+
+
+def _of_others(application: Application, catalog: LocalCatalog, listed: Sequence[Backup]) -> Iterator[str]:
+    """What other hosts, or an earlier installation of this one, have made of the same application in the directory."""
+    shown = {item.path for item in listed}
+    for host, backups in sorted(catalog.others().items()):
+        left = [item for item in backups if item.path not in shown]
+        if left:
+            yield (
+                f"{counted(len(left), 'backup')} of {application.name} made on {host} by another installation: "
+                f"tradekeep list --host {shlex.quote(host)}"
+            )
 
 
 def compact_bytes(count: int) -> str:

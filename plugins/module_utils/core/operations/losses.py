@@ -12,7 +12,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
@@ -20,7 +20,9 @@ from ..application import Application, Component
 from ..errors import CaptureError, UsageError
 from ..host.mounts import Place, other_filesystem
 from ..patterns import classify, code_or_data, matches
+from ..storage.vanished import NEW_DIRECTORY
 from .basis import Basis, Tables, current_places, definition_of, recorded_basis
+from .links import WAY_OUT
 from .text import counted, human_bytes
 
 SMALL_TABLE_ROWS = 20
@@ -55,7 +57,7 @@ class Loss:
 class Held:
     """What there is now, to be compared. lost: databases that the last good backup held, and that are not there.
 
-    places: None where it is not asked where the data lies.
+    places: None where it is not asked where the data lies. links: symlinks to what is not captured, with their targets.
     """
 
     files: Mapping[str, int]
@@ -64,11 +66,12 @@ class Held:
     missing: Collection[str] = ()
     empty: Collection[str] = ()
     places: Optional[Mapping[str, Place]] = None
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_words(application: Application, words: Collection[str]) -> None:
     """Raises UsageError for a word that allows nothing."""
-    known = [*(item.name for item in application.profile.components if item.backup), FILESYSTEM, ALL]
+    known = [*(item.name for item in application.profile.components if item.backup), FILESYSTEM, NEW_DIRECTORY, ALL]
     for word in words:
         if word not in known and _component_of(application, word.partition(":")[0]) is None:
             raise UsageError(
@@ -175,6 +178,9 @@ def _gone(application: Application, basis: Basis, held: Held) -> Iterator[Loss]:
         became_code = classify(application.profile, path) is None
         text = f"{basis.name} held it, and it {'is code now, as git tracks it' if became_code else 'is missing now'}"
         remedy = _UNTRACK if became_code else GET_BACK
+        if path in held.links:
+            text = f"{basis.name} held it, and it is a symlink to {held.links[path]} now, which no backup holds"
+            remedy = WAY_OUT
         yield Loss((component.name, path), text, _absolute(application, path), remedy)
     for path in sorted(set(held.empty) - (basis.empty if basis.empty is not None else set(held.empty)) - basis.missing):
         component = _component_of(application, path)

@@ -16,6 +16,7 @@ from ..application import Application
 from ..archive.manifest import Header
 from ..errors import UsageError
 from ..storage.backup import Backup
+from ..storage.maker import HOST, maker_of
 
 FORMERLY = "formerly"
 """The key of a sidecar under which a rename keeps by whom the archive was made."""
@@ -39,12 +40,14 @@ def refuse_other_maker(
 def note_other_maker(
     application: Application, backup: Backup, header: Optional[Header], note: Callable[[str], None]
 ) -> None:
-    """Say that a backup is of another application, which the operation does not mind."""
+    """Say that a backup is of another application or host, which the operation does not mind."""
     name, profile = _made_by(backup, header)
     if profile not in (None, application.profile.name):
         note(f"{backup.name} is of the profile {profile}, and {application.name} has {application.profile.name}")
     elif name not in (None, application.name):
         note(f"{backup.name} was made by the application {name}, not by {application.name}, which has the same profile")
+    elif not maker_of(application).made_here(backup.sidecar):
+        note(f"{backup.name} was made on {backup.sidecar.get(HOST)}, by another installation than this one")
 
 
 def _made_by(backup: Backup, header: Optional[Header]) -> tuple[Optional[str], Optional[str]]:

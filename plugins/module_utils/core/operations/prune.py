@@ -33,6 +33,7 @@ def prune(application: Application, ports: Ports, *, dry_run: bool, trust_clock:
     dry_run: only explain; takes no lock and writes nothing. trust_clock: a person says that the clock is right.
     """
     catalog = LocalCatalog(application, ports.clock, note=ports.progress.note)
+    catalog.require_present()
     if dry_run:
         return _prune(application, ports, catalog, dry_run=True, trust_clock=trust_clock)
     with application_lock(
@@ -50,7 +51,10 @@ def _prune(
     application: Application, ports: Ports, catalog: LocalCatalog, *, dry_run: bool, trust_clock: bool
 ) -> Outcome:
     now, retention = ports.clock.now(), application.profile.retention
-    decisions = decide(catalog.list(), retention, now, partial(before_losses, application))
+    of_another = application.backups_of is not None
+    # Never what another installation has made, unless a person says so.
+    backups = catalog.list() if of_another else catalog.own()
+    decisions = decide(backups, retention, now, partial(before_losses, application))
     last_prune = _believed(parse_iso(catalog.records.read().get("last_prune")), decisions, now, ports)
     doomed = [item for item in decisions if not item.keep]
     refusal = None if trust_clock else doubt_clock(decisions, retention, now, last_prune)
@@ -59,7 +63,8 @@ def _prune(
         _remove(ports, catalog, doomed)
         if doomed:
             catalog.refresh_latest()
-        catalog.records.set(last_prune=iso(now), lost=None)
+        if not of_another:
+            catalog.records.set(last_prune=iso(now), lost=None)
     return _outcome(decisions, doomed if refusal is None else [], refusal, dry_run)
 
 

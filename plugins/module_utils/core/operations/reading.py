@@ -16,13 +16,13 @@ from typing import Any, Callable, Optional
 from ..application import Application
 from ..archive.container import open_container
 from ..archive.encryption import import_secret_key, require_gpg, temporary_home
-from ..archive.extract import extract_to
+from ..archive.extract import as_archived, extract_to
 from ..archive.manifest import Entry
 from ..archive.members import Member, NullSink, ReadReport
 from ..archive.reported import EntriesIn, EntriesOut, report_as, report_from
-from ..archive.safety import damaged, link_stays_inside
+from ..archive.safety import damaged
 from ..archive.tar_reader import Readable, read_archive
-from ..errors import ArchiveError
+from ..errors import ArchiveError, UsageError
 from ..host.account import Account
 from ..host.files import open_directory
 from ..host.memory import many_objects
@@ -30,8 +30,9 @@ from ..ports import Ports, Progress
 from ..signals import answer
 from ..storage.local import Backup
 from .apart import Telling, read_apart, refuse_frames
-from .layout import data_prefix
+from .layout import AS_IT_IS, Layout, layout_of
 from .leftovers import nobody
+from .links import is_left_out
 from .text import first_lines
 
 CHUNK = 1 << 20
@@ -47,6 +48,7 @@ class Contents:
     entries: tuple[Entry, ...]
     unsafe_links: frozenset[str] = frozenset()
     """Symlinks that lead out of the data: never restored."""
+    layout: Layout = AS_IT_IS
 
     @property
     def foreign(self) -> bool:
@@ -114,13 +116,6 @@ class Counted:
         return data
 
 
-def strip(path: str, prefix: str) -> Optional[str]:
-    """A path without the leading directories of an old archive; None for those directories themselves."""
-    if not prefix:
-        return path
-    return path[len(prefix) + 1 :] if path.startswith(prefix + "/") else None
-
-
 def read_contents(
     backup: Backup,
     ports: Ports,
@@ -131,15 +126,16 @@ def read_contents(
     gathering: Callable[[Telling], GatheringSink] = GatheringSink,
     heard: Optional[EntriesHeard] = None,
     application: Optional[Application] = None,
-    leading: Optional[str] = None,
+    strip: Optional[str] = None,
+    into: Optional[str] = None,
 ) -> Contents:
     """Read a whole archive, checking it against its checksum and every entry against the manifest; writes nothing.
 
     account: in whose name it is parsed; nobody's where none is given and the engine is root. gathering: what looks at
     more than the entries there; heard: takes what that sends. application: whose profile says where its root lies in an
-    archive without a manifest; leading: which leading directories to leave out there.
+    archive without a manifest; strip, into: see ``layout_of``.
     Raises ArchiveError or HostileArchiveError at the first fault, EncryptionError without the key, UsageError for an
-    archive that can be read in several ways.
+    archive that can be read in several ways, or one with a manifest of which somebody says how to read it.
     """
     heard = heard or EntriesHeard()
 
@@ -162,19 +158,25 @@ def read_contents(
     compare_checksum(backup, sha256)
     for note in first_lines(report.notes, where="see them all with verify"):
         ports.progress.note(note)
+    layout = Layout(report.stripped_prefix)
+    if report.header is not None and (strip is not None or into is not None):
+        raise UsageError(
+            "a backup of tradekeep says itself where its files belong",
+            path=backup.path,
+            hint="leave out --strip and --into",
+        )
     if report.header is None and application is not None:
         files = [entry.path for entry in heard.entries if entry.type != "directory"]
-        report = replace(report, stripped_prefix=data_prefix(application, files, leading))
-    entries = tuple(_stripped(heard.entries, report.stripped_prefix))
-    unsafe = (
-        item.path for item in entries if item.type == "symlink" and not link_stays_inside(item.path, item.target or "")
-    )
-    return Contents(report, entries, frozenset(unsafe))
+        layout = layout_of(application, str(backup.path), files, strip, into)
+        report = replace(report, stripped_prefix=layout.prefix)
+    entries = tuple(_placed(heard.entries, layout))
+    unsafe = (item.path for item in entries if is_left_out(item))
+    return Contents(report, entries, frozenset(unsafe), layout)
 
 
-def _stripped(entries: Iterable[Entry], prefix: str) -> Iterator[Entry]:
+def _placed(entries: Iterable[Entry], layout: Layout) -> Iterator[Entry]:
     for entry in entries:
-        path = strip(entry.path, prefix)
+        path = layout.path(entry.path)
         if path:
             yield entry if path == entry.path else entry._replace(path=path)
 
@@ -195,10 +197,10 @@ def unpack(
     descriptor of each file. Returns the directory that stands for the
     application's root (the leading directories of an old archive lie between).
     """
-    prefix = contents.report.stripped_prefix
+    layout, prefix = contents.layout, contents.layout.prefix
 
     def selected(path: str) -> bool:
-        inner = strip(path, prefix)
+        inner = layout.path(path)
         return inner is not None and chosen(inner)
 
     opened = open_container(
@@ -213,7 +215,7 @@ def unpack(
         known = {} if settle is None else {entry.path: entry for entry in contents.entries if entry.type == "file"}
 
         def on_written(path: str, descriptor: int) -> None:
-            entry = known.get(strip(path, prefix) or "")
+            entry = known.get(layout.path(path) or "")
             if entry is not None and settle is not None:
                 settle(entry, descriptor)
 
@@ -223,6 +225,7 @@ def unpack(
             select=selected,
             first_names=first_names,
             on_written=None if settle is None else on_written,
+            placed=layout.unpacked if layout.into else as_archived,
         )
 
     ports.progress.start("unpacking", backup.sidecar.get("bytes"))

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..application import Application
 from ..errors import UsageError
 from ..ports import Ports
-from ..storage.belonging import belongs
+from ..storage.belonging import refuse_of_another
 from ..storage.local import Backup, LocalCatalog
 from ..transaction.lock import application_lock
 from .collapses import BEFORE_LOSS, before_losses
@@ -42,7 +42,9 @@ def _release(application: Application, ports: Ports, reference: str, *, dry_run:
     backup = catalog.find(reference)
     if backup.path.parent != Path(application.backup_dir):
         raise UsageError("is not in the backup directory, where alone backups are pruned", path=backup.path)
-    if not belongs(backup, application.name, application.profile.archive_prefix):
+    if all(item.path != backup.path for item in catalog.list()):
+        if backup.application in (None, application.name):
+            refuse_of_another(backup.path, catalog.maker)
         raise UsageError(
             "is a backup of another application, whose retention decides about it",
             path=backup.path,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from ..ports import Ports
 from ..storage.backup import Backup
 from ..storage.belonging import latest_stem
 from ..storage.local import LocalCatalog
+from ..storage.maker import HOST, INSTALLATION, NUMBER_FILE, established, maker_of
 from ..storage.names import LATEST_STEM, sidecars_of
 from ..storage.relocation import move_backup, on_one_filesystem, taken_by_another
 from ..transaction.exchange import refuse_pending
@@ -118,6 +120,9 @@ def _is_known(application: Application) -> bool:
 
 def _refuse(application: Application, before: Application) -> None:
     """Raises where it cannot be done; nothing has been written then."""
+    # What cannot be seen cannot be taken along. Those that somebody moved by hand are in the new place.
+    if LocalCatalog(replace(before, backup_dir=application.backup_dir), SystemClock()).gone():
+        LocalCatalog(before, SystemClock()).require_present()
     for place in (before.application_state_dir, application.application_state_dir):
         refuse_pending(Path(place))
     for problem in conflicts(application, besides=(before.name,)):
@@ -140,7 +145,8 @@ def _steps(application: Application, before: Application, ports: Ports, unit_dir
     # It packs the whole engine, this module too.
     from .installation import install_configuration
 
-    steps = [*_of_backups(application, before, ports), *_of_records(application, before, ports)]
+    steps = [*_of_installation(application, before), *_of_backups(application, before, ports)]
+    steps += _of_records(application, before, ports)
     steps += _of_keys(application, before)
     planned = install_configuration(application, dry_run=True, renamed=True)
     if planned.changed:
@@ -155,15 +161,25 @@ def _steps(application: Application, before: Application, ports: Ports, unit_dir
     return tuple(steps)
 
 
+def _of_installation(application: Application, before: Application) -> list[_Step]:
+    """Its number goes first: without it, the backups that are moved would be those of another installation."""
+    number = maker_of(before).installation
+    if number is None or maker_of(application).installation is not None:
+        return []
+    return [_Step("take along the number of the installation", lambda: established(application, number))]
+
+
 def _of_backups(application: Application, before: Application, ports: Ports) -> list[_Step]:
     source, target = LocalCatalog(before, ports.clock), LocalCatalog(application, ports.clock)
-    found = [item for item in source.list() if not item.path.is_symlink()]
+    # Of a name of which only remains are known here, the number of the installation may be lost.
+    mine = source.own() if before == application else source.list()
+    found = [item for item in mine if not item.path.is_symlink()]
     moved = source.directory != target.directory
     if moved:
         _check_place(found, source, target)
     steps = []
     for backup in found:
-        sidecar = _told_anew(backup, application)
+        sidecar = _told_anew(backup, application, target.maker.installation or source.maker.installation)
         if moved:
             steps.append(_Step(f"move {backup.path} to {target.directory}", _moving(backup, target, sidecar)))
         elif sidecar != dict(backup.sidecar):
@@ -188,9 +204,15 @@ def _check_place(backups: Sequence[Backup], source: LocalCatalog, target: LocalC
         )
 
 
-def _told_anew(backup: Backup, application: Application) -> dict[str, Any]:
-    """Its sidecar under the new name, and what it went by before; one that cannot be read stays as it is."""
+def _told_anew(backup: Backup, application: Application, installation: Optional[str]) -> dict[str, Any]:
+    """Its sidecar under the new name, and what it went by before; one that cannot be read stays as it is.
+
+    installation: the number under which the application goes on; a sidecar of another goes by the name of the host.
+    """
     sidecar = dict(backup.sidecar)
+    if sidecar.get(INSTALLATION, installation) != installation:
+        del sidecar[INSTALLATION]
+        sidecar[HOST] = socket.gethostname()
     names = {"application": backup.application, "profile": backup.profile}
     new = {"application": application.name, "profile": application.profile.name}
     if not sidecar or names == new:
@@ -216,6 +238,9 @@ def _of_records(application: Application, before: Application, ports: Ports) -> 
     steps = []
     for name in sorted(os.listdir(source)):
         if name == "lock":
+            continue
+        if name == NUMBER_FILE:
+            steps.append(_Step(f"remove {source / name}", (source / name).unlink))
             continue
         if not os.path.lexists(target / name):
             steps.append(_Step(f"move {source / name} to {target}", _renaming(source / name, target / name)))
@@ -294,7 +319,7 @@ def _of_links(application: Application, before: Application) -> list[_Step]:
     stems = [f"{LATEST_STEM}_{before.name}"] if before.name != application.name else []
     if before.backup_dir != application.backup_dir:
         stems.append(f"{LATEST_STEM}_{before.name}")
-        if latest_stem(directory, _names(directory), before.name, before.profile.archive_prefix) == LATEST_STEM:
+        if latest_stem(directory, _names(directory), maker_of(before)) == LATEST_STEM:
             stems.append(LATEST_STEM)
     return [
         _Step(f"remove {directory / name}", (directory / name).unlink)

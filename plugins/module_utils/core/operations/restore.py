@@ -19,14 +19,12 @@ from typing import Any, Optional
 
 from ..application import Application
 from ..errors import (
-    ArchiveError,
     CaptureError,
     CheckError,
     ExitStatus,
     ServiceError,
     SpaceError,
     TradekeepError,
-    UsageError,
 )
 from ..host.account import owner_of
 from ..host.files import atomic_write, space
@@ -53,10 +51,12 @@ from .fence import note_fence
 from .healthy import health_gate
 from .keys import find_to_read, home_for, require_usable_keys
 from .leftovers import sweep_state
+from .links import LiveLinks
 from .outcome import Outcome
 from .provenance import note_other_maker, refuse_other_maker
 from .reading import Contents, passphrase_for, read_contents
 from .restore_elsewhere import restore_elsewhere
+from .restore_links import links_left_out, tell_of_links
 from .restore_plan import (
     DatabaseDigest,
     Item,
@@ -66,6 +66,7 @@ from .restore_plan import (
     digest_of,
     identity,
     kept_out,
+    nothing_chosen,
     plan_items,
     unmanaged,
     with_tied,
@@ -74,10 +75,9 @@ from .restore_stage import fill_stage, replacements
 from .safety import keep_given_up, make_safety_backup, safety_space
 from .scan import check_root
 from .still_writing import FORCE, FORCED, refuse_unmanaged_writers, refuse_writers
-from .text import first_few, first_lines, human_bytes, stopped_for
+from .text import counted, first_few, first_lines, human_bytes, stopped_for
 from .tree import mend_rights
 
-_ENTRIES_NAMED = 10
 _SHOWN = 5
 _OTHER_PROFILE = "look at it with --to DIR; put it here all the same with --any-profile; or "
 
@@ -97,6 +97,7 @@ class _Run:
     gnupg_home: Optional[str] = None
     not_data: Sequence[str] = ()
     unmanaged: Sequence[str] = ()
+    left_links: Sequence[str] = ()
     accept_damage: bool = False
     stopped: list[str] = field(default_factory=list)
     health: list[dict[str, Any]] = field(default_factory=list)
@@ -125,6 +126,7 @@ def restore(
     accept_damage: bool = False,
     include_unmanaged: bool = False,
     strip: Optional[str] = None,
+    into: Optional[str] = None,
 ) -> Outcome:
     """Put a backup (or the chosen part of it) in the place of the live data, or into the directory ``to``.
 
@@ -133,11 +135,12 @@ def restore(
     health check fails. accept_damage: restore a damaged database too, as the backup has it.
     include_unmanaged: also what no component of the profile has; a directory ``to`` gets it in any case.
     strip: the leading directories of an archive of another program to leave out; found by the profile otherwise.
+    into: the directory of the root that such an archive was made in.
     key_file: the secret key of a backup to a public one, for this time; without it the host's own key is tried, and the
     account's keyring.
     """
     selection = check_selection(application, components, paths)
-    selection = replace(selection, unmanaged=include_unmanaged or to is not None, strip=strip)
+    selection = replace(selection, unmanaged=include_unmanaged or to is not None, strip=strip, into=into)
     secret = passphrase_for(application, passphrase_file)
     given = key_file is not None
     backup = find_to_read(application, ports, reference, passphrase_file=secret, key_given=given)
@@ -207,30 +210,29 @@ def _prepare(
     check_root(application)
     refuse_pending(Path(application.application_state_dir))
     contents = read_contents(
-        backup, ports, passphrase_file, gnupg_home=home, application=application, leading=selection.strip
+        backup,
+        ports,
+        passphrase_file,
+        gnupg_home=home,
+        application=application,
+        strip=selection.strip,
+        into=selection.into,
     )
     if not any_profile:
         refuse_other_maker(application, backup, contents.report.header, hint=_OTHER_PROFILE)
     note_other_maker(application, backup, contents.report.header, ports.progress.note)
     if contents.foreign:
         ports.progress.note("made by another program, without a manifest: only weaker checks are possible")
-    _refuse_unsafe_links(contents, selection, application)
     items = plan_items(application, contents.entries, selection, digest_of_database=database_digest(application, ports))
-    not_data = kept_out(application, contents.entries, selection)
-    if not_data:
-        ports.progress.note(f"left alone, as it is code or a cache here and no data: {first_few(not_data, _SHOWN)}")
-    without_component = unmanaged(application, contents.entries, selection)
-    if without_component:
-        some = first_few(without_component, _SHOWN)
-        ports.progress.note(f"left alone, as no component of the profile has it: {some} (--include-unmanaged takes it)")
-    if not items and not selection.whole and not without_component:
-        raise UsageError(
-            "the backup holds nothing of what was chosen",
-            path=backup.path.name,
-            hint=f"it holds: {first_few([entry.path for entry in contents.entries], _ENTRIES_NAMED)}",
-        )
+    not_data, without_component = _left_alone_of(
+        application, ports, contents, selection, nothing_fits=contents.foreign and not items
+    )
+    left_links = links_left_out(application, contents, selection)
+    if not items and not selection.whole and not without_component and not left_links:
+        raise nothing_chosen(backup.path.name, contents.entries)
     run = _Run(application, ports, backup, contents, selection, items, passphrase_file, force, home, not_data)
-    run.unmanaged = without_component
+    run.unmanaged, run.left_links = without_component, left_links
+    tell_of_links(ports.progress.note, left_links, run.changes)
     _check_space(run)
     if run.changes:
         # What is replaced becomes a safety backup, when the services run on the new data already.
@@ -238,6 +240,26 @@ def _prepare(
         services = services_of(application, ports)
         refuse_unmanaged_writers(application, ports, services, force=force, dry_run=dry_run, way_out=FORCE)
     return run
+
+
+def _left_alone_of(
+    application: Application, ports: Ports, contents: Contents, selection: Selection, *, nothing_fits: bool
+) -> tuple[list[str], list[str]]:
+    """What is code or a cache here, and what no component has: neither is restored.
+
+    nothing_fits: whether an archive of another program has nothing else.
+    """
+    not_data = kept_out(application, contents.entries, selection)
+    if not_data:
+        ports.progress.note(f"left alone, as it is code or a cache here and no data: {first_few(not_data, _SHOWN)}")
+    without_component = unmanaged(application, contents.entries, selection)
+    if without_component:
+        some = first_few(without_component, _SHOWN)
+        ways = "--include-unmanaged takes it"
+        if nothing_fits:
+            ways += "; --into DIR says in which directory of the root the archive was made"
+        ports.progress.note(f"left alone, as no component of the profile has it: {some} ({ways})")
+    return not_data, without_component
 
 
 def database_digest(application: Application, ports: Ports) -> DatabaseDigest:
@@ -268,17 +290,6 @@ def _digest_of_capture(live: str, scratch: Path, ports: Ports) -> Optional[str]:
             return digest_of(stream)
     except (CaptureError, CheckError):
         return None
-
-
-def _refuse_unsafe_links(contents: Contents, selection: Selection, application: Application) -> None:
-    chosen = selection.chooser(application)
-    for path in sorted(contents.unsafe_links):
-        if chosen(path):
-            raise ArchiveError(
-                "a symlink in the backup leads out of the data and is not restored",
-                path=path,
-                hint="restore the rest with --component or --path",
-            )
 
 
 def _check_space(run: _Run) -> None:
@@ -338,6 +349,7 @@ def _outcome(
         "left_alone": left,
         "not_data": list(run.not_data),
         "unmanaged": list(run.unmanaged),
+        "links_left_out": list(run.left_links),
         "weaker_checks": run.contents.foreign,
         "changes": [
             {"path": item.path, "action": item.action, "before": item.before, "after": item.after}
@@ -377,7 +389,7 @@ def _restore_live(run: _Run) -> Outcome:
         return _outcome(
             run,
             changed=False,
-            lines=[f"everything is as {run.backup.path.name} has it; nothing was done"],
+            lines=[f"everything {_but_for_links(run)}is as {run.backup.path.name} has it; nothing was done"],
             state="unchanged",
         )
     application, ports = run.application, run.ports
@@ -403,6 +415,10 @@ def _restore_live(run: _Run) -> Outcome:
         state="restored",
         more={"safety_backup": str(safety.path)},
     )
+
+
+def _but_for_links(run: _Run) -> str:
+    return f"but for {counted(len(run.left_links), 'symlink')} that was left out " if run.left_links else ""
 
 
 def _fill(run: _Run, stage: Stage, changes: Sequence[Item]) -> None:
@@ -480,11 +496,21 @@ def _touched(run: _Run) -> list[str]:
 def _settle(run: _Run, stage: Stage) -> None:
     """Between the comparison and the stop the bot went on writing: take in what it changed meanwhile."""
     before = {item.path: item for item in run.items}
+    links = LiveLinks(run.application)
     late = [
-        compare(run.application, item.entry, database_digest(run.application, run.ports))
+        compare(run.application, item.entry, database_digest(run.application, run.ports), links)
         for item in run.items
-        if item.action == "same" and item.entry is not None and identity(run.application, item.path) != item.identity
+        if item.action == "same"
+        and item.entry is not None
+        and identity(run.application, item.path, links) != item.identity
     ]
+    for item in late:
+        if item.action != "same" and links.above(item.path) is not None:
+            raise CaptureError(
+                "was written behind its symlink while the restore was prepared",
+                path=item.path,
+                hint="stop what writes there, then run it again",
+            )
     now = {**before, **{item.path: item for item in late}}
     late = [
         item for item in with_tied(list(now.values())) if item.action != "same" and before[item.path].action == "same"

@@ -27,13 +27,14 @@ from ..storage.local import Backup
 from .attributes import notes_of_access_lists
 from .check_ahead import check_ahead
 from .kind_of import SQLITE, kind_of_entry
+from .links import left_out_line
 from .outcome import Outcome
 from .provenance import note_other_maker
 from .reading import Contents, read_contents, unpack
-from .restore_plan import Selection
+from .restore_plan import Selection, levels_above, nothing_chosen
 from .restore_stage import check_files
 from .rights import give_rights, settle
-from .rights_plan import notes_of_refused_rights
+from .rights_plan import notes_of_refused_rights, unknown_directory
 from .text import counted, human_bytes
 
 
@@ -52,13 +53,21 @@ def restore_elsewhere(
     """Unpack into an empty directory of its own; live data and services are left alone."""
     target = Path(os.path.abspath(target))
     _refuse_target(application, target)
-    known = application if selection.strip is not None else None
+    said = selection.strip is not None or selection.into is not None
     contents = read_contents(
-        backup, ports, passphrase_file, gnupg_home=gnupg_home, application=known, leading=selection.strip
+        backup,
+        ports,
+        passphrase_file,
+        gnupg_home=gnupg_home,
+        application=application if said else None,
+        strip=selection.strip,
+        into=selection.into,
     )
     note_other_maker(application, backup, contents.report.header, ports.progress.note)
     chosen = selection.chooser(application)
     entries = [entry for entry in contents.entries if chosen(entry.path)]
+    if not entries and not selection.whole:
+        raise nothing_chosen(backup.path.name, contents.entries)
     needed = sum(entry.data_bytes for entry in entries)
     if needed > space(target).bytes_free:
         raise SpaceError(f"{human_bytes(needed)} needed", path=target, hint="free some space or choose another place")
@@ -130,7 +139,7 @@ class _Unpacking:
             self.ports,
             self.passphrase_file,
             self.gnupg_home,
-            settle(self.application),
+            settle(self.application, in_place=False),
         )
 
 
@@ -200,13 +209,23 @@ def _finish(
     for entry in reversed(entries):
         place = above + entry.path
         if entry.type == "symlink" and not os.path.lexists(place):
-            ports.progress.note(f"{entry.path}: a symlink that leads out of the data, left out")
+            ports.progress.note(left_out_line(entry.path))
         else:
             placed.append((entry, place))
     waiting = [item for item in placed if item[0].path not in checked]
     check_files(application, ports, waiting, keep=keep, accept_damage=unpacking.accept_damage)
-    for entry, place in placed:
-        give_rights(application, entry, place)
+    for entry, place in (*placed, *_parents(unpacking, entries, above)):
+        give_rights(application, entry, place, in_place=False)
+
+
+def _parents(unpacking: _Unpacking, entries: Sequence[Entry], above: str) -> Iterator[tuple[Entry, str]]:
+    """Directories above what was chosen that were not chosen themselves, the deepest first."""
+    chosen = {entry.path for entry in entries if entry.type == "directory"}
+    parents = {path for entry in entries for path in levels_above(entry.path)} - chosen
+    known = {entry.path: entry for entry in unpacking.contents.entries if entry.path in parents}
+    for path in sorted(parents, reverse=True):
+        if os.path.isdir(above + path):
+            yield known.get(path) or unknown_directory(unpacking.application, path), above + path
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,14 +16,18 @@ from typing import Any, Callable, Optional
 from ..application import Application
 from ..archive.holes import digest_of_sparse
 from ..archive.manifest import Entry
-from ..errors import TradekeepError, UsageError
+from ..errors import TradekeepError, UnsafePathError, UsageError
 from ..kinds.sqlite import SIDECAR_SUFFIXES
 from ..patterns import classifier, classify, classify_directory, matches
 from ..signals import answer
 from .kind_of import SQLITE, database_beside, kind_of_entry, tied
+from .links import LiveLinks, behind, is_left_out
+from .rights_plan import granted_rights
 from .scan import Found, scan
+from .text import first_few
 
 CHUNK = 1 << 20
+_ENTRIES_NAMED = 10
 
 DatabaseDigest = Callable[[str], Optional[str]]
 """Digest of a capture of a live database (equal for equal content), or None when it cannot be captured."""
@@ -59,6 +64,7 @@ class Selection:
     globs: tuple[str, ...] = ()
     unmanaged: bool = False
     strip: Optional[str] = None
+    into: Optional[str] = None
 
     @property
     def whole(self) -> bool:
@@ -95,6 +101,12 @@ def check_selection(application: Application, components: Sequence[str], paths: 
     return Selection(frozenset(components), tuple(pattern.rstrip("/") for pattern in paths))
 
 
+def nothing_chosen(backup: str, entries: Sequence[Entry]) -> UsageError:
+    """The error for a choice that a backup has nothing of."""
+    some = first_few([entry.path for entry in entries], _ENTRIES_NAMED)
+    return UsageError("the backup holds nothing of what was chosen", path=backup, hint=f"it holds: {some}")
+
+
 def plan_items(
     application: Application,
     entries: Iterable[Entry],
@@ -109,33 +121,99 @@ def plan_items(
 
     Live files of a component that the backup does not have are removed (a mixture of two moments is neither),
     but only where the backup covers that component at all. What is no data here, although it was where the backup was
-    made, stays as it is (see ``kept_out``).
+    made, stays as it is (see ``kept_out``), and so does what lies in the place of a link that is left out.
     """
     not_data = classifier(application.profile)
     chosen = selection.chooser(application)
+    links = LiveLinks(application)
     items: list[Item] = []
     held: set[str] = set()
+    left_out: set[str] = set()
     components: set[str] = set()
+    not_asked: list[str] = []
     for entry in entries:
         if not chosen(entry.path):
+            not_asked.append(entry.path)
             continue
         held.add(entry.path)
         classified = classify(application.profile, entry.path) or classify_directory(application.profile, entry.path)
         if classified is not None:
             components.add(classified.component.name)
-        if entry.type != "directory" and not not_data.keeps_out(entry.path):
+        if is_left_out(entry):
+            left_out.add(entry.path)
+        elif entry.type != "directory" and not not_data.keeps_out(entry.path):
             items.append(
-                known[entry.path] if known and entry.path in known else compare(application, entry, digest_of_database)
+                known[entry.path]
+                if known and entry.path in known
+                else compare(application, entry, digest_of_database, links)
             )
-    removed: dict[str, Item] = {}
-    for found in _live(application, frozenset(components)):
-        if found.path not in held and chosen(found.path):
-            removed[found.path] = _removal(application, found.path)
+    gone = [
+        found.path
+        for found in _live(application, frozenset(components))
+        if found.path not in held and chosen(found.path) and not lies_in(found.path, left_out)
+    ]
+    items, going = _without_links(application, items, gone, links)
+    _refuse_part_of_a_link(application, selection, not_asked, [path for path in going if links.is_link(path)])
+    removed = {path: _removal(application, path) for path in going}
     for item in items:
         if item.action == "replace" and item.before is not None and item.before["type"] == "directory":
             # Whatever lies in it has to go, also what no component has; the safety backup keeps it.
             removed.update((path, _removal(application, path)) for path in _beneath(application, item.path))
     return with_tied(sorted([*items, *removed.values()], key=lambda item: item.path))
+
+
+def _without_links(
+    application: Application, items: Sequence[Item], gone: Sequence[str], links: LiveLinks
+) -> tuple[list[Item], list[str]]:
+    """The items, all of them new where a link above them makes way; and the paths that go.
+
+    Nothing is written through a link. One that the profile follows stays while all is the same behind it. gone: what
+    the backup does not have; where that lies behind a link, the link alone goes. So does what lies in the place of a
+    directory that is needed.
+    """
+    waits = [*gone, *(item.path for item in items if item.action != "same")]
+    differing = {link for path in waits if (link := links.above(path)) is not None}
+    for link in sorted(differing):
+        if not links.is_data(link):
+            first = next(item.path for item in items if links.above(item.path) == link)
+            raise behind(application, first, link)
+    items = [
+        replace(item, action="new", before=None, identity=None) if links.above(item.path) in differing else item
+        for item in items
+    ]
+    root = str(application.root)
+    above = {path for item in items if item.action != "same" for path in levels_above(item.path)}
+    files = {path for path in above if os.path.lexists(f"{root}/{path}") and not os.path.isdir(f"{root}/{path}")}
+    return items, sorted({path for path in (*files, *gone) if links.above(path) is None} | differing)
+
+
+def _refuse_part_of_a_link(
+    application: Application, selection: Selection, not_asked: Sequence[str], going: Collection[str]
+) -> None:
+    """A link does not make way for a part of what the backup has in its place: the rest would be out of sight."""
+    if selection.whole or not going:
+        return
+    asked = replace(selection, components=frozenset(), globs=()).chooser(application)
+    for path in not_asked:
+        link = next((above for above in levels_above(path) if above in going), None)
+        if link is not None and asked(path):
+            raise UnsafePathError(
+                "is a symlink, and only a part of what the backup has in its place was chosen",
+                path=os.path.join(str(application.root), link),
+                hint=f"choose all of it with --path {shlex.quote(link)}, or restore to another directory with --to",
+            )
+
+
+def levels_above(path: str) -> Iterator[str]:
+    """The directories above a path, the nearest first."""
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        yield path
+
+
+def lies_in(path: str, places: Collection[str]) -> bool:
+    """Whether a path is one of some places, or lies below one of them."""
+    return bool(places) and (path in places or any(above in places for above in levels_above(path)))
 
 
 def _removal(application: Application, path: str) -> Item:
@@ -146,6 +224,8 @@ def _removal(application: Application, path: str) -> Item:
         os.close(_open_live(live))
     size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
     before = {"type": _type(status.st_mode), "size": size, "mode": f"{stat.S_IMODE(status.st_mode):04o}"}
+    if stat.S_ISLNK(status.st_mode):
+        before["target"] = os.readlink(live)
     return Item(path, "remove", before, None)
 
 
@@ -181,32 +261,52 @@ def _first_of(path: str, together: Collection[str]) -> str:
 
 
 def unmanaged(application: Application, entries: Iterable[Entry], selection: Selection) -> list[str]:
-    """The files that are asked for and that no component of the profile has: they are left alone."""
-    asked, chosen = replace(selection, unmanaged=True).chooser(application), selection.chooser(application)
-    wanted = (entry.path for entry in entries if entry.type != "directory" and asked(entry.path))
-    return sorted(path for path in wanted if not chosen(path))
+    """The files that are asked for and that no component of the profile has: they are left alone.
+
+    What is code, a cache or ours here is none of them: not even ``unmanaged`` takes it (see ``kept_out``).
+    """
+    chosen, not_data = selection.chooser(application), classifier(application.profile)
+    wanted = _asked_for(application, entries, selection)
+    return sorted(path for path in wanted if not chosen(path) and not not_data.keeps_out(path))
 
 
 def kept_out(application: Application, entries: Iterable[Entry], selection: Selection) -> list[str]:
-    """The wanted files of a backup that are code, caches or ours here, where a component has the whole root."""
-    chosen, not_data = selection.chooser(application), classifier(application.profile)
-    wanted = (entry.path for entry in entries if entry.type != "directory" and chosen(entry.path))
-    return sorted(path for path in wanted if not_data.keeps_out(path))
+    """The files that are asked for and are code, caches or ours here, where a component has the whole root."""
+    not_data = classifier(application.profile)
+    return sorted(path for path in _asked_for(application, entries, selection) if not_data.keeps_out(path))
+
+
+def _asked_for(application: Application, entries: Iterable[Entry], selection: Selection) -> Iterator[str]:
+    """The files that are named, whether or not a component has them."""
+    named = replace(selection, unmanaged=True).chooser(application)
+    return (entry.path for entry in entries if entry.type != "directory" and named(entry.path))
 
 
 def _live(application: Application, components: frozenset[str]) -> Iterable[Found]:
     if not os.path.isdir(str(application.root)):
         return ()
-    return (found for found in scan(application, components=components) if found.type in ("file", "symlink"))
+    found = scan(application, components=components, refuse_links=False)
+    return (item for item in found if item.type in ("file", "symlink"))
 
 
-def compare(application: Application, entry: Entry, digest_of_database: DatabaseDigest) -> Item:
-    """One entry against what lies at its place; a live database by a capture of it, as its WAL belongs to it."""
-    live = os.path.join(str(application.root), entry.path)
-    after = entry_facts(entry)
+def compare(
+    application: Application,
+    entry: Entry,
+    digest_of_database: DatabaseDigest,
+    links: Optional[LiveLinks] = None,
+) -> Item:
+    """One entry against what lies at its place; a live database by a capture of it, as its WAL belongs to it.
+
+    links: of the live tree as it is, for many entries.
+    """
+    links = links or LiveLinks(application)
+    live = links.place(entry.path, at_end=entry.type != "symlink")
     try:
-        status = os.lstat(live)
+        status = None if live is None else os.lstat(live)
     except (FileNotFoundError, NotADirectoryError):
+        status = None
+    after = entry_facts(entry, _mode_of(application, entry, status))
+    if live is None or status is None:
         return Item(entry.path, "new", None, after, entry)
     before: dict[str, Any] = {
         "type": _type(status.st_mode),
@@ -224,12 +324,16 @@ def compare(application: Application, entry: Entry, digest_of_database: Database
             # SQLite's copy of a database differs from it in its header; two copies of equal content are equal.
             before["sha256"] = digest_of_database(live)
         same = before["sha256"] is not None and before["sha256"] == entry.sha256
-    return Item(entry.path, "same" if same else "replace", before, after, entry, identity(application, entry.path))
+    return Item(
+        entry.path, "same" if same else "replace", before, after, entry, identity(application, entry.path, links)
+    )
 
 
-def identity(application: Application, path: str) -> Optional[tuple[int, ...]]:
-    """What changes when a file (or, for a database, its WAL) is written."""
-    live = os.path.join(str(application.root), path)
+def identity(application: Application, path: str, links: Optional[LiveLinks] = None) -> Optional[tuple[int, ...]]:
+    """What changes when a file (or, for a database, its WAL) is written. links: as for ``compare``."""
+    live = (links or LiveLinks(application)).place(path)
+    if live is None:
+        return None
     try:
         status = os.lstat(live)
         wal = os.lstat(live + "-wal").st_size if os.path.lexists(live + "-wal") else 0
@@ -238,9 +342,18 @@ def identity(application: Application, path: str) -> Optional[tuple[int, ...]]:
     return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, wal)
 
 
-def entry_facts(entry: Entry) -> dict[str, Any]:
-    """What a diff may show of an entry: never its content."""
-    facts: dict[str, Any] = {"type": entry.type, "size": entry.size, "mode": f"{entry.mode:04o}"}
+def _mode_of(application: Application, entry: Entry, live: Optional[os.stat_result]) -> int:
+    """The mode that an entry is going to have. live: of what lies at its place."""
+    if entry.type == "symlink":
+        return entry.mode
+    replaced = live is not None and stat.S_ISREG(live.st_mode)
+    return granted_rights(application, entry, stat.S_IMODE(live.st_mode) if live and replaced else None).mode
+
+
+def entry_facts(entry: Entry, mode: Optional[int] = None) -> dict[str, Any]:
+    """What a diff may show of an entry: never its content. mode: what it is going to have, where that is known."""
+    mode = entry.mode if mode is None else mode
+    facts: dict[str, Any] = {"type": entry.type, "size": entry.size, "mode": f"{mode:04o}"}
     if entry.sha256:
         facts["sha256"] = entry.sha256
     if entry.target is not None:
@@ -321,6 +434,8 @@ def _type(mode: int) -> str:
 def _facts_line(facts: Optional[dict[str, Any]]) -> str:
     if facts is None:
         return ""
+    if facts["type"] == "symlink" and facts.get("target") is not None:
+        return f"(symlink to {facts['target']})"
     parts = [f"{facts['size']} B", facts["mode"]]
     if facts.get("sha256"):
         parts.append(facts["sha256"][:12])

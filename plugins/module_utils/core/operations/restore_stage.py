@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from ..application import Application, CheckLevel
-from ..archive.manifest import NO_FACTS, Entry
+from ..archive.manifest import Entry
 from ..errors import ArchiveError
 from ..host.account import owner_of
 from ..host.worker import needs_worker, run_worker, worker_account
@@ -28,7 +28,7 @@ from .kind_of import SQLITE, kind_inside, kind_of_entry
 from .reading import Contents, unpack
 from .restore_plan import Item
 from .rights import give_rights, settle
-from .rights_plan import notes_of_refused_rights
+from .rights_plan import notes_of_refused_rights, unknown_directory
 
 _WAYS_OUT = "use another backup: tradekeep list; or take it as it is with --accept-damage"
 
@@ -190,6 +190,8 @@ def replacements(
     for item in changes:
         if item.entry is not None and _above(item.path) in fresh:
             continue  # it goes live with its directory, in one rename
+        if item.entry is None and item.path in fresh:
+            continue  # it makes way for a directory
         live, kept = os.path.join(root, item.path), stage.kept_for(item.path)
         staged = None if item.entry is None else stage.path_for(item.path, prefix)
         companions = tuple(suffix for suffix in SIDECAR_SUFFIXES if item.path + suffix not in named)
@@ -197,8 +199,7 @@ def replacements(
         wanted += _stale_companions(live, kept, item.path, named)
     for path in new:
         made = stage.path_for(path, prefix)
-        facts = directories[path].facts if directories and path in directories else NO_FACTS
-        give_rights(application, Entry(path, "directory", mode=0o700, facts=facts), made)
+        give_rights(application, (directories or {}).get(path) or unknown_directory(application, path), made)
         if _above(path) not in fresh:
             wanted += _stale_companions(os.path.join(root, path), stage.kept_for(path), path, named)
             wanted.append(Replacement(os.path.join(root, path), made, stage.kept_for(path), companions=()))

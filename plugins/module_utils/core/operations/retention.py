@@ -43,17 +43,22 @@ def decide(
 ) -> tuple[Decision, ...]:
     """Decide about every backup, newest first. Pure; ``now`` only tells which dates lie in the future.
 
-    Only good backups that are neither named nor future-dated are counted, and only such ones are ever removed.
+    Only good backups that are neither named nor future-dated are counted. What was made of damaged data takes no place
+    from them; once a newer one is good, the same rules decide among those alone. Nothing else is ever removed.
     """
     ordered = sorted(backups, key=_age_order, reverse=True)
     counted = [item for item in ordered if _set_aside(item, now) is None]
+    damaged = [item for item in ordered if _is_past(item, counted, now)]
     reasons = _reasons(counted, retention)
+    reasons.update({name: [f"damaged, {why}" for why in found] for name, found in _reasons(damaged, retention).items()})
     if keeping is not None:
-        for name, why in keeping(counted, frozenset(name for name, found in reasons.items() if found)).items():
-            reasons[name].append(why)
+        for series in (counted, [item for item in ordered if item.name in reasons]):
+            kept = frozenset(item.name for item in series if reasons[item.name])
+            for name, why in keeping(series, kept).items():
+                reasons[name].append(why)
     decisions = []
     for item in ordered:
-        aside = _set_aside(item, now)
+        aside = _set_aside(item, now) if item.name not in reasons else None
         kept_for = (aside,) if aside is not None else tuple(reasons[item.name])
         decisions.append(Decision(item, bool(kept_for), kept_for or ("no rule keeps it",)))
     return tuple(decisions)
@@ -84,11 +89,18 @@ def _set_aside(backup: Backup, now: datetime) -> Optional[str]:
     return None
 
 
+def _is_past(backup: Backup, good: Sequence[Backup], now: datetime) -> bool:
+    """Whether it was made of damaged data, and a newer backup is good."""
+    if not backup.damaged or backup.pinned or is_future(backup, now):
+        return False
+    return bool(good) and backup.moment < good[0].moment
+
+
 def _reasons(counted: Sequence[Backup], retention: Retention) -> dict[str, list[str]]:
     reasons: dict[str, list[str]] = {item.name: [] for item in counted}
     if not counted:
         return reasons
-    reasons[counted[0].name].append("newest good")
+    reasons[counted[0].name].append("newest good" if counted[0].good else "newest")
     if not keeps_something(retention):
         for item in counted:
             reasons[item.name].append("no retention rules")

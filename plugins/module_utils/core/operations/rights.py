@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Optional
 
 from ..application import Application
 from ..archive.attributes import FACT
@@ -16,22 +17,25 @@ from ..archive.manifest import Entry
 from ..errors import UnsafePathError
 from ..host.filesystem.chown import give_owner_mode
 from ..host.ownership import gid_of, uid_of
-from .attributes import give_attributes, has_list
+from .attributes import give_attributes, has_list, list_of_live
 from .rights_plan import granted_rights
 
 
-def give_rights(application: Application, entry: Entry, staged: str) -> None:
+def give_rights(application: Application, entry: Entry, staged: str, *, in_place: bool = True) -> None:
     """Set owner, group, mode and time of a restored file, directory or symlink.
 
-    Which ones is decided in rights_plan.py.
+    Which ones is decided in rights_plan.py. in_place: whether it takes the place of what is live.
     """
-    granted = granted_rights(application, entry)
-    mode = granted.mode
+    if entry.type == "symlink":
+        return  # it belongs to whoever made it, and nobody's rights depend on it
+    live = live_mode(application, entry) if in_place else None
+    granted = granted_rights(application, entry, live)
     uid = gid = -1
     if application.system:
         uid, gid = _uid_of(granted.owner), _gid_of(granted.group)
-    if entry.type == "symlink":
-        return  # it belongs to whoever made it, and nobody's rights depend on it
+    if entry.type == "file" and list_of_live(application, entry.path, uid) is not None:
+        granted = granted_rights(application, entry, live, listed=True)
+    mode = granted.mode
     if entry.type == "file" and _is_settled(application, entry, staged, mode, (uid, gid)):
         return
     descriptor = _open_staged(staged)
@@ -44,12 +48,22 @@ def give_rights(application: Application, entry: Entry, staged: str) -> None:
         os.close(descriptor)
 
 
-def settle(application: Application) -> Callable[[Entry, int], None]:
+def live_mode(application: Application, entry: Entry) -> Optional[int]:
+    """The mode of the live file at the place of an entry, None where there is none."""
+    try:
+        status = os.lstat(os.path.join(str(application.root), entry.path))
+    except OSError:
+        return None
+    return stat.S_IMODE(status.st_mode) if stat.S_ISREG(status.st_mode) else None
+
+
+def settle(application: Application, *, in_place: bool = True) -> Callable[[Entry, int], None]:
     """What gives a file its mode and time where it is written, while it is open, in the name of who writes it."""
 
     def settled(entry: Entry, descriptor: int) -> None:
         _date(descriptor, entry)
-        os.fchmod(descriptor, granted_rights(application, entry).mode)
+        live = live_mode(application, entry) if in_place else None
+        os.fchmod(descriptor, granted_rights(application, entry, live).mode)
 
     return settled
 

@@ -133,7 +133,7 @@ def state_before(application: Application, kept: tuple[Replacement, ...]) -> Ite
     """The tree as it was before the exchange: what is live and was not touched, and what is kept aside."""
     root = str(application.root)
     touched = {os.path.relpath(item.live, root): item for item in kept}
-    for found in scan(application):
+    for found in scan(application, refuse_links=False):
         replacement = _touching(touched, found.path)
         if replacement is None:
             yield found
@@ -146,7 +146,7 @@ def state_given_up(application: Application, replaced: tuple[Replacement, ...]) 
     """The tree as it was before the undo: what is live and was not touched, and what was given up."""
     root = str(application.root)
     touched = {os.path.relpath(item.live, root): item for item in replaced}
-    for found in scan(application):
+    for found in scan(application, refuse_links=False):
         if _touching(touched, found.path) is None:
             yield found
     for path, replacement in sorted(touched.items()):
@@ -194,4 +194,5 @@ def _of_no_component(application: Application, path: str, absolute: str) -> Opti
 
 
 def _data_bytes(application: Application) -> int:
-    return sum(data_at(found.absolute, found.size) for found in scan(application) if found.type == "file")
+    things = scan(application, refuse_links=False)
+    return sum(data_at(found.absolute, found.size) for found in things if found.type == "file")

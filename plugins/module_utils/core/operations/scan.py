@@ -18,6 +18,7 @@ from ..component_paths import WHOLE, named_by
 from ..errors import ConfigurationError, UnsafePathError
 from ..patterns import classifier, expected_files
 from .found import OWN_PREFIX, Found, Share, Thing, found_of, look, names_in, too_many_names
+from .links import WAY_OUT, LiveLinks, behind, followed, leading_of
 from .listings import Listings
 from .places import places
 
@@ -47,13 +48,16 @@ def check_root(application: Application) -> Path:
     return root
 
 
-def scan(application: Application, *, components: Optional[frozenset[str]] = None) -> Iterator[Found]:
+def scan(
+    application: Application, *, components: Optional[frozenset[str]] = None, refuse_links: bool = True
+) -> Iterator[Found]:
     """Everything that a backup holds, by component and path; parents before children.
 
-    Raises UnsafePathError when a component's own path is a symlink: what it leads to would not be captured.
+    Raises UnsafePathError when a component's own path is a symlink, or lies behind one: what it leads to would not be
+    captured. refuse_links: False takes such a link for a link, and what lies behind one for nothing.
     """
     lookup = classifier(application.profile)
-    runs = _runs(application, components, lambda found: look(lookup, found, names_in(found, lookup)))
+    runs = _runs(application, components, lambda found: look(lookup, found, names_in(found, lookup)), refuse_links)
     return cast(Iterator[Found], _bounded(application, chain.from_iterable(runs)))  # nothing is gathered here
 
 
@@ -81,17 +85,26 @@ def _bounded(application: Application, things: Iterator[Union[Thing, Share]]) ->
 
 
 def _runs(
-    application: Application, components: Optional[frozenset[str]], children_of: _Children
+    application: Application,
+    components: Optional[frozenset[str]],
+    children_of: _Children,
+    refuse_links: bool = True,
 ) -> Iterator[Sequence[Union[Thing, Share]]]:
     """The same in runs of what lies side by side; one by one, every thing would pass through all directories above."""
     root = check_root(application)
+    links = LiveLinks(application)
     for component in sorted(application.profile.components, key=lambda item: item.name):
         if not component.backup or (components is not None and component.name not in components):
             continue
         for path in places(str(root), component.paths, classifier(application.profile)):
+            link = links.above(path)
+            if link is not None:
+                if refuse_links:
+                    raise behind(application, path, link)
+                continue
             found = found_at(application, path, os.path.join(str(root), path))
             if found is not None:
-                yield from _with_contents(component, found, children_of)
+                yield from _with_contents(application, component, found, children_of, refuse_links)
 
 
 def found_at(application: Application, path: str, absolute: str, *, looking: bool = True) -> Optional[Found]:
@@ -112,13 +125,14 @@ def expected_paths(application: Application) -> frozenset[str]:
 
 
 def _with_contents(
-    component: Component, found: Found, children_of: _Children
+    application: Application, component: Component, found: Found, children_of: _Children, refuse_links: bool
 ) -> Iterator[Sequence[Union[Thing, Share]]]:
-    if found.type == "symlink" and (named_by(component.paths, found.path) or _hides_data(component, found)):
+    found = followed(application, component, found)
+    if refuse_links and _is_missed(application, component, found):
         raise UnsafePathError(
             "a part of the data is a symlink, what it leads to would not be captured",
             path=found.absolute,
-            hint="use a bind mount, make the real directory the root of an application, or exclude it in the profile",
+            hint=WAY_OUT,
         )
     if found.component == component.name:
         yield (found,)
@@ -130,7 +144,14 @@ def _with_contents(
         else:
             for child in run:
                 if isinstance(child, Found):
-                    yield from _with_contents(component, child, children_of)
+                    yield from _with_contents(application, component, child, children_of, refuse_links)
+
+
+def _is_missed(application: Application, component: Component, found: Found) -> bool:
+    """Whether a component as a whole, or one of the places that it names, lies where no backup looks."""
+    if found.type != "symlink" or not (named_by(component.paths, found.path) or _hides_data(component, found)):
+        return False
+    return not leading_of(application, found.path, found.absolute).captured
 
 
 def _hides_data(component: Component, found: Found) -> bool:

@@ -13,14 +13,18 @@ too; and once the services are stopped.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..application import Application
 from ..errors import TradekeepError
+from ..host.account import owner_of
+from ..host.filesystem.identity import acting_as
 from ..host.services import ServiceController
 from ..host.writers import Writer, sees_every_process, writers_in
 from ..ports import Ports
+from .links import LiveLinks
+from .scan import scan
 from .text import first_few
 
 PATIENCE_SECONDS = 3.0
@@ -114,4 +118,15 @@ def _directories(application: Application) -> list[Path]:
             real = os.path.realpath(os.path.join(str(application.root), path))
             if real != root and not real.startswith(root.rstrip("/") + "/"):
                 found[real] = None
-    return [Path(path) for path in found]
+    return [Path(path) for path in (*found, *_followed_places(application))]
+
+
+def _followed_places(application: Application) -> Iterator[str]:
+    """What symlinks of the data lead to that the profile follows."""
+    if not any(component.follow_links for component in application.profile.components):
+        return
+    with acting_as(owner_of(application)):
+        links, things = LiveLinks(application), list(scan(application, refuse_links=False))
+    for found in things:
+        if links.above(found.path) is None and found.absolute != os.path.join(str(application.root), found.path):
+            yield found.absolute

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Union
+from typing import Optional, Union
 
 from ..kinds.small import SMALL
 from .found import Found, Share, Thing
+from .links import Leading
 
 
 @dataclass
@@ -19,7 +20,8 @@ class Tally:
 
     files: how many. content: bytes of files that are neither databases, whose rows are compared instead as a vacuum
     makes the file smaller, nor logs, which are rotated. Small files are not told apart. seen: of the paths that are
-    looked for, those that are there. empty: files that the profile requires and that have no bytes.
+    looked for, those that are there. empty: files that the profile requires and that have no bytes. stand_ins: of what
+    is looked for and is a link, the path of what is captured instead.
     """
 
     looked_for: Collection[str] = ()
@@ -27,6 +29,7 @@ class Tally:
     content: dict[str, int] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
     empty: set[str] = field(default_factory=set)
+    stand_ins: dict[str, str] = field(default_factory=dict)
 
     def add(self, found: Union[Thing, Share]) -> None:
         """Count one thing, or small files that were gathered."""
@@ -43,4 +46,13 @@ class Tally:
         if found.kind != "sqlite" and (found.kind != "log" or found.size <= SMALL):
             self.content[found.component] += found.size
         if found.required and found.size == 0:
+            self.empty.add(found.path)
+
+    def add_link(self, found: Found, leading: Optional[Leading]) -> None:
+        """A link to what is captured under its own path is there, where it is looked for. leading: None for others."""
+        if leading is None or found.path not in self.looked_for:
+            return
+        self.seen.add(found.path)
+        self.stand_ins[found.path] = leading.inside or ""
+        if found.required and leading.size == 0:
             self.empty.add(found.path)

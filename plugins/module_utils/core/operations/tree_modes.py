@@ -24,15 +24,31 @@ _MOST_NOTES = 3
 
 
 def mended_mode(found: int, wanted: int, *, stated: bool, directory: bool) -> int:
-    """The mode that something which is there should have: its own, unless the profile states a stricter one.
+    """The mode that something which is there should have: its own, without what a stated one does not allow.
 
-    What its owner needs is never missing afterwards where the mode is stated, and no file keeps the right to run as
-    another account.
+    Nothing becomes more open by it, but for what its owner needs where the mode is stated. Who may read a file keeps
+    the right to execute it, whatever is stated, and no file keeps the right to run as another account.
     """
-    needed = wanted & (0o700 if directory else 0o400)
-    if stated and (found & ~wanted or found & needed != needed):
-        return wanted
-    return found if directory else found & 0o777
+    if not stated:
+        return found if directory else found & 0o777
+    if directory:
+        return found & wanted | wanted & 0o700
+    kept = found & wanted & 0o777 | wanted & 0o400
+    return kept | executable_by_readers(found, kept)
+
+
+def executable_by_readers(found: int, mode: int) -> int:
+    """Those rights to execute in ``found`` that are of owner, group or others who may read by ``mode``."""
+    return found & (mode & 0o444) >> 2
+
+
+def mode_beside(mode: int, live: int) -> int:
+    """The mode of a restored file that takes the place of a live one: as private as the stricter of the two.
+
+    The rights to execute are those of both.
+    """
+    kept = mode & (live | 0o700) & 0o666
+    return kept | executable_by_readers(mode | live, kept)
 
 
 def umask_notes(mended: Iterable[int]) -> Iterator[str]:

@@ -33,6 +33,8 @@ from .assemble import Account as Summary
 from .backup_plan import BackupPlan, measure, survey
 from .found import Share, Thing
 from .gather import CaptureShare, refuse_share
+from .links import required_behind_links
+from .scan import expected_paths
 from .uncovered import find_uncovered
 
 SILENT_SECONDS = 900.0
@@ -220,7 +222,8 @@ def _captured(
     sink: Sink,
     wanted: BackupPlan,
 ) -> tuple[Summary, Totals]:
-    held = wanted.basis.databases if wanted.basis is not None else ()
+    held = frozenset(wanted.basis.databases if wanted.basis is not None else ())
+    held |= required_behind_links(application, expected_paths(application))
     context = CaptureContext(order.scratch, ports.clock, order.level, attempts=order.attempts)
     writer = ArchiveWriter(sink, order.header, sink.tell if order.told else _unheard)
     summary = assemble(

@@ -30,15 +30,17 @@ _SECRET_KEYS = ("private-keys-v1.d", "secring.gpg")
 class Sight:
     """What a sandbox shows of the host beside ``_SYSTEM``; everything else is not there at all.
 
-    reads and writes must exist, or the unit fails; keys need not. gpg_agent: there may be sockets, because gpg asks
-    for its agent even to import a public key, and fails where it cannot; and the agent says what a passphrase is worth.
-    keyring: names of files in root's keyring that are shown. Of that directory gpg finds the rest empty, and may write
-    to it what is gone afterwards: nobody plants an agent there that root would start.
+    reads and writes must exist, or the unit fails; keys need not, and neither need places, the directories that
+    symlinks of the data are followed to. gpg_agent: there may be sockets, because gpg asks for its agent even to import
+    a public key, and fails where it cannot; and the agent says what a passphrase is worth. keyring: names of files in
+    root's keyring that are shown. Of that directory gpg finds the rest empty, and may write to it what is gone
+    afterwards: nobody plants an agent there that root would start.
     """
 
     reads: tuple[PurePosixPath, ...] = ()
     writes: tuple[PurePosixPath, ...] = ()
     keys: tuple[PurePosixPath, ...] = ()
+    places: tuple[PurePosixPath, ...] = ()
     keyring: tuple[str, ...] = ()
     gpg_agent: bool = False
 
@@ -47,6 +49,7 @@ class Sight:
         program = application.bin_dir / "tradekeep"
         shown = [*map(PurePosixPath, _SYSTEM), *runtime, *self.keys, *(KEYRING / name for name in self.keyring)]
         reads = [program, application.config_file, *self.reads]
+        places = (argument(path, optional=True) for path in self.places)
         gnupg = f" {KEYRING}:mode=0700" if self.keyring else ""
         return (
             f"RootDirectory={whole_line(sandbox_root(application))}\n"
@@ -54,14 +57,14 @@ class Sight:
             f"TemporaryFileSystem=/run:ro{gnupg}\n"
             f"BindReadOnlyPaths={' '.join(argument(path, optional=True) for path in dict.fromkeys(shown))}\n"
             f"BindReadOnlyPaths={' '.join(map(argument, reads))}\n"
-            f"BindPaths={' '.join(map(argument, self.writes))}\n"
+            f"BindPaths={' '.join([*map(argument, self.writes), *places])}\n"
             "InaccessiblePaths=-+/run/systemd/journal -+/sys -+/dev/shm -+/dev/mqueue -+/dev/hugepages\n"
             "PrivateIPC=yes\n"
         )
 
     def home(self, application: Application, runtime: Sequence[PurePosixPath]) -> str:
         """ProtectHome, which would hide again what is shown beneath it."""
-        used = [*paths_used(application), *self.reads, *self.writes, *self.keys, *runtime]
+        used = [*paths_used(application), *self.reads, *self.writes, *self.places, *self.keys, *runtime]
         return "tmpfs" if self.keyring or any_beneath(used, _HIDDEN_HOMES) else "yes"
 
 
@@ -79,6 +82,7 @@ def to_back_up(application: Application) -> Sight:
     return Sight(
         writes=(application.root, application.backup_dir, application.application_state_dir),
         keys=(*_key_files(application), *_host_keys(application)),
+        places=_followed_to(application),
         keyring=_PUBLIC_KEYS if uses_keyring(application) else (),
         gpg_agent=application.encryption.configured,
     )
@@ -105,8 +109,15 @@ def to_drill(application: Application) -> Sight:
         reads=(application.backup_dir,),
         writes=(application.root, application.application_state_dir, *scratch),
         keys=(*_key_files(application), *_host_keys(application, secret=True), *key),
+        places=_followed_to(application),
         gpg_agent=application.encryption.configured or bool(key),
     )
+
+
+def _followed_to(application: Application) -> tuple[PurePosixPath, ...]:
+    """Where symlinks of the data may lead."""
+    places = (place for component in application.profile.components for place in component.follow_links)
+    return tuple(dict.fromkeys(map(PurePosixPath, places)))
 
 
 def protect_home(application: Application, used: Iterable[PurePosixPath]) -> str:

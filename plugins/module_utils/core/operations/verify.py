@@ -24,13 +24,14 @@ from ..host.filesystem.holes import write_pieces
 from ..kinds import kind_named
 from ..kinds.base import CheckReport
 from ..ports import Ports, Progress
-from ..storage.belonging import belongs
 from ..storage.choice import is_future
 from ..storage.local import Backup, LocalCatalog
+from ..storage.maker import HOST
 from .apart import ArchiveWork, Telling, patience, read_apart
 from .keys import Keys, home_for
 from .kind_of import SQLITE, kind_inside, kind_of
 from .leftovers import reader_account, reading_scratch
+from .links import left_out_line
 from .outcome import Outcome
 from .reading import CountingSink, checksum, compare_checksum, passphrase_for
 from .restore_stage import differing_tables, weighed
@@ -55,6 +56,7 @@ def verify(
     """
     catalog = LocalCatalog(application, ports.clock, note=ports.progress.note)
     if reference == "all":
+        catalog.require_present()
         now = ports.clock.now()
         backups = sorted(catalog.list(), key=lambda item: _last_verified(item, now))
     else:
@@ -102,8 +104,11 @@ def _verify_one(
         checked.problems.append(str(error))
     problems, notes, level, counts = checked.problems, checked.notes, checked.level, checked.counts
     ok = not problems
-    if not belongs(backup, application.name, catalog.prefix) and backup.application is not None:
+    maker = catalog.maker
+    if backup.application not in (None, maker.application):
         notes.append(f"is a backup of the application {backup.application}, in whose list the result is not kept")
+    elif not maker.keeps_record_of(backup):
+        notes.append(f"was made on the host {backup.sidecar.get(HOST)}, in whose list the result is not kept")
     elif record:
         catalog.record_verified(backup, level, ports.clock.now(), ok, tuple(problems))
     return {
@@ -184,6 +189,7 @@ def _entries(
         report = _shallow(application, backup, ports, opening)
     checked.level = "deep" if deep else "entries"
     checked.notes.extend(report.notes)
+    checked.notes.extend(f"{left_out_line(path)} of every restore" for path in report.unsafe_links)
     if report.layout != "tradekeep":
         checked.notes.append("made by another program: it has no manifest, so what should be in it is not known")
     checked.counts = {"entries": report.entries, "files": report.files, "bytes": report.bytes}

@@ -28,7 +28,9 @@ from ..host.filesystem.identity import stay_privileged
 from ..host.filesystem.scratch import scratch_directory, shared_place
 from ..host.worker import Outlet, Worker, worker_account
 from ..ports import Ports
+from ..storage.maker import established
 from ..storage.names import backup_name
+from ..storage.parts import scratch_purpose
 from ..version import VERSION
 from .assemble import Account as Summary
 from .backup_plan import BackupPlan
@@ -110,7 +112,7 @@ def scratch_of(job: Job) -> Iterator[Path]:
     """
     other = worker_account(job.reader.account)
     if other is None:
-        parent, purpose = job.plan.directory, "scratch"
+        parent, purpose = job.plan.directory, scratch_purpose(established(job.application))
     else:
         parent, purpose = shared_place(job.application.application_state_dir, other), "capture"
     with scratch_directory(parent, purpose, account=other) as scratch:

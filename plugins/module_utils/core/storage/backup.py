@@ -27,8 +27,9 @@ class Backup:
     """What is known of one backup.
 
     name: the archive's file name. label: the NAME that somebody gave it. pinned: named and not yet released.
-    sidecar: the ``.json`` beside it as written. problem: why it cannot be relied on, or None. released: whether a
-    person has left it to retention.
+    sidecar: the ``.json`` beside it as written. problem: why it cannot be relied on, or None. damaged: whether
+    that is all that is wrong with it: something of the data was damaged when it was made. released: whether a person
+    has left it to retention.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class Backup:
     drilled_from: Optional[str] = None
     drilled_verdict: Optional[str] = None
     problem: Optional[str] = None
+    damaged: bool = False
     released: bool = False
 
     @property
@@ -116,7 +118,8 @@ def read_backup(path: Path, prefix: str, record: Optional[Mapping[str, Any]] = N
     sidecar = _read_sidecar(path.with_name(sidecar_name), problems)
     listed = _read_checksum(path.with_name(checksum_name), path.name, problems)
     _compare(status, sidecar, listed, problems)
-    problems.extend(_damage(sidecar))
+    damage = _damage(sidecar)
+    problems.extend(damage)
     sha256 = listed or _text(sidecar.get("sha256"))
     verified_at, level = _verification(sidecar, record, sha256, problems)
     drill = _drill(record, sha256)
@@ -140,6 +143,7 @@ def read_backup(path: Path, prefix: str, record: Optional[Mapping[str, Any]] = N
         drilled_from=_text(drill.get("source")),
         drilled_verdict=_text(drill.get("verdict")),
         problem="; ".join(problems) or None,
+        damaged=bool(damage) and problems == damage and verified_at is not None,
         released=released,
     )
 

@@ -3,7 +3,7 @@
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 """The backups of one application in a local directory. The directory listing is the truth.
 
-Several applications may share it, each under a lock of its own: see ``belonging``.
+Several applications may share it, each under a lock of its own, and those of several hosts: see ``belonging``.
 
 Order of publishing: sidecars, then the archive's name, then ``latest_backup``. Order of removal: archive, then
 sidecars. So an archive under its final name always has its sidecars, and whatever a crash leaves is a sidecar
@@ -15,10 +15,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
-import secrets
+import shlex
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -30,18 +29,16 @@ from ..host.files import (
     fsync_directory,
     make_private_directory,
     os_errors,
-    process_lives,
     remove_tree,
 )
 from ..host.filesystem.identity import with_privileges
-from ..host.filesystem.scratch import sweep
 from ..ports import Clock
 from .backup import LARGEST_SIDECAR, Backup, is_archive_name, iso, parse_iso, read_backup
-from .belonging import belongs, latest_stem, named_backups, owner_of_archive, sidecar_owner
+from .belonging import latest_stem, named_backups, refuse_of_another, sidecar_of
 from .choice import latest_of, passed_over
+from .maker import Maker, established, maker_of
 from .names import (
     LATEST_STEM,
-    TEMPORARY_PREFIX,
     ParsedName,
     archive_of_sidecar,
     backup_name,
@@ -50,8 +47,10 @@ from .names import (
     parse_name,
     sidecars_of,
 )
+from .parts import is_leftover_part, part_name, sweep_scratch
 from .placing import check_finished, fsync_file, give_name, point_link, write_new
 from .records import Records
+from .vanished import all_gone
 
 __all__ = ["Backup", "LocalCatalog"]
 
@@ -59,7 +58,6 @@ ATTEMPTS_AT_NAMES = 60
 CANDIDATES_SHOWN = 5
 MOST_PROBLEMS, LONGEST_PROBLEM = 20, 1000
 """What a record keeps of a verification; the catalog has to be read back."""
-_TEMPORARY_OWNER = re.compile(r"\.(\d+)-([0-9a-f]{8})\.part")
 
 
 def _unheard(text: str) -> None:
@@ -93,19 +91,38 @@ class LocalCatalog:
 
     # Reading
 
-    @with_privileges
+    @property
+    def maker(self) -> Maker:
+        """Who makes backups here."""
+        return maker_of(self.application)
+
     def list(self) -> tuple[Backup, ...]:
-        """Every backup of this application, newest first; doubtful ones have a ``problem``. Writes nothing."""
+        """Every backup of this application, newest first; doubtful ones have a ``problem``. Writes nothing.
+
+        Those that this installation has made; of others where there is none yet, and where a person says it: see
+        ``Maker.visible``.
+        """
+        return _by_age(self.maker.visible(self._all(), self.application.backups_of))
+
+    def own(self) -> tuple[Backup, ...]:
+        """The same, of this installation alone: those that it may remove, and that its links lead to."""
+        maker = self.maker
+        return _by_age(item for item in self._all() if maker.owns(item))
+
+    def others(self) -> Mapping[str, Sequence[Backup]]:
+        """The backups of the same application by other installations, by the names of their hosts."""
+        return self.maker.others(self._all())
+
+    @with_privileges
+    def _all(self) -> tuple[Backup, ...]:
+        """Every backup in the directory, whoever has made it."""
         recorded = self.records.read()["backups"]
         found = []
         for name in named_backups(self._names()):
-            try:
-                backup = read_backup(self.directory / name, self.prefix, recorded.get(self._key(self.directory / name)))
-            except FileNotFoundError:
-                continue
-            if belongs(backup, self.application.name, self.prefix):
-                found.append(backup)
-        return tuple(sorted(found, key=lambda item: (item.moment, item.name), reverse=True))
+            record = recorded.get(self._key(self.directory / name))
+            with contextlib.suppress(FileNotFoundError):
+                found.append(read_backup(self.directory / name, self.prefix, record))
+        return tuple(found)
 
     @with_privileges
     def find(self, reference: str) -> Backup:
@@ -120,9 +137,7 @@ class LocalCatalog:
             matches = [item for item in backups if name_of(item) == reference]
             if matches:
                 return _only(matches, reference)
-        other = owner_of_archive(self.directory / reference)
-        if other is not None:
-            raise UsageError(f"is a backup of the application {other}", path=reference, hint=f"choose --app {other}")
+        refuse_of_another(self.directory / reference, self.maker)
         raise UsageError("no such backup", path=reference, hint="run 'tradekeep list' to see what there is")
 
     @with_privileges
@@ -140,11 +155,24 @@ class LocalCatalog:
             if item.good and item.verified_at and self._key(item.path) not in known and item.verified_at < lost
         )
 
+    @with_privileges
+    def gone(self) -> Optional[TradekeepError]:
+        """What is to be said where every backup on record is gone at once; None where all is well, or none was made."""
+        if self.directory != Path(self.application.backup_dir):
+            return None
+        return all_gone(self.directory, self.records.read()["backups"], self._names())
+
+    def require_present(self) -> None:
+        """Raises where every backup on record is gone at once: nobody is to act as if there had been none."""
+        gone = self.gone()
+        if gone is not None:
+            raise gone
+
     # Writing; the caller holds the application's lock
 
     def temporary(self, final_name: str) -> Path:
         """Where to write an archive before it has its name: unique, in the same directory, swept when we die."""
-        return self.directory / f"{TEMPORARY_PREFIX}{final_name}.{os.getpid()}-{secrets.token_hex(4)}.part"
+        return self.directory / part_name(final_name, established(self.application))
 
     @with_privileges
     def publish(self, temporary: Path, final_name: str, sidecar: Mapping[str, Any]) -> Backup:
@@ -227,11 +255,11 @@ class LocalCatalog:
     @with_privileges
     def refresh_latest(self) -> None:
         """Point this application's link to the latest backup, and remove its links of other suffixes."""
-        newest = latest_of(self.list(), self.clock.now())
+        newest = latest_of(self.own(), self.clock.now())
         parsed = None if newest is None else parse_any_name(newest.name)
         with os_errors(self.directory):
             names = self._names()
-            stem = latest_stem(self.directory, names, self.application.name, self.prefix)
+            stem = latest_stem(self.directory, names, self.maker)
             wanted = None if parsed is None else f"{stem}{parsed.suffix}"
             if newest is not None and wanted is not None:
                 point_link(self.directory / wanted, newest.name)
@@ -243,11 +271,12 @@ class LocalCatalog:
     def sweep_leftovers(self) -> tuple[str, ...]:
         """Remove what killed processes left; returns the names. Only while holding the application's lock."""
         self.check_directory()
-        removed = list(sweep(self.directory))
+        maker = established(self.application)
+        removed = list(sweep_scratch(self.directory, maker))
         names = self._names()
         present = set(names)
         for name in names:
-            if self._is_leftover(name, present):
+            if self._is_leftover(name, present, maker):
                 path = self.directory / name
                 with os_errors(path):
                     if stat.S_ISDIR(path.lstat().st_mode):
@@ -309,9 +338,20 @@ class LocalCatalog:
         if said is not None:
             self._note(said)
         if newest is None:
+            self.require_present()
+            self._refuse_others()
             because = f"none of {len(backups)} is verified" if backups else "there is none yet"
             raise TradekeepError(f"no backup to rely on: {because}", path=self.directory, hint="run 'tradekeep backup'")
         return newest
+
+    def _refuse_others(self) -> None:
+        for host, backups in sorted(self.others().items()):
+            if self.application.backups_of is None and any(item.good for item in backups):
+                raise UsageError(
+                    f"this installation has made no backup yet; those that are here were made on {host}",
+                    path=self.directory,
+                    hint=f"to take them: --host {shlex.quote(host)}",
+                )
 
     def _publish_under_free_name(self, temporary: Path, parsed: ParsedName, sidecar: Mapping[str, Any]) -> Path:
         for _attempt in range(ATTEMPTS_AT_NAMES):
@@ -355,21 +395,15 @@ class LocalCatalog:
                     path.unlink(missing_ok=True)
             raise
 
-    def _is_leftover(self, name: str, present: set[str]) -> bool:
+    def _is_leftover(self, name: str, present: set[str], maker: Maker) -> bool:
         archive = archive_of_sidecar(name)
         if archive is not None:
-            return archive not in present and self._is_our_name(archive)
-        if not name.startswith(TEMPORARY_PREFIX):
-            return False
-        owner = _TEMPORARY_OWNER.search(name)
-        return owner is not None and not process_lives(int(owner[1]))
+            return archive not in present and self._is_our_name(archive, maker)
+        return is_leftover_part(self.directory / name, maker)
 
-    def _is_our_name(self, archive: str) -> bool:
-        """Another application may be about to give that name: it writes the sidecars before."""
-        if parse_any_name(archive) is None:
-            return False
-        owner = sidecar_owner(self.directory / archive)
-        return owner == self.application.name or (owner is None and parse_name(self.prefix, archive) is not None)
+    def _is_our_name(self, archive: str, maker: Maker) -> bool:
+        """Another application, or host, may be about to give that name: it writes the sidecars before."""
+        return parse_any_name(archive) is not None and maker.owns_name(archive, sidecar_of(self.directory / archive))
 
 
 @contextlib.contextmanager
@@ -378,6 +412,10 @@ def _noted(unfinished: list[str]) -> Iterator[None]:
         yield
     except TradekeepError as error:
         unfinished.append(f"the backup is made, but: {error}")
+
+
+def _by_age(backups: Iterable[Backup]) -> tuple[Backup, ...]:
+    return tuple(sorted(backups, key=lambda item: (item.moment, item.name), reverse=True))
 
 
 def _file_name(backup: Backup) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ArchiveError, UnsafePathError
-from ..host.files import atomic_write, fsync_directory, os_errors
+from ..host.files import fsync_directory, os_errors, write_all
 from .names import TEMPORARY_PREFIX
 
 _LINK_UNSUPPORTED = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -71,10 +71,19 @@ def give_name(temporary: Path, final: Path) -> Path:
 def write_new(path: Path, data: bytes, temporary: Path) -> None:
     """Write a whole, synced file under a name that nobody has; raises FileExistsError."""
     try:
-        atomic_write(temporary, data)
+        _write_synced(temporary, data)
         give_name(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        write_all(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def point_link(link: Path, target: str) -> None:

@@ -157,7 +157,10 @@ def placed(extents: Extents, chunks: Iterable[bytes]) -> Iterator[tuple[int, byt
     for data in chunks:
         while data:
             while not left:
-                offset, left = next(parts)
+                part = next(parts, None)
+                if part is None:
+                    raise ValueError("more data than the parts of the file have room for")
+                offset, left = part
             piece, data = data[:left], data[left:]
             yield offset, piece
             offset, left = offset + len(piece), left - len(piece)

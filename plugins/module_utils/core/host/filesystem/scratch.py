@@ -75,13 +75,16 @@ def sweep(
     purpose: Optional[str] = None,
     before: Optional[Callable[[Path], None]] = None,
     account: Optional[Account] = None,
+    idle_seconds: float = 0,
 ) -> tuple[str, ...]:
     """Remove the scratch directories and files in a directory whose process is gone; returns their names.
 
     purpose: those for it alone. before: called with each path that is to be removed; then only those of the engine's
     own account are. account: those of this one alone, as others can make as many as they like in a directory for all.
+    idle_seconds: only what nothing was written to for so long, where processes of other hosts may be at work.
     """
     uid = None if account is None else account.uid
+    since = time.time() - idle_seconds if idle_seconds else None
     with os_errors(parent):
         try:
             directory = _open_parent(parent)
@@ -89,7 +92,8 @@ def sweep(
             return ()
         try:
             names = sorted(name for name in os.listdir(directory) if _is_scratch_name(name, purpose))
-            return tuple(name for name in names if _swept(name, directory, uid, before and _before(before, parent)))
+            asked = before and _before(before, parent)
+            return tuple(name for name in names if _swept(name, directory, uid, asked, since))
         finally:
             os.close(directory)
 
@@ -250,7 +254,13 @@ def _before(call: Callable[[Path], None], parent: AnyPath) -> Callable[[str], No
     return lambda name: call(Path(parent) / name)
 
 
-def _swept(name: str, directory: int, uid: Optional[int], before: Optional[Callable[[str], None]]) -> bool:
+def _swept(
+    name: str,
+    directory: int,
+    uid: Optional[int],
+    before: Optional[Callable[[str], None]],
+    since: Optional[float] = None,
+) -> bool:
     try:
         with privileged():
             status = os.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -259,6 +269,8 @@ def _swept(name: str, directory: int, uid: Optional[int], before: Optional[Calla
         if before is not None and status.st_uid != os.geteuid():
             return False
         if uid is not None and status.st_uid != uid:
+            return False
+        if since is not None and status.st_mtime > since:
             return False
         with _with_rights_of(status.st_uid, status.st_gid):
             descriptor = os.open(name, _LEFTOVER_FLAGS, dir_fd=directory)

@@ -45,6 +45,7 @@ def rehearse_backup(application: Application, ports: Ports) -> None:
     if covered is None or not os.path.isdir(application.root):
         return
     with privileged():
+        LocalCatalog(application, ports.clock).require_present()
         encryption = choose_encryption(covered, Tier.MANUAL, None)
         request = BackupPlan.of_label(DEPLOY_LABEL, encryption, Path(application.backup_dir))
         source = Source(lambda: gathered_scan(covered))
@@ -67,7 +68,7 @@ def forget_old_backups(application: Application, ports: Ports, keep: int) -> Non
         return
     catalog = LocalCatalog(application, ports.clock)
     now = ports.clock.now()
-    ours = [item for item in catalog.list() if item.label == DEPLOY_LABEL and item.good]
+    ours = [item for item in catalog.own() if item.label == DEPLOY_LABEL and item.good]
     present = [item for item in ours if not is_future(item.moment, now)]
     fuller = before_losses(application, ours, {item.name for item in present[:keep]})
     for backup in present[keep:]:

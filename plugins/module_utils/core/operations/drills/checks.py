@@ -28,6 +28,7 @@ from ...ports import Ports, Progress
 from ..apart import Telling, patience, work_apart
 from ..kind_of import kind_inside, kind_of_entry
 from ..leftovers import reader_account
+from ..links import left_out_line
 from ..restore_stage import differing_tables, weighed
 from ..text import counted
 from .findings import Findings
@@ -42,7 +43,7 @@ def check_unpacked(application: Application, unpacked: Unpacked, ports: Ports, f
     """Judge every entry, in the owner's name; the digests were compared while it was written."""
     findings.notes.extend(unpacked.report.notes)
     for path in sorted(unpacked.skipped_links):
-        findings.note(f"{path}: a symlink that leads out of the data, left out as in a restore")
+        findings.note(f"{left_out_line(path)} as in a restore")
 
     def check(telling: Telling) -> dict[str, Any]:
         found = Findings()

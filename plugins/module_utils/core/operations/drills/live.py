@@ -201,7 +201,7 @@ def _written_since(
 
 
 def _any_newer(application: Application, times: dict[str, int], until: int) -> bool:
-    for found in scan(application):
+    for found in scan(application, refuse_links=False):
         if found.type != FILE:
             continue
         changed = found.signature.modified_ns

@@ -72,6 +72,8 @@ def remember(application: Application, ports: Ports, backup: Backup, source: str
         backup = twin
     state_dir = Path(application.application_state_dir)
     catalog = LocalCatalog(application, ports.clock, note=ports.progress.note)
+    if not catalog.maker.keeps_record_of(backup):
+        return
     now = ports.clock.now()
     try:
         with application_lock(state_dir, operation="drill", clock=ports.clock, wait_seconds=_LOCK_SECONDS):

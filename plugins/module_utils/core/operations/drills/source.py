@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,9 +17,10 @@ from ...errors import ConfigurationError, TradekeepError
 from ...host.files import os_errors
 from ...ports import Ports
 from ...storage.backup import Backup, read_backup
-from ...storage.belonging import belongs
+from ...storage.belonging import named_backups
 from ...storage.choice import is_future
 from ...storage.local import LocalCatalog
+from ...storage.maker import maker_of
 from ...storage.names import SAFETY_LABELS, parse_any_name
 from ..keys import Keys
 from ..provenance import refuse_other_maker
@@ -57,6 +58,7 @@ def choose_backup(
         refuse_other_maker(application, backup)
         return Chosen(backup, newest is not None and newest.path == backup.path)
     if newest is None:
+        LocalCatalog(application, ports.clock, directory=directory).require_present()
         raise TradekeepError("there is no backup to recover from", path=directory, hint="run 'tradekeep backup'")
     for ahead in _by_name(application, directory, now, of_the_future=True):
         if ahead.path != newest.path:
@@ -89,6 +91,7 @@ def _by_name(
     prefix = application.profile.archive_prefix
     with os_errors(directory):
         names = os.listdir(directory) if directory.is_dir() else []
+    visible = _visible(application, directory, names)
     named = [parsed for parsed in map(parse_any_name, names) if parsed is not None]
     # A name that lies in the future comes last: a clock was wrong then.
     for parsed in sorted(named, key=lambda item: (not is_future(item.moment, now), item.moment), reverse=True):
@@ -97,5 +100,15 @@ def _by_name(
         if of_the_future and not is_future(parsed.moment, now):
             continue
         backup = read_backup(directory / parsed.filename, prefix)
-        if belongs(backup, application.name, prefix):
+        if backup.path in visible:
             yield backup
+
+
+def _visible(application: Application, directory: Path, names: Iterable[str]) -> frozenset[Path]:
+    """What counts there. Where somebody names a directory of copies, all of them, if this installation made none."""
+    prefix, maker = application.profile.archive_prefix, maker_of(application)
+    found = [read_backup(directory / name, prefix) for name in named_backups(names)]
+    mine = maker.visible(found, application.backups_of)
+    if not mine and directory != Path(application.backup_dir) and application.backups_of is None:
+        mine = [item for item in found if maker.is_of_application(item)]
+    return frozenset(item.path for item in mine)

@@ -28,9 +28,9 @@ from ...ports import Ports
 from ...storage.backup import Backup
 from ..apart import Telling, read_apart, unusable
 from ..kind_of import SQLITE, database_beside, kind_of_entry
-from ..layout import data_prefix
+from ..layout import Layout, data_prefix
 from ..leftovers import reader_account
-from ..reading import ENTRIES, Counted, EntriesHeard, GatheringSink, checksum, compare_checksum, strip
+from ..reading import ENTRIES, Counted, EntriesHeard, GatheringSink, checksum, compare_checksum
 from .findings import Findings
 
 
@@ -177,21 +177,22 @@ def unpack_into(
     said, sha256 = read_apart(write, _opened(backup, keys, ports), backup.path, ports, account, heard=heard)
     ports.progress.finish()
     compare_checksum(backup, sha256)
-    return _unpacked(application, place, said, heard.entries)
+    return _unpacked(application, backup, place, said, heard.entries)
 
 
-def _unpacked(application: Application, place: Path, said: Any, entries: Sequence[Entry]) -> Unpacked:
+def _unpacked(application: Application, backup: Backup, place: Path, said: Any, entries: Sequence[Entry]) -> Unpacked:
     """What was written, as the process that wrote it says."""
     if not isinstance(said, dict) or (written := _count(said.get("bytes"))) is None:
         raise unusable("does not say what it wrote")
     report = report_from(said.get("read"))
-    prefix = report.stripped_prefix
+    layout = Layout(report.stripped_prefix)
     if report.header is None:
-        prefix = data_prefix(application, [entry.path for entry in entries if entry.type != "directory"])
-        report = replace(report, stripped_prefix=prefix)
-    own = [entry._replace(path=path) for entry in entries if (path := strip(entry.path, prefix))]
-    skipped = {path for item in texts_from(said.get("skipped")) if (path := strip(item, prefix))}
-    root = f"{place}/{prefix}" if prefix else str(place)
+        files = [entry.path for entry in entries if entry.type != "directory"]
+        layout = Layout(data_prefix(application, files, archive=str(backup.path)))
+        report = replace(report, stripped_prefix=layout.prefix)
+    own = [entry._replace(path=path) for entry in entries if (path := layout.path(entry.path))]
+    skipped = {path for item in texts_from(said.get("skipped")) if (path := layout.path(item))}
+    root = f"{place}/{layout.prefix}" if layout.prefix else str(place)
     return Unpacked(root, report, tuple(own), frozenset(skipped), written)
 
 

@@ -17,13 +17,14 @@ from typing import Any, Optional
 
 from ...application import Application
 from ...archive.manifest import NO_FACTS, Entry, parse_entry
-from ...archive.safety import Limits, Names, link_stays_inside, safe_relative
+from ...archive.safety import Limits, Names, safe_relative, storable_mode
 from ...errors import HostileArchiveError, SpaceError, TradekeepError, UnsafePathError
 from ...host.files import Space, os_errors, space, write_all
 from ...host.mounts import device_roots
 from ...patterns import classifier
 from ...ports import Ports
-from ..kind_of import kind_in
+from ..kind_of import kind_by_content, kind_in
+from ..links import is_left_out
 from ..migrate.credentials import LARGEST, credential_problem
 from ..migrate.origin import Refused, refusal_of
 from ..scan import OWN_PREFIX, Found, scan
@@ -97,7 +98,11 @@ class Receiving:
     def entry(self, path: str) -> Optional[Entry]:
         """What the source has at a path."""
         arrival = self._arrived.get(path)
-        return None if arrival is None else arrival.entry
+        if arrival is None or arrival.entry.kind is None:
+            return None if arrival is None else arrival.entry
+        known = self._lookup.file(path)
+        kind = kind_by_content(arrival.entry.kind, arrival.place, required=known is not None and known.required)
+        return arrival.entry._replace(kind=kind)
 
     def replace(self, entry: Entry) -> None:
         """More is known of something that has arrived."""
@@ -291,7 +296,7 @@ class Receiving:
             )
         if known is None:
             raise HostileArchiveError("is no part of the profile on this server", path=entry.path)
-        if entry.type == "symlink" and not link_stays_inside(entry.path, entry.target or ""):
+        if is_left_out(entry):
             raise HostileArchiveError("is a symlink that leads out of the data", path=entry.path)
         why = refusal_of(entry.path, "file", 0, None)
         if why is not None:
@@ -302,7 +307,7 @@ class Receiving:
             raise HostileArchiveError("has a time that cannot be", path=entry.path)
         kind = kind_in(known, entry.path) if entry.type == "file" else None
         return entry._replace(
-            mode=known.mode,
+            mode=storable_mode(entry.mode & 0o7777, entry.type),
             owner="",
             group="",
             kind=kind,
@@ -371,9 +376,9 @@ class Receiving:
 
     def with_facts(self, describe: Callable[[Entry, str], Entry]) -> None:
         """Complete the entries by what only the content tells."""
-        for item in self._arrived.values():
+        for path, item in self._arrived.items():
             if item.entry.type == "file":
-                item.entry = describe(item.entry, item.place)
+                item.entry = describe(self.entry(path) or item.entry, item.place)
 
 
 class _Open:

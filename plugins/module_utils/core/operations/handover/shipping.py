@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum
@@ -30,6 +30,7 @@ from ...kinds.sqlite import copy_database
 from ...kinds.sqlite_source import sidecar
 from ...ports import Ports
 from ...signals import result_of, take_no_signals
+from ..kind_of import kind_by_content
 from ..migrate.entries import EntryMaker
 from ..migrate.origin import refusal_of
 from ..migrate.origin_directory import left_in
@@ -117,7 +118,7 @@ class Shipping:
     def __post_init__(self) -> None:
         """Prepare."""
         self._context = CaptureContext(scratch=self.scratch, clock=self.ports.clock)
-        self._entries = EntryMaker(self.application.profile)
+        self._entries = EntryMaker()
         self._counter = ThreadPoolExecutor(max_workers=1, initializer=take_no_signals)
         self._totals = Totals()
 
@@ -133,7 +134,7 @@ class Shipping:
         """Send what has changed since the last round."""
         self._totals = Totals()
         seen: set[str] = set()
-        for found in scan(self.application):
+        for found in self._scanned():
             seen.add(found.path)
             target = _target_of(found)
             why = refusal_of(found.path, found.type, found.mode, target)
@@ -166,7 +167,7 @@ class Shipping:
     def untouched(self) -> Optional[str]:
         """The first file that is not as it was when it was read at rest, None when all are."""
         seen: set[str] = set()
-        for found in scan(self.application):
+        for found in self._scanned():
             if found.type == "file":
                 item = self._shipped.get(found.path)
                 if item is None and self._refused(found):
@@ -175,6 +176,14 @@ class Shipping:
                     return found.path
             seen.add(found.path)
         return next((path for path in self._shipped if path not in seen), None)
+
+    def _scanned(self) -> Iterator[Found]:
+        return (_judged(found) for found in scan(self.application))
+
+    def _again(self, found: Found) -> Optional[Found]:
+        """The same file as it is by now."""
+        now = found_at(self.application, found.path, found.absolute)
+        return None if now is None else _judged(now)
 
     def _refused(self, found: Found) -> bool:
         return refusal_of(found.path, found.type, found.mode, None) is not None or not _may_be_read(found)
@@ -202,7 +211,7 @@ class Shipping:
                     self._gone(found.path)
                     self._tell_refused(found.path, _UNREADABLE)
                     return
-                again = found_at(self.application, found.path, found.absolute)
+                again = self._again(found)
                 if again is None:
                     self._gone(found.path)
                     return
@@ -259,7 +268,7 @@ class Shipping:
             with os.fdopen(descriptor, "rb", buffering=0) as stream:
                 entry = self._entries.entry(found, os.fstat(descriptor), found.size, NO_FACTS)
                 self._send(entry, item, stream, found.size)
-        again = found_at(self.application, found.path, found.absolute)
+        again = self._again(found)
         if again is None or _identity(again) != identity:
             raise ChangedWhileReadError("is written although the services are stopped", path=found.absolute)
         item.identity = identity
@@ -386,6 +395,12 @@ def _target_of(found: Found) -> Optional[str]:
         return os.readlink(found.absolute)
     except OSError:
         return ""
+
+
+def _judged(found: Found) -> Found:
+    """With the kind that its content has: a stray file with the name of a database is moved as it is."""
+    kind = kind_by_content(found.kind, found.absolute, required=found.required) if found.size else found.kind
+    return found if kind == found.kind else found._replace(kind=kind)
 
 
 def _may_be_read(found: Found) -> bool:

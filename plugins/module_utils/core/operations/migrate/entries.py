@@ -11,29 +11,24 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from ...application import Profile
 from ...archive.attributes import FACT, Allowance, as_fact
 from ...archive.manifest import Entry
 from ...archive.safety import storable_mode
 from ...host.filesystem.attributes import attributes_at
 from ...host.ownership import name_of_gid, name_of_uid
-from ...patterns import classifier
 from ..scan import Found
 
 
 class EntryMaker:
     """Makes entries; each account's name is looked up once."""
 
-    def __init__(self, profile: Profile) -> None:
-        self._profile = profile
+    def __init__(self) -> None:
         self._allowance = Allowance()
         self._owner = lru_cache(maxsize=None)(name_of_uid)
         self._group = lru_cache(maxsize=None)(name_of_gid)
 
     def entry(self, found: Found, status: os.stat_result, size: int, facts: Mapping[str, Any]) -> Entry:
-        """The entry of one thing. The source's own mode counts for nothing where the profile knows one."""
-        lookup = classifier(self._profile)
-        known = lookup.directory(found.path) if found.type == "directory" else lookup.file(found.path)
+        """The entry of one thing; what becomes of its mode is decided where it arrives (see rights_plan.py)."""
         attributes = attributes_at(found.absolute)
         if attributes and self._allowance.has_room_for(attributes):
             facts = {**facts, FACT: as_fact(attributes)}
@@ -41,7 +36,7 @@ class EntryMaker:
             found.path,
             found.type,
             size,
-            storable_mode(stat.S_IMODE(status.st_mode), found.type) if known is None else known.mode,
+            storable_mode(stat.S_IMODE(status.st_mode), found.type),
             self._owner(status.st_uid),
             self._group(status.st_gid),
             status.st_mtime_ns,

@@ -18,7 +18,7 @@ from ...archive.manifest import Entry
 from ...errors import TradekeepError
 from ...host.files import open_file_beneath
 from ...patterns import templates
-from ..restore_plan import DatabaseDigest, Item, Selection, plan_items
+from ..restore_plan import DatabaseDigest, Item, Selection, lies_in, plan_items
 from .origin import Held, Origin, Refused
 
 _LONGEST_TEMPLATE = 4 << 20
@@ -81,7 +81,9 @@ def make_plan(
     )
     untouched = frozenset(_pristine(application))
     # What only the template has is as good here as on the source.
-    items = tuple(item for item in found if item.action != "remove" or item.path not in untouched)
+    # Where the source has what does not arrive, what lies here stays.
+    stays = untouched | {item.path for item in origin.held.refused}
+    items = tuple(item for item in found if item.action != "remove" or not lies_in(item.path, stays))
     return MigrationPlan(items, origin.held, untouched)
 
 

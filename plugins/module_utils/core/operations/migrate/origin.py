@@ -12,9 +12,9 @@ from typing import Any, Optional, Protocol
 
 from ...application import Application
 from ...archive.manifest import Entry, Header
-from ...archive.safety import link_stays_inside
 from ...errors import UsageError
 from ...transaction.stage import Stage
+from ..links import is_left_out
 from ..restore_plan import Item
 
 
@@ -79,7 +79,7 @@ def refusal_of(path: str, entry_type: str, mode: int, target: Optional[str]) -> 
         return "a socket, FIFO or device"
     if entry_type == "deep":
         return "a directory below too many others"
-    if entry_type == "symlink" and not link_stays_inside(path, target or ""):
+    if is_left_out(Entry(path, entry_type, target=target)):
         return "a symlink that leads out of the data"
     if entry_type == "file" and mode & 0o7000:
         return "setuid, setgid or sticky"

@@ -143,7 +143,7 @@ class DirectoryOrigin:
         self._root = root
         self._ports = ports
         self._context = CaptureContext(scratch=scratch, clock=ports.clock)
-        self._entries = EntryMaker(application.profile)
+        self._entries = EntryMaker()
         self._credentials: dict[str, Optional[str]] = {}
         with rights.acting():
             header = _header_in(root)
