@@ -31,10 +31,10 @@ from ..host.memory import many_objects
 from ..host.scheduling import batch_work
 from ..patterns import classifier, classify
 from ..ports import Ports
+from ..signals import shielded
 from ..storage.local import Backup, LocalCatalog
 from ..storage.maker import HOST, INSTALLATION
 from ..transaction.lock import application_lock
-from ..transaction.signals import shielded
 from .assemble import Account as Summary
 from .backup_plan import BackupPlan, check_space, held_by, request_backup
 from .basis import basis_of, facts_for_sidecar, note_backup
@@ -421,7 +421,8 @@ def _made_lines(made: Backup, summary: Summary, plan: BackupPlan, noted: Collect
     """noted: what was said before the backup was made."""
     warnings = [text for text in summary.told_warnings() if text not in noted]
     lines = [f"warning: {text}" for text in warnings + summary.unfinished]
-    lines += [f"not there yet: {path}" for path in plan.missing]
+    said = frozenset() if plan.basis is None else plan.basis.missing  # by the backup before
+    lines += [f"not there yet: {path}" for path in plan.missing if path not in said]
     proof = made.sidecar.get("verified", {})
     lines.append(
         f"{made.path}: {counted(summary.files, 'file')}, {human_bytes(summary.bytes)} in {human_bytes(made.size)}, "

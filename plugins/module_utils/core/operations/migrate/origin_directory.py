@@ -41,6 +41,7 @@ from ...kinds.reading import open_regular, signature_of
 from ...kinds.sqlite import SIDECAR_SUFFIXES
 from ...patterns import Classifier, classifier
 from ...ports import Ports
+from ...signals import answer
 from ...transaction.stage import Stage
 from ..found import OWN_PREFIX, Found, lies_too_deep
 from ..kind_of import is_sidecar, tied
@@ -379,6 +380,7 @@ def _copy(stream: BinaryIO, size: int, staged: Optional[int]) -> tuple[str, byte
         os.ftruncate(staged, 0)
         os.lseek(staged, 0, os.SEEK_SET)
     while left:
+        answer()
         data = stream.read(min(left, _CHUNK))
         if not data:
             raise ChangedWhileReadError(f"file ended {left} bytes early while it was read")
@@ -444,6 +446,7 @@ def left_in(application: Application, root: Path, seen: set[str]) -> Iterator[st
 
 
 def _left_in(lookup: Classifier, root: Path, directory: str, above: set[str], seen: set[str]) -> Iterator[str]:
+    answer()
     try:
         with os.scandir(root / directory) as listing:
             found = sorted(listing, key=lambda item: item.name)
