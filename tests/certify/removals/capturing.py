@@ -154,8 +154,8 @@ CAPTURING = (
         "a3",
         "collapsed rows fail the backup",
         "operations",
-        "if rows_before < SMALL_TABLE_ROWS or rows_now >= rows_before",
-        "if True or rows_now >= rows_before",
+        "        if component is not None and item.lost:",
+        "        if False:",
         (BACKUP + "a3_collapsed_rows_fail_until_accepted",),
     ),
     Removal(
@@ -326,8 +326,8 @@ CAPTURING = (
         "a8",
         "a byte order mark is taken for what it is",
         "kinds",
-        "encoding = json.detect_encoding(content)",
-        'encoding = "utf-8"',
+        "form = json_form(content)",
+        "form = UTF_8",
         (TEXT + "a8_odd_documents_are_kept_as_they_are",),
     ),
     Removal(

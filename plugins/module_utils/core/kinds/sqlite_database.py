@@ -22,6 +22,7 @@ from ..application import CheckLevel
 from ..errors import CaptureError, CheckError, EmptyError, OtherContentError, SpaceError, TradekeepError
 from ..formatting import counted
 from ..ports import Clock
+from ..signals import answer
 from .bounded import time_up
 from .reading import open_regular
 from .sqlite_needs import Needs, need_of
@@ -50,6 +51,12 @@ DATABASE_FAULTS = (sqlite3.Error, UnicodeError, MemoryError, OverflowError, Valu
 
 UNFINISHED = (sqlite3.OperationalError, sqlite3.DataError, MemoryError)
 """What a check ends with that did not find damage: too large a value, no memory, a function that is not there."""
+
+
+EXCLUSIVE_HINT = (
+    "a bot with locking_mode=EXCLUSIVE never lets go: stop the service for the backup and start it again, or have the "
+    "bot use locking_mode=NORMAL"
+)
 
 
 class Deadline:
@@ -115,6 +122,7 @@ def _watched(connection: sqlite3.Connection, deadline: Deadline) -> Iterator[Non
 
     def look() -> int:
         try:
+            answer()
             return int(deadline.over)
         except BaseException as error:  # pylint: disable=broad-exception-caught # raised when the statement has ended
             raised.append(error)
@@ -203,8 +211,7 @@ def locked_error(path: Path, deadline: Deadline) -> CaptureError:
     return CaptureError(
         f"locked by another process for {deadline.seconds:g} s",
         path=path,
-        hint="a bot with locking_mode=EXCLUSIVE never lets go: stop the service for the backup and start it again, or "
-        "have the bot use locking_mode=NORMAL; of a long transaction wait for the end",
+        hint=f"{EXCLUSIVE_HINT}; of a long transaction wait for the end",
     )
 
 

@@ -38,7 +38,7 @@ ASSUMED_RATIO = 0.5
 """Archive bytes per data byte before there is an earlier backup to learn from (the seeds' own figure is 0.2)."""
 
 
-_FOUND_BY_SURVEY = ("files", "bytes", "largest_database", "components", "space_needed", "content")
+_FOUND_BY_SURVEY = ("files", "bytes", "largest_database", "components", "space_needed", "content", "free")
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class BackupPlan:
     basis: Optional[Basis] = None
     """What it is compared with. previous: the newest good backup, from which its size is learnt."""
     content: dict[str, int] = field(default_factory=dict)
+    free: dict[str, list[int]] = field(default_factory=dict)
     lost: tuple[str, ...] = ()
     empty: tuple[str, ...] = ()
     """See ``Tally`` and ``Held``."""
@@ -94,6 +95,11 @@ class BackupPlan:
             space_needed=0,
         )
 
+    @property
+    def guarded(self) -> dict[str, int]:
+        """How many files each component has without those that may go."""
+        return {name: share["files"] - self.free.get(name, [0])[0] for name, share in self.components.items()}
+
     def as_completion(self) -> dict[str, Any]:
         """What was found in the tree, as JSON."""
         facts = {name: getattr(self, name) for name in _FOUND_BY_SURVEY}
@@ -114,6 +120,7 @@ class BackupPlan:
                 space_needed=int(found["space_needed"]),
                 components={str(name): dict(share) for name, share in found["components"].items()},
                 content={str(name): int(size) for name, size in found["content"].items()},
+                free={str(name): [int(files), int(size)] for name, (files, size) in found["free"].items()},
                 missing=tuple(str(path) for path in found["missing"]),
                 lost=tuple(str(path) for path in found["lost"]),
                 empty=tuple(str(path) for path in found["empty"]),
@@ -353,6 +360,7 @@ def survey(
         largest_database=largest,
         components=components,
         content=tally.content,
+        free=tally.free,
         missing=tuple(sorted(path for path in wanted if path not in tally.seen)),
         lost=tuple(sorted(held - tally.seen)),
         empty=tuple(sorted(tally.empty)),
@@ -373,7 +381,8 @@ def _data_of(found: Union[Thing, Share]) -> int:
 def held_by(application: Application, plan: BackupPlan) -> Held:
     """What a plan found, to be compared with what was there."""
     return Held(
-        files={name: share["files"] for name, share in plan.components.items()},
+        files=plan.guarded,
+        free=plan.free,
         content=plan.content,
         lost=plan.lost,
         missing=plan.missing,
