@@ -48,7 +48,7 @@ def test_hazard_b4_a_damaged_catalog_stops_prune_until_the_backups_are_verified(
 
 
 def test_a_backup_without_its_link_is_a_finding_and_no_failure(bench, monkeypatch):
-    def full(link, target):
+    def full(link, target, temporary):
         raise OSError(28, "No space left on device", str(link))
 
     with monkeypatch.context() as patched:

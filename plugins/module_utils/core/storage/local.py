@@ -261,10 +261,11 @@ class LocalCatalog:
             names = self._names()
             stem = latest_stem(self.directory, names, self.maker)
             wanted = None if parsed is None else f"{stem}{parsed.suffix}"
-            has_links = newest is None or wanted is None or point_link(self.directory / wanted, newest.name)
-            if not has_links:
-                self._note_without_links()
-                return
+            if newest is not None and wanted is not None:
+                link, temporary = self.directory / wanted, self.temporary(wanted)
+                if not point_link(link, newest.name, temporary):
+                    self._note_without_links()
+                    return
             for name in names:
                 if name != wanted and name.startswith(f"{stem}.tar.") and (self.directory / name).is_symlink():
                     (self.directory / name).unlink(missing_ok=True)

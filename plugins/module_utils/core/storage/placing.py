@@ -9,14 +9,12 @@ import contextlib
 import errno
 import os
 import re
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import ArchiveError, UnsafePathError
 from ..host.files import fsync_directory, os_errors, write_all
-from .names import TEMPORARY_PREFIX
 
 UNSUPPORTED = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """What a filesystem without links, or without modes, answers: exFAT, some network mounts."""
@@ -110,7 +108,7 @@ def set_mode(path: Path, mode: int) -> None:
             raise
 
 
-def point_link(link: Path, target: str) -> bool:
+def point_link(link: Path, target: str, temporary: Path) -> bool:
     """Make a relative symlink, replacing an older one in one step; a real file of that name is left alone.
 
     Returns whether the filesystem has symlinks.
@@ -119,7 +117,6 @@ def point_link(link: Path, target: str) -> bool:
         return True
     if os.path.lexists(link) and not link.is_symlink():
         raise UnsafePathError("is not a symlink", path=link, hint="move it away")
-    temporary = link.with_name(f"{TEMPORARY_PREFIX}{link.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         temporary.symlink_to(target)
     except OSError as error:
