@@ -22,7 +22,7 @@ from ..losses import FEW_BYTES, FEW_FILES, watched
 from ..shrinking import collapsed, fewer_rows
 from ..text import counted, human_bytes
 from .data_reader import DataReader
-from .proof import Fact, Sample
+from .proof import Fact, Sample, comes_and_goes
 
 Facts = Mapping[str, Fact]
 
@@ -102,7 +102,7 @@ class BotsWrites:
         found: Counter[tuple[str, str]] = Counter()
         for path, fact in facts.items():
             classified = self._classified(path)
-            if classified is not None and not classified.may_shrink:
+            if classified is not None and not classified.may_shrink and not comes_and_goes(path):
                 found[classified.component.name, "files"] += 1
                 if kind_in(classified, path) not in ("sqlite", "log"):
                     found[classified.component.name, "bytes"] += fact.size
