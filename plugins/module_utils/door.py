@@ -10,8 +10,8 @@ from typing import Any, Callable, Optional
 from .core.errors import ExitStatus, TradekeepError
 from .core.faults import foreseen, unforeseen
 from .core.formatting import LINE_LIMIT, counted, output_line, printable_values, shortened, traceback_lines
+from .core.host.attention import attentive_ports
 from .core.host.memory import keep_freed_memory
-from .core.host.runner import SubprocessRunner, SystemClock
 from .core.host.trust import leave_untrusted_places
 from .core.operations.outcome import Outcome
 from .core.ports import Ports
@@ -81,7 +81,7 @@ def serve(module: Any, run: Callable[[Any, Ports], Answer]) -> None:
     keep_freed_memory()
     leave_untrusted_places()
     progress = WarningProgress(module.warn)
-    ports = Ports(runner=SubprocessRunner(), clock=SystemClock(), progress=progress, workers=True)
+    ports = attentive_ports(progress)
     try:
         with interruptible():
             changed, record, diff = run(module, ports)

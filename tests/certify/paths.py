@@ -80,7 +80,6 @@ ZONES: dict[str, tuple[str, ...]] = {
     ),
     "ours": (
         "archive/",
-        "cli.py",
         "configuration.py",
         "git/mirror.py",
         "host/",
@@ -100,6 +99,7 @@ ZONES: dict[str, tuple[str, ...]] = {
         "operations/runs.py",
         "operations/server_recovery.py",
         "operations/units.py",
+        "outputs.py",
         "operations/verify.py",
         "program.py",
         "storage/",

@@ -26,7 +26,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.rest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.tree import Credential, tree
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import NoProgress, Ports
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.profile import resolve_application
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.signals import interruptible
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.signals import answer, interruptible
 
 
 def install_credential(application: Any, ports: Ports, *, path: str, content: str) -> Any:
@@ -65,6 +65,7 @@ def stepper(base: Path, number: int, signal_number: int) -> Callable[[str], None
         if seen[0] == number:
             os.kill(os.getpid(), signal_number)
         seen[0] += 1
+        answer()
 
     return step
 

@@ -175,6 +175,8 @@ class Encryption:
     recipients: tuple[str, ...] = ()
     passphrase_file: Optional[str] = None
     host_key: bool = True
+    own_key: Optional[str] = None
+    """Which of the recipients is the host's own; in no configuration."""
 
     @property
     def configured(self) -> bool:

@@ -10,8 +10,8 @@ object and nothing else), progress, notes and errors on standard error, and the 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any, Optional, TextIO
@@ -21,11 +21,12 @@ from .commands import carry_out
 from .errors import ExitStatus, TradekeepError
 from .faults import foreseen, unforeseen
 from .formatting import LINE_LIMIT, output_line, shortened_values, traceback_lines
+from .host.attention import attentive_ports
 from .host.confinement import hide_memory
 from .host.memory import keep_freed_memory
-from .host.runner import SubprocessRunner, SystemClock
 from .host.trust import leave_untrusted_places
 from .operations.outcome import Outcome
+from .outputs import discard_unheard, open_standard_streams
 from .ports import Ports, Progress
 from .signals import interruptible
 from .terminal import Bar, NotesOnly, ask, columns, is_journal, is_terminal
@@ -41,20 +42,24 @@ def main(
     stdin: Optional[TextIO] = None,
 ) -> int:
     """Carry out one command line and return the exit status."""
-    keep_freed_memory()
-    hide_memory()
-    leave_untrusted_places()
-    words = list(sys.argv[1:] if argv is None else argv)
-    door = _Door(
-        sys.stdout if stdout is None else stdout,
-        sys.stderr if stderr is None else stderr,
-        sys.stdin if stdin is None else stdin,
-    )
-    status = door.serve(words, config_dir)
-    door.explain(status)
-    if door.unheard:
-        _discard_output()
-    return int(status)
+    open_standard_streams()
+    # Around all of it: a signal is answered within ``serve`` alone, and cuts nothing off before or after.
+    with interruptible():
+        keep_freed_memory()
+        hide_memory()
+        leave_untrusted_places()
+        words = list(sys.argv[1:] if argv is None else argv)
+        door = _Door(
+            sys.stdout if stdout is None else stdout,
+            sys.stderr if stderr is None else stderr,
+            sys.stdin if stdin is None else stdin,
+        )
+        try:
+            status = door.serve(words, config_dir)
+            door.explain(status)
+            return int(status)
+        finally:
+            discard_unheard()
 
 
 class _Door:
@@ -68,22 +73,19 @@ class _Door:
         self._results = stdout
         self._command: Optional[str] = None
         self.status = ExitStatus.DONE
-        self.unheard = False
-        """Whether an answer went nowhere: its reader went away (`| head`), or a log is on a full disk."""
 
     def serve(self, words: Sequence[str], config_dir: str) -> ExitStatus:
         """Carry out the command; every error becomes one line and an exit status."""
         # Known before parsing, so that a usage error is reported in the form that was asked for.
         self._json = "--json" in words
         try:
-            with interruptible():
-                arguments = build_parser(config_dir=config_dir, version=VERSION).parse_args(words)
-                self._command = _full_name(arguments)
-                if getattr(arguments, "serve", False):
-                    # Standard output is the channel to another server.
-                    self._results = self._stderr
-                arguments.ask = self._ask
-                return self._answer(carry_out(arguments, self._ports(arguments)))
+            arguments = build_parser(config_dir=config_dir, version=VERSION).parse_args(words)
+            self._command = _full_name(arguments)
+            if getattr(arguments, "serve", False):
+                # Standard output is the channel to another server.
+                self._results = self._stderr
+            arguments.ask = self._ask
+            return self._answer(carry_out(arguments, self._ports(arguments)))
         except Exception as error:
             known = foreseen(error)
             return self._unforeseen(error) if known is None else self._failed(known)
@@ -99,7 +101,7 @@ class _Door:
     def _ports(self, arguments: argparse.Namespace) -> Ports:
         with_bar = is_terminal(self._stderr) and not arguments.no_progress and not arguments.json
         progress: Progress = Bar(self._stderr) if with_bar else NotesOnly(self._stderr)
-        return Ports(runner=SubprocessRunner(), clock=SystemClock(), progress=progress, workers=True)
+        return attentive_ports(progress)
 
     def _answer(self, outcome: Outcome) -> ExitStatus:
         self.status = outcome.status
@@ -135,24 +137,11 @@ class _Door:
 
     def _write(self, stream: TextIO, text: str) -> None:
         """What was done has been done, and has the status that it has, whether or not anybody can be told."""
-        try:
+        with contextlib.suppress(OSError, ValueError):
             stream.write(text)
             stream.flush()
-        except (OSError, ValueError):
-            self.unheard = True
 
 
 def _full_name(arguments: argparse.Namespace) -> str:
     subcommand = getattr(arguments, "subcommand", None)
     return f"{arguments.command} {subcommand}" if subcommand else str(arguments.command or "state")
-
-
-def _discard_output() -> None:
-    """Let the interpreter's last flush of standard output go nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            os.dup2(nowhere, stream.fileno())
-        except (OSError, ValueError):
-            continue
-    os.close(nowhere)

@@ -177,7 +177,12 @@ def _restore(commands: Any, common: argparse.ArgumentParser) -> None:
         help="only this component; repeatable",
     )
     restore.add_argument(
-        "--path", metavar="GLOB", action="append", default=[], dest="paths", help="only paths that match; repeatable"
+        "--path",
+        metavar="GLOB",
+        action="append",
+        default=[],
+        dest="paths",
+        help="only paths that match (./NAME: at the root); repeatable",
     )
     restore.add_argument(
         "--to", metavar="DIR", help="restore into this directory; live data and services are left alone"

@@ -10,6 +10,7 @@ they are. Shown, they must neither act on the terminal, nor begin a line of thei
 from __future__ import annotations
 
 import re
+import shlex
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Callable, Optional
@@ -31,6 +32,11 @@ def counted(count: float, what: str, plural: Optional[str] = None) -> str:
     """A number with its noun: ``1 path``, ``2 paths``. plural: where it is not made with an s."""
     number = f"{count:g}" if isinstance(count, float) else str(count)
     return f"{number} {what}" if count == 1 else f"{number} {plural or f'{what}s'}"
+
+
+def pasted(*words: object) -> str:
+    """Words of a command that a person is told to type, as a shell takes them: each one as it is."""
+    return shlex.join(map(str, words))
 
 
 def printable(text: object, limit: int = LINE_LIMIT) -> str:

@@ -40,7 +40,12 @@ _PACKAGE = "tradekeep"
 # Not __package__: zipimport of Python 3.9 sets it after the module has run.
 _ENGINE = __name__.rpartition(".")[0]
 _STARTER = """\
+import signal
 import sys
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Until the command listens, which has begun nothing: a traceback says nothing to anybody.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 if sys.version_info < (3, 9):
     sys.stderr.write("tradekeep: Python 3.9 or newer is needed, this is %s\\n" % sys.version.split()[0])

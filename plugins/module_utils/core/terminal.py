@@ -13,6 +13,7 @@ from typing import Optional, TextIO
 
 from .formatting import output_line, printable
 from .operations.text import human_bytes
+from .signals import wait_for
 
 _REDRAW_SECONDS = 0.1
 _BAR = 24
@@ -41,6 +42,8 @@ def ask(question: str, answers: TextIO, screen: TextIO) -> Optional[bool]:
     if not is_terminal(answers) or not is_terminal(screen):
         return None
     _show(screen, output_line(question) + " [y/N] ")
+    with contextlib.suppress(OSError, ValueError):  # a screen that is no file
+        wait_for((answers.fileno(),))
     return answers.readline().strip().lower() in ("y", "yes")
 
 

@@ -28,6 +28,7 @@ from .restoring import RESTORING
 from .settling import SETTLING
 from .sharing import SHARING
 from .showing import SHOWING
+from .stopping import STOPPING
 from .unmanaged import UNMANAGED
 from .whole import WHOLE
 from .writing import WRITING
@@ -53,6 +54,7 @@ REMOVALS: tuple[Removal, ...] = (
     *READING,
     *HANGING,
     *FOLLOWING,
+    *STOPPING,
     *UNMANAGED,
     *OF_LINKS,
     *OF_MODES,

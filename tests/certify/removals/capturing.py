@@ -326,8 +326,8 @@ CAPTURING = (
         "a8",
         "a byte order mark is taken for what it is",
         "kinds",
-        "encoding = json.detect_encoding(content)",
-        'encoding = "utf-8"',
+        "form = json_form(content)",
+        "form = UTF_8",
         (TEXT + "a8_odd_documents_are_kept_as_they_are",),
     ),
     Removal(

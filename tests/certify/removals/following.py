@@ -287,8 +287,8 @@ _WORKERS = (
     _following(
         "a worker that ignores its alarm is not waited for",
         "host/worker.py",
-        "if not ready.poll((seconds + _GRACE_SECONDS) * 1000):",
-        "if not ready.poll():",
+        "if not wait_for((self._companion.answers,), seconds=seconds + _GRACE_SECONDS):",
+        "if not wait_for((self._companion.answers,)):",
         WORKER + "one_that_ignores_its_alarm_is_not_waited_for",
     ),
     _following(
@@ -411,7 +411,7 @@ _TRUST = (
     _following(
         "temporary files of root's go to no place of the bot's",
         ".",
-        "    leave_untrusted_places()\n    words",
+        "    leave_untrusted_places()\n        words",
         "    words",
         CONFIGURATION + "temporary_files_of_root_do_not_go_where_the_bot_says",
         more=(

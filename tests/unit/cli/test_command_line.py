@@ -180,7 +180,7 @@ def test_a_bar_only_on_a_terminal_that_wants_one(monkeypatch: pytest.MonkeyPatch
         (["list", "--json"], Terminal()),
     ):
         Said(words, stream)
-    assert [type(ports.progress) for _, ports in seen] == [terminal.Bar, *[terminal.NotesOnly] * 3]
+    assert [type(ports.progress.shown) for _, ports in seen] == [terminal.Bar, *[terminal.NotesOnly] * 3]
 
 
 def test_the_bar_stays_on_one_line_and_leaves_nothing_behind() -> None:

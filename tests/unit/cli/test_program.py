@@ -10,6 +10,7 @@ import json
 import os
 import re
 import runpy
+import shlex
 import signal
 import subprocess
 import sys
@@ -225,8 +226,8 @@ def test_a_reader_that_goes_away_is_no_error(tradekeep: Path, words: str) -> Non
 def test_signals_become_one_clean_line(tradekeep: Path) -> None:
     # The door is entered with an operation that waits, so that the signal arrives in its middle.
     code = (
-        "import sys, time; from tradekeep import cli\n"
-        "def wait(arguments, ports):\n    sys.stdout.write('ready\\n'); sys.stdout.flush(); time.sleep(60)\n"
+        "import sys; from tradekeep import cli\n"
+        "def wait(arguments, ports):\n    sys.stdout.write('ready\\n'); sys.stdout.flush(); ports.clock.sleep(60)\n"
         "cli.carry_out = wait\nraise SystemExit(cli.main(['list']))"
     )
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -247,3 +248,32 @@ def test_signals_become_one_clean_line(tradekeep: Path) -> None:
 
 def test_version_equals_the_collection() -> None:
     assert f"\nversion: {version.VERSION}\n" in (CHECKOUT / "galaxy.yml").read_text()
+
+
+@pytest.mark.parametrize("streams", [">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full", "2>/dev/full"])
+def test_the_exit_status_is_that_of_the_work_whoever_hears_of_it(tradekeep: Path, streams: str) -> None:
+    """What is closed, or on a full disk, changes it neither at the answer nor when the interpreter ends."""
+    statuses = {}
+    for words in ("--version", "list", "--json config show kalshi"):
+        shell = f"({tradekeep} {words} {streams}) | cat >/dev/null; exit ${{PIPESTATUS[0]}}"
+        answer = subprocess.run(["bash", "-c", shell], capture_output=True, text=True)
+        assert "Traceback" not in answer.stderr and "Exception" not in answer.stderr
+        statuses[words] = answer.returncode
+    assert list(statuses.values()) == [0, 2, 0], statuses
+
+
+def test_a_closed_descriptor_is_given_to_no_file(tradekeep: Path) -> None:
+    """A program that is run would write to what has the number of its standard error."""
+    code = (
+        "import os, sys; from tradekeep import cli\n"
+        "def look(arguments, ports):\n"
+        "    opened = os.open('/proc/self/status', os.O_RDONLY)\n"
+        "    assert [os.readlink(f'/proc/self/fd/{n}') for n in range(3)] == ['/dev/null'] * 3, opened\n"
+        "    raise cli.TradekeepError(f'status {opened > 2}')\n"
+        "cli.carry_out = look\nraise SystemExit(cli.main(['list']))"
+    )
+    answer = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -c {shlex.quote(code)} <&- >&- 2>&-"],
+        env={**os.environ, "PYTHONPATH": str(tradekeep)},
+    )
+    assert answer.returncode == 3

@@ -298,6 +298,18 @@ def test_hazard_a4_full_check_finds_what_quick_check_misses(data, context):
         KIND.capture(data / "x.db", replace(context, level=CheckLevel.FULL))
 
 
+def test_constraints_of_values_are_not_checked_and_the_guide_says_so(data, context):
+    """SQLite leaves CHECK out of a database that is opened for reading; NOT NULL it tries."""
+    with sqlite3.connect(data / "constrained.db") as writer:
+        writer.execute("create table t(amount int check(amount > 0))")
+        writer.execute("pragma ignore_check_constraints = on")
+        writer.execute("insert into t values (-1)")
+    writer.close()
+    assert kind_named("sqlite").check(data / "constrained.db", level=CheckLevel.FULL).problems == ()
+    guide = (Path(__file__).parents[3] / "docs/command.md").read_text()
+    assert "CHECK constraints: SQLite leaves them out" in " ".join(guide.split())
+
+
 def test_waiting_writer_and_capture_do_not_wait_for_each_other(data, context, writer):
     """Our shared lock, then SQLite's own behind a writer's pending lock, would be a deadlock of 30 seconds."""
     process = writer(FILLS_WITHOUT_STOP.replace("timeout=30", "timeout=3"), data / "x.db", "DELETE")

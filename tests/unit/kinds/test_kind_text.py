@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ansible_collections.tradekeep.ops.plugins.module_utils.core import unicode_forms
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.application import CheckLevel
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     CaptureError,
@@ -26,6 +27,8 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.kinds import (
     plain_file,
     reading,
 )
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 QUICK = CheckLevel.QUICK
 JSON, JSONL, LOG, FILE = (kind_named(name) for name in ("json", "jsonl", "log", "file"))
@@ -214,6 +217,45 @@ def test_large_document_is_scanned_in_bounded_memory(data, context, monkeypatch)
     path.write_bytes(content[:-5])
     assert not JSON.check(path, level=QUICK).ok
     assert not list(context.scratch.iterdir())
+
+
+ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be")
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("large", [False, True])
+def test_a_document_in_any_encoding_of_unicode_is_one(encoding, large, data, context, monkeypatch):
+    """Also where it is too large to be parsed: a quotation mark behind a backslash ends no string in UTF-16 either."""
+    if large:
+        monkeypatch.setattr(json_document, "SMALL_FILE", 100)
+        monkeypatch.setattr(json_document, "CHUNK", 7)
+    path = data / "p.json"
+    text = json.dumps(
+        [{"text": 'quote \\" bracket ] \N{PILE OF POO} \u225d' * 3, "n": n} for n in range(9)], ensure_ascii=False
+    )
+    content = text.encode(encoding)
+    path.write_bytes(content)
+    captured = JSON.capture(path, context)
+    assert read(captured) == content
+    report = JSON.check(path, level=QUICK)
+    assert report.ok and report.facts == {"documents": 1, "bom": encoding in ("utf-8-sig", "utf-16", "utf-32")}
+    path.write_bytes(text[:-1].encode(encoding))
+    assert not JSON.check(path, level=QUICK).ok
+    if encoding != "utf-8" and not encoding.endswith("sig"):
+        path.write_bytes(content[:-1])
+        assert JSON.check(path, level=QUICK).problems[0].startswith(f"not {encoding[:6]}")
+
+
+@given(st.text(max_size=40), st.sampled_from(ENCODINGS), st.integers(1, 9))
+def test_a_text_comes_to_the_same_bytes_whatever_its_encoding(text, encoding, size):
+    assume(not text.startswith(("\ufeff", "\0")))
+    content = ("{" + text).encode(encoding)
+    form = unicode_forms.json_form(content)
+    utf8 = unicode_forms.Utf8(form)
+    parts = [utf8.feed(content[at : at + size]) for at in range(0, len(content), size)]
+    if len(content) >= 4 and text[:1] != "\0":
+        assert b"".join([*parts, utf8.feed(b"", final=True)]) == ("{" + text).encode()
+        assert unicode_forms.decoded(content, form) == "{" + text
 
 
 def test_last_line_without_newline_counts_if_it_parses(data, context):

@@ -16,14 +16,19 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import ArchiveError, CaptureError
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.formatting import output_line, pasted
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations import damage
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.backup import backup
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.databases import check_databases
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.drills.drill import drill
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.listing import list_backups
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.prune import prune
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.restore import restore
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.restore_plan import _covers
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.tree import tree
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.verify import verify
+from hypothesis import given
+from hypothesis import strategies as st
 
 APPLE_DOUBLE = bytes.fromhex("0005160700020000") + b"Mac OS X        " + bytes(139)
 
@@ -109,6 +114,16 @@ def test_hazard_a3_what_is_required_or_was_good_fails_the_backup_and_the_way_bac
     assert bench.rows("data/fills.db") == 100
 
 
+@given(st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=30))
+def test_the_hint_names_that_path_alone_when_it_is_pasted(text):
+    path = "/".join(part for part in text.split("/") if part not in ("", ".", "..")) or "a"
+    shown = output_line(pasted(damage._as_glob(path)))
+    (glob,) = shlex.split(shown)
+    assert not glob.startswith("-") and _covers(glob, path)
+    assert not _covers(glob, f"elsewhere/{path}")
+    assert not any(_covers(glob, path.replace(sign, "xy", 1)) for sign in "*?[" if sign in path)
+
+
 def test_hazard_a3_a_hint_names_no_backup_where_there_is_none(make):
     bench = make({"pattern": "data/fills.db", "kind": "sqlite", "required": True})
     (bench.root / "data/fills.db").write_bytes(b"SQLite format 3\0" + b"\xff" * 8000)
@@ -136,14 +151,37 @@ def at_once(monkeypatch):
     monkeypatch.setattr(json_document, "is_settled", lambda _changed: True)
 
 
+UTF_16 = {
+    name: text.encode("utf-16")
+    for name, text in {"a.json": '{"a": "x"}', "b.yaml": "a: 1\n", ".env": "KEY=1\n"}.items()
+}
+
+
+def test_documents_in_utf_16_are_documents_from_the_capture_to_the_drill(make, at_once):
+    bench = make(*({"pattern": f"data/{name}", "required": True} for name in UTF_16))
+    for name, content in UTF_16.items():
+        (bench.root / "data" / name).write_bytes(content)
+    made = backup(bench.application, bench.ports)
+    assert made.status == 0 and "damaged" not in str(made.record)
+    assert verify(bench.application, bench.ports, reference="latest", deep=True).status == 0
+    assert drill(bench.application, bench.ports).status == 0
+    for name in UTF_16:
+        (bench.root / "data" / name).write_bytes(b"gone")
+    restore(bench.application, bench.ports, reference="latest")
+    assert {name: (bench.root / "data" / name).read_bytes() for name in UTF_16} == UTF_16
+
+
 @pytest.mark.parametrize(
     ("name", "good", "bad"),
     [
+        ("portfolio.json", '{"cash": 1000}'.encode("utf-16"), '{"cash": 10'.encode("utf-16")),
+        ("production.yaml", "a: 1\n".encode("utf-16"), b"\xff\xfe" + bytes(6)),
+        (".env", "KEY=1\n".encode("utf-16"), "KEY=1\n".encode("utf-16")[:-1]),
         ("portfolio.json", b'{"cash": 1000}', b'{"cash": 10'),
         ("production.yaml", b"a: 1\n", bytes(5)),
         (".env", b"KEY=1\n", b"  \n\n"),
     ],
-    ids=["json", "yaml", "env"],
+    ids=["json-16", "yaml-16", "env-16", "json", "yaml", "env"],
 )
 def test_hazard_b4_a_backup_of_a_damaged_document_that_is_required_is_marked_and_never_counts(
     make, at_once, name, good, bad

@@ -40,7 +40,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.hand
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.recover import recover
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.units import install_units
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.ports import NoProgress, Ports
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.signals import interruptible
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.signals import answer, interruptible
 from fake_systemd import MachineRunner
 
 
@@ -84,6 +84,7 @@ def stepper(base: Path, wanted: dict[str, Any]) -> Callable[[str], None]:
             fill_disk(Path(wanted["fill"]), free=wanted.get("free", 0))
         if wanted.get("step") == f"{name}#{seen[name]}":
             os.kill(os.getpid(), wanted.get("signal", 9))
+            answer()
 
     return step
 

@@ -23,6 +23,7 @@ from ..host.account import Account
 from ..host.companion import Companion, exactly
 from ..host.files import write_all
 from ..ports import Runner
+from ..signals import answer
 from .comparison import Told
 from .compression import decompressed, in_process_engine
 from .streams import READ_CHUNK, ChunkReader, Chunks
@@ -102,6 +103,7 @@ def _read(descriptor: int, runner: Runner, news: int) -> Followed:
         for grown in _growth(news, told):
             left += grown
             while left:
+                answer()
                 data = os.read(descriptor, min(left, READ_CHUNK))
                 if not data:
                     raise EOFError

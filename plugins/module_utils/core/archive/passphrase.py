@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..errors import EncryptionError
+from ..formatting import pasted
 from ..host.trust import open_trusted
 
 _LONGEST_LINE = 4096
@@ -59,7 +60,7 @@ def read_passphrase(path: str) -> Passphrase:
         if not found.typed:
             raise EncryptionError("passphrase file is empty", path=path, hint=_HINT)
         if os.fstat(descriptor).st_mode & 0o077:
-            raise EncryptionError("passphrase file can be read by others", path=path, hint=f"chmod 600 {path}")
+            raise EncryptionError("passphrase file can be read by others", path=path, hint=f"chmod 600 {pasted(path)}")
         return found
     finally:
         os.close(descriptor)

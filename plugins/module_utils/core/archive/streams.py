@@ -20,6 +20,7 @@ from typing import Callable, Optional, Protocol, Union
 
 from ..errors import ArchiveError, CommandError, SpaceError
 from ..ports import Pipe
+from ..signals import give, take, wait_for, wait_for_thread, write_some
 
 CHUNK = 1 << 20
 READ_CHUNK = 256 << 10
@@ -111,12 +112,12 @@ class ThreadStage:
         """Queue; raises what the thread failed with."""
         if self._error is not None:
             raise self._error
-        self._queue.put(data)
+        give(self._queue, data)
 
     def close(self) -> None:
         """Wait for the thread."""
-        self._queue.put(None)
-        self._thread.join()
+        give(self._queue, None)
+        wait_for_thread(self._thread)
         if self._error is not None:
             raise self._error
 
@@ -154,13 +155,16 @@ class ProgramStage:
         self._pipe = pipe
         self._following = following
         self._error: Optional[BaseException] = None
+        os.set_blocking(pipe.stdin.fileno(), False)  # see write_some
         self._thread = threading.Thread(target=self._pump, daemon=True)
         self._thread.start()
 
     def write(self, data: bytes) -> None:
         """Write to the program."""
         try:
-            self._pipe.stdin.write(data)
+            descriptor, left = self._pipe.stdin.fileno(), memoryview(data)
+            while left:
+                left = left[write_some(descriptor, left) :]
         except (OSError, ValueError) as error:
             self._end(error)
 
@@ -170,7 +174,7 @@ class ProgramStage:
             self._pipe.stdin.close()
         except (OSError, ValueError) as error:
             self._end(error)
-        self._thread.join()
+        wait_for_thread(self._thread)
         if self._error is not None:
             raise self._error
         self._pipe.finish()
@@ -208,6 +212,7 @@ def _output_of(pipe: Pipe) -> Iterator[bytes]:
     with contextlib.closing(pipe.stdout):
         descriptor = pipe.stdout.fileno()
         while True:
+            wait_for((descriptor,))
             data = os.read(descriptor, CHUNK)
             if not data:
                 return
@@ -236,7 +241,7 @@ def through_program(pipe: Pipe, chunks: Chunks, translate: Callable[[CommandErro
     ended = False
     try:
         yield from _output_of(pipe)
-        feeder.join()
+        wait_for_thread(feeder)
         if failures:
             raise failures[0]
         ended = True
@@ -294,7 +299,7 @@ class Prefetch(ChunkReader):
             self._thread.join(0.01)
 
     def _next(self) -> bytes:
-        item: Union[bytes, BaseException] = b"" if self._ended else self._queue.get()
+        item: Union[bytes, BaseException] = b"" if self._ended else take(self._queue)
         self._ended = self._ended or not item
         if isinstance(item, BaseException):
             self._ended = True
@@ -333,13 +338,13 @@ class Observed:
         """To the observer and on; raises what the observer found."""
         if self._error is not None:
             raise self._error
-        self._queue.put(data)
+        give(self._queue, data)
         self._following.write(data)
 
     def close(self) -> None:
         """Wait for the observer's verdict before the file is closed as good."""
-        self._queue.put(None)
-        self._thread.join()
+        give(self._queue, None)
+        wait_for_thread(self._thread)
         if self._error is not None:
             raise self._error
         self._following.close()

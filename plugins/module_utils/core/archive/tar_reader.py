@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Optional
 from ..errors import HostileArchiveError
 from ..host.filesystem.attributes import Attributes
 from ..host.filesystem.holes import Extents, data_bytes, placed
+from ..signals import answer
 from .attributes import FACT, NO_ATTRIBUTES, Allowance, as_fact, attributes_in, is_record
 from .comparison import NO_CONTENT, Comparison, ManifestRead, Told
 from .holes import DataDigest, MapReader, checked
@@ -482,6 +483,7 @@ class _Reader:
     def _hashing(self, size: int) -> Iterator[bytes]:
         digest = sha256()
         for piece in self._source.pieces(size):
+            answer()
             digest.update(piece)
             self._hashed = digest.digest() if (size := size - len(piece)) == 0 else b""
             yield piece

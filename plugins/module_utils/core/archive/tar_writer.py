@@ -12,6 +12,7 @@ from typing import BinaryIO, Optional, Protocol
 
 from ..errors import ArchiveError, ChangedWhileReadError
 from ..host.filesystem.holes import Extents, data_bytes, placed
+from ..signals import answer
 from .alike import Sealed
 from .attributes import FACT, of_facts, records_of
 from .holes import DataDigest, pack_map
@@ -86,6 +87,7 @@ class ArchiveWriter:
         digest = sha256()
         left = size
         while left:
+            answer()
             data = source.read(left if left < CHUNK else CHUNK)
             if not data:
                 raise ChangedWhileReadError(f"file ended {left} bytes early while it was read", path=entry.path)

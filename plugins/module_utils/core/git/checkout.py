@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Optional
 
 from ..errors import CommandError, TradekeepError, UnsafePathError
+from ..formatting import pasted
 from ..host.account import Account, command_as
 from ..host.files import open_directory_beneath, open_file_beneath, os_errors
 from ..host.ownership import name_of_uid
@@ -321,7 +322,7 @@ def _check_owner(path: Path, account: Account) -> None:
         raise TradekeepError(
             f"belongs to {name_of_uid(uid)}, and git runs as {account.name}",
             path=path,
-            hint=f"chown -R {account.as_argument} {path if path.is_dir() else path.parent}",
+            hint=f"chown -R {account.as_argument} {pasted(path if path.is_dir() else path.parent)}",
         )
 
 

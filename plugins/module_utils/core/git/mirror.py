@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Union
 
 from ..errors import CommandError, TradekeepError, UnsafePathError
+from ..formatting import pasted
 from ..host.account import Account, command_as
 from ..host.files import open_file_beneath, os_errors
 from ..host.filesystem.given import give_directory
@@ -330,12 +331,14 @@ def _own_directory(directory: Path, account: Account) -> None:
         if not stat.S_ISDIR(facts.st_mode):
             raise UnsafePathError("is not a directory", path=directory, hint="move it away")
         if facts.st_uid != account.uid:
-            hint = f"chown -R {account.as_argument} {directory}, or remove it: everything is fetched again"
+            hint = f"chown -R {account.as_argument} {pasted(directory)}, or remove it: everything is fetched again"
             raise TradekeepError("does not belong to the application's owner", path=directory, hint=hint)
     reached = _reaches(directory, account)
     if reached is not None:
         raise CommandError(
-            f"cannot be entered by {account.name}", path=directory, hint=f"chmod o+x {reached} (the state directory)"
+            f"cannot be entered by {account.name}",
+            path=directory,
+            hint=f"chmod o+x {pasted(reached)} (the state directory)",
         )
 
 

@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from typing import Callable, NoReturn, Optional
 
+from ..signals import STOPPING, forget, wait_for, write_some
 from .account import Account
 from .confinement import confine, detach
 
@@ -26,7 +27,6 @@ _NEWS_BYTES = 1 << 20
 """How far either process can be ahead before it waits; where the system allows so much."""
 _SET_PIPE_SIZE = 1031
 _BRIEF_WAITS, _BRIEF_SECONDS = 100, 0.02
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _living: set[int] = set()
 
 Work = Callable[[int, int], None]
@@ -55,8 +55,9 @@ class Companion:
         for pipe in (self._news, self._result):
             with contextlib.suppress(OSError):
                 fcntl.fcntl(pipe, _SET_PIPE_SIZE, _NEWS_BYTES)
+        os.set_blocking(self._news, False)  # see write_some
         # A signal in the first moments would be answered by the first process's handlers, in the wrong one.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         try:
             self._process = os.fork()
             if self._process == 0:
@@ -83,7 +84,7 @@ class Companion:
             while left:
                 if self._news < 0:
                     raise BrokenPipeError
-                left = left[os.write(self._news, left) :]
+                left = left[write_some(self._news, left) :]
 
     def no_more_news(self) -> None:
         """Its input has come to its end; may be called twice."""
@@ -110,7 +111,7 @@ class Companion:
         """All that it says until its end; empty when it said nothing."""
         parts = []
         with contextlib.suppress(OSError):
-            while part := os.read(self._result, _ANSWER_BYTES):
+            while part := _read(self._result, _ANSWER_BYTES):
                 parts.append(part)
         self.end()
         return b"".join(parts)
@@ -187,17 +188,22 @@ def companions() -> frozenset[int]:
 
 def exactly(descriptor: int, size: int) -> bytes:
     """So many bytes from a pipe. Raises EOFError when it ends before."""
-    data = os.read(descriptor, size)
+    data = _read(descriptor, size)
     if len(data) == size:
         return data
     parts, left = [data], size - len(data)
     while data and left:
-        data = os.read(descriptor, left)
+        data = _read(descriptor, left)
         parts.append(data)
         left -= len(data)
     if left:
         raise EOFError
     return b"".join(parts)
+
+
+def _read(descriptor: int, size: int) -> bytes:
+    wait_for((descriptor,))
+    return os.read(descriptor, size)
 
 
 def can_have_companion() -> bool:
@@ -212,9 +218,10 @@ def _live(work: Work, news: int, result: int, confined: Callable[[], None], keep
     """The whole life of the second process; nothing of it ever gets back into the code that was forked."""
     status = 1
     try:
-        for number in _SIGNALS:
+        for number in STOPPING:
             signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+        forget()
         _close_all_but(news, result, *keep)
         detach()
         confined()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Optional
 
 from ..errors import UnsafePathError
+from ..formatting import pasted
 from .files import AnyPath
 from .mounts import mount_points, unescape
 
@@ -41,7 +42,7 @@ def require_mounted(path: AnyPath) -> None:
         raise UnsafePathError(
             f"lies on {point}, which is to be a mount and is not mounted",
             path=path,
-            hint=f"run 'mount {point}', or take it out of /etc/fstab",
+            hint=f"run '{pasted('mount', point)}', or take it out of /etc/fstab",
         )
 
 

@@ -12,17 +12,24 @@ import os
 import shlex
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Optional
-from urllib.parse import urlsplit
+from socket import SHUT_RDWR
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Optional
+from urllib.parse import SplitResult, urlsplit
 
 from ..deploy_settings import HealthCheck
 from ..errors import ServiceError
 from ..formatting import counted
 from ..ports import Ports
+from ..signals import take_no_signals, wait_for_thread
 from .account import Account, command_as, environment_of
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection
 
 _POLL_SECONDS = 0.5
 _ANSWER_SECONDS = 10.0
@@ -128,20 +135,41 @@ def _answer(url: str, wanted: int, timeout_seconds: float) -> tuple[bool, str]:
 
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    connection = None
     try:
         connection = kind(parts.hostname or "", parts.port, timeout=timeout_seconds)
-        connection.request("GET", target, headers={"User-Agent": "tradekeep", "Connection": "close"})
-        answer = connection.getresponse()
-        place = answer.getheader("Location") if 300 <= answer.status < 400 else None
-        redirection = f", a redirection to {_bare(place)}" if place else ""
-        return answer.status == wanted, f"answered {answer.status}{redirection}"
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    except (ValueError, http.client.HTTPException) as error:
         return False, f"does not answer: {_reason(error)}"
-    finally:
-        if connection is not None:
+    heard: list[tuple[bool, str]] = []
+
+    def ask() -> None:
+        take_no_signals()
+        try:
+            heard.append(_heard(connection, parts, wanted))
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            heard.append((False, f"does not answer: {_reason(error)}"))
+        finally:
             connection.close()
+
+    # In a thread, as nothing but the end of its time would end this wait.
+    asking = Thread(target=ask, daemon=True)
+    asking.start()
+    try:
+        wait_for_thread(asking)
+    except BaseException:
+        with suppress(OSError, AttributeError):  # closed, or not yet open
+            connection.sock.shutdown(SHUT_RDWR)
+        asking.join()  # whoever forks afterwards has to be alone
+        raise
+    return heard[0] if heard else (False, "does not answer")
+
+
+def _heard(connection: HTTPConnection, parts: SplitResult, wanted: int) -> tuple[bool, str]:
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    connection.request("GET", target, headers={"User-Agent": "tradekeep", "Connection": "close"})
+    answer = connection.getresponse()
+    place = answer.getheader("Location") if 300 <= answer.status < 400 else None
+    redirection = f", a redirection to {_bare(place)}" if place else ""
+    return answer.status == wanted, f"answered {answer.status}{redirection}"
 
 
 def _reason(error: Exception) -> str:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import select
 import signal
 import subprocess
 import threading
@@ -26,6 +25,7 @@ from typing import IO, Any, Optional
 from ..errors import CommandError
 from ..formatting import counted
 from ..ports import Completed, Said
+from ..signals import answer, pause, wait_for
 from .filesystem.identity import with_privileges
 from .trust import untrusted_reason
 
@@ -35,6 +35,7 @@ STDERR_LIMIT = 64 * 1024
 FINISH_TIMEOUT_SECONDS = 3600.0
 # How long the pipes of a program that has ended may stay open in the hands of a daemon it left behind.
 LINGER_SECONDS = 2.0
+_LOOK_SECONDS = 0.5
 # As poll(2) takes it: an int of milliseconds.
 _LONGEST_POLL_SECONDS = 1_000_000.0
 
@@ -51,8 +52,8 @@ class SystemClock:
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        """Wait."""
-        time.sleep(seconds)
+        """Wait; a signal that asks to stop is answered."""
+        pause(seconds)
 
 
 class _Drain(threading.Thread):
@@ -121,12 +122,17 @@ def _wait_for(process: subprocess.Popen[bytes], timeout_seconds: float) -> int:
     with contextlib.suppress(OSError, AttributeError):
         descriptor = os.pidfd_open(process.pid)
         try:
-            ended = select.poll()
-            ended.register(descriptor, select.POLLIN)
-            ended.poll(min(timeout_seconds, _LONGEST_POLL_SECONDS) * 1000)
+            wait_for((descriptor,), seconds=min(timeout_seconds, _LONGEST_POLL_SECONDS))
         finally:
             os.close(descriptor)
-    return process.wait(timeout=max(0.0, timeout_seconds - (time.monotonic() - begun)))
+    while True:
+        left = max(0.0, timeout_seconds - (time.monotonic() - begun))
+        answer()
+        try:
+            return process.wait(timeout=min(left, _LOOK_SECONDS))
+        except subprocess.TimeoutExpired:
+            if left <= _LOOK_SECONDS:
+                raise
 
 
 def _last_line(text: str) -> str:

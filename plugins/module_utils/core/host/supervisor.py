@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Optional
 
 from ..errors import CommandError, ServiceError
+from ..formatting import pasted
 from ..ports import Clock, Completed, Runner
 from .account import Account, account_of, command_as, environment_of
 from .ownership import name_of_uid
@@ -214,7 +215,7 @@ class Supervisor:
             raise ServiceError(
                 f"supervisorctl is not run with this file, as others can change it: {found.reason}",
                 path=config,
-                hint=f"chown and chmod go-w {found.path}, so that it belongs to root or to who runs supervisord",
+                hint=f"chown and chmod go-w {pasted(found.path)}, so that it is root's or of who runs supervisord",
             )
         return account_of(name_of_uid(found.uid))
 

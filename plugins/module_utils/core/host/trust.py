@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from typing import Optional, Union
 
 from ..errors import ConfigurationError, TradekeepError
+from ..formatting import pasted
 from .filesystem.identity import with_privileges
 from .ownership import name_of_gid, name_of_uid
 
@@ -271,6 +272,6 @@ def _refusal(
 ) -> TradekeepError:
     where = os.fspath(path)
     if hint is None:
-        itself = found.path == where
-        hint = f"chown root {where}; chmod go-w {where}" if itself else "move it to where root alone can write"
+        given = f"chown root {pasted(where)}; chmod go-w {pasted(where)}"
+        hint = given if found.path == where else "move it to where root alone can write"
     return error(f"root does not use {what}, as others can change it: {found.reason}", path=where, hint=hint)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import struct
 import threading
@@ -23,7 +22,7 @@ from typing import Any, Optional
 from .. import errors
 from ..errors import NeedsPersonError, TimeUpError, TradekeepError
 from ..ports import Progress
-from ..signals import take_no_signals
+from ..signals import take_no_signals, wait_for
 from .account import Account
 from .companion import Companion, can_have_companion, exactly
 from .files import write_all
@@ -219,10 +218,8 @@ class Worker:
 
     def _wait(self, seconds: float) -> None:
         """Until there is something to read. A frame that has begun comes at once, unless its sender is stopped."""
-        ready = select.poll()
-        ready.register(self._companion.answers, select.POLLIN)
         # A little longer than its own alarm waits.
-        if not ready.poll((seconds + _GRACE_SECONDS) * 1000):
+        if not wait_for((self._companion.answers,), seconds=seconds + _GRACE_SECONDS):
             self._companion.end()
             raise _too_slow(seconds)
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Optional
 
+from ..signals import answer
 from .companion import companions
 from .filesystem.identity import privileged
 from .mounts import unescape
@@ -203,6 +204,7 @@ def _found_beneath(directories: Sequence[str], wanted: Collection[tuple[int, int
     found: dict[tuple[int, int], str] = {}
     waiting = list(directories)
     while waiting and len(found) < len(wanted):
+        answer()
         with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):

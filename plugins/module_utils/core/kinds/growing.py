@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Optional
 
 from ..errors import CaptureError
+from ..signals import answer
 from .base import CaptureContext, Captured, FilePath, ScratchCaptured
 from .reading import CHUNK, copy_bytes, open_regular
 
@@ -63,6 +64,7 @@ def _is_beginning(descriptor: int, copy: Path) -> bool:
     position = 0
     with open(copy, "rb", buffering=0) as stream:
         while chunk := stream.read(CHUNK):
+            answer()
             if os.pread(descriptor, len(chunk), position) != chunk:
                 return False
             position += len(chunk)

@@ -16,6 +16,8 @@ from typing import Any, Callable, NamedTuple, Optional
 from ..application import CheckLevel
 from ..errors import CaptureError
 from ..formatting import counted
+from ..signals import answer
+from ..unicode_forms import UTF_8, Utf8, decoded, json_form
 from .base import CaptureContext, Captured, CheckReport, FilePath, MemoryCaptured, ScratchCaptured, Signature
 from .growing import capture_growing
 from .reading import (
@@ -169,17 +171,17 @@ def is_ordinary(content: bytes) -> bool:
 
 
 def _parse_closely(content: bytes) -> Parsed:
-    encoding = json.detect_encoding(content)
-    bom = content.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"))
-    warnings = ["starts with a byte order mark"] if bom else []
+    form = json_form(content)
+    bom = bool(form.mark)
+    warnings = [_MARKED] if bom else []
     try:
-        text = content.decode(encoding)
+        text = decoded(content, form)
     except UnicodeDecodeError as error:
-        return Parsed(0, bom, tuple(warnings), f"not {encoding} at byte {error.start}")
+        return Parsed(0, bom, tuple(warnings), f"not {form.name} at byte {len(form.mark) + error.start}")
     constants: set[str] = set()
     documents, fault = _parse_documents(text, _decoder(constants.add))
     if fault == _TOO_DEEP:
-        return _deeply_nested(content, bom, warnings)
+        return _deeply_nested(text, bom, warnings)
     if constants:
         warnings.append(f"holds {', '.join(sorted(constants))}, which is not JSON to other programs")
     if documents > 1:
@@ -188,6 +190,7 @@ def _parse_closely(content: bytes) -> Parsed:
 
 
 _TOO_DEEP = "nested too deep"
+_MARKED = "starts with a byte order mark"
 
 
 def _refuse_constant(name: str) -> None:
@@ -226,9 +229,9 @@ def _after_space(text: str, position: int) -> int:
     return match.end() if match else position
 
 
-def _deeply_nested(content: bytes, bom: bool, warnings: list[str]) -> Parsed:
+def _deeply_nested(text: str, bom: bool, warnings: list[str]) -> Parsed:
     structure = _Structure()
-    structure.feed(content)
+    structure.feed(text.encode("utf-8", "surrogatepass"))
     too_deep = "nested too deep to be parsed; only its brackets were checked"
     return Parsed(structure.documents, bom, (*warnings, too_deep), structure.fault())
 
@@ -236,15 +239,20 @@ def _deeply_nested(content: bytes, bom: bool, warnings: list[str]) -> Parsed:
 def scan_structure(path: Path) -> Parsed:
     """Check that strings and brackets of a large file are closed, in bounded memory."""
     structure = _Structure()
-    start = b""
     with open(path, "rb", buffering=0) as stream:
-        for chunk in iter(lambda: stream.read(CHUNK), b""):
-            start = start or chunk[:4]
-            structure.feed(chunk)
-    bom = start.startswith(b"\xef\xbb\xbf")
-    return Parsed(
-        structure.documents, bom, ("too large to be parsed; only its brackets were checked",), structure.fault()
-    )
+        form = json_form(os.pread(stream.fileno(), 4, 0))
+        warnings = (*([_MARKED] if form.mark else []), "too large to be parsed; only its brackets were checked")
+        # As UTF-8 all of the structure is ASCII. What is UTF-8 already need not be.
+        text = None if form.decode is UTF_8.decode else Utf8(form)
+        try:
+            for chunk in iter(lambda: stream.read(CHUNK), b""):
+                answer()
+                structure.feed(chunk if text is None else text.feed(chunk))
+            if text is not None:
+                text.feed(b"", final=True)
+        except UnicodeDecodeError:
+            return Parsed(structure.documents, bool(form.mark), warnings, f"not {form.name}")
+    return Parsed(structure.documents, bool(form.mark), warnings, structure.fault())
 
 
 class _Structure:

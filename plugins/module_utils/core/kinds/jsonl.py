@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Optional
 from ..application import CheckLevel
 from ..errors import CaptureError
 from ..formatting import counted
+from ..signals import answer
 from .appended import capture_appended
 from .base import CaptureContext, Captured, CheckReport, FilePath, Signature
 from .reading import CHUNK, open_regular
@@ -129,6 +130,7 @@ def _check_stream(stream: BinaryIO, counts: _Counts) -> None:
     stream.seek(0)
     rest, seen = b"", 0
     for chunk in _members(stream, counts) if compressed else iter(lambda: stream.read(CHUNK), b""):
+        answer()
         seen += len(chunk)
         if compressed and seen > _MOST_BYTES:
             counts.notes.append(f"holds more than {_MOST_BYTES >> 30} GiB; the rest was not looked at")

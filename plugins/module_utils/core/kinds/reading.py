@@ -17,6 +17,7 @@ from typing import Optional
 
 from ..errors import CaptureError, ChangedWhileReadError, UnreadableError
 from ..host.filesystem.holes import extents_of
+from ..signals import answer
 from .base import CaptureContext, CheckReport, FilePath, Signature
 
 SMALL_FILE = 8 << 20
@@ -229,7 +230,8 @@ def copy_bytes(descriptor: int, size: int, context: CaptureContext) -> Path:
             os.lseek(target, position, os.SEEK_SET)
             end = position + length
             while position < end:
-                sent = os.sendfile(target, descriptor, position, min(end - position, 1 << 30))
+                answer()
+                sent = os.sendfile(target, descriptor, position, min(end - position, 1 << 26))
                 if sent == 0:
                     break
                 position += sent

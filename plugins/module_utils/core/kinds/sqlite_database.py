@@ -22,6 +22,7 @@ from ..application import CheckLevel
 from ..errors import CaptureError, CheckError, EmptyError, OtherContentError, SpaceError, TradekeepError
 from ..formatting import counted
 from ..ports import Clock
+from ..signals import answer
 from .bounded import time_up
 from .reading import open_regular
 from .sqlite_needs import Needs, need_of
@@ -121,6 +122,7 @@ def _watched(connection: sqlite3.Connection, deadline: Deadline) -> Iterator[Non
 
     def look() -> int:
         try:
+            answer()
             return int(deadline.over)
         except BaseException as error:  # pylint: disable=broad-exception-caught # raised when the statement has ended
             raised.append(error)

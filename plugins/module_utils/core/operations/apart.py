@@ -27,7 +27,7 @@ from ..host.confinement import drop_capabilities
 from ..host.filesystem.identity import privileged
 from ..host.worker import InputStream, Outlet, Worker, can_have_worker
 from ..ports import Ports, Progress
-from ..signals import take_no_signals
+from ..signals import pause, take_no_signals, wait_for_thread
 
 PATIENCE = 900.0
 """Seconds that a worker may say nothing for."""
@@ -180,7 +180,7 @@ def _can_work_apart(account: Optional[Account], ports: Ports) -> bool:
                 "no process can be forked to read the data in the name of its owner: other threads are at work",
                 hint="report it; the data was left alone",
             )
-        time.sleep(0.01)
+        pause(0.01)
     return True
 
 
@@ -227,6 +227,6 @@ class _Feeder(Thread):
 
     def finish(self) -> None:
         """The worker has read all."""
-        self.join()
+        wait_for_thread(self)
         if self.error is not None:
             raise self.error

@@ -31,16 +31,16 @@ from ..host.memory import many_objects
 from ..host.scheduling import batch_work
 from ..patterns import classifier, classify
 from ..ports import Ports
+from ..signals import shielded
 from ..storage.local import Backup, LocalCatalog
 from ..storage.maker import HOST, INSTALLATION
 from ..transaction.lock import application_lock
-from ..transaction.signals import shielded
 from .assemble import Account as Summary
-from .backup_plan import ASSUMED_RATIO, BackupPlan, check_space, held_by, request_backup
+from .backup_plan import BackupPlan, check_space, held_by, request_backup
 from .basis import basis_of, facts_for_sidecar, note_backup
 from .damage import way_back
 from .found import Share, Thing
-from .keys import require_usable_keys
+from .keys import require_usable_keys, told_of_keys
 from .leftovers import sweep_state
 from .links import missed_lines
 from .listings import Listings
@@ -105,9 +105,10 @@ def backup(
         with tree_reader(application, ports, lambda: nullcontext(Source(lambda: scan(application))), request) as reader:
             plan = reader.survey(list_paths=True)
         check_space(plan)
-        if plan.encryption.configured:
+        if plan.encryption.passphrase_file is not None:
             require_usable_keys(application, ports)
-        warnings = _compared(application, ports, plan, allow_loss)
+        of_keys, soon = _told_of_keys(application, ports, plan)
+        warnings = [*_compared(application, ports, plan, allow_loss), *of_keys, *soon]
         told = [f"warning: {text}" for text in warnings]
 
         def fitted(_width: int) -> Sequence[str]:
@@ -146,7 +147,9 @@ def _locked_backup(
         request = request_again()
         with tree_reader(application, ports, lambda: _live_data(application), request) as reader:
             plan = reader.survey()
-            warnings = _compared(application, ports, plan, allow_loss)
+            expired, soon = _told_of_keys(application, ports, plan)
+            warnings = [*_compared(application, ports, plan, allow_loss), *expired, *soon]
+            plan = replace(plan, expired_keys=tuple(expired))
             for text in warnings:
                 ports.progress.note(text)
             allowed = frozenset((*allow_loss, *([ALL] if allow_row_loss else ())))
@@ -163,6 +166,11 @@ def _locked_backup(
     status = ExitStatus.FINDINGS if new else ExitStatus.DONE
     lines = _made_lines(made, summary, plan, noted=warnings)
     return Outcome(changed=True, record=record, lines=lines, status=status)
+
+
+def _told_of_keys(application: Application, ports: Ports, plan: BackupPlan) -> tuple[list[str], list[str]]:
+    """See ``told_of_keys``, of a backup that is encrypted to keys."""
+    return told_of_keys(application, ports) if plan.encryption.recipients else ([], [])
 
 
 def _compared(application: Application, ports: Ports, plan: BackupPlan, allowed: Collection[str]) -> list[str]:
@@ -227,8 +235,9 @@ def back_up(
         request = replace(request, basis=basis_of(application, LocalCatalog(application, ports.clock)))
     with tree_reader(application, ports, lambda: nullcontext(Source(things)), request) as reader:
         plan = reader.measure()
-        if not lenient:
-            plan = replace(plan, space_needed=int(plan.bytes * ASSUMED_RATIO) + plan.largest_database + (1 << 20))
+        if lenient:
+            # It is made of whatever there is, wherever it fits.
+            plan = replace(plan, space_needed=0)
         return make_backup(application, ports, plan, reader, lenient=lenient)[0]
 
 
@@ -318,6 +327,7 @@ def _publish(job: Job, catalog: LocalCatalog, temporary: Path, written: Written)
         "missing": list(plan.missing),
         "warnings": summary.told_warnings(),
         "as_it_is": summary.as_it_is,
+        "expired_keys": list(plan.expired_keys),
         "damaged": summary.damaged,
         "check_level": job.header.check_level,
         "verified": written.proof,
@@ -411,7 +421,8 @@ def _made_lines(made: Backup, summary: Summary, plan: BackupPlan, noted: Collect
     """noted: what was said before the backup was made."""
     warnings = [text for text in summary.told_warnings() if text not in noted]
     lines = [f"warning: {text}" for text in warnings + summary.unfinished]
-    lines += [f"not there yet: {path}" for path in plan.missing]
+    said = frozenset() if plan.basis is None else plan.basis.missing  # by the backup before
+    lines += [f"not there yet: {path}" for path in plan.missing if path not in said]
     proof = made.sidecar.get("verified", {})
     lines.append(
         f"{made.path}: {counted(summary.files, 'file')}, {human_bytes(summary.bytes)} in {human_bytes(made.size)}, "

@@ -72,6 +72,8 @@ class BackupPlan:
     """See ``Tally``."""
     whole_names: Optional[tuple[str, ...]] = field(default=None, repr=False)
     """See ``WholeNames``."""
+    expired_keys: tuple[str, ...] = ()
+    """What is to be said of keys that it is not encrypted to any more."""
     paths: tuple[tuple[str, int, str], ...] = field(default=(), repr=False)
     """Path, size and kind of each file; only filled for showing."""
 
@@ -300,19 +302,28 @@ def _inside(directory: Path, component: str) -> ConfigurationError:
 
 def measure(things: Iterable[Union[Thing, Share]], plan: BackupPlan) -> BackupPlan:
     """The plan with how much there is to capture, for a backup that has to be made of whatever there is."""
-    files = total = largest = 0
+    files = total = largest = in_wal = 0
     for found in things:
         files += found.files
         total += _data_of(found)
-        if isinstance(found, Found) and found.kind == "sqlite":
-            largest = max(largest, found.size)
-    return replace(plan, files=files, bytes=total, largest_database=largest)
+        if isinstance(found, Found):
+            beside = wal_of(found)
+            in_wal += beside
+            if found.kind == "sqlite" or beside:
+                largest = max(largest, found.size + beside)
+    needed = _needed(total + in_wal, ASSUMED_RATIO, largest)
+    return replace(plan, files=files, bytes=total, largest_database=largest, space_needed=needed)
+
+
+def _needed(data: int, ratio: float, largest: int) -> int:
+    """Bytes for an archive, and for a copy of the largest database while it is made. A WAL becomes part of its copy."""
+    return int(data * ratio) + largest + (1 << 20)
 
 
 def survey(
     application: Application, things: Iterable[Union[Thing, Share]], plan: BackupPlan, list_paths: bool
 ) -> BackupPlan:
-    files = total = largest = 0
+    files = total = largest = in_wal = 0
     components: dict[str, dict[str, int]] = {}
     paths: list[tuple[str, int, str]] = []
     held = set(plan.basis.databases) if plan.basis else set()
@@ -333,7 +344,8 @@ def survey(
             continue
         if found.size == 0 and found.kind == "sqlite" and (found.required or found.path in held):
             raise EmptyError("the database is empty (0 bytes)", path=found.absolute)
-        beside = wal_size(found.absolute) if found.kind in ("sqlite", "file") else 0
+        beside = wal_of(found)
+        in_wal += beside
         if found.kind == "sqlite" or beside:
             largest = max(largest, found.size + beside)
         if list_paths:
@@ -355,7 +367,7 @@ def survey(
         links=links.named,
         more_links=links.more,
         stand_ins=tally.stand_ins,
-        space_needed=int(total * ratio) + largest + (1 << 20),
+        space_needed=_needed(total + in_wal, ratio, largest),
         paths=tuple(paths),
         whole_names=names.result(),
     )
@@ -386,6 +398,11 @@ def wal_size(database: str) -> int:
         return os.lstat(f"{database}-wal").st_size
     except OSError:
         return 0
+
+
+def wal_of(found: Found) -> int:
+    """The same of a file that is found, where it is captured with what lies beside it."""
+    return wal_size(found.absolute) if found.kind in ("sqlite", "file") else 0
 
 
 def _count(components: dict[str, dict[str, int]], component: str, files: int, size: int) -> None:

@@ -20,6 +20,7 @@ from typing import Optional
 
 from ..application import Application, Profile, ServiceManager
 from ..errors import ConfigurationError, TradekeepError, UnsafePathError
+from ..formatting import pasted
 from ..host.files import atomic_write, fsync_directory, make_private_directory, os_errors
 from ..host.masking import UNIT_DIR
 from ..ports import Ports
@@ -203,7 +204,7 @@ def _notes(
 def _no_longer_named(name: str, directory: Path) -> str:
     return (
         f"{name}: was installed from units_files, which names it no more; it stays until you remove it: "
-        f"systemctl disable --now {name} && rm {directory / name} && systemctl daemon-reload"
+        f"systemctl disable --now {pasted(name)} && rm {pasted(directory / name)} && systemctl daemon-reload"
     )
 
 

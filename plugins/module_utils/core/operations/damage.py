@@ -6,19 +6,19 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Mapping
 from typing import Any, Optional
 
 from ..application import Application
+from ..formatting import pasted
 from ..patterns import classify
 from ..ports import Clock
 from ..storage.choice import newest_first
 from ..storage.local import Backup, LocalCatalog
+from ..unicode_forms import UTF_8, decoded, marked_form
 
 _TEXTS = (".env", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".conf")
 _MALFORMED = "malformed: "
-_OTHER_ENCODINGS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def fault_of_required(path: str, kind: str, content: Optional[bytes], facts: Mapping[str, Any]) -> Optional[str]:
@@ -29,11 +29,17 @@ def fault_of_required(path: str, kind: str, content: Optional[bytes], facts: Map
     if kind == "json":
         faults = [text for text in facts.get("warnings", ()) if text.startswith(_MALFORMED)]
         return faults[0] if faults and faults[0] != f"{_MALFORMED}empty" else None
-    if kind != "file" or not content or not path.lower().endswith(_TEXTS) or content.startswith(_OTHER_ENCODINGS):
+    if kind != "file" or not content or not path.lower().endswith(_TEXTS):
         return None
-    if b"\0" in content:
+    form = marked_form(content)
+    try:
+        # Without such a mark it may be Latin-1, too, which nobody can tell.
+        text = decoded(content, form, "replace" if form.decode is UTF_8.decode else "strict")
+    except UnicodeDecodeError:
+        return f"is not the {form.name.upper()} that it begins as"
+    if "\0" in text:
         return "holds NUL bytes, as a crash of the machine leaves them"
-    return "holds nothing but white space" if not content.strip() else None
+    return "holds nothing but white space" if not text.strip() else None
 
 
 def way_back(application: Application, clock: Clock, absolute: str) -> str:
@@ -42,7 +48,7 @@ def way_back(application: Application, clock: Clock, absolute: str) -> str:
     catalog = LocalCatalog(application, clock)
     for backup in newest_first((item for item in catalog.list() if item.good), clock.now()):
         if _holds(application, backup, path):
-            return f"get it back with: tradekeep restore {backup.name} --path {shlex.quote(_as_glob(path))}"
+            return f"get it back with: tradekeep restore {backup.name} --path {pasted(_as_glob(path))}"
     return "no backup holds it in a good state; mend it, move it away, or exclude it in the profile"
 
 
@@ -59,4 +65,11 @@ def _holds(application: Application, backup: Backup, path: str) -> bool:
 
 
 def _as_glob(path: str) -> str:
-    return "".join(f"[{character}]" if character in "*?[" else character for character in path)
+    """The path for ``--path``, anchored where it would match the same name elsewhere or look like an option.
+
+    What no message can show stands for any character.
+    """
+    anchor = "./" if "/" not in path or path.startswith("-") else ""
+    return anchor + "".join(
+        f"[{character}]" if character in "*?[" else character if character.isprintable() else "?" for character in path
+    )

@@ -19,9 +19,9 @@ from ..errors import InterruptedBySignal, NeedsPersonError, TradekeepError
 from ..host.files import os_errors
 from ..host.services import ServiceController, Snapshot
 from ..ports import Ports
+from ..signals import shielded
 from ..transaction.exchange import Exchange, needs_person_while_pending
 from ..transaction.plan import Replacement
-from ..transaction.signals import shielded
 from ..transaction.stage import Stage
 from ..transaction.stopped import forget_stop, note_stop
 

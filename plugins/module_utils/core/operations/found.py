@@ -17,6 +17,7 @@ from ..kinds.base import Signature
 from ..kinds.reading import DIRECTORY_FLAGS, signature_of
 from ..kinds.small import SHORT_WAYS, SMALL
 from ..patterns import Classified, Classifier
+from ..signals import answer
 from .kind_of import kind_in, tied, without_sidecars
 
 NO_COMPONENT = "(none)"
@@ -177,6 +178,7 @@ def _type_of(mode: int) -> str:
 
 def names_in(directory: Found, lookup: Optional[Classifier] = None) -> list[str]:
     """The names of what may be captured, in order. lookup: leaves out what is a part of a database beside it."""
+    answer()
     try:
         with os.scandir(directory.absolute) as entries:
             names = sorted(entry.name for entry in islice(entries, MOST_NAMES + 1))

@@ -16,6 +16,7 @@ from ..archive.encryption import prove_round_trip, require_gpg
 from ..archive.openpgp import LARGEST_KEY_FILE, keys_in
 from ..archive.passphrase import read_passphrase
 from ..errors import ConfigurationError, EncryptionError, TradekeepError
+from ..formatting import pasted
 from ..ports import Ports
 from .keys import encryption_of, require_usable_keys
 
@@ -99,7 +100,7 @@ def prove_keys(application: Application, ports: Ports, recovery_key: Optional[st
 def _check_mode(application: Application) -> None:
     path = application.host_secret_key
     if os.stat(path).st_mode & 0o077:
-        raise EncryptionError("the host's key can be read by others", path=path, hint=f"chmod 600 {path}")
+        raise EncryptionError("the host's key can be read by others", path=path, hint=f"chmod 600 {pasted(path)}")
 
 
 def _secret_keys_lying_about(application: Application) -> Iterator[TradekeepError]:

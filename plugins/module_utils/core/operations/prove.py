@@ -18,6 +18,7 @@ from ..errors import ArchiveError
 from ..host.account import Account
 from ..host.worker import InputStream, Worker, needs_worker
 from ..ports import Ports
+from ..signals import answer
 from .reading import CHUNK, CountingSink, checksum
 
 
@@ -74,6 +75,7 @@ def prove_sealed(
 def _proven(stream: Readable, prover: Worker) -> Followed:
     def feed(give: Callable[[bytes], None]) -> None:
         while chunk := stream.read(CHUNK):
+            answer()
             give(chunk)
 
     return Followed(*prover.finish_fed(feed))

@@ -27,6 +27,7 @@ from ..host.account import Account
 from ..host.files import open_directory
 from ..host.memory import many_objects
 from ..ports import Ports, Progress
+from ..signals import answer
 from ..storage.local import Backup
 from .apart import Telling, read_apart, refuse_frames
 from .layout import AS_IT_IS, Layout, layout_of
@@ -248,6 +249,7 @@ def checksum(path: Path, progress: Progress) -> str:
     hasher = hashlib.sha256()
     with open(path, "rb", buffering=0) as stream:
         while chunk := stream.read(CHUNK):
+            answer()
             hasher.update(chunk)
             progress.advance(len(chunk))
     return hasher.hexdigest()

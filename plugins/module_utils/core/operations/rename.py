@@ -22,6 +22,7 @@ from typing import Any, Optional
 from ..application import Application
 from ..configuration import load_application
 from ..errors import ArchiveError, ConfigurationError, SpaceError, UsageError
+from ..formatting import pasted
 from ..host.files import atomic_write, fsync_directory, make_private_directory, os_errors, space
 from ..host.masking import UNIT_DIR
 from ..host.runner import SystemClock
@@ -132,7 +133,7 @@ def _refuse(application: Application, before: Application) -> None:
         raise UsageError(
             "the data is still in the root that was",
             path=before.root,
-            hint=f"stop the bot, move it: mv {before.root} {application.root}; then run it again",
+            hint=f"stop the bot, move it: {pasted('mv', before.root, application.root)}; then run it again",
         )
     if not Path(application.root).is_dir():
         raise ConfigurationError(

@@ -19,6 +19,7 @@ from ..archive.manifest import Entry
 from ..errors import TradekeepError, UnsafePathError, UsageError
 from ..kinds.sqlite import SIDECAR_SUFFIXES
 from ..patterns import classifier, classify, classify_directory, matches
+from ..signals import answer
 from .kind_of import SQLITE, database_beside, kind_of_entry, tied
 from .links import LiveLinks, behind, is_left_out
 from .rights_plan import granted_rights
@@ -232,6 +233,7 @@ def _beneath(application: Application, directory: str) -> Iterator[str]:
     """Everything below a live directory, directories as well."""
     root = str(application.root)
     for place, directories, names in os.walk(os.path.join(root, directory)):
+        answer()
         for name in (*directories, *names):
             yield os.path.relpath(os.path.join(place, name), root)
 
@@ -396,6 +398,7 @@ def digest_of(stream: Any) -> str:
     """SHA-256 of what is left of a stream."""
     hasher = hashlib.sha256()
     while chunk := stream.read(CHUNK):
+        answer()
         hasher.update(chunk)
     return hasher.hexdigest()
 
@@ -413,7 +416,11 @@ def _has_open_companions(live: str) -> bool:
 
 
 def _covers(pattern: str, path: str) -> bool:
-    """Whether a glob names the path itself or a directory above it."""
+    """Whether a glob names the path itself or a directory above it; a name behind ``./`` is one at the root alone."""
+    if pattern.startswith("./"):
+        pattern = pattern[2:]
+        if "/" not in pattern:
+            return matches(pattern, path.partition("/")[0])
     if matches(pattern, path):
         return True
     parts = path.split("/")

@@ -17,16 +17,17 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from ..application import Application, Tier
-from ..errors import NeedsPersonError, SpaceError, TradekeepError
+from ..errors import InterruptedBySignal, NeedsPersonError, SpaceError, TradekeepError
 from ..host.files import space
 from ..host.filesystem.holes import data_at
 from ..ports import Ports
+from ..signals import answer
 from ..storage.backup import Backup
 from ..storage.names import GIVEN_UP_LABEL, SAFETY_LABEL
 from ..transaction.exchange import Exchange
 from ..transaction.plan import Replacement
 from .backup import back_up
-from .backup_plan import ASSUMED_RATIO, BackupPlan, choose_encryption
+from .backup_plan import ASSUMED_RATIO, BackupPlan, choose_encryption, wal_of
 from .found import Found, Thing, lies_too_deep, unmanaged_at
 from .keys import encryption_of
 from .kind_of import SQLITE, database_beside, kind_of
@@ -68,6 +69,8 @@ def make_safety_backup(
     kept = exchange.replacements
     try:
         return _made(application, ports, lambda: state_before(application, kept), label)
+    except InterruptedBySignal:
+        raise  # a signal is no fault of the backup's; what it means now is the caller's to say
     except TradekeepError as error:
         raise NeedsPersonError(
             f"the new data stands and the services run, but what it replaced could not be backed up: {error}",
@@ -113,6 +116,7 @@ def _statuses(path: str) -> Iterator[os.stat_result]:
     with contextlib.suppress(FileNotFoundError):
         yield os.lstat(path)
     for directory, directories, names in os.walk(path):
+        answer()
         if lies_too_deep(os.path.relpath(directory, path)):
             directories.clear()
         for name in names:
@@ -190,5 +194,5 @@ def _of_no_component(application: Application, path: str, absolute: str) -> Opti
 
 
 def _data_bytes(application: Application) -> int:
-    things = scan(application, refuse_links=False)
-    return sum(data_at(found.absolute, found.size) for found in things if found.type == "file")
+    files = [found for found in scan(application, refuse_links=False) if found.type == "file"]
+    return sum(data_at(found.absolute, found.size) + wal_of(found) for found in files)

@@ -25,6 +25,7 @@ from ..git.index_names import index_names
 from ..kinds import SIDECAR_SUFFIXES, default_kind
 from ..patterns import classifier, look_up, matches
 from ..ports import Clock, Ports
+from ..signals import answer
 from ..storage.backup import read_small
 from .apart import work_apart
 from .found import OWN_PREFIX, lies_too_deep
@@ -208,6 +209,7 @@ class _Walk:
                     waiting.append((f"{path}/{entry.name}" if path else entry.name, repository))
 
     def _entries(self, path: str) -> list[os.DirEntry[str]]:
+        answer()
         try:
             with os.scandir(os.path.join(self._root, path)) as listing:
                 entries = list(islice(listing, min(self._left, MOST_IN_DIRECTORY)))

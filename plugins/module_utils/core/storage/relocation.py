@@ -17,6 +17,7 @@ from typing import Any, Optional
 from ..errors import ArchiveError
 from ..host.files import atomic_write, fsync_directory, os_errors
 from ..host.filesystem.identity import with_privileges
+from ..signals import answer
 from .backup import Backup, read_backup, read_small
 from .local import LocalCatalog
 from .names import sidecars_of
@@ -80,6 +81,7 @@ def _bring(backup: Backup, temporary: Path) -> None:
             place = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             with open(place, "wb") as copy:
                 while chunk := stream.read(_CHUNK):
+                    answer()
                     hasher.update(chunk)
                     copy.write(chunk)
                 copy.flush()

@@ -20,7 +20,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from ..errors import NeedsPersonError, TradekeepError
+from ..errors import InterruptedBySignal, NeedsPersonError, TradekeepError
 from ..host.files import fsync_directory, make_private_directory, os_errors, remove_tree
 from ..host.filesystem.identity import privileged, with_privileges
 from ..ports import Clock, no_fault_point
@@ -332,6 +332,10 @@ def needs_person_while_pending(state_dir: Path) -> Iterator[None]:
     except TradekeepError as error:
         if pending(state_dir) is None:
             raise
+        if isinstance(error, InterruptedBySignal):
+            raise NeedsPersonError(
+                "stopped by a signal before it came to its end", path=state_dir, hint="run: tradekeep recover"
+            ) from error
         way_out = f"{error.hint or 'mend that'}, then run: tradekeep recover"
         raise NeedsPersonError(error.message, path=error.path, hint=way_out) from error
 

@@ -14,8 +14,8 @@ from ..formatting import counted
 from ..host.filesystem.identity import acting_uid
 from ..host.services import ServiceController, Snapshot
 from ..ports import Clock, Runner, no_fault_point
+from ..signals import shielded
 from .exchange import Exchange, PendingTransaction, State, discard_unbegun, pending
-from .signals import shielded
 from .stage import sweep_stages
 from .stage_directory import adopt_stage
 from .stopped import forget_stop, read_stop

@@ -16,7 +16,7 @@ from typing import Any, Optional
 
 from ...application import Application
 from ...deploy_settings import BackupFirst
-from ...errors import NeedsPersonError, TradekeepError
+from ...errors import InterruptedBySignal, NeedsPersonError, TradekeepError
 from ...git.mirror import Mirror
 from ...git.rescue import rescue
 from ...host.account import Account
@@ -28,6 +28,7 @@ from ...host.mounts import device_roots
 from ...host.services import ServiceController, Snapshot
 from ...kinds.base import CaptureContext
 from ...ports import Ports
+from ...signals import shielded
 from ...transaction.exchange import Exchange
 from ...transaction.plan import Replacement
 from ...transaction.stage import Stage
@@ -207,7 +208,7 @@ class DeployRun:
             replacements=at_rest,
             before_start=judge,
             confirm=lambda: self._confirm(start, watched),
-            keep=lambda exchange: self._keep(exchange, staged),
+            keep=lambda exchange: self._keep_whole(exchange, staged),
             put_back=self._check_old,
             after_stop=lambda: self._hook("after_stop"),
             were_stopped=self.carried.stopped.extend,
@@ -292,6 +293,11 @@ class DeployRun:
         if self._survey.missing:
             return False
         return not self._survey.leave_down or self._services.is_active()
+
+    def _keep_whole(self, exchange: Exchange, staged: Staged) -> None:
+        """Short, and too late to stop: the new code is in place and runs."""
+        with contextlib.suppress(InterruptedBySignal), shielded():
+            self._keep(exchange, staged)
 
     def _keep(self, exchange: Exchange, staged: Staged) -> None:
         self._quarantine(exchange, staged)

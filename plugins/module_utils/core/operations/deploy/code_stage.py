@@ -18,6 +18,7 @@ from ...host.account import Account
 from ...host.files import open_directory, os_errors, write_all
 from ...host.filesystem.beneath import open_at
 from ...host.ownership import name_of_gid, name_of_uid
+from ...signals import answer
 from ...transaction.plan import Replacement
 from ...transaction.stage import Stage
 from .code import EXECUTABLE, SYMLINK, CodeEntry
@@ -146,6 +147,7 @@ class CodeStage:
             descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
                 while chunk := content.read(_CHUNK):
+                    answer()
                     digest.update(chunk)
                     write_all(descriptor, chunk)
                 self._give_rights(descriptor, change, entry, notes)

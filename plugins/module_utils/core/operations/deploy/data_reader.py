@@ -25,6 +25,7 @@ from ...host.worker import InputStream, Outlet, Worker, can_have_worker, error_a
 from ...kinds.base import CaptureContext
 from ...kinds.sqlite_rows import counted_rows, live_rows
 from ...ports import Ports
+from ...signals import answer
 
 _OPENERS: dict[str, Any] = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}
 _SAMPLE = 64 << 10
@@ -120,6 +121,7 @@ def _serve(outlet: Outlet, news: int, context: CaptureContext) -> None:
 def _lines(stream: InputStream) -> Iterator[bytes]:
     begun = b""
     while data := stream.read(1 << 16):
+        answer()
         *whole, begun = (begun + data).split(b"\n")
         yield from whole
 

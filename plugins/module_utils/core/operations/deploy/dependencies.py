@@ -21,7 +21,7 @@ from typing import Any, Optional
 
 from ...deploy_settings import Dependencies
 from ...errors import CommandError, TradekeepError
-from ...formatting import output_text
+from ...formatting import output_text, pasted
 from ...host.account import Account, command_as, environment_of
 from ...host.files import atomic_write, open_directory_beneath, os_errors, os_errors_but_absence
 from ...host.filesystem.given import give_directory
@@ -240,7 +240,7 @@ def check_link(link: Path, *, adopter: Optional[Account] = None) -> Optional[str
         if stat.S_ISLNK(found.st_mode):
             return os.readlink(link)
     if not stat.S_ISDIR(found.st_mode):
-        raise _no_link("a file", link, f"move it away: mv {link} {link}.old")
+        raise _no_link("a file", link, f"move it away: {pasted('mv', link, f'{link}.old')}")
     if adopter is None:
         way_out = "with --adopt (deploy_adopt=true) it makes way for the link in the same exchange, and is kept"
         raise _no_link("a real directory", link, way_out)

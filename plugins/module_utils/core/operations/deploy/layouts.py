@@ -14,6 +14,7 @@ from typing import Optional, Protocol
 from ...application import Application
 from ...deploy_settings import CollisionPolicy
 from ...errors import TradekeepError
+from ...formatting import pasted
 from ...host.account import Account
 from ...host.files import os_errors
 from ...transaction.plan import Replacement
@@ -126,7 +127,7 @@ class InPlace:
             raise TradekeepError(
                 f"lies on another filesystem than {beside}, where it would be kept",
                 path=link,
-                hint=f"move it away: mv {link} {link}.old",
+                hint=f"move it away: {pasted('mv', link, f'{link}.old')}",
             )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ...errors import ConfigurationError, TradekeepError, UnsafePathError
 from ...host.files import open_file_beneath, os_errors
+from ...signals import answer
 
 _LARGEST_BYTES = 8 * 1024 * 1024
 _CHUNK = 1 << 20
@@ -115,6 +116,7 @@ class _Reading:
             ) from None
         with os_errors(path), open(descriptor, "rb") as file:
             while chunk := file.read(_CHUNK):
+                answer()
                 yield chunk
 
     def _count(self, name: str, value: bytes) -> None:

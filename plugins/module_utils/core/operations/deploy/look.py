@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Optional
 
 from ...host.files import failure_of, os_errors
+from ...signals import answer
 from ..found import lies_too_deep
 
 _CHUNK = 1 << 20
@@ -113,6 +114,7 @@ class Looker:
         """
         closed: list[OSError] = []
         for parent, names, files in os.walk(f"{self._top}/{directory}", onerror=closed.append):
+            answer()
             below = parent[len(self._top) + 1 :]
             deep = {name for name in names if lies_too_deep(f"{below}/{name}")}
             names[:] = [name for name in names if name not in deep]
@@ -161,6 +163,7 @@ class Looker:
         descriptor = os.open(absolute, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb", buffering=0) as content:
             while chunk := content.read(_CHUNK):
+                answer()
                 named.update(chunk)
                 plain.update(chunk)
         return named.hexdigest(), plain.hexdigest()

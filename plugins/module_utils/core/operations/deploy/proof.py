@@ -23,6 +23,7 @@ from ...deploy_settings import Layout
 from ...errors import TradekeepError
 from ...kinds.sqlite import SIDECAR_SUFFIXES
 from ...patterns import classify
+from ...signals import answer
 from ...vocabulary import RESERVED_PREFIX
 from ..found import lies_too_deep
 from ..kind_of import kind_of
@@ -274,6 +275,7 @@ class Witness:
 
     def walk(self, top: str, enter: Callable[[str], None] = _nothing) -> Iterator[tuple[str, Fact]]:
         """The facts of the files beneath a directory. enter: called with each directory before it is looked into."""
+        answer()
         enter(top)
         try:
             entries = sorted(os.scandir(top), key=lambda entry: entry.name)

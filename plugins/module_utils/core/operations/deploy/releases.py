@@ -22,6 +22,7 @@ from ...errors import ConfigurationError, TradekeepError
 from ...host.account import Account
 from ...host.files import open_directory, os_errors, remove_tree
 from ...host.filesystem.identity import with_privileges
+from ...signals import answer
 from ...transaction.plan import Replacement
 from ...transaction.stage import Stage
 from .code import CodeManifest
@@ -227,6 +228,7 @@ def _written_here(release: Path) -> Optional[str]:
     except FileNotFoundError:
         return "nothing says that a deploy made it"
     for parent, _directories, files in os.walk(release):
+        answer()
         for name in files:
             path = os.path.join(parent, name)
             with os_errors(path):

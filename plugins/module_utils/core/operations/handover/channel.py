@@ -13,7 +13,6 @@ import contextlib
 import json
 import math
 import os
-import select
 import struct
 import threading
 import time
@@ -21,7 +20,7 @@ from collections.abc import Mapping
 from typing import Any, Callable, NamedTuple, Optional, Union
 
 from ...errors import TradekeepError
-from ...transaction.signals import shielded
+from ...signals import shielded, wait_for
 
 VERSION = 2
 LONGEST_MESSAGE = 1 << 20
@@ -133,7 +132,7 @@ class Channel:
         until = time.monotonic() + seconds
         with contextlib.suppress(TradekeepError, OSError, ValueError):
             while not self._ended and time.monotonic() < until:
-                if select.select([self._reader], [], [], 0.2)[0]:
+                if wait_for((self._reader,), seconds=0.2):
                     self._take_in()
                     self._incoming.clear()
 
@@ -156,12 +155,11 @@ class Channel:
             with contextlib.suppress(BlockingIOError):
                 view = view[self._written(view) :]
                 continue
-            readable, writable, _none = select.select(
-                [self._reader] if listening and not self._ended else [], [self._writer], [], 1.0
-            )
-            if readable and self._take_in():
+            listened = (self._reader,) if listening and not self._ended else ()
+            ready = wait_for(listened, (self._writer,), seconds=1.0)
+            if self._reader in ready and self._take_in():
                 heard = time.monotonic()
-            if not writable and time.monotonic() - heard > self._silence:
+            if self._writer not in ready and time.monotonic() - heard > self._silence:
                 raise _lost("has not been heard of for too long")
         self._torn = False
 
@@ -207,8 +205,7 @@ class Channel:
         while len(self._incoming) < size:
             if self._ended:
                 raise _lost("is gone")
-            readable, _none, _nothing = select.select([self._reader], [], [], 1.0)
-            if readable and self._take_in():
+            if wait_for((self._reader,), seconds=1.0) and self._take_in():
                 heard = time.monotonic()
             elif time.monotonic() - heard > self._silence:
                 raise _lost("has not been heard of for too long")

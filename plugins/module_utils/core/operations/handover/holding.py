@@ -15,7 +15,7 @@ from typing import Any, Optional
 from ...errors import TradekeepError
 from ...host.services import Snapshot
 from ...ports import Progress
-from ...signals import take_no_signals
+from ...signals import result_of, take_no_signals
 from ..fence import FenceWork
 
 
@@ -44,7 +44,7 @@ class Holding:
         """Nothing can be started any more from here on, nor after a boot. Raises TradekeepError."""
         masking, self._masking = self._masking, None
         if masking is not None:
-            masking.result()
+            result_of(masking)
 
     def have_masks_seen(self) -> None:
         """What is held cannot be started in any case: should systemd not be told now, it sees the masks later."""

@@ -17,6 +17,7 @@ from ...archive.manifest import Entry
 from ...errors import TradekeepError
 from ...host.files import os_errors
 from ...ports import Ports
+from ...signals import result_of
 from ...transaction.stage import Stage
 from ..migrate.migration_run import Run
 from ..restore_plan import Item, entry_facts, identity
@@ -98,7 +99,7 @@ class Laying:
         for path, counted in self._counted.items():
             entry = self._receiving.entry(path)
             if entry is not None:
-                entry = entry._replace(facts={"tables": counted.result()})
+                entry = entry._replace(facts={"tables": result_of(counted)})
                 self._receiving.replace(entry)
                 items[path] = replace(items[path], after=entry_facts(entry), entry=entry)
         run.plan = replace(run.plan, items=tuple(items[path] for path in sorted(items)))

@@ -15,7 +15,7 @@ from ...application import Application
 from ...errors import TradekeepError
 from ...host.trust import require_trusted
 from ...ports import Ports
-from ...transaction.signals import shielded
+from ...signals import shielded
 from .channel import SILENCE_SECONDS, VERSION, Channel, LinkLostError, ProtocolError
 from .greeting import judged_greeting
 from .note import installation_of

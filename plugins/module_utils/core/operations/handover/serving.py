@@ -25,10 +25,10 @@ from ...host.masking import UNIT_DIR
 from ...host.services import Snapshot
 from ...host.transient import background
 from ...ports import Ports
+from ...signals import shielded
 from ...transaction.exchange import refuse_pending
 from ...transaction.fence_file import fence_in_words, read_fence
 from ...transaction.lock import application_lock
-from ...transaction.signals import shielded
 from ...version import VERSION as TOOL
 from ..deploy.survey import account_for
 from ..fence import FenceWork

@@ -29,7 +29,7 @@ from ...kinds.reading import FLAGS, may_change_unseen, open_regular, signature_o
 from ...kinds.sqlite import copy_database
 from ...kinds.sqlite_source import sidecar
 from ...ports import Ports
-from ...signals import take_no_signals
+from ...signals import result_of, take_no_signals
 from ..kind_of import kind_by_content
 from ..migrate.entries import EntryMaker
 from ..migrate.origin import refusal_of
@@ -155,7 +155,7 @@ class Shipping:
         tables: dict[str, dict[str, int]] = {}
         for path, item in self._shipped.items():
             if path in self._rows:
-                item.tables = self._rows.pop(path).result()
+                item.tables = result_of(self._rows.pop(path))
             if item.tables is not None:
                 tables[path] = item.tables
         # Directories are not counted: they come with what they hold.

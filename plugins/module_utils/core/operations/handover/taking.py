@@ -23,12 +23,12 @@ from ...host.masking import UNIT_DIR
 from ...host.mounts import device_roots
 from ...host.services import Snapshot
 from ...ports import Ports
+from ...signals import shielded
 from ...storage.names import MIGRATE_LABEL
 from ...transaction.exchange import pending, refuse_pending
 from ...transaction.fence_file import remove_fence
 from ...transaction.lock import application_lock
 from ...transaction.plan import Replacement
-from ...transaction.signals import shielded
 from ...transaction.stage import Stage
 from ...transaction.stopped import note_stop
 from ..deploy.hooks import Hooks

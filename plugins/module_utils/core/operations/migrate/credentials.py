@@ -9,8 +9,9 @@ import base64
 import binascii
 import json
 import re
-from codecs import BOM_UTF8
 from typing import Optional
+
+from ...unicode_forms import decoded, json_form
 
 LARGEST = 64 * 1024
 """No credential is larger; what is, is not looked at."""
@@ -103,8 +104,7 @@ def _is_der(label: str, content: bytes) -> bool:
 
 def _json_problem(content: bytes) -> Optional[str]:
     try:
-        # A codec for the two would be loaded only now, by an account that may not read where Python lies.
-        json.loads(content.removeprefix(BOM_UTF8).decode("utf-8"))
+        json.loads(decoded(content, json_form(content)))
     except (ValueError, RecursionError):
         return "is no JSON document"
     return None

@@ -41,6 +41,7 @@ from ...kinds.reading import open_regular, signature_of
 from ...kinds.sqlite import SIDECAR_SUFFIXES
 from ...patterns import Classifier, classifier
 from ...ports import Ports
+from ...signals import answer
 from ...transaction.stage import Stage
 from ..found import OWN_PREFIX, Found, lies_too_deep
 from ..kind_of import is_sidecar, tied
@@ -110,8 +111,12 @@ def _holds_some(application: Application, place: Path) -> bool:
 
 
 def _moved_to(application: Application, root: Path) -> Application:
-    """The application as it would be there; what is code there, the git there says."""
-    profile = application.profile
+    """The application as it would be there; what is code there, the git there says.
+
+    Symlinks of a source are followed nowhere: the places that the profile names are this host's.
+    """
+    components = tuple(replace(item, follow_links=()) for item in application.profile.components)
+    profile = replace(application.profile, components=components)
     if profile.not_data is not None:
         profile = replace(profile, not_data=BesideData(application, root))
     return replace(application, root=BotPath(root), profile=profile)
@@ -375,6 +380,7 @@ def _copy(stream: BinaryIO, size: int, staged: Optional[int]) -> tuple[str, byte
         os.ftruncate(staged, 0)
         os.lseek(staged, 0, os.SEEK_SET)
     while left:
+        answer()
         data = stream.read(min(left, _CHUNK))
         if not data:
             raise ChangedWhileReadError(f"file ended {left} bytes early while it was read")
@@ -440,6 +446,7 @@ def left_in(application: Application, root: Path, seen: set[str]) -> Iterator[st
 
 
 def _left_in(lookup: Classifier, root: Path, directory: str, above: set[str], seen: set[str]) -> Iterator[str]:
+    answer()
     try:
         with os.scandir(root / directory) as listing:
             found = sorted(listing, key=lambda item: item.name)

@@ -24,6 +24,7 @@ from ...host.account import Account, account_of, owner_of
 from ...host.filesystem.beneath import DIRECTORY_FLAGS, open_at
 from ...host.filesystem.identity import acting_as, privileged
 from ...host.ownership import name_of_uid
+from ...signals import answer
 
 _MOST_SYMLINKS = 40
 _OF_OTHERS = 0o022
@@ -110,6 +111,7 @@ def _others_below(top: int) -> Iterator[int]:
     """Accounts that can change what lies in some directory. Only directories of root's are entered."""
     waiting = [""]
     while waiting:
+        answer()
         directory = waiting.pop()
         here = open_at(top, directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
