@@ -63,7 +63,9 @@ class BotsWrites:
             return None
         if kind == "sqlite":
             return self._loss_of_rows(path, was, now, sample)
-        return f"had {was.size} bytes and has none" if kind == "jsonl" and emptied and now is not None else None
+        return (
+            f"had {counted(was.size, 'byte')} and has none" if kind == "jsonl" and emptied and now is not None else None
+        )
 
     def _loss_of_rows(self, path: str, was: Fact, now: Optional[Fact], sample: Optional[Sample]) -> Optional[str]:
         if sample is None or sample.rows is None:
