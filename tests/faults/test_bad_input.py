@@ -205,9 +205,8 @@ def test_a_backup_directory_that_cannot_be_written(base: Path) -> None:
     for above in base.parents:
         if above.stat().st_mode & 0o001 == 0:
             above.chmod(above.stat().st_mode | 0o011)
-    for path in (base, *(base / "data").rglob("*"), base / "data", base / "state", base / "state" / "kalshi"):
+    for path in (base, *(top for part in ("data", "state") for top in (base / part, *(base / part).rglob("*")))):
         os.lchown(path, 12345, 12345)
-    os.chown(base / "state" / "kalshi" / "lock", 12345, 12345)
     before, backups = bench.content(base / "data"), bench.names(base / "backups")
     assert as_account(12345, lambda: backup(bench.application_in(base), bench.ports())) == (
         "ConfigurationError",
