@@ -78,6 +78,8 @@ class FileRule:
     required: bool = False
     template: Optional[Any] = None
     """JSON document written once where the file does not exist (only for patterns that are plain paths)."""
+    may_shrink: bool = False
+    """Whether such files may lose what they hold, or go: the bot empties them."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,8 @@ class Encryption:
     recipients: tuple[str, ...] = ()
     passphrase_file: Optional[str] = None
     host_key: bool = True
+    own_key: Optional[str] = None
+    """Which of the recipients is the host's own; in no configuration."""
 
     @property
     def configured(self) -> bool:

@@ -9,6 +9,7 @@ import errno
 from typing import Optional
 
 from .errors import NeedsPersonError, SpaceError, TradekeepError
+from .host.filesystem.immutable import reason_for
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -37,7 +38,7 @@ def _from_operating_system(error: OSError) -> TradekeepError:
     if error.errno in _FULL:
         return SpaceError(message, path=_name(error), hint="free some space and run it again")
     if error.errno in (errno.EACCES, errno.EPERM):
-        return TradekeepError(
+        return reason_for(error, _name(error)) or TradekeepError(
             message, path=_name(error), hint="run it as the account that installed tradekeep, often root"
         )
     if error.errno == errno.EROFS:

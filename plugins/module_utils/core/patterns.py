@@ -109,6 +109,7 @@ class Classified:
     secret: bool
     required: bool
     stated: bool = True
+    may_shrink: bool = False
 
 
 @dataclass(frozen=True)
@@ -230,6 +231,7 @@ def _of_rule(component: Component, rule: Optional[FileRule]) -> Classified:
         secret=secret,
         required=chosen.required,
         stated=secret or mode is not None,
+        may_shrink=chosen.may_shrink or component.may_shrink,
     )
 
 

@@ -45,6 +45,7 @@ _FILE_RULE = Table(
         "group": ACCOUNT,
         "secret": Flag(),
         "required": Flag(),
+        "may_shrink": Flag(),
         "template": JsonDocument(),
     },
     required=("pattern",),

@@ -154,8 +154,8 @@ CAPTURING = (
         "a3",
         "collapsed rows fail the backup",
         "operations",
-        "if rows_before < SMALL_TABLE_ROWS or rows_now >= rows_before",
-        "if True or rows_now >= rows_before",
+        "        if component is not None and item.lost:",
+        "        if False:",
         (BACKUP + "a3_collapsed_rows_fail_until_accepted",),
     ),
     Removal(

@@ -11,6 +11,34 @@ LOSSES = "tests/unit/operations/test_losses.py::test_hazard_"
 UNCOVERED = "tests/unit/operations/test_uncovered.py::test_hazard_"
 
 LOSING = (
+    # A3: what a bot deletes itself
+    Removal(
+        "a3",
+        "a database that was lost as a whole is no queue that drains",
+        "operations/shrinking.py",
+        "lost = kept <= len(fallen) and _is_below(held, whole, percent)",
+        "lost = False",
+        (
+            LOSSES + "a3_a_database_that_was_lost_as_a_whole_is_no_drain",
+            "tests/unit/operations/test_shrinking.py::test_hazard_a3_a_database_that_lost_most_of_its_rows_is_lost",
+        ),
+    ),
+    Removal(
+        "a3",
+        "what a person allowed once is not learnt",
+        "operations/backup.py",
+        "if item.lost or is_allowed(job.application, path, item.table, allowed):",
+        "if item.lost:",
+        (LOSSES + "a3_what_a_person_allowed_once_is_not_learnt",),
+    ),
+    Removal(
+        "b4",
+        "the last backup before a table was drained is kept",
+        "operations/collapses.py",
+        "            if (path, table) in drained:",
+        "            if False:",
+        (LOSSES + "b4_the_last_backup_before_a_table_was_drained_is_kept",),
+    ),
     # A3: what the last backup held
     Removal(
         "a3",

@@ -10,6 +10,7 @@ from .removal import Removal
 PROOF = "tests/unit/operations_deploy/test_deploy_proof.py::test_hazard_d15_"
 FOLLOWING = "tests/unit/operations_deploy/test_deploy_following.py::test_"
 WINDOW = "tests/unit/operations_deploy/test_deploy_window.py::test_hazard_d15_"
+DELETES = "tests/unit/operations_deploy/test_deploy_deletes.py::test_hazard_d15_"
 _LOOK = "        try:\n            entries = sorted(os.scandir(top), key=lambda entry: entry.name)\n"
 
 PROVING = (
@@ -63,19 +64,27 @@ PROVING = (
     ),
     Removal(
         "d15",
-        "a log that the bot rotated as it ended is looked for under its new name",
-        "operations/deploy/proof.py",
-        "if not before.get(path) == fact == earlier.get(path)}",
-        "if before.get(path) != fact}",
-        (WINDOW + "what_a_bot_does_as_it_ends_and_as_it_starts_is_no_damage",),
+        "what the bot left as it ended is read again then",
+        "operations/deploy/watched.py",
+        "        self._samples.update(self._witness.samples(wanted, self._hear))\n",
+        "",
+        (DELETES + "what_the_bot_left_as_it_ended_is_what_has_to_be_there",),
     ),
     Removal(
         "d15",
-        "it is looked for as the file that it was before that",
-        "operations/deploy/proof.py",
-        "held = fact if sample is None else earlier.get(path, fact)",
-        "held = fact",
-        (WINDOW + "what_a_bot_does_as_it_ends_and_as_it_starts_is_no_damage",),
+        "what was written before the start is not the bot's",
+        "operations/deploy/watched.py",
+        "latest is None or latest > self._handed_over",
+        "True",
+        (WINDOW + "what_the_kernel_does_not_tell_is_found_after_the_start",),
+    ),
+    Removal(
+        "d15",
+        "new code that loses data by the rule of backups is put back",
+        "operations/deploy/watched.py",
+        'proof.damaged.append(f"{path}: {problem}")',
+        "pass",
+        (DELETES + "new_code_that_ruins_data_is_rolled_back",),
     ),
     Removal(
         "d15",

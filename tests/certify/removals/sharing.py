@@ -68,6 +68,39 @@ SHARING = (
         ),
     ),
     Removal(
+        "b1",
+        "a name goes to one of two where there are no hard links",
+        "storage/placing.py",
+        "give_name(temporary, path, claim=True)",
+        "give_name(temporary, path)",
+        (
+            "tests/unit/operations/test_operation_without_links.py::"
+            "test_hazard_b1_a_name_goes_to_one_of_two_where_there_are_no_links",
+        ),
+    ),
+    Removal(
+        "c5",
+        "a restore over what is locked with chattr is refused before it begins",
+        "operations/restore.py",
+        "    refuse_locked(os.path.join(application.root, item.path) for item in run.changes)\n",
+        "",
+        (
+            "tests/unit/operations/test_operation_immutable.py::"
+            "test_hazard_c5_a_restore_over_a_locked_file_changes_nothing_and_says_how_to_unlock_it",
+        ),
+    ),
+    Removal(
+        "b8",
+        "the host's own key does not stand for those of people",
+        "archive/recipients.py",
+        "people = [key for key in keys if key.recipient != own] or list(keys)",
+        "people = list(keys)",
+        (
+            "tests/unit/operations/test_operation_expiry.py::"
+            "test_hazard_b8_the_hosts_own_key_does_not_stand_for_peoples",
+        ),
+    ),
+    Removal(
         "b4",
         "what another host has made is not pruned",
         "storage/maker.py",

@@ -79,9 +79,13 @@ WHOLE = (
     Removal(
         "a3",
         "a database that is taken for code from now on is a loss",
-        "operations/losses.py",
-        "    classified = code_or_data(",
-        "    classified = classify(",
+        "operations/shrinking.py",
+        """    classified = code_or_data(application.profile, path)
+    return None if classified is None or not""",
+        """    from ..patterns import classify
+
+    classified = classify(application.profile, path)
+    return None if classified is None or not""",
         (TESTS + "an_index_that_claims_a_database_or_much_of_the_data_fails_the_backup",),
     ),
     Removal(

@@ -118,7 +118,7 @@ WRITING = (
         "b1",
         "the backup directory is private",
         "storage",
-        "path.chmod(0o700)",
+        "set_mode(path, 0o700)",
         "path.stat()",
         (CATALOG_GUARDS + "b1_a_directory_that_was_opened_up_is_closed_again",),
     ),

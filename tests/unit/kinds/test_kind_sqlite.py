@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.application import CheckLevel
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import CaptureError, CheckError, SpaceError
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.kinds import kind_named, sqlite_live
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.kinds import kind_named, sqlite_holder, sqlite_live
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.kinds import sqlite as sqlite_kind
 
 KIND = kind_named("sqlite")
@@ -45,6 +45,18 @@ c.execute("BEGIN EXCLUSIVE")
 c.execute("INSERT INTO fills VALUES (99)")
 print("ready", flush=True)
 sys.stdin.read()
+"""
+
+KEEPS_ITS_LOCK = """
+import sqlite3, sys, time
+c = sqlite3.connect(sys.argv[1], isolation_level=None)
+c.execute("PRAGMA locking_mode=EXCLUSIVE")
+c.execute("PRAGMA journal_mode=" + sys.argv[2])
+c.execute("INSERT INTO fills(payload) VALUES ('x')")
+print("ready", flush=True)
+while True:
+    time.sleep(0.1)
+    c.execute("INSERT INTO fills(payload) VALUES ('x')")
 """
 
 CRASHES_IN_TRANSACTION = """
@@ -304,6 +316,25 @@ def test_waiting_writer_and_capture_do_not_wait_for_each_other(data, context, wr
     for _ in range(15):
         KIND.capture(data / "x.db", context).close()
     assert process.poll() is None, "the writer was told that the database is locked"
+
+
+@pytest.mark.parametrize("mode", ["DELETE", "TRUNCATE", "WAL"])
+def test_who_never_lets_go_is_named_soon(data, context, writer, mode, monkeypatch):
+    """With locking_mode=EXCLUSIVE: it trades, and keeps its lock between its transactions."""
+    monkeypatch.setattr(sqlite_holder, "PATIENCE_SECONDS", 0.3)
+    make(data / "x.db")
+    process = writer(KEEPS_ITS_LOCK, data / "x.db", mode)
+    with pytest.raises(CaptureError, match=rf"locked by another process \(\S+ {process.pid}\)") as caught:
+        KIND.capture(data / "x.db", replace(context, deadline_seconds=60.0))
+    assert "stop the service for the backup" in caught.value.hint and "locking_mode=NORMAL" in caught.value.hint
+
+
+def test_a_long_transaction_is_waited_for(data, context, writer, monkeypatch):
+    monkeypatch.setattr(sqlite_holder, "PATIENCE_SECONDS", 0.1)
+    make(data / "x.db")
+    writer(HOLDS_EXCLUSIVE_LOCK, data / "x.db")
+    with pytest.raises(CaptureError, match=r"locked by another process for 0\.5 s"):
+        KIND.capture(data / "x.db", replace(context, deadline_seconds=0.5))
 
 
 def test_locked_database_names_the_wait(data, context, writer):

@@ -91,6 +91,10 @@ def change(bench, chance: random.Random) -> None:
             (path.parent / f"new-{path.name}").write_bytes(b"new")
     if chance.random() < 0.2:
         (bench.root / "data/sub/deeper").mkdir(exist_ok=True)
+    if chance.random() < 0.15:
+        moved = chance.choice(("data/sub", "data", "keys"))
+        (bench.root / moved).rename(bench.base / "larger disk")
+        (bench.root / moved).symlink_to(bench.base / "larger disk")
 
 
 def foreign(bench, chance: random.Random) -> str:

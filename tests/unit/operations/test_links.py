@@ -262,6 +262,35 @@ def test_hazard_c5_a_symlink_does_not_make_way_for_a_part_of_a_directory(moved, 
     assert moved.snapshot() == before and below(big / "models") == BEHIND
 
 
+def test_a_component_that_became_a_symlink_makes_way_too(make, big):
+    bench = make()
+    put(bench.root / "data/x.json", "{}")
+    put(bench.root / "store/y.json", "{}")
+    backup(bench.application, bench.ports)
+    shutil.move(bench.root / "data", big / "data")
+    (bench.root / "data").symlink_to(big / "data")
+    put(big / "data/x.json", "[1]")
+    (bench.root / "store/y.json").unlink()
+    restore(bench.application, bench.ports, components=("store",))
+    assert (bench.root / "data").is_symlink() and (bench.root / "store/y.json").exists()
+    with pytest.raises(UnsafePathError, match="a part of the data is a symlink"):
+        backup(bench.application, bench.ports)
+    first = sorted(bench.backups.glob("bot_*.tar.gz"))[0].name
+    foreseen = restore(bench.application, bench.ports, reference=first, dry_run=True)
+    outcome = restore(bench.application, bench.ports, reference=first)
+    assert foreseen.record["changes"] == outcome.record["changes"]
+    assert below(bench.root / "data") == {"x.json": "{}"} and below(big / "data") == {"x.json": "[1]"}
+
+
+def test_a_migration_follows_no_symlink_of_its_source(make, big, tmp_path):
+    bench = make(follow_links=[str(big)])
+    put(tmp_path / "old/data/x.json", "{}")
+    put(big / "own.json", "this host's")
+    (tmp_path / "old/data/own.json").symlink_to(big / "own.json")
+    outcome = migrate(bench.application, bench.ports, source=str(tmp_path / "old"), dry_run=True)
+    assert outcome.record["plan"]["new"] == ["data/x.json"]
+
+
 def test_a_symlink_above_all_of_a_component_is_not_replaced(make, big):
     bench = make(paths=["var/bot"], directories=["var/bot"])
     put(bench.root / "var/bot/x.json", "{}")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -11,7 +12,7 @@ import shutil
 from datetime import timedelta
 
 import pytest
-from ansible_collections.tradekeep.ops.plugins.module_utils.core.application import Retention
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.application import FileRule, Retention
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import CaptureError, UsageError
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host import mounts
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SystemClock
@@ -524,3 +525,106 @@ def test_the_plan_crosses_to_the_process_that_reads(bot):
     plan = BackupPlan.of_label("x", bot.application.encryption, bot.backups)
     found = dataclasses.replace(plan, content={"data": 3}, lost=("a",), empty=("b",), missing=("c",))
     assert plan.completed_by(json.loads(json.dumps(found.as_completion()))) == found
+
+
+# What a bot deletes itself
+
+
+def queue(bench, *orders, fills=500):
+    """A database with fills and orders to be sent, backed up with each number of orders; returns the outcomes."""
+    with contextlib.closing(bench.database(rows=fills)) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS outbox (id INTEGER PRIMARY KEY)")
+        outcomes = []
+        for count in orders:
+            connection.execute("DELETE FROM outbox")
+            connection.executemany("INSERT INTO outbox VALUES (?)", [(number,) for number in range(count)])
+            connection.commit()
+            outcomes.append(backup(bench.application, bench.ports))
+    return outcomes
+
+
+def drained(outcome):
+    return [text for text in outcome.record["warnings"] if "table outbox" in text]
+
+
+def test_a_queue_that_drains_is_told_once(bench):
+    first, night, day, next_night, _purged = queue(bench, 100, 0, 200, 0, 30)
+    assert (first.status, night.status, day.status, next_night.status) == (0, 1, 0, 0)
+    assert drained(night)[0].endswith(f"tables_may_shrink: ['{FILLS}:outbox']")
+    assert not drained(day) and not drained(next_night)
+    assert bench.backups.joinpath(next_night.record["backup"]["name"]).is_file()
+    # What was learnt is known without the state directory, as every sidecar carries it on.
+    shutil.rmtree(bench.base / "state")
+    assert [outcome.status for outcome in queue(bench, 100, 0, fills=1)] == [0, 0]
+
+
+def test_the_profile_knows_a_queue_beforehand(bench):
+    changed_profile(bench, tables_may_shrink=("fills.db:outbox",))
+    outcomes = queue(bench, 100, 0)
+    assert [outcome.status for outcome in outcomes] == [0, 0] and not drained(outcomes[1])
+
+
+def test_hazard_a3_what_a_person_allowed_once_is_not_learnt(bench):
+    queue(bench, 100)
+    connection = bench.database(rows=0)
+    for word in (f"{FILLS}:outbox", "databases", "all"):
+        connection.execute("DELETE FROM outbox")
+        connection.commit()
+        assert backup(bench.application, bench.ports, allow_loss=[word]).status == 0
+        connection.executemany("INSERT INTO outbox VALUES (?)", [(number,) for number in range(100)])
+        connection.commit()
+        made(bench)
+    connection.execute("DELETE FROM outbox")
+    connection.commit()
+    connection.close()
+    assert backup(bench.application, bench.ports).status == 1
+
+
+def test_hazard_a3_a_database_that_was_lost_as_a_whole_is_no_drain(bench):
+    queue(bench, 100, 0, 100)
+    connection = bench.database(rows=0)
+    connection.execute("DELETE FROM fills WHERE id > 10")
+    connection.commit()
+    with pytest.raises(CaptureError, match=r"table fills had 500 rows in .* and has 10 now"):
+        backup(bench.application, bench.ports)
+    connection.execute("DELETE FROM outbox")
+    connection.commit()
+    connection.close()
+    with pytest.raises(CaptureError, match="table fills had 500 rows"):
+        backup(bench.application, bench.ports)
+
+
+def test_hazard_b4_the_last_backup_before_a_table_was_drained_is_kept(bench):
+    changed_profile(bench, retention=Retention(keep_last=1))
+    _half, full, _empty = queue(bench, 60, 100, 0)
+    outcome = prune(bench.application, bench.ports, dry_run=False)
+    (said,) = [line for line in outcome.lines if "last before a loss" in line]
+    assert full.record["backup"]["name"] in said and f"100 rows of {FILLS}:outbox" in said
+
+
+def test_files_that_may_shrink_count_for_nothing(bot):
+    spool = bot.root / "data/spool"
+    spool.mkdir()
+    for number in range(200):
+        (spool / f"{number}.order").write_bytes(b"x" * 1000)
+    changed_component(
+        bot, "data", files=(FileRule("data/spool/*", may_shrink=True), FileRule("cache.db", may_shrink=True))
+    )
+    bot.database("data/cache.db").close()
+    made(bot)
+    shutil.rmtree(spool)
+    (bot.root / "data/cache.db").unlink()
+    assert backup(bot.application, bot.ports).status == 0
+    # The rule takes nothing away from the guard of the rest.
+    for path in (bot.root / "data").glob("*.parquet"):
+        path.unlink()
+    refused(bot, "component data held 12 files in .* and holds 2 now")
+
+
+def test_a_rule_that_comes_later_makes_no_loss(bot):
+    (bot.root / "data/spool").mkdir()
+    for number in range(20):
+        (bot.root / f"data/spool/{number}.order").write_bytes(b"x")
+    made(bot)
+    changed_component(bot, "data", files=(FileRule("data/*/*", may_shrink=True), FileRule("data/*", may_shrink=True)))
+    made(bot)

@@ -13,6 +13,7 @@ import subprocess
 import tarfile
 
 import pytest
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.application import Tier
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     ArchiveError,
     CaptureError,
@@ -22,6 +23,13 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     UsageError,
 )
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.backup import backup
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.backup_plan import (
+    BackupPlan,
+    choose_encryption,
+    measure,
+)
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.safety import _data_bytes
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.scan import scan
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.verify import verify
 
 FILLS = "databases/accounts/kalshi/demo/fills.db"
@@ -60,6 +68,28 @@ def test_hazard_a1_wal_rows_survive(bench, tmp_path):
     entry = next(item for item in manifest["entries"] if item["path"] == FILLS)
     assert entry["facts"]["tables"] == {"fills": 1000}
     assert FILLS + "-wal" not in names
+
+
+def test_hazard_b6_rows_that_are_in_the_wal_alone_need_space_too(bench):
+    """For the copy of their database, in the archive, and in a safety backup: no less than after a checkpoint."""
+    bench.make_tree()
+    connection = bench.database(rows=200_000)
+    wal = (bench.root / f"{FILLS}-wal").stat().st_size
+    assert (bench.root / FILLS).stat().st_size < 10_000
+    assert wal > 2 << 20
+
+    def needed():
+        encryption = choose_encryption(bench.application, Tier.MANUAL, None)
+        request = BackupPlan.of_label("before_deploy", encryption, bench.backups)
+        planned = backup(bench.application, bench.ports, dry_run=True).record["plan"]["space_needed"]
+        return planned, measure(scan(bench.application), request).space_needed, _data_bytes(bench.application)
+
+    before = needed()
+    assert before[0] == before[1] >= wal + wal // 2
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    after = needed()
+    connection.close()
+    assert all(more >= less for more, less in zip(before, after))
 
 
 def test_hazard_a2_no_sidecar_appears_and_no_right_changes(bench):

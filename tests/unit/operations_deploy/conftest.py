@@ -38,6 +38,7 @@ class World:
         self.git("init", "--quiet", "--initial-branch=main")
         self.first = self.push(FIRST)
         self.notes: list[str] = []
+        self.profile: dict[str, object] = {}
         self.settings = {"repository": str(self.upstream), "backup_first": "none", **settings}
         self.ports = Ports(SubprocessRunner(), SystemClock(), NoProgress())
 
@@ -46,7 +47,8 @@ class World:
         paths = {name: str(self.base / name) for name in ("state_dir", "backup_dir", "config_dir", "bin_dir")}
         root = self.settings.get("root", str(self.live))
         deploying = {key: value for key, value in self.settings.items() if key != "root"}
-        return resolve_application({"extends": "paper_bot", "deploy": deploying}, root=root, become=False, **paths)
+        definition = {"extends": "paper_bot", **self.profile, "deploy": deploying}
+        return resolve_application(definition, root=root, become=False, **paths)
 
     @property
     def state(self) -> Path:

@@ -20,6 +20,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.mounts imp
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SubprocessRunner, SystemClock
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.kinds.base import CaptureContext
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy import data_reader, following
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.bots_writes import BotsWrites
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.data_reader import DataReader
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.proof import Witness
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.deploy.watched import Watched
@@ -49,6 +50,7 @@ class Data:
         ports = Ports(SubprocessRunner(), SystemClock(), NoProgress())
         reader = DataReader(CaptureContext(base / "scratch", SystemClock()), current_account(), ports)
         self.witness = Witness(application, ("lib/code.py",), reader)
+        self.writes = BotsWrites(application, reader)
 
     def put(self, name: str, content: bytes) -> None:
         path = self.root / name
@@ -56,7 +58,7 @@ class Data:
         path.write_bytes(content)
 
     def watched(self) -> Watched:
-        return Watched(self.witness, self.notes.append)
+        return Watched(self.witness, self.writes, self.notes.append)
 
     def damaged(self, watched: Watched) -> list[str]:
         return [line.split(": ")[0][len(str(self.root)) + 1 :] for line in watched.after().damaged]

@@ -275,6 +275,20 @@ def test_rows_that_vanished_from_the_live_data_are_found(bench, statement, word)
     assert outcome.status is ExitStatus.FINDINGS and word in said(outcome)
 
 
+def test_a_queue_that_has_drained_since_the_backup_is_a_note(bench):
+    """The backup is good all the same, and the database is no other one."""
+    connection = bench.database()
+    connection.execute("CREATE TABLE outbox AS SELECT id FROM fills LIMIT 50")
+    connection.commit()
+    bench.backup()
+    connection.execute("DELETE FROM outbox")
+    connection.commit()
+    connection.close()
+    outcome = bench.drill()
+    assert outcome.status is ExitStatus.DONE, said(outcome)
+    assert any("table outbox has 0 rows, the backup holds 50" in text for text in outcome.record["notes"])
+
+
 def test_a_missing_live_database_is_found(bench):
     bench.database().close()
     bench.backup()

@@ -24,6 +24,7 @@ from ..host.trust import require_trusted, untrusted_level
 from ..ports import Runner
 from .openpgp import LARGEST_KEY_FILE, keys_in
 from .passphrase import Passphrase, passed_on, read_passphrase
+from .recipients import PublicKey, fingerprints_to_use, keys_listed
 from .streams import Chunks, ProgramStage, Stage, through_program
 from .tar_headers import begins_as_tar
 
@@ -146,17 +147,17 @@ def _gpg(
         raise as_encryption_error(error) from error
 
 
-def import_recipients(recipients: tuple[str, ...], home: str, runner: Runner) -> tuple[str, ...]:
-    """Put the public keys of key files and fingerprints into ``home``; returns the fingerprints to encrypt to."""
-    found: list[str] = []
+def import_recipients(recipients: tuple[str, ...], home: str, runner: Runner) -> tuple[PublicKey, ...]:
+    """Put the public keys of key files and fingerprints into ``home``; returns them, with those of no use any more."""
+    found: dict[str, PublicKey] = {}
     for recipient in recipients:
-        before = set(_fingerprints(home, runner, recipient))
         _import_one(recipient, home, runner)
-        new = [fingerprint for fingerprint in _fingerprints(home, runner, recipient) if fingerprint not in before]
-        if not new and not before:
+        found.update(
+            {key.fingerprint: key for key in _keys_in(home, runner, recipient) if key.fingerprint not in found}
+        )
+        if not found:
             raise EncryptionError("recipient is unknown", path=recipient, hint="give a key file, or import the key")
-        found += new
-    return tuple(dict.fromkeys(found))
+    return tuple(found.values())
 
 
 def _import_one(recipient: str, home: str, runner: Runner) -> None:
@@ -197,22 +198,8 @@ def _refuse_secret_key(path: str) -> None:
         )
 
 
-def _fingerprints(home: str, runner: Runner, recipient: str) -> list[str]:
-    """Fingerprints of the keys in ``home``; a key that cannot encrypt is refused."""
-    fingerprints: list[str] = []
-    primary = False
-    for line in _gpg(runner, home, "--no-autostart", "--with-colons", "--list-keys").splitlines():
-        fields = line.split(":")
-        if fields[0] == "pub":
-            primary = True
-            if "E" not in fields[11]:
-                raise EncryptionError(
-                    "recipient's key cannot encrypt", path=recipient, hint="give a key that is not expired or revoked"
-                )
-        elif fields[0] == "fpr" and primary:
-            primary = False
-            fingerprints.append(fields[9])
-    return fingerprints
+def _keys_in(home: str, runner: Runner, recipient: str) -> list[PublicKey]:
+    return keys_listed(_gpg(runner, home, "--no-autostart", "--with-colons", "--list-keys"), recipient)
 
 
 @contextlib.contextmanager
@@ -229,7 +216,8 @@ def encrypting(encryption: Encryption, following: Stage, runner: Runner) -> Iter
             argv += ("--symmetric",)
         else:
             argv += ("--no-autostart", "--trust-model", "always", "--encrypt")
-            for fingerprint in import_recipients(encryption.recipients, home, runner):
+            keys = import_recipients(encryption.recipients, home, runner)
+            for fingerprint in fingerprints_to_use(keys, encryption.own_key):
                 argv += ("--recipient", fingerprint)
         yield _GpgStage(ProgramStage(runner.pipe(argv, pass_fds=secret), following))
 

@@ -18,6 +18,7 @@ from typing import Optional, Union
 from ..errors import SpaceError, TradekeepError, UnsafePathError
 from .filesystem.beneath import DIRECTORY_FLAGS, open_at, open_root
 from .filesystem.chown import give_owner_mode
+from .filesystem.immutable import reason_for
 
 AnyPath = Union[str, "os.PathLike[str]"]
 _TEMPORARY_PREFIX = ".tradekeep-write-"
@@ -37,7 +38,7 @@ def failure_of(error: OSError, path: Optional[object] = None) -> TradekeepError:
     text = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return SpaceError(f"the disk is full: {text}", path=where, hint="free some space and run again")
-    return TradekeepError(text[:1].lower() + text[1:], path=where)
+    return reason_for(error, where) or TradekeepError(text[:1].lower() + text[1:], path=where)
 
 
 @contextlib.contextmanager
@@ -169,10 +170,13 @@ def process_lives(pid: int) -> bool:
 
 
 def fsync_directory(path: AnyPath) -> None:
-    """Make the names in a directory durable."""
+    """Make the names in a directory durable, where the filesystem can be told to."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP):
+            raise
     finally:
         os.close(descriptor)
 

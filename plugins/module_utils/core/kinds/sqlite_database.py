@@ -53,6 +53,12 @@ UNFINISHED = (sqlite3.OperationalError, sqlite3.DataError, MemoryError)
 """What a check ends with that did not find damage: too large a value, no memory, a function that is not there."""
 
 
+EXCLUSIVE_HINT = (
+    "a bot with locking_mode=EXCLUSIVE never lets go: stop the service for the backup and start it again, or have the "
+    "bot use locking_mode=NORMAL"
+)
+
+
 class Deadline:
     """How long one database may take, waiting for locks included. Without a clock it never comes."""
 
@@ -205,8 +211,7 @@ def locked_error(path: Path, deadline: Deadline) -> CaptureError:
     return CaptureError(
         f"locked by another process for {deadline.seconds:g} s",
         path=path,
-        hint="a bot with locking_mode=EXCLUSIVE never lets go: stop the service for the backup and start it again, or "
-        "have the bot use locking_mode=NORMAL; of a long transaction wait for the end",
+        hint=f"{EXCLUSIVE_HINT}; of a long transaction wait for the end",
     )
 
 

@@ -38,13 +38,10 @@ from .sqlite_database import (
     require_database,
     translated,
 )
+from .sqlite_holder import PENDING_BYTE, SHARED_FIRST, SHARED_SIZE, Holder
 
 SIDECAR_SUFFIXES = ("-wal", "-shm", "-journal")
 
-# The byte ranges of SQLite's lock protocol (os.h: PENDING_BYTE, SHARED_FIRST, SHARED_SIZE).
-_PENDING_BYTE = 0x40000000
-_SHARED_FIRST = _PENDING_BYTE + 2
-_SHARED_SIZE = 510
 _WAL_HEADER = 32
 
 
@@ -108,6 +105,8 @@ def open_source(path: Path, context: CaptureContext, deadline: Deadline) -> Iter
         if _access(path, descriptor) is not Access.ROLLBACK:
             # With a rollback journal SQLite takes this lock by itself, and could not while a writer waits for ours.
             _lock_shared(path, descriptor, deadline)
+        else:
+            Holder(path, descriptor, deadline).wait()
         access = _access(path, descriptor)
         before = signature(descriptor)
         with _connected(path, descriptor, access, context, deadline) as connection:
@@ -127,20 +126,22 @@ def _require_undisturbed(path: Path, descriptor: int, access: Access, before: Si
 
 
 def _lock_shared(path: Path, descriptor: int, deadline: Deadline) -> None:
+    holder = Holder(path, descriptor, deadline)
     while True:
         try:
             # As SQLite does: the pending byte first, so that a waiting writer is not starved by readers.
-            fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, _PENDING_BYTE)
+            fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, PENDING_BYTE)
             try:
-                fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, _SHARED_SIZE, _SHARED_FIRST)
+                fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, SHARED_SIZE, SHARED_FIRST)
                 return
             finally:
-                fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, _PENDING_BYTE)
+                fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, PENDING_BYTE)
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise CaptureError(f"cannot be locked: {error.strerror}", path=path) from error
         if deadline.over:
             raise locked_error(path, deadline)
+        holder.look()
         deadline.pause(0.002)
 
 

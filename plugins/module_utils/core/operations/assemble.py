@@ -40,6 +40,7 @@ from ..ports import Progress
 from .damage import fault_of_required
 from .found import Found, Share, Thing, found_of, is_of_filesystem, left_out_as_too_deep
 from .gather import CaptureShare, Gatherer, refuse_share
+from .shrinking import Usual
 from .text import counted
 
 MOST_WARNINGS = 200
@@ -65,6 +66,10 @@ class Account:
     """Damaged databases that nothing speaks for: the profile does not require them, and no backup held them good."""
     damaged: list[str] = field(default_factory=list)
     """What the profile requires and is damaged, with what is wrong."""
+    drained: Usual = field(default_factory=dict)
+    """Tables that are known to lose most of their rows in the course of things."""
+    newly_drained: bool = False
+    """Whether there is one of which that was not known."""
 
     def add(self, entry: Entry) -> None:
         """Count one file."""

@@ -36,19 +36,32 @@ from ..storage.local import Backup, LocalCatalog
 from ..storage.maker import HOST, INSTALLATION
 from ..transaction.lock import application_lock
 from .assemble import Account as Summary
-from .backup_plan import ASSUMED_RATIO, BackupPlan, check_space, held_by, request_backup
+from .backup_plan import BackupPlan, check_space, held_by, request_backup
 from .basis import basis_of, facts_for_sidecar, note_backup
 from .damage import way_back
 from .found import Share, Thing
-from .keys import require_usable_keys
+from .keys import require_usable_keys, told_of_keys
 from .leftovers import sweep_state
 from .links import missed_lines
 from .listings import Listings
-from .losses import ALL, GET_BACK, Held, Loss, accept, check_words, find_losses, row_losses, unguarded_losses
+from .losses import (
+    ALL,
+    GET_BACK,
+    Held,
+    Loss,
+    accept,
+    check_words,
+    fewer_in,
+    find_losses,
+    is_allowed,
+    row_losses,
+    unguarded_losses,
+)
 from .outcome import Outcome
 from .room import with_room
 from .scan import scan, shared_scan
 from .second_reader import SecondReader
+from .shrinking import Fewer, Usual, with_usual
 from .text import counted, first_lines, human_bytes, table
 from .tree_reader import Source, TreeReader, tree_reader
 from .whole_names import left_out_since, note_names
@@ -92,9 +105,10 @@ def backup(
         with tree_reader(application, ports, lambda: nullcontext(Source(lambda: scan(application))), request) as reader:
             plan = reader.survey(list_paths=True)
         check_space(plan)
-        if plan.encryption.configured:
+        if plan.encryption.passphrase_file is not None:
             require_usable_keys(application, ports)
-        warnings = _compared(application, ports, plan, allow_loss)
+        of_keys, soon = _told_of_keys(application, ports, plan)
+        warnings = [*_compared(application, ports, plan, allow_loss), *of_keys, *soon]
         told = [f"warning: {text}" for text in warnings]
 
         def fitted(_width: int) -> Sequence[str]:
@@ -133,7 +147,9 @@ def _locked_backup(
         request = request_again()
         with tree_reader(application, ports, lambda: _live_data(application), request) as reader:
             plan = reader.survey()
-            warnings = _compared(application, ports, plan, allow_loss)
+            expired, soon = _told_of_keys(application, ports, plan)
+            warnings = [*_compared(application, ports, plan, allow_loss), *expired, *soon]
+            plan = replace(plan, expired_keys=tuple(expired))
             for text in warnings:
                 ports.progress.note(text)
             allowed = frozenset((*allow_loss, *([ALL] if allow_row_loss else ())))
@@ -146,9 +162,15 @@ def _locked_backup(
     }
     known = plan.previous.sidecar.get("as_it_is", ()) if plan.previous else ()
     found = [path for path in summary.as_it_is if path not in known]
-    status = ExitStatus.FINDINGS if summary.unfinished or found else ExitStatus.DONE
+    new = summary.unfinished or found or summary.newly_drained
+    status = ExitStatus.FINDINGS if new else ExitStatus.DONE
     lines = _made_lines(made, summary, plan, noted=warnings)
     return Outcome(changed=True, record=record, lines=lines, status=status)
+
+
+def _told_of_keys(application: Application, ports: Ports, plan: BackupPlan) -> tuple[list[str], list[str]]:
+    """See ``told_of_keys``, of a backup that is encrypted to keys."""
+    return told_of_keys(application, ports) if plan.encryption.recipients else ([], [])
 
 
 def _compared(application: Application, ports: Ports, plan: BackupPlan, allowed: Collection[str]) -> list[str]:
@@ -213,8 +235,9 @@ def back_up(
         request = replace(request, basis=basis_of(application, LocalCatalog(application, ports.clock)))
     with tree_reader(application, ports, lambda: nullcontext(Source(things)), request) as reader:
         plan = reader.measure()
-        if not lenient:
-            plan = replace(plan, space_needed=int(plan.bytes * ASSUMED_RATIO) + plan.largest_database + (1 << 20))
+        if lenient:
+            # It is made of whatever there is, wherever it fits.
+            plan = replace(plan, space_needed=0)
         return make_backup(application, ports, plan, reader, lenient=lenient)[0]
 
 
@@ -304,11 +327,13 @@ def _publish(job: Job, catalog: LocalCatalog, temporary: Path, written: Written)
         "missing": list(plan.missing),
         "warnings": summary.told_warnings(),
         "as_it_is": summary.as_it_is,
+        "expired_keys": list(plan.expired_keys),
         "damaged": summary.damaged,
         "check_level": job.header.check_level,
         "verified": written.proof,
         "seconds": written.seconds,
-        **facts_for_sidecar(application, plan.content, plan.empty),
+        "drained": summary.drained,
+        **facts_for_sidecar(application, plan.content, plan.guarded, plan.empty),
     }
     ports.step("publish")
     made: Optional[Backup] = None
@@ -338,7 +363,9 @@ def _compared_rows(job: Job, summary: Summary, allowed: Optional[Collection[str]
     stand_ins = job.plan.stand_ins.items()
     databases.update({path: databases[place] for path, place in stand_ins if place in databases})
     if allowed is not None:
-        return accept(row_losses(application, job.plan.basis, databases), allowed)
+        fewer = fewer_in(application, job.plan.basis, databases)
+        told = accept(row_losses(application, job.plan.basis, fewer), allowed)
+        return [*told, *_drained(job, summary, fewer, allowed)]
     basis = basis_of(application, LocalCatalog(application, job.ports.clock))
     if basis is None:
         return []
@@ -346,12 +373,28 @@ def _compared_rows(job: Job, summary: Summary, allowed: Optional[Collection[str]
     basis = replace(basis, databases={path: tables for path, tables in basis.databases.items() if path in databases})
     files = {name: share["files"] for name, share in summary.components.items()}
     held = Held(files=files, content=basis.content)
-    losses: list[Loss] = [*find_losses(application, basis, held), *row_losses(application, basis, databases)]
+    fewer = fewer_in(application, basis, databases)
+    losses: list[Loss] = [*find_losses(application, basis, held), *row_losses(application, basis, fewer)]
     if not losses:
         return []
     text = f"it is made of what there is, which is less than before: {losses[0].path}: {losses[0].text}"
     job.ports.progress.note(f"{job.final_name}: {text}")
     return accept(losses, (ALL,))
+
+
+def _drained(
+    job: Job, summary: Summary, fewer: Collection[tuple[str, Fewer]], allowed: Collection[str]
+) -> Iterator[str]:
+    """Note what was seen to be drained, unless a person has allowed it; what is worth a warning of that."""
+    known = {} if job.plan.basis is None else job.plan.basis.drained
+    usual: Usual = {path: tables for path, tables in known.items() if path in summary.databases}
+    for path, item in fewer:
+        if item.lost or is_allowed(job.application, path, item.table, allowed):
+            continue
+        usual = with_usual(usual, path, item)
+        summary.newly_drained = True
+        yield item.told(path)
+    summary.drained = usual
 
 
 def _relative(application: Application, path: str) -> str:

@@ -38,7 +38,7 @@ ASSUMED_RATIO = 0.5
 """Archive bytes per data byte before there is an earlier backup to learn from (the seeds' own figure is 0.2)."""
 
 
-_FOUND_BY_SURVEY = ("files", "bytes", "largest_database", "components", "space_needed", "content")
+_FOUND_BY_SURVEY = ("files", "bytes", "largest_database", "components", "space_needed", "content", "free")
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class BackupPlan:
     basis: Optional[Basis] = None
     """What it is compared with. previous: the newest good backup, from which its size is learnt."""
     content: dict[str, int] = field(default_factory=dict)
+    free: dict[str, list[int]] = field(default_factory=dict)
     lost: tuple[str, ...] = ()
     empty: tuple[str, ...] = ()
     """See ``Tally`` and ``Held``."""
@@ -71,6 +72,8 @@ class BackupPlan:
     """See ``Tally``."""
     whole_names: Optional[tuple[str, ...]] = field(default=None, repr=False)
     """See ``WholeNames``."""
+    expired_keys: tuple[str, ...] = ()
+    """What is to be said of keys that it is not encrypted to any more."""
     paths: tuple[tuple[str, int, str], ...] = field(default=(), repr=False)
     """Path, size and kind of each file; only filled for showing."""
 
@@ -92,6 +95,11 @@ class BackupPlan:
             space_needed=0,
         )
 
+    @property
+    def guarded(self) -> dict[str, int]:
+        """How many files each component has without those that may go."""
+        return {name: share["files"] - self.free.get(name, [0])[0] for name, share in self.components.items()}
+
     def as_completion(self) -> dict[str, Any]:
         """What was found in the tree, as JSON."""
         facts = {name: getattr(self, name) for name in _FOUND_BY_SURVEY}
@@ -112,6 +120,7 @@ class BackupPlan:
                 space_needed=int(found["space_needed"]),
                 components={str(name): dict(share) for name, share in found["components"].items()},
                 content={str(name): int(size) for name, size in found["content"].items()},
+                free={str(name): [int(files), int(size)] for name, (files, size) in found["free"].items()},
                 missing=tuple(str(path) for path in found["missing"]),
                 lost=tuple(str(path) for path in found["lost"]),
                 empty=tuple(str(path) for path in found["empty"]),
@@ -293,19 +302,28 @@ def _inside(directory: Path, component: str) -> ConfigurationError:
 
 def measure(things: Iterable[Union[Thing, Share]], plan: BackupPlan) -> BackupPlan:
     """The plan with how much there is to capture, for a backup that has to be made of whatever there is."""
-    files = total = largest = 0
+    files = total = largest = in_wal = 0
     for found in things:
         files += found.files
         total += _data_of(found)
-        if isinstance(found, Found) and found.kind == "sqlite":
-            largest = max(largest, found.size)
-    return replace(plan, files=files, bytes=total, largest_database=largest)
+        if isinstance(found, Found):
+            beside = wal_of(found)
+            in_wal += beside
+            if found.kind == "sqlite" or beside:
+                largest = max(largest, found.size + beside)
+    needed = _needed(total + in_wal, ASSUMED_RATIO, largest)
+    return replace(plan, files=files, bytes=total, largest_database=largest, space_needed=needed)
+
+
+def _needed(data: int, ratio: float, largest: int) -> int:
+    """Bytes for an archive, and for a copy of the largest database while it is made. A WAL becomes part of its copy."""
+    return int(data * ratio) + largest + (1 << 20)
 
 
 def survey(
     application: Application, things: Iterable[Union[Thing, Share]], plan: BackupPlan, list_paths: bool
 ) -> BackupPlan:
-    files = total = largest = 0
+    files = total = largest = in_wal = 0
     components: dict[str, dict[str, int]] = {}
     paths: list[tuple[str, int, str]] = []
     held = set(plan.basis.databases) if plan.basis else set()
@@ -326,7 +344,8 @@ def survey(
             continue
         if found.size == 0 and found.kind == "sqlite" and (found.required or found.path in held):
             raise EmptyError("the database is empty (0 bytes)", path=found.absolute)
-        beside = wal_size(found.absolute) if found.kind in ("sqlite", "file") else 0
+        beside = wal_of(found)
+        in_wal += beside
         if found.kind == "sqlite" or beside:
             largest = max(largest, found.size + beside)
         if list_paths:
@@ -341,13 +360,14 @@ def survey(
         largest_database=largest,
         components=components,
         content=tally.content,
+        free=tally.free,
         missing=tuple(sorted(path for path in wanted if path not in tally.seen)),
         lost=tuple(sorted(held - tally.seen)),
         empty=tuple(sorted(tally.empty)),
         links=links.named,
         more_links=links.more,
         stand_ins=tally.stand_ins,
-        space_needed=int(total * ratio) + largest + (1 << 20),
+        space_needed=_needed(total + in_wal, ratio, largest),
         paths=tuple(paths),
         whole_names=names.result(),
     )
@@ -361,7 +381,8 @@ def _data_of(found: Union[Thing, Share]) -> int:
 def held_by(application: Application, plan: BackupPlan) -> Held:
     """What a plan found, to be compared with what was there."""
     return Held(
-        files={name: share["files"] for name, share in plan.components.items()},
+        files=plan.guarded,
+        free=plan.free,
         content=plan.content,
         lost=plan.lost,
         missing=plan.missing,
@@ -377,6 +398,11 @@ def wal_size(database: str) -> int:
         return os.lstat(f"{database}-wal").st_size
     except OSError:
         return 0
+
+
+def wal_of(found: Found) -> int:
+    """The same of a file that is found, where it is captured with what lies beside it."""
+    return wal_size(found.absolute) if found.kind in ("sqlite", "file") else 0
 
 
 def _count(components: dict[str, dict[str, int]], component: str, files: int, size: int) -> None:

@@ -44,7 +44,8 @@ class Basis:
     moment: when. name: the backup that held it, or what was put in place since. files, content: of each component, see
     ``Tally``. databases: the rows of each table, as far as they are known. missing, empty: files that the profile
     requires; of old backups it is not known which were empty. places: where the root (``""``) and the components lay,
-    on the host of this name. definitions: what the profile said of each component, see ``definition_of``.
+    on the host of this name. definitions: what the profile said of each component, see ``definition_of``. drained: how
+    much of its rows a table was seen to lose without a word of a person's, see ``shrinking``.
     """
 
     moment: datetime
@@ -56,6 +57,7 @@ class Basis:
     empty: Optional[frozenset[str]] = None
     places: Mapping[str, Place] = field(default_factory=dict)
     definitions: Mapping[str, str] = field(default_factory=dict)
+    drained: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     root: str = ""
     host: str = ""
 
@@ -101,7 +103,7 @@ def restored_at(application: Application, now: datetime) -> Optional[datetime]:
 
 def definition_of(component: Component) -> str:
     """Stands for what the profile says of a component's content: where it differs, counts do not compare."""
-    rules = [[rule.pattern, rule.kind] for rule in component.files]
+    rules = [[rule.pattern, rule.kind, *(["may_shrink"] if rule.may_shrink else [])] for rule in component.files]
     text = json.dumps([sorted(component.paths), sorted(component.exclude), rules])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -113,12 +115,18 @@ def current_places(application: Application) -> dict[str, Place]:
     return places_of(application.root, ["", *sorted(paths - {""})[:MOST_PLACES]])
 
 
-def facts_for_sidecar(application: Application, content: Mapping[str, int], empty: Collection[str]) -> dict[str, Any]:
-    """What a sidecar has to say beside the backup's own facts so that it can be a basis."""
+def facts_for_sidecar(
+    application: Application, content: Mapping[str, int], guarded: Mapping[str, int], empty: Collection[str]
+) -> dict[str, Any]:
+    """What a sidecar has to say beside the backup's own facts so that it can be a basis.
+
+    guarded: files of each component that may not go.
+    """
     places = {path: asdict(place) for path, place in current_places(application).items()}
     return {
         "root": str(application.root),
         "content": dict(content),
+        "guarded": dict(guarded),
         "empty": sorted(empty),
         "places": places,
         "definitions": {item.name: definition_of(item) for item in application.profile.components},
@@ -211,16 +219,18 @@ def recorded_basis(application: Application) -> Optional[Basis]:
 def _of_sidecar(name: str, moment: datetime, said: Mapping[str, Any]) -> Basis:
     """A basis as a sidecar says it, also an old one; what is not in order in it is not known."""
     content = said.get("content")
+    files = {part: int(counts["files"]) for part, counts in _mapping(said.get("components")).items()}
     return Basis(
         moment=moment,
         name=name,
-        files={part: int(counts["files"]) for part, counts in _mapping(said.get("components")).items()},
+        files={**files, **{part: int(count) for part, count in _mapping(said.get("guarded")).items()}},
         content={part: int(size) for part, size in _mapping(content).items()},
         databases=_tables_of(said),
         missing=frozenset(said.get("missing", ())),
         empty=frozenset(said["empty"]) if "empty" in said else None,
         places={path: Place(**place) for path, place in _mapping(said.get("places")).items()},
         definitions=dict(_mapping(said.get("definitions"))),
+        drained=_drained_in(said.get("drained")),
         root=str(said.get("root", "")),
         host=str(said.get("host", "")),
     )
@@ -232,6 +242,13 @@ def _mapping(said: Any) -> Mapping[str, Any]:
 
 def _tables_of(said: Mapping[str, Any]) -> dict[str, Tables]:
     return {path: dict(facts.get("tables", {})) for path, facts in _mapping(said.get("databases")).items()}
+
+
+def _drained_in(said: Any) -> dict[str, dict[str, float]]:
+    return {
+        path: {table: float(percent) for table, percent in _mapping(tables).items()}
+        for path, tables in _mapping(said).items()
+    }
 
 
 def _write(application: Application, basis: Basis) -> None:
@@ -246,6 +263,7 @@ def _write(application: Application, basis: Basis) -> None:
         "missing": sorted(basis.missing),
         "places": {path: asdict(place) for path, place in basis.places.items()},
         "definitions": dict(basis.definitions),
+        "drained": {path: dict(tables) for path, tables in basis.drained.items()},
         "root": basis.root,
         "host": basis.host,
         **({} if basis.empty is None else {"empty": sorted(basis.empty)}),

@@ -15,7 +15,8 @@ from typing import NamedTuple, Optional
 from ..application import Application
 from ..storage.backup import Backup
 from .basis import Basis, basis_in
-from .losses import ANY, FEW_BYTES, FEW_FILES, SMALL_TABLE_ROWS, collapsed, table_may_shrink, watched
+from .losses import ANY, FEW_BYTES, FEW_FILES, watched
+from .shrinking import SMALL_TABLE_ROWS, collapsed, table_may_shrink
 from .text import counted, human_bytes
 
 BEFORE_LOSS = "last before a loss"
@@ -23,7 +24,7 @@ _FILES, _BYTES, _ROWS = "files", "bytes", "rows"
 
 
 class _Key(NamedTuple):
-    """What is counted: files or bytes of a component as it is defined, or rows of a database."""
+    """What is counted: files or bytes of a component as it is defined, or rows of a database or of one table of it."""
 
     sort: str
     name: str
@@ -34,8 +35,9 @@ def before_losses(application: Application, backups: Sequence[Backup], kept: Col
     """Why some of these backups (newest first) are to be kept, by name. kept: the names of those that are anyway."""
     most: Optional[dict[_Key, int]] = None
     reasons: dict[str, str] = {}
+    drained: set[tuple[str, str]] = set()
     for backup in backups:
-        measures = _measures(application, backup)
+        measures = _measures(application, backup, drained)
         if measures is None:
             continue
         lost = [] if most is None else [key for key in measures if _is_loss(application, key, measures[key], most)]
@@ -65,23 +67,32 @@ def _is_loss(application: Application, key: _Key, held: int, later: Mapping[_Key
     return collapsed(held, later.get(key, max(counts)), percent, few_left if key in later else ANY)
 
 
-def _measures(application: Application, backup: Backup) -> Optional[Mapping[_Key, int]]:
-    """What a backup holds of what matters; None where it does not say."""
+def _measures(application: Application, backup: Backup, drained: set[tuple[str, str]]) -> Optional[Mapping[_Key, int]]:
+    """What a backup holds of what matters; None where it does not say.
+
+    drained: tables of which a later backup was made although most of their rows had gone; those of this one are added.
+    """
     if "components" not in backup.sidecar:
         return None
     basis = basis_in(backup)
-    return None if basis is None else dict(_each(application, basis))
+    if basis is None:
+        return None
+    drained |= {(path, table) for path, tables in basis.drained.items() for table in tables}
+    return dict(_each(application, basis, drained))
 
 
-def _each(application: Application, basis: Basis) -> Iterator[tuple[_Key, int]]:
+def _each(application: Application, basis: Basis, drained: Collection[tuple[str, str]]) -> Iterator[tuple[_Key, int]]:
     for component in watched(application):
         name, definition = component.name, basis.definitions.get(component.name, "")
         yield _Key(_FILES, name, definition), basis.files.get(name, 0)
         if name in basis.content:
             yield _Key(_BYTES, name, definition), basis.content[name]
     for path, tables in basis.databases.items():
-        counts = (rows for table, rows in tables.items() if not table_may_shrink(application, path, table))
-        yield _Key(_ROWS, path), sum(counts)
+        counts = {table: rows for table, rows in tables.items() if not table_may_shrink(application, path, table)}
+        yield _Key(_ROWS, path), sum(counts.values())
+        for table in sorted(counts):
+            if (path, table) in drained:
+                yield _Key(_ROWS, f"{path}:{table}"), counts[table]
 
 
 def _said(key: _Key, held: int) -> str:

@@ -25,6 +25,7 @@ from ..storage.local import LocalCatalog
 from . import rehearsal
 from .claims import conflicts, unclaimed_backups
 from .key_checks import host_key_warnings, key_problems, prove_keys, readable_by_anybody, unseen_in_passphrase
+from .keys import told_of_keys
 from .outcome import Outcome
 from .services_check import missing_services, unmanaged
 from .text import counted
@@ -70,6 +71,8 @@ def check_configuration(application: Application, ports: Ports, *, recovery_key:
         warnings.append(f"{recovery_key}: proves nothing, as backups are not encrypted to any key")
     if application.encryption.configured and not problems:
         problems = [str(error) for error in _failures(lambda: prove_keys(application, ports, recovery_key))]
+        if not problems:
+            warnings += [text for told in told_of_keys(application, ports) for text in told]
     found = [*problems, *warnings]
     for text in unclaimed_backups(application):
         ports.progress.note(text)

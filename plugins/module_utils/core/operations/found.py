@@ -16,7 +16,7 @@ from ..errors import CaptureError, UnreadableError
 from ..kinds.base import Signature
 from ..kinds.reading import DIRECTORY_FLAGS, signature_of
 from ..kinds.small import SHORT_WAYS, SMALL
-from ..patterns import Classifier
+from ..patterns import Classified, Classifier
 from ..signals import answer
 from .kind_of import kind_in, tied, without_sidecars
 
@@ -52,6 +52,8 @@ class Found(NamedTuple):
     required: bool
     mode: int
     signature: Signature
+    may_shrink: bool = False
+    """Whether the profile says so of this file."""
 
     @classmethod
     def of_directory(cls, path: str, absolute: str) -> Found:
@@ -142,8 +144,8 @@ def found_of(lookup: Classifier, path: str, absolute: str, status: os.stat_resul
     if entry_type == "file":
         kind = kind_in(classified, path)
     component, required = classified.component.name, classified.required
-    seen = signature_of(status)
-    return Found(path, absolute, entry_type, component, kind, required, stat.S_IMODE(mode), seen)
+    seen, shrinks = signature_of(status), _shrinks_by_rule(classified)
+    return Found(path, absolute, entry_type, component, kind, required, stat.S_IMODE(mode), seen, shrinks)
 
 
 def unmanaged_at(path: str, absolute: str, status: os.stat_result, kind: str) -> Found:
@@ -230,7 +232,7 @@ def look_together(lookup: Classifier, directory: Found, names: Sequence[str]) ->
             if classified is None:
                 continue
             kind = kind_in(classified, name)
-            if kind in SHORT_WAYS and not classified.required:
+            if kind in SHORT_WAYS and not (classified.required or _shrinks_by_rule(classified)):
                 if latest is None or latest.component != classified.component.name:
                     latest = SmallFiles(directory, classified.component.name, [], [], [])
                     things.append(latest)
@@ -243,6 +245,11 @@ def look_together(lookup: Classifier, directory: Found, names: Sequence[str]) ->
             latest = None
             things.append(thing)
     return things
+
+
+def _shrinks_by_rule(classified: Classified) -> bool:
+    """Whether a file is counted apart from others of its component."""
+    return classified.may_shrink and not classified.component.may_shrink
 
 
 def _statuses(directory: Found, names: Sequence[str]) -> Iterator[tuple[str, os.stat_result]]:

@@ -22,6 +22,7 @@ from ..archive.encryption import import_recipients, is_encrypted, require_gpg, t
 from ..archive.key_pair import public_key_ids, secret_key_ids
 from ..archive.openpgp import HEAD, LARGEST_KEY_FILE, MessageKeys, keys_in, message_keys
 from ..archive.passphrase import read_passphrase
+from ..archive.recipients import fingerprints_to_use, said_of_expiring, said_of_unusable
 from ..errors import ArchiveError, EncryptionError, TradekeepError
 from ..host.filesystem.identity import with_privileges
 from ..ports import Ports
@@ -37,7 +38,8 @@ def encryption_of(application: Application) -> Encryption:
     encryption = application.encryption
     if not application.uses_host_key or not os.path.isfile(application.host_public_key):
         return encryption
-    return replace(encryption, recipients=(*encryption.recipients, str(application.host_public_key)))
+    own = str(application.host_public_key)
+    return replace(encryption, recipients=(*encryption.recipients, own), own_key=own)
 
 
 @with_privileges
@@ -51,7 +53,23 @@ def require_usable_keys(application: Application, ports: Ports) -> None:
         read_passphrase(encryption.passphrase_file)
         return
     with temporary_home(ports.runner) as home:
-        import_recipients(encryption.recipients, home, ports.runner)
+        fingerprints_to_use(import_recipients(encryption.recipients, home, ports.runner), encryption.own_key)
+
+
+@with_privileges
+def told_of_keys(application: Application, ports: Ports) -> tuple[list[str], list[str]]:
+    """What is to be said of keys that archives are not encrypted to any more, and of those that expire soon.
+
+    Raises EncryptionError where nothing can be encrypted.
+    """
+    encryption = encryption_of(application)
+    if not encryption.recipients:
+        return [], []
+    require_gpg(ports.runner)
+    with temporary_home(ports.runner) as home:
+        keys = import_recipients(encryption.recipients, home, ports.runner)
+    fingerprints_to_use(keys, encryption.own_key)
+    return said_of_unusable(keys), said_of_expiring(keys, ports.clock.now())
 
 
 @with_privileges

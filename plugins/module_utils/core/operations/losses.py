@@ -19,14 +19,13 @@ from typing import Optional
 from ..application import Application, Component
 from ..errors import CaptureError, UsageError
 from ..host.mounts import Place, other_filesystem
-from ..patterns import classify, code_or_data, matches
+from ..patterns import classify
 from ..storage.vanished import NEW_DIRECTORY
 from .basis import Basis, Tables, current_places, definition_of, recorded_basis
 from .links import WAY_OUT
+from .shrinking import Fewer, collapsed, component_of, fewer_rows, file_may_shrink
 from .text import counted, human_bytes
 
-SMALL_TABLE_ROWS = 20
-"""Tables this small may lose any share of their rows without it meaning anything."""
 FEW_FILES, FEW_BYTES = 3, 64 << 10
 """Fewer files, or bytes, may go whatever their share; but never all of them."""
 ANY = sys.maxsize
@@ -58,6 +57,7 @@ class Held:
     """What there is now, to be compared. lost: databases that the last good backup held, and that are not there.
 
     places: None where it is not asked where the data lies. links: symlinks to what is not captured, with their targets.
+    free: of each component the files that may go, and their bytes; they are not among the others.
     """
 
     files: Mapping[str, int]
@@ -67,13 +67,14 @@ class Held:
     empty: Collection[str] = ()
     places: Optional[Mapping[str, Place]] = None
     links: Mapping[str, str] = field(default_factory=dict)
+    free: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 def check_words(application: Application, words: Collection[str]) -> None:
     """Raises UsageError for a word that allows nothing."""
     known = [*(item.name for item in application.profile.components if item.backup), FILESYSTEM, NEW_DIRECTORY, ALL]
     for word in words:
-        if word not in known and _component_of(application, word.partition(":")[0]) is None:
+        if word not in known and component_of(application, word.partition(":")[0]) is None:
             raise UsageError(
                 f"no loss is called {word!r}",
                 hint=f"one of {', '.join(known)}, or the path of a database, or a table as PATH:TABLE",
@@ -95,6 +96,12 @@ def accept(losses: Sequence[Loss], words: Collection[str]) -> list[str]:
     needed = " ".join(f"--allow-loss {word}" for word in sorted({item.words[0] for item in refused}))
     hint = f"{first.remedy or 'find out why'}; if it is right, back up once with {needed}"
     raise CaptureError(text, path=first.path, hint=hint)
+
+
+def is_allowed(application: Application, path: str, table: str, words: Collection[str]) -> bool:
+    """Whether somebody has said that a table may be smaller now."""
+    component = component_of(application, path)
+    return bool({ALL, component and component.name, path, f"{path}:{table}"} & set(words))
 
 
 def find_losses(application: Application, basis: Optional[Basis], held: Held) -> list[Loss]:
@@ -135,17 +142,22 @@ def unguarded_losses(application: Application, basis: Optional[Basis], held: Hel
             yield f"component {name} is empty: {basis.name} held {counted(files, 'file')} of it"
 
 
-def row_losses(application: Application, basis: Optional[Basis], databases: Mapping[str, Tables]) -> list[Loss]:
-    """Tables that lost more than the allowed share of their rows."""
-    return [] if basis is None else list(_fewer_rows(application, basis, databases))
+def fewer_in(
+    application: Application, basis: Optional[Basis], databases: Mapping[str, Tables]
+) -> list[tuple[str, Fewer]]:
+    """Tables that lost more of their rows than usual, each with its database."""
+    if basis is None:
+        return []
+    return [
+        (path, item)
+        for path, tables in basis.databases.items()
+        for item in fewer_rows(application, path, tables, databases.get(path, {}), basis.drained)
+    ]
 
 
-def table_may_shrink(application: Application, path: str, table: str) -> bool:
-    """Whether the profile says that a table may lose any number of its rows."""
-    component = _component_of(application, path)
-    if component is None or component.may_shrink or _may_shrink(application, path):
-        return True
-    return _may_shrink(application, f"{path}:{table}")
+def row_losses(application: Application, basis: Optional[Basis], fewer: Sequence[tuple[str, Fewer]]) -> list[Loss]:
+    """Those that were not just drained."""
+    return [] if basis is None else list(_fewer_rows(application, basis, fewer))
 
 
 def _moved(application: Application, basis: Basis, places: Optional[Mapping[str, Place]]) -> Iterator[Loss]:
@@ -172,8 +184,8 @@ def _gone(application: Application, basis: Basis, held: Held) -> Iterator[Loss]:
     """Single files: databases, and what the profile requires."""
     required = [path for path in held.missing if path not in basis.missing]
     for path in dict.fromkeys([*sorted(held.lost), *required]):
-        component = _component_of(application, path)
-        if component is None or (component.may_shrink and path not in required) or _may_shrink(application, path):
+        component = component_of(application, path)
+        if component is None or (path not in required and file_may_shrink(application, path)):
             continue
         became_code = classify(application.profile, path) is None
         text = f"{basis.name} held it, and it {'is code now, as git tracks it' if became_code else 'is missing now'}"
@@ -183,7 +195,7 @@ def _gone(application: Application, basis: Basis, held: Held) -> Iterator[Loss]:
             remedy = WAY_OUT
         yield Loss((component.name, path), text, _absolute(application, path), remedy)
     for path in sorted(set(held.empty) - (basis.empty if basis.empty is not None else set(held.empty)) - basis.missing):
-        component = _component_of(application, path)
+        component = component_of(application, path)
         if component is not None:
             text = f"{basis.name} held it, and it is empty now (0 bytes)"
             yield Loss((component.name, path), text, _absolute(application, path), GET_BACK)
@@ -198,38 +210,26 @@ def _fewer(application: Application, basis: Basis, held: Held) -> Iterator[Loss]
         place = _absolute(application, component.paths[0])
         # Where the profile has come to exclude something, or another version of it, only all of it is a loss.
         same = basis.definitions.get(name) == definition_of(component)
+        # Nor does it say which of them might have gone then.
+        free_files, free_bytes = (0, 0) if same else held.free.get(name, (0, 0))
+        now += free_files
         few_files, few_bytes = (FEW_FILES, FEW_BYTES) if same else (ANY, ANY)
         if collapsed(before, now, profile.maximum_file_loss_percent, few_files):
             text = f"component {name} held {counted(before, 'file')} in {basis.name} and holds {now} now"
             yield Loss((name,), text, place)
             continue
-        size, left = basis.content.get(name, 0), held.content.get(name, 0)
+        size, left = basis.content.get(name, 0), held.content.get(name, 0) + free_bytes
         if collapsed(size, left, profile.maximum_byte_loss_percent, few_bytes):
             text = f"component {name} held {human_bytes(size)} beside databases and logs in {basis.name}"
             yield Loss((name,), f"{text} and holds {human_bytes(left)} now", place)
 
 
-def collapsed(before: int, now: int, percent: float, few: int) -> bool:
-    """Whether more than a share was lost, and not just a few; or all of it."""
-    if percent >= 100 or now >= before * (1 - percent / 100):
-        return False
-    return now == 0 or before - now >= few
-
-
-def _fewer_rows(application: Application, basis: Basis, databases: Mapping[str, Tables]) -> Iterator[Loss]:
-    limit = application.profile.maximum_row_loss_percent
-    for path, tables in basis.databases.items():
-        component = _component_of(application, path)
-        if component is None:
-            continue
-        now = databases.get(path, {})
-        for table, rows_before in tables.items():
-            rows_now = now.get(table, 0)
-            if rows_before < SMALL_TABLE_ROWS or rows_now >= rows_before * (1 - limit / 100):
-                continue
-            if not table_may_shrink(application, path, table):
-                text = f"table {table} had {counted(rows_before, 'row')} in {basis.name} and has {rows_now} now"
-                yield Loss((component.name, path, f"{path}:{table}"), text, _absolute(application, path))
+def _fewer_rows(application: Application, basis: Basis, fewer: Sequence[tuple[str, Fewer]]) -> Iterator[Loss]:
+    for path, item in fewer:
+        component = component_of(application, path)
+        if component is not None and item.lost:
+            text = f"table {item.table} had {counted(item.before, 'row')} in {basis.name} and has {item.now} now"
+            yield Loss((component.name, path, f"{path}:{item.table}"), text, _absolute(application, path))
 
 
 def watched(application: Application) -> list[Component]:
@@ -237,17 +237,6 @@ def watched(application: Application) -> list[Component]:
     kept = [item for item in application.profile.components if item.backup]
     chosen = [item for item in kept if item.critical or any(rule.required for rule in item.files)]
     return [item for item in chosen or kept if not item.may_shrink]
-
-
-def _may_shrink(application: Application, subject: str) -> bool:
-    """Whether the profile says of a database, or of ``database:table``, that it may lose what it holds."""
-    return any(matches(pattern, subject) for pattern in application.profile.tables_may_shrink)
-
-
-def _component_of(application: Application, path: str) -> Optional[Component]:
-    """None for what the profile does not keep any more; somebody has said so there."""
-    classified = code_or_data(application.profile, path)
-    return None if classified is None or not classified.component.backup else classified.component
 
 
 def _absolute(application: Application, path: str) -> str:

@@ -30,6 +30,7 @@ from ..host.account import owner_of
 from ..host.files import atomic_write, space
 from ..host.filesystem.holes import data_at
 from ..host.filesystem.identity import acting_as, privileged
+from ..host.filesystem.immutable import refuse_locked
 from ..host.filesystem.scratch import scratch_directory
 from ..host.mounts import device_roots
 from ..host.services import Snapshot
@@ -234,6 +235,7 @@ def _prepare(
     run.unmanaged, run.left_links = without_component, left_links
     tell_of_links(ports.progress.note, left_links, run.changes)
     _check_space(run)
+    refuse_locked(os.path.join(application.root, item.path) for item in run.changes)
     if run.changes:
         # What is replaced becomes a safety backup, when the services run on the new data already.
         require_usable_keys(application, ports)

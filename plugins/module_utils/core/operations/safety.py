@@ -27,7 +27,7 @@ from ..storage.names import GIVEN_UP_LABEL, SAFETY_LABEL
 from ..transaction.exchange import Exchange
 from ..transaction.plan import Replacement
 from .backup import back_up
-from .backup_plan import ASSUMED_RATIO, BackupPlan, choose_encryption
+from .backup_plan import ASSUMED_RATIO, BackupPlan, choose_encryption, wal_of
 from .found import Found, Thing, lies_too_deep, unmanaged_at
 from .keys import encryption_of
 from .kind_of import SQLITE, database_beside, kind_of
@@ -194,5 +194,5 @@ def _of_no_component(application: Application, path: str, absolute: str) -> Opti
 
 
 def _data_bytes(application: Application) -> int:
-    things = scan(application, refuse_links=False)
-    return sum(data_at(found.absolute, found.size) for found in things if found.type == "file")
+    files = [found for found in scan(application, refuse_links=False) if found.type == "file"]
+    return sum(data_at(found.absolute, found.size) + wal_of(found) for found in files)

@@ -97,6 +97,7 @@ def state_of(application: Application, ports: Ports, backups: Sequence[Backup]) 
     ]
     if not any(run.running for run in runs if run.job.startswith("backup")):
         problems += overdue(application, ports, None if last_good is None else last_good.moment)
+    problems += [] if last_good is None else map(str, last_good.sidecar.get("expired_keys") or ())
     problems += [str(gone) for gone in (LocalCatalog(application, ports.clock).gone(),) if gone is not None]
     problems += _pending(application)
     return State(last_good, _last_failure(runs, told, now), tuple(problems), now, tuple(notes))

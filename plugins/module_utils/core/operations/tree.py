@@ -26,6 +26,7 @@ from ..host.files import (
 )
 from ..host.filesystem.beneath import make_root, open_root
 from ..host.filesystem.identity import acting_as, with_privileges
+from ..host.filesystem.immutable import reason_for
 from ..host.ownership import gid_of, place_of, uid_of
 from ..patterns import templates
 from ..ports import Ports
@@ -188,7 +189,7 @@ def _adjust(fd: int, wanted: Rights) -> None:
             os.fchown(fd, uid_of(wanted.owner), gid_of(wanted.group))
         os.fchmod(fd, wanted.mode)
     except PermissionError as error:
-        raise TradekeepError(
+        raise reason_for(error, place_of(fd)) or TradekeepError(
             f"owner or mode cannot be set: {error.strerror}", path=place_of(fd), hint="run as root"
         ) from error
     finally:

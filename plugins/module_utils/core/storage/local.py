@@ -48,7 +48,7 @@ from .names import (
     sidecars_of,
 )
 from .parts import is_leftover_part, part_name, sweep_scratch
-from .placing import check_finished, fsync_file, give_name, point_link, write_new
+from .placing import check_finished, fsync_file, give_name, point_link, set_mode, write_new
 from .records import Records
 from .vanished import all_gone
 
@@ -187,7 +187,7 @@ class LocalCatalog:
         self.check_directory()
         check_finished(temporary, sidecar)
         with os_errors():
-            temporary.chmod(0o600)
+            set_mode(temporary, 0o600)
             fsync_file(temporary)
             published = self._publish_under_free_name(temporary, parsed, sidecar)
         with contextlib.suppress(TradekeepError):
@@ -261,11 +261,20 @@ class LocalCatalog:
             names = self._names()
             stem = latest_stem(self.directory, names, self.maker)
             wanted = None if parsed is None else f"{stem}{parsed.suffix}"
-            if newest is not None and wanted is not None:
-                point_link(self.directory / wanted, newest.name)
+            has_links = newest is None or wanted is None or point_link(self.directory / wanted, newest.name)
+            if not has_links:
+                self._note_without_links()
+                return
             for name in names:
                 if name != wanted and name.startswith(f"{stem}.tar.") and (self.directory / name).is_symlink():
                     (self.directory / name).unlink(missing_ok=True)
+
+    def _note_without_links(self) -> None:
+        """Once for a directory: nothing is wrong with the backups there."""
+        if self.records.read().get("without_links") != str(self.directory):
+            self._note(f"{self.directory} is on a filesystem without symlinks: there will be no {LATEST_STEM} in it")
+            with contextlib.suppress(TradekeepError):
+                self.records.set(without_links=str(self.directory))
 
     @with_privileges
     def sweep_leftovers(self) -> tuple[str, ...]:
@@ -305,7 +314,7 @@ class LocalCatalog:
                 raise UnsafePathError("everybody can write there", path=path, hint="chmod 0700, or choose another")
             ours = path == Path(self.application.backup_dir) and status.st_uid == os.geteuid()
             if ours and stat.S_IMODE(status.st_mode) != 0o700:
-                path.chmod(0o700)
+                set_mode(path, 0o700)
 
     # Inner parts
 

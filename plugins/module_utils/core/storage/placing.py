@@ -18,7 +18,8 @@ from ..errors import ArchiveError, UnsafePathError
 from ..host.files import fsync_directory, os_errors, write_all
 from .names import TEMPORARY_PREFIX
 
-_LINK_UNSUPPORTED = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+UNSUPPORTED = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+"""What a filesystem without links, or without modes, answers: exFAT, some network mounts."""
 
 
 def check_finished(temporary: Path, sidecar: Mapping[str, Any]) -> None:
@@ -43,19 +44,20 @@ def fsync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-def give_name(temporary: Path, final: Path) -> Path:
-    """Rename without replacing: a hard link fails where the name exists; raises FileExistsError."""
+def give_name(temporary: Path, final: Path, *, claim: bool = False) -> Path:
+    """Rename without replacing: a hard link fails where the name exists; raises FileExistsError.
+
+    claim: where the filesystem has no hard links, make the name first as an empty file, which fails as well where it
+    exists. For sidecars: an archive is not to be seen before it is whole, and the name of its sidecar is claimed.
+    """
     try:
         os.link(temporary, final, follow_symlinks=False)
     except FileExistsError:
         raise
     except OSError as error:
-        # Filesystems without hard links (vfat, some network mounts). The application's lock keeps others away.
-        if error.errno not in _LINK_UNSUPPORTED:
+        if error.errno not in UNSUPPORTED:
             raise
-        if os.path.lexists(final):
-            raise FileExistsError(str(final)) from error
-        temporary.rename(final)
+        _rename_to_new(temporary, final, claim=claim)
     try:
         fsync_directory(final.parent)
     except BaseException:
@@ -72,9 +74,22 @@ def write_new(path: Path, data: bytes, temporary: Path) -> None:
     """Write a whole, synced file under a name that nobody has; raises FileExistsError."""
     try:
         _write_synced(temporary, data)
-        give_name(temporary, path)
+        give_name(temporary, path, claim=True)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _rename_to_new(temporary: Path, final: Path, *, claim: bool) -> None:
+    if claim:
+        os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    elif os.path.lexists(final):
+        raise FileExistsError(str(final))
+    try:
+        temporary.rename(final)
+    except BaseException:
+        if claim:
+            final.unlink(missing_ok=True)
+        raise
 
 
 def _write_synced(path: Path, data: bytes) -> None:
@@ -86,13 +101,31 @@ def _write_synced(path: Path, data: bytes) -> None:
         os.close(descriptor)
 
 
-def point_link(link: Path, target: str) -> None:
-    """Make a relative symlink, replacing an older one in one step; a real file of that name is left alone."""
+def set_mode(path: Path, mode: int) -> None:
+    """Give a mode, where the filesystem has modes; elsewhere how it is mounted says who may read it."""
+    try:
+        path.chmod(mode)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+
+
+def point_link(link: Path, target: str) -> bool:
+    """Make a relative symlink, replacing an older one in one step; a real file of that name is left alone.
+
+    Returns whether the filesystem has symlinks.
+    """
     if link.is_symlink() and os.readlink(link) == target:
-        return
+        return True
     if os.path.lexists(link) and not link.is_symlink():
         raise UnsafePathError("is not a symlink", path=link, hint="move it away")
     temporary = link.with_name(f"{TEMPORARY_PREFIX}{link.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
-    temporary.symlink_to(target)
+    try:
+        temporary.symlink_to(target)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        return False
     temporary.replace(link)
     fsync_directory(link.parent)
+    return True

@@ -20,7 +20,7 @@ from ...storage.choice import is_future
 from ...storage.local import LocalCatalog
 from ...storage.names import DEPLOY_LABEL
 from ..backup import back_up
-from ..backup_plan import ASSUMED_RATIO, BackupPlan, check_space, choose_encryption
+from ..backup_plan import BackupPlan, check_space, choose_encryption
 from ..collapses import before_losses
 from ..keys import require_usable_keys
 from ..scan import gathered_scan, scan
@@ -54,8 +54,7 @@ def rehearse_backup(application: Application, ports: Ports) -> None:
         if plan.files:
             if encryption.configured:
                 require_usable_keys(covered, ports)
-            needed = int(plan.bytes * ASSUMED_RATIO) + plan.largest_database + (1 << 20)
-            check_space(dataclasses.replace(plan, space_needed=needed))
+            check_space(plan)
 
 
 @with_privileges

@@ -36,7 +36,8 @@ from ...vocabulary import RESERVED_PREFIX
 from ..controller import services_of
 from ..exchange_run import Change, run_exchange
 from ..healthy import health_gate
-from ..still_writing import FORCE, FORCED, refuse_writers
+from ..still_writing import FORCE, FORCED, refuse_writers, writers_of
+from .bots_writes import BotsWrites
 from .code import CodeManifest
 from .code_plan import LARGEST_EDIT, Action, CodeChange
 from .data_reader import DataReader
@@ -51,6 +52,8 @@ from .survey import Survey
 from .watched import Watched
 
 _HISTORY = 50
+# A bot that opens its files for each write is not seen at every moment.
+_LOOKS, _BETWEEN_LOOKS = 10, 0.02
 _PLACEHOLDERS = (".gitkeep", ".keep", ".gitignore")
 
 
@@ -168,7 +171,8 @@ class DeployRun:
             adopted = None if staged.set_aside is None else staged.set_aside.live
             witness = Witness(self._application, self._code_paths(staged), reader, adopted=adopted)
             with self._timed("proof"):
-                watched = Watched(witness, self.carried.notes.append)
+                writes = BotsWrites(self._application, reader)
+                watched = Watched(witness, writes, self.carried.notes.append)
             with contextlib.closing(watched):
                 self._run_exchange(stage, staged, replacements, watched)
             for directory in sorted(witness.unreadable):
@@ -188,14 +192,15 @@ class DeployRun:
                 refuse_writers(self._application, self._ports, services, force=self._force, way_out=FORCE)
 
         def judge() -> None:
-            self.carried.proof = watched.after()
+            # Before the proof, which then says what they have done to the data.
+            self._hook("before_start")
+            self.carried.proof = watched.after(self._bot_runs_on)
             if self.carried.proof.damaged:
                 raise TradekeepError(
                     f"the data is not as it was before: {self.carried.proof.damaged[0]}",
                     path=self._application.root,
                     hint="see: tradekeep deploy --log",
                 )
-            self._hook("before_start")
 
         change = Change[None](
             operation="deploy",
@@ -225,6 +230,16 @@ class DeployRun:
             refuse_writers=refuse_others,
             start=start,
         )
+
+    def _bot_runs_on(self) -> bool:
+        """Whether something writes that nothing has stopped, and so does what it does by itself."""
+        if any(hook.at == "before_start" for hook in self._deploy.hooks):
+            return False  # what the hook did cannot be told from it
+        for _look in range(_LOOKS):
+            if writers_of(self._application, self._services):
+                return True
+            self._ports.clock.sleep(_BETWEEN_LOOKS)
+        return False
 
     def _was_down(self, seconds: float) -> None:
         self.carried.downtime = round(self.carried.downtime + seconds, 3)

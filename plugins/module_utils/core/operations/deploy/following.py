@@ -24,13 +24,15 @@ _Identity = Optional[tuple[int, int]]
 class Followed:
     """The data from now on. Every method raises TradekeepError where something can have gone unseen: look yourself.
 
-    facts: of every file, as of the last ``catch_up``. files: how many of them each component has.
+    facts: of every file, as of the last ``catch_up``. files: how many of them each component has. changed: files whose
+    facts are other ones than when this was emptied.
     """
 
     def __init__(self, witness: Witness) -> None:
         self._witness = witness
         self.facts: dict[str, Fact] = {}
         self.files: Counter[str] = Counter()
+        self.changed: set[str] = set()
         self._beneath: dict[str, set[str]] = {}
         self._watched: dict[str, int] = {}
         self._names: dict[int, str] = {}
@@ -119,6 +121,8 @@ class Followed:
 
     def _note(self, path: str, fact: Optional[Fact]) -> None:
         known = path in self.facts
+        if self.facts.get(path) != fact:
+            self.changed.add(path)
         if fact is not None:
             self.facts[path] = fact
             self._beneath.setdefault(os.path.dirname(path), set()).add(path)

@@ -14,6 +14,7 @@ import os
 import stat
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Callable, Optional
 
 from ...application import Application
@@ -26,6 +27,7 @@ from ...signals import answer
 from ...vocabulary import RESERVED_PREFIX
 from ..found import lies_too_deep
 from ..kind_of import kind_of
+from ..shrinking import file_may_shrink, table_may_shrink
 from ..text import counted
 from .data_reader import DataReader
 
@@ -55,10 +57,14 @@ class Sample:
 
 @dataclass
 class Proof:
-    """The verdict for each component. damaged: what the deploy did to the data, empty when it is preserved."""
+    """The verdict for each component. damaged: what the deploy did to the data, empty when it is preserved.
+
+    by_bot: files that the bot itself wrote or removed.
+    """
 
     components: dict[str, dict[str, int]] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
+    by_bot: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """For the record of the deploy."""
@@ -71,6 +77,11 @@ class Proof:
 
 def _nothing(_path: str) -> None:
     """For who wants to hear nothing meanwhile."""
+
+
+def _of_nobody(_path: str) -> bool:
+    """For who knows of no bot that runs."""
+    return False
 
 
 class Witness:
@@ -147,15 +158,14 @@ class Witness:
         before: Mapping[str, Fact],
         after: Mapping[str, Fact],
         samples: Mapping[str, Sample],
-        sampled: Optional[Mapping[str, Fact]] = None,
+        is_bots: Callable[[str], bool] = _of_nobody,
     ) -> Proof:
         """The proof from the facts before and after, and the samples taken before.
 
-        sampled: the facts when the samples were taken, where that was earlier: the bot can have rotated since.
+        is_bots: whether it was the bot itself that did something to a file, which is not judged then but named.
         """
         proof = Proof()
-        earlier = before if sampled is None else sampled
-        changed = {path: fact for path, fact in after.items() if not before.get(path) == fact == earlier.get(path)}
+        changed = {path: fact for path, fact in after.items() if before.get(path) != fact}
         for path, fact in sorted(before.items()):
             counts = proof.components.setdefault(self.component(path), {"files": 0, "untouched": 0, "written": 0})
             counts["files"] += 1
@@ -168,13 +178,17 @@ class Witness:
                 continue
             counts["written"] += 1
             sample = samples.get(path)
+            if is_bots(path):
+                proof.by_bot.append(path)
+                continue
             problem = self._judge(path, fact, now, sample)
-            held = fact if sample is None else earlier.get(path, fact)
-            if problem is not None and not self._is_elsewhere(path, held, sample, changed):
+            if problem is not None and not self.is_elsewhere(path, fact, sample, changed):
                 proof.damaged.append(f"{path}: {problem}")
         return proof
 
     def _judge(self, path: str, fact: Fact, now: Optional[Fact], sample: Optional[Sample]) -> Optional[str]:
+        if self._says(path, file_may_shrink):
+            return None
         if now is None:
             return None if _comes_and_goes(path) else "was there before the deploy and is gone"
         if (now.device, now.inode) != (fact.device, fact.inode):
@@ -192,7 +206,7 @@ class Witness:
             return f"cannot be read any more: {error.strerror}"
         return None if unchanged else "what it held before was changed"
 
-    def _is_elsewhere(self, path: str, fact: Fact, sample: Optional[Sample], changed: Mapping[str, Fact]) -> bool:
+    def is_elsewhere(self, path: str, fact: Fact, sample: Optional[Sample], changed: Mapping[str, Fact]) -> bool:
         """Whether what a file held is under another name now, as after a rotation of logs.
 
         That another file has its inode proves nothing: the number of a removed file goes to the next one made.
@@ -225,6 +239,8 @@ class Witness:
         except TradekeepError as error:
             return f"cannot be read any more: {error.message}"
         for table, count in rows.items():
+            if self._says(path, partial(table_may_shrink, table=table)):
+                continue
             if count is not None and (now.get(table) or 0) < count:
                 return f"table {table} had {counted(count, 'row')} and has {now.get(table) or 0}"
         return None
@@ -245,6 +261,10 @@ class Witness:
         """The kind of a file; outside of the root the profile says nothing, and its name decides."""
         inside = path.startswith(f"{self._root}/")
         return kind_of(self._application.profile, path[len(self._root) + 1 :] if inside else path)
+
+    def _says(self, path: str, may: Callable[[Application, str], bool]) -> bool:
+        """What the profile says of a file, where it says anything of it."""
+        return self.component(path) != _OTHER and may(self._application, path[len(self._root) + 1 :])
 
     def component(self, path: str) -> str:
         """The name of the component that a file belongs to."""

@@ -24,10 +24,10 @@ from ...patterns import look_up
 from ...ports import Ports
 from ...storage.backup import Backup, iso, parse_iso
 from ..apart import Telling, unusable, work_apart
-from ..basis import restored_at
+from ..basis import basis_in, restored_at
 from ..leftovers import reader_account
-from ..losses import SMALL_TABLE_ROWS, table_may_shrink
 from ..scan import scan
+from ..shrinking import fewer_rows, table_may_shrink
 from ..text import counted
 from .findings import Findings
 from .source import Chosen
@@ -173,15 +173,14 @@ def _compare_database(
         names = ", ".join(sorted(name for name in {*rows, *tables} if rows.get(name) != tables.get(name)))
         findings.problem(f"{live}: nothing was written since the backup, and yet it holds other rows of {names}")
         return
-    limit = application.profile.maximum_row_loss_percent
     for name, before in sorted(tables.items()):
-        if table_may_shrink(application, entry.path, name):
-            continue
-        now = rows.get(name, 0 if name not in rows else None)
-        if name not in rows:
+        if name not in rows and not table_may_shrink(application, entry.path, name):
             findings.problem(f"{live}: table {name} is gone, the backup holds {counted(before, 'row')} of it")
-        elif now is not None and before >= SMALL_TABLE_ROWS and now < before * (1 - limit / 100):
-            findings.problem(f"{live}: table {name} has {counted(now, 'row')}, the backup holds {before}")
+    basis = basis_in(backup)
+    for item in fewer_rows(application, entry.path, tables, rows, None if basis is None else basis.drained):
+        if item.table in rows:
+            text = f"{live}: table {item.table} has {counted(item.now, 'row')}, the backup holds {item.before}"
+            findings.problem(text) if item.lost else findings.note(f"{text}; the rest of the database is there")
 
 
 def _written_since(

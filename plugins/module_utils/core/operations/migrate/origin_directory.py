@@ -111,8 +111,12 @@ def _holds_some(application: Application, place: Path) -> bool:
 
 
 def _moved_to(application: Application, root: Path) -> Application:
-    """The application as it would be there; what is code there, the git there says."""
-    profile = application.profile
+    """The application as it would be there; what is code there, the git there says.
+
+    Symlinks of a source are followed nowhere: the places that the profile names are this host's.
+    """
+    components = tuple(replace(item, follow_links=()) for item in application.profile.components)
+    profile = replace(application.profile, components=components)
     if profile.not_data is not None:
         profile = replace(profile, not_data=BesideData(application, root))
     return replace(application, root=BotPath(root), profile=profile)
