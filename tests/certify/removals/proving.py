@@ -42,7 +42,7 @@ PROVING = (
         "d15",
         "a file that is gone is damage",
         "operations/deploy/proof.py",
-        'return None if _comes_and_goes(path) else "was there before the deploy and is gone"',
+        'return None if comes_and_goes(path) else "was there before the deploy and is gone"',
         "return None",
         (PROOF + "a_temporary_file_of_its_name_does_not_stand_for_a_file_that_is_gone",),
     ),

@@ -195,6 +195,14 @@ def test_a_bot_that_nothing_stops_may_work_off_its_queue(bot: World, monkeypatch
     assert (done.record["state"], done.record["proof"]["damaged"]) == ("deployed", [])
 
 
+def test_a_journal_that_goes_is_no_component_that_is_lost(bot: World) -> None:
+    remove(bot)
+    sql(bot, *filled("fills", 50))
+    journal = bot.live / f"{DATABASE}-journal"
+    journal.write_bytes(bytes(9000))
+    assert bot.deploy(step=once("start", journal.unlink)).record["proof"]["damaged"] == []
+
+
 def test_what_the_profile_lets_shrink_may_do_so_at_any_time(bot: World) -> None:
     rule = {"pattern": "paper_trading_outputs/old/*", "may_shrink": True}
     component = {"paths": ["paper_trading_outputs"], "critical": True, "files": [rule]}

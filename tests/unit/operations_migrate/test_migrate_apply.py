@@ -20,6 +20,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import (
     ServiceError,
     TradekeepError,
 )
+from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.filesystem import immutable
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.migrate import migrate as migrate_module
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.migrate.migrate import migrate_from
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.migrate.migration_plan import holds_of
@@ -166,6 +167,18 @@ def test_what_appears_on_the_target_meanwhile_stops_what_was_not_forced(old: Any
     assert (new.root / "preferences/own.json").read_text() == "{}"
     assert not (new.root / FILLS).exists()
     assert pending(new.state) is None
+
+
+def test_what_is_locked_with_chattr_is_found_before_anything_stops(
+    old: Any, occupied: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(immutable, "_flag_of", lambda path: ("i", "immutable") if path.endswith(PREFERENCES) else None)
+    order: list[str] = []
+    for options in ({"dry_run": True}, {"step": order.append}):
+        with pytest.raises(TradekeepError, match="is immutable"):
+            occupied.migrate(old.root, force=True, **options)
+    assert "stop" not in order
+    assert occupied.backups == []
 
 
 def test_a_damaged_database_of_the_target_is_kept_byte_for_byte(old: Any, occupied: Any) -> None:

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Optional
 
 from ..errors import EncryptionError
+from ..formatting import counted
 
 WARNING_TIME = timedelta(days=30)
 """How long before a key expires it is named."""
@@ -118,7 +119,7 @@ def said_of_expiring(keys: Iterable[PublicKey], now: datetime) -> list[str]:
             days = max(0, (key.expires - now).days)
             lines.append(
                 f"{key.recipient}: key {key.fingerprint[-16:]} expires on {key.expires:%Y-%m-%d}, "
-                f"in {days} day{'' if days == 1 else 's'}: from then on nothing is encrypted to it; "
+                f"in {counted(days, 'day')}: from then on nothing is encrypted to it; "
                 "have its owner renew it and install the public half anew"
             )
     return lines

@@ -20,6 +20,7 @@ from typing import NamedTuple, Optional
 
 from ..application import Application, Component
 from ..patterns import code_or_data, matches
+from .text import counted
 
 SMALL_TABLE_ROWS = 20
 """Tables this small may lose any share of their rows without it meaning anything."""
@@ -49,8 +50,8 @@ class Fewer(NamedTuple):
     def told(self, path: str) -> str:
         """For a person who may know better."""
         return (
-            f"{path}: table {self.table} had {self.before} rows and has {self.now} now, the rest of the database is "
-            f"there; if that is its use, say in the profile: tables_may_shrink: ['{path}:{self.table}']"
+            f"{path}: table {self.table} had {counted(self.before, 'row')} and has {self.now} now, the rest of the "
+            f"database is there; if that is its use, say in the profile: tables_may_shrink: ['{path}:{self.table}']"
         )
 
 

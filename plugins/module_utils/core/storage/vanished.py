@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Optional
 
 from ..errors import TradekeepError
+from ..formatting import counted
 from .names import SAFETY_LABELS, parse_any_name
 
 NEW_DIRECTORY = "backups"
@@ -29,7 +30,7 @@ def all_gone(directory: Path, recorded: Iterable[str], names: Iterable[str]) -> 
     known = {key for key in recorded if _counts(key)}
     if not known or known & set(names):
         return None
-    many = f"none of the {len(known)} backups that are on record is" if len(known) > 1 else ""
+    many = f"none of the {counted(len(known), 'backup')} that are on record is" if len(known) > 1 else ""
     these = many or "the backup that is on record is not"
     which, they = ("their", "they were") if many else ("its", "it was")
     return TradekeepError(

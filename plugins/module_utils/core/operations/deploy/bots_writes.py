@@ -22,7 +22,7 @@ from ..losses import FEW_BYTES, FEW_FILES, watched
 from ..shrinking import collapsed, fewer_rows
 from ..text import counted, human_bytes
 from .data_reader import DataReader
-from .proof import Fact, Sample
+from .proof import Fact, Sample, comes_and_goes
 
 Facts = Mapping[str, Fact]
 
@@ -63,7 +63,9 @@ class BotsWrites:
             return None
         if kind == "sqlite":
             return self._loss_of_rows(path, was, now, sample)
-        return f"had {was.size} bytes and has none" if kind == "jsonl" and emptied and now is not None else None
+        return (
+            f"had {counted(was.size, 'byte')} and has none" if kind == "jsonl" and emptied and now is not None else None
+        )
 
     def _loss_of_rows(self, path: str, was: Fact, now: Optional[Fact], sample: Optional[Sample]) -> Optional[str]:
         if sample is None or sample.rows is None:
@@ -102,7 +104,7 @@ class BotsWrites:
         found: Counter[tuple[str, str]] = Counter()
         for path, fact in facts.items():
             classified = self._classified(path)
-            if classified is not None and not classified.may_shrink:
+            if classified is not None and not classified.may_shrink and not comes_and_goes(path):
                 found[classified.component.name, "files"] += 1
                 if kind_in(classified, path) not in ("sqlite", "log"):
                     found[classified.component.name, "bytes"] += fact.size

@@ -190,7 +190,7 @@ class Witness:
         if self._says(path, file_may_shrink):
             return None
         if now is None:
-            return None if _comes_and_goes(path) else "was there before the deploy and is gone"
+            return None if comes_and_goes(path) else "was there before the deploy and is gone"
         if (now.device, now.inode) != (fact.device, fact.inode):
             appended = self._kind(path) in (*_APPENDED, "sqlite")
             return "is another file than before: its inode changed" if appended else None
@@ -212,7 +212,7 @@ class Witness:
         That another file has its inode proves nothing: the number of a removed file goes to the next one made.
         """
         for name, now in changed.items():
-            if name == path or _comes_and_goes(name):
+            if name == path or comes_and_goes(name):
                 continue
             renamed = (now.device, now.inode) == (fact.device, fact.inode)
             if sample is None:
@@ -306,6 +306,6 @@ def _top(path: str) -> str:
     return fixed_part(path) if is_open(path) else path
 
 
-def _comes_and_goes(path: str) -> bool:
+def comes_and_goes(path: str) -> bool:
     """Sidecars of databases, locks and temporary files are their writer's to remove."""
     return path.endswith((*SIDECAR_SUFFIXES, ".tmp", ".lock", ".pid", ".swp"))

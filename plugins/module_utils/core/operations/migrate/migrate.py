@@ -9,6 +9,7 @@ and the application's own hooks have agreed, everything goes back.
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -20,6 +21,7 @@ from typing import Any, Callable, Optional
 from ...application import Application
 from ...errors import NeedsPersonError, TradekeepError
 from ...host.filesystem.identity import acting_as
+from ...host.filesystem.immutable import refuse_locked
 from ...host.mounts import device_roots
 from ...host.services import Snapshot
 from ...ports import Ports
@@ -267,7 +269,7 @@ def _migrate_from(
         with opened() as origin:
             run = _prepare(application, ports, origin, force=force, start=start, by=by)
             if not run.against:
-                _refuse_unmanaged(run)
+                _refuse_in_the_way(run)
             return planned(run)
     lock = application_lock(
         state_dir, operation="migrate", clock=ports.clock, wait_seconds=600.0, note=ports.progress.mention
@@ -282,12 +284,13 @@ def _migrate_from(
                 return unchanged(run)
             if run.against:
                 return refused(run)
-            _refuse_unmanaged(run)
+            _refuse_in_the_way(run)
             return _Migration(run, expected).carry_out()
 
 
-def _refuse_unmanaged(run: Run) -> None:
-    """What a stop would not end is found before it, unless hooks of the application's see to that."""
+def _refuse_in_the_way(run: Run) -> None:
+    """Raises for what a stop would not end, unless hooks of the application's see to that, and for locked files."""
+    refuse_locked(os.path.join(run.application.root, item.path) for item in run.plan.changes)
     if run.plan.changes and not any(hook.at == "before_stop" for hook in run.application.profile.migrate.hooks):
         refuse_unmanaged_writers(run.application, run.ports, run.services)
 
