@@ -85,7 +85,8 @@ def _live(base: Path, config: Path, words: Sequence[str], tracer: _Tracer | None
     try:
         signal.alarm(_SECONDS)
         os.environ["TMPDIR"] = str(base / "tmp")
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        for stopping in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(stopping, signal.SIG_DFL)  # below nohup one would be ignored
         (base / "tally").unlink(missing_ok=True)
         with (base / "said").open("w") as said:
             os.dup2(said.fileno(), 1)

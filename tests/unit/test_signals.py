@@ -9,7 +9,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -18,6 +18,15 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.errors import I
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.host.runner import SubprocessRunner, SystemClock
 
 AT_ONCE = 5.0
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """None of them is ignored, as SIGHUP is below nohup."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in signals.STOPPING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def stop(number: int = signal.SIGTERM) -> None:

@@ -223,7 +223,7 @@ def test_what_cannot_be_told_changes_nothing(monkeypatch: pytest.MonkeyPatch, sc
         return Outcome(changed=True, record={}, lines=("done",), status=errors.ExitStatus.FINDINGS)
 
     monkeypatch.setattr(cli, "carry_out", carry_out)
-    monkeypatch.setattr(cli, "_discard_output", lambda: None)
+    monkeypatch.setattr(cli, "discard_unheard", lambda: None)
     said = Said(["list", "--json"], stderr=screen())
     assert said.status == 1
     assert json.loads(said.out)["changed"] is True

@@ -19,6 +19,7 @@ from ..errors import TimeUpError
 from ..host.filesystem.identity import acting_account
 from ..host.worker import Worker, can_have_worker
 from ..ports import NoProgress
+from ..signals import pause
 from .base import FilePath
 
 GRACE_SECONDS = 2.0
@@ -74,7 +75,7 @@ def can_fork() -> bool:
     while not can_have_worker():
         if threading.active_count() > 1 or time.monotonic() > ends:
             return False
-        time.sleep(0.001)
+        pause(0.001)
     return True
 
 
