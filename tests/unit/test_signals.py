@@ -67,9 +67,23 @@ def test_a_shield_delays_it_and_a_thread_beside_has_none() -> None:
     assert reached
 
 
+RELEASED = threading.Event()
+
+
 def never() -> None:
-    """What a thread waits for that does not come to its end by itself."""
-    time.sleep(AT_ONCE * 2)
+    """What a thread waits for that does not come to its end by itself, until the test is over."""
+    RELEASED.wait(AT_ONCE * 2)
+
+
+@pytest.fixture
+def no_thread_is_left() -> Iterator[None]:
+    """Beside one, no other test could fork a worker."""
+    before = set(threading.enumerate())
+    RELEASED.clear()
+    yield
+    RELEASED.set()
+    for left in set(threading.enumerate()) - before:
+        left.join()
 
 
 def future() -> None:
@@ -116,6 +130,7 @@ WAITS: dict[str, Callable[[], object]] = {
 }
 
 
+@pytest.mark.usefixtures("no_thread_is_left")
 @pytest.mark.parametrize("wait", WAITS)
 def test_every_wait_answers_at_once(wait: str) -> None:
     """Also where another thread receives the signal, of which no system call of this one ends."""
@@ -132,10 +147,12 @@ def test_another_signal_with_a_handler_ends_no_wait() -> None:
     before = signal.signal(signal.SIGUSR1, lambda *_: None)
     try:
         with signals.interruptible():
-            threading.Timer(0.02, lambda: stop(signal.SIGUSR1)).start()
+            sender = threading.Timer(0.02, lambda: stop(signal.SIGUSR1))
+            sender.start()
             begun = time.monotonic()
             assert signals.wait_for(seconds=0.1) == frozenset()
             assert time.monotonic() - begun >= 0.1
+            sender.join()
     finally:
         signal.signal(signal.SIGUSR1, before)
 
