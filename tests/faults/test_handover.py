@@ -329,14 +329,16 @@ def test_hazard_e5_data_of_the_new_server_is_not_merged_over(pair: Pair) -> None
     assert (pair.new.root / LARGE).stat().st_mode & 0o777 == (pair.old.root / LARGE).stat().st_mode & 0o777
 
 
-def test_hazard_e5_modes_are_those_of_the_profile(pair: Pair) -> None:
+def test_hazard_e5_nothing_is_more_open_than_the_profile_says(pair: Pair) -> None:
     pem = pair.old.root / "credentials/kalshi/demo/kalshi.json"
     pem.write_text('{"key": "x"}')
     pem.chmod(0o644)
-    (pair.old.root / PREFERENCES).chmod(0o700)
+    (pair.old.root / PREFERENCES).chmod(0o666)
+    (pair.old.root / LARGE).chmod(0o700)
     assert pair.take().returncode == 0
     assert (pair.new.root / "credentials/kalshi/demo/kalshi.json").stat().st_mode & 0o777 == 0o600
     assert (pair.new.root / PREFERENCES).stat().st_mode & 0o777 == 0o644
+    assert (pair.new.root / LARGE).stat().st_mode & 0o777 == 0o700
     assert not list(pair.new.root.glob(".tradekeep*"))
 
 

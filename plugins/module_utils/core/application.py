@@ -124,7 +124,8 @@ class Services:
     units: systemd units, or supervisor programs (``all`` for every one), or what messages call that which commands
     start. supervisor_config: path of supervisord.conf.
     stay_up_seconds: how long they must keep running after a start before an operation is committed.
-    start, stop, is_active, user and what follows: the commands of the manager ``command``, and who runs them.
+    start, stop, is_active, user and the timeouts behind it: the commands of the manager ``command``, and who runs them.
+    stop_for_backup: whether they are stopped while a backup is captured, too.
     """
 
     manager: ServiceManager = ServiceManager.NONE
@@ -138,6 +139,7 @@ class Services:
     user: Optional[str] = None
     start_timeout_seconds: Optional[float] = None
     is_active_timeout_seconds: Optional[float] = None
+    stop_for_backup: bool = False
 
 
 @dataclass(frozen=True)

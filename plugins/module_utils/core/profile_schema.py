@@ -87,6 +87,7 @@ _SERVICES = Table(
         "user": ACCOUNT,
         "start_timeout_seconds": Number(1, 3600, whole=False),
         "is_active_timeout_seconds": Number(0.1, 600, whole=False),
+        "stop_for_backup": Flag(),
     },
     required=("manager",),
     build=Services,
@@ -241,6 +242,11 @@ def _check_services(profile: Profile) -> None:
             raise ConfigurationError(f"expected {what}", path=f"{key}.units")
         if services.supervisor_config and services.manager is not ServiceManager.SUPERVISOR:
             raise ConfigurationError("expected this key only with manager supervisor", path=f"{key}.supervisor_config")
+        if services.stop_for_backup and services.manager not in (ServiceManager.SYSTEMD, ServiceManager.SUPERVISOR):
+            # A bot that commands start would be one of the backup's own unit, in its sandbox, and end with it.
+            raise ConfigurationError(
+                "expected this key only with manager systemd or supervisor", path=f"{key}.stop_for_backup"
+            )
         _check_commands(services, key)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from .removal import Removal
 
 SIGNALS = "tests/unit/test_signals.py::test_"
+STOPPED = "tests/unit/operations/test_stopped_for_backup.py::test_"
 
 STOPPING: tuple[Removal, ...] = (
     Removal(
@@ -33,5 +34,21 @@ STOPPING: tuple[Removal, ...] = (
         "        stop.answered = True\n",
         "",
         (SIGNALS + "it_is_answered_once_and_a_second_one_does_not_stop_the_undoing",),
+    ),
+    Removal(
+        "b9",
+        "what a backup stops is on record before",
+        "operations/stopped_for_backup.py",
+        '    note_stop(state_dir, operation="backup", snapshot=snapshot)\n',
+        "",
+        (STOPPED + "hazard_b9_what_a_killed_backup_stopped_is_started_by_a_recovery",),
+    ),
+    Removal(
+        "b9",
+        "a backup that fails starts what it stopped",
+        "operations/stopped_for_backup.py",
+        '            _start(services, snapshot, state_dir, ports, f"{error}; nothing was backed up, but ")\n',
+        "            pass\n",
+        (STOPPED + "it_runs_again_after_a_backup_that_failed", STOPPED + "it_runs_again_after_a_signal"),
     ),
 )

@@ -54,8 +54,8 @@ UNFINISHED = (sqlite3.OperationalError, sqlite3.DataError, MemoryError)
 
 
 EXCLUSIVE_HINT = (
-    "a bot with locking_mode=EXCLUSIVE never lets go: stop the service for the backup and start it again, or have the "
-    "bot use locking_mode=NORMAL"
+    "a bot with locking_mode=EXCLUSIVE never lets go: give its service stop_for_backup: true in the profile, stop the "
+    "service for the backup yourself, or have the bot use locking_mode=NORMAL"
 )
 
 

@@ -62,6 +62,7 @@ from .room import with_room
 from .scan import scan, shared_scan
 from .second_reader import SecondReader
 from .shrinking import Fewer, Usual, with_usual
+from .stopped_for_backup import stopped_for_backup, would_stop
 from .text import counted, first_lines, human_bytes, table
 from .tree_reader import Source, TreeReader, tree_reader
 from .whole_names import left_out_since, note_names
@@ -109,7 +110,8 @@ def backup(
             require_usable_keys(application, ports)
         of_keys, soon = _told_of_keys(application, ports, plan)
         warnings = [*_compared(application, ports, plan, allow_loss), *of_keys, *soon]
-        told = [f"warning: {text}" for text in warnings]
+        stops = [f"would stop {name} while the data is captured" for name in would_stop(application, ports)]
+        told = [*stops, *(f"warning: {text}" for text in warnings)]
 
         def fitted(_width: int) -> Sequence[str]:
             return (*_plan_lines(plan, first_lines), *told)
@@ -269,7 +271,8 @@ def make_backup(
         for attempt in range(ATTEMPTS):
             temporary = catalog.temporary(job.final_name)
             try:
-                written = write_archive(job, temporary, scratch, copy_first)
+                with nullcontext() if lenient else stopped_for_backup(application, ports):
+                    written = write_archive(job, temporary, scratch, copy_first)
                 for text in (*warnings, *_compared_rows(job, written.summary, allowed)):
                     written.summary.warn(text)
                 _settle_damage(application, written.summary, allowed, lenient)

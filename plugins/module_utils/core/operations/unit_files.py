@@ -6,6 +6,7 @@
 Backups, prunes, verifications and drills read what the bot, or who made an archive, may have forged. Their units show
 them a host on which there is nothing but this application: see ``unit_sight.Sight``. Their processes have no right of
 root's but to become the application's owner: see ``_TO_BECOME_THE_OWNER``. What goes wrong in there stays in there.
+Backups for which services are stopped have the unit of a recovery instead, as systemd is asked for that.
 
 After a crash in the middle of a restore two units put things right when the machine starts. ``tradekeep-guard-APP``
 comes before the bot's services, makes the data whole and, when it cannot, keeps them from starting on half of it;
@@ -25,6 +26,7 @@ from ..errors import ConfigurationError
 from ..transaction.exchange import JOURNAL_PATH
 from ..transaction.stopped import STOPPED_PATH
 from .runs import FAILURES_LOG, RUNNING, RUNS
+from .stopped_for_backup import stops_for_backup
 from .unit_sight import (
     KEYRING,
     Sight,
@@ -136,7 +138,11 @@ def render_units(application: Application, runtime: Sequence[PurePosixPath] = ()
     for stem, schedule in named_schedules(application):
         commands = [f"backup --tier {schedule.tier.value}", "prune"]
         text = f"Backup of {name} ({schedule.tier.value})"
-        units[f"{stem}.service"] = _job(application, text, commands, to_back_up(application), runtime)
+        units[f"{stem}.service"] = (
+            _stopping_backup(application, text, commands)
+            if stops_for_backup(application)
+            else _job(application, text, commands, to_back_up(application), runtime)
+        )
         units[f"{stem}.timer"] = timer(application, stem, schedule.calendar, schedule.jitter_seconds)
     if application.profile.schedules:
         units[missed_of(application)] = _missed(application)
@@ -293,6 +299,21 @@ def _job(
     )
 
 
+def _stopping_backup(application: Application, description: str, commands: Sequence[str]) -> str:
+    """A backup that stops services and starts them again, which nobody can from within the sandbox of a job.
+
+    Where it is killed in between, the unit of the recovery starts them.
+    """
+    recovery = f"tradekeep-recover-{application.name}.service"
+    return _service(
+        application,
+        description,
+        commands,
+        unit=f"OnFailure={recovery}\nAfter={recovery}\n",
+        service=f"TimeoutStartSec=12h\n{_LOW_PRIORITY}{_LIMITS}",
+    )
+
+
 def _service(
     application: Application,
     description: str,
@@ -300,7 +321,7 @@ def _service(
     *,
     unit: str,
     service: str,
-    install: str,
+    install: str = "",
     mounts: Sequence[PurePosixPath] = (),
     also_writes: Sequence[PurePosixPath] = (),
 ) -> str:
@@ -330,7 +351,7 @@ def _service(
             # supervisord may listen on a port of this machine.
             network="IPAddressAllow=localhost\n" if loopback else "PrivateNetwork=yes\n",
         )
-        + f"\n[Install]\n{install}"
+        + (f"\n[Install]\n{install}" if install else "")
     )
 
 

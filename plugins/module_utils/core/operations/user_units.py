@@ -24,6 +24,7 @@ from ..transaction.exchange import JOURNAL_PATH
 from ..transaction.stopped import STOPPED_PATH
 from . import unit_files as system
 from .runs import FAILURES_LOG, RUNNING, RUNS
+from .stopped_for_backup import stops_for_backup
 
 # Without root a unit that asks for more of systemd.exec(5) either fails or runs without it, which would be a claim.
 _HARDENED = """\
@@ -99,7 +100,9 @@ def _render(application: Application) -> dict[str, str]:
     }
     for stem, schedule in system.named_schedules(application):
         commands = [f"backup --tier {schedule.tier.value}", "prune"]
-        units[f"{stem}.service"] = _job(application, f"Backup of {name} ({schedule.tier.value})", commands)
+        units[f"{stem}.service"] = _job(
+            application, f"Backup of {name} ({schedule.tier.value})", commands, backs_up=True
+        )
         units[f"{stem}.timer"] = system.timer(application, stem, schedule.calendar, schedule.jitter_seconds)
     if application.profile.schedules:
         marks = system.condition(application, f"{RUNS}/*{RUNNING}")
@@ -124,15 +127,19 @@ def _head(application: Application, description: str) -> str:
     return system.head(application, description) + f"OnFailure=tradekeep-failure-{application.name}@%n.service\n"
 
 
-def _job(application: Application, description: str, commands: Sequence[str]) -> str:
+def _job(application: Application, description: str, commands: Sequence[str], *, backs_up: bool = False) -> str:
     """What a timer starts: out of the bot's way, and not before a crash is dealt with."""
     encrypts = application.encryption.configured or application.profile.drill.key_file is not None
+    stops = backs_up and stops_for_backup(application)
+    recovery = f"tradekeep-recover-{application.name}.service"
     return (
         _head(application, description)
-        + f"After=tradekeep-recover-{application.name}.service\n"
+        # What a backup stopped that was killed in between, the recovery starts.
+        + (f"OnFailure={recovery}\n" if stops else "")
+        + f"After={recovery}\n"
         + f"\n[Service]\nType=oneshot\n{system.starts(application, commands)}TimeoutStartSec=12h\n{_LOW_PRIORITY}"
-        # gpg asks for its agent, by a socket in the account's own directories.
-        + _HARDENED.format(families="AF_UNIX" if encrypts else "none")
+        # gpg asks for its agent, and who stops services for systemd, by a socket in the account's own directories.
+        + _HARDENED.format(families="AF_UNIX" if encrypts or stops else "none")
     )
 
 
