@@ -347,6 +347,15 @@ def test_locked_database_names_the_wait(data, context, writer):
     assert not list(context.scratch.iterdir())
 
 
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+def test_hazard_a1_a_lock_that_is_taken_just_after_the_look_is_called_one(data, context, writer, mode, monkeypatch):
+    monkeypatch.setattr(sqlite_holder.Holder, "look", lambda _self: False)
+    make(data / "x.db")
+    writer(KEEPS_ITS_LOCK, data / "x.db", mode)
+    with pytest.raises(CaptureError, match=r"locked by another process for 0\.3 s"):
+        KIND.capture(data / "x.db", replace(context, deadline_seconds=0.3))
+
+
 def test_name_with_uri_characters(data, context):
     make(data / "a?mode=rw&x#%41.db")
     with KIND.capture(data / "a?mode=rw&x#%41.db", context) as captured:

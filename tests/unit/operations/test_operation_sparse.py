@@ -18,7 +18,7 @@ from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.back
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.drills.drill import drill
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.restore import restore
 from ansible_collections.tradekeep.ops.plugins.module_utils.core.operations.verify import verify
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 SIZE = 200 << 30
@@ -142,6 +142,7 @@ cuts = st.lists(st.integers(1, 40_000), max_size=12)
 
 @settings(max_examples=150, deadline=None)
 @given(contents, contents, cuts, cuts)
+@example([(0, 5)], [(1, 5)], [], [])
 def test_equal_content_has_equal_digests_and_other_content_others(first, second, cuts, others):
     """However it is cut into parts, and whichever of its zeros are holes."""
     whole, another = bytearray(60_000), bytearray(60_000)

@@ -161,6 +161,9 @@ def test_what_git_has_come_to_track_is_left_alone_by_a_restore_and_named(whole: 
     assert (whole.read("notes.txt"), whole.read("keys.json")) == ("code now\n", DATA["keys.json"])
     assert outcome.record["not_data"] == ["notes.txt"]
     assert any("left alone, as it is code or a cache here and no data: notes.txt" in note for note in notes)
+    # Nor does it come back by the word for what no component has.
+    assert not whole.restore(made, include_unmanaged=True).changed
+    assert whole.read("notes.txt") == "code now\n"
     elsewhere = whole.base / "elsewhere"
     whole.restore(made, to=str(elsewhere))
     assert (elsewhere / "notes.txt").read_text() == DATA["notes.txt"]

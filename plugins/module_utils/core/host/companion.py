@@ -202,7 +202,8 @@ def exactly(descriptor: int, size: int) -> bytes:
 
 
 def _read(descriptor: int, size: int) -> bytes:
-    wait_for((descriptor,))
+    if size:  # for nothing, nothing comes
+        wait_for((descriptor,))
     return os.read(descriptor, size)
 
 

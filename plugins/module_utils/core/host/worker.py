@@ -212,7 +212,7 @@ class Worker:
             ) from None
 
     def _exactly(self, size: int) -> bytes:
-        if self._seconds is not None:
+        if size and self._seconds is not None:
             self._wait(self._seconds)
         return self._companion.hear(size)
 
