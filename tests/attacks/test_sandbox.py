@@ -331,3 +331,68 @@ def test_a_deploy_reaches_what_it_needs_and_not_the_others(server: Server) -> No
     assert {"trader", "root"} <= set(told.split())
     server.run("ls /srv/by-sudo /home/trader/by-hook /run/other")
     assert server.run("cat /opt/backups/other/backup") == "secret\n"
+
+
+LOCKS = """\
+import sqlite3, time
+bot = sqlite3.connect("/opt/locked/data/fills.db", isolation_level=None)
+bot.execute("pragma locking_mode=exclusive")
+bot.execute("create table if not exists fills (id integer primary key)")
+while True:
+    bot.execute("insert into fills values (null)")
+    time.sleep(0.1)
+"""
+
+
+def test_a_bot_that_keeps_its_database_locked_is_stopped_for_the_backup_and_runs_again(server: Server) -> None:
+    """Also where the backup is killed meanwhile."""
+    profile = {
+        "name": "locked",
+        "components": {"data": {"paths": ["data"]}},
+        "schedules": [{"tier": "daily", "calendar": "02:00"}],
+        "retention": {"daily": 3},
+        "services": [{"manager": "systemd", "units": ["lockedbot.service"], "stop_for_backup": True}],
+    }
+    made = resolve_application(profile, root="/opt/locked", owner="trader", backup_dir="/opt/locked-backups")
+    server.put(str(made.config_file), render_configuration(made), 0o600)
+    server.put("/opt/locked/bot.py", LOCKS)
+    server.put(
+        "/etc/systemd/system/lockedbot.service",
+        "[Service]\nUser=trader\nExecStart=/usr/bin/python3 /opt/locked/bot.py\n",
+    )
+    for name, text in render_units(made).items():
+        server.put(f"/etc/systemd/system/{name}", text)
+    unit = "tradekeep-backup-locked-daily"
+    server.run(
+        """
+        set -e
+        install -d -o trader -g trader /opt/locked/data
+        chown trader: /opt/locked
+        install -d -m 0700 /opt/locked-backups /var/lib/tradekeep/locked
+        systemctl daemon-reload
+        systemctl start lockedbot
+        until test -s /opt/locked/data/fills.db; do sleep 0.1; done
+        """
+    )
+    invocation = "systemctl show -P InvocationID lockedbot"
+    before = server.run(invocation)
+    server.run(f"systemctl start {unit} || {{ journalctl -u {unit} >&2; exit 1; }}")
+    assert server.run("systemctl is-active lockedbot") == "active\n"
+    assert server.run(invocation) != before
+    (backup,) = json.loads(server.run("tradekeep --app locked --json list"))["record"]["backups"]
+    assert backup["good"] and backup["tier"] == "daily"
+    # The last thing that is seen before the kill is that the bot has gone.
+    server.run(
+        f"""
+        set -e
+        systemctl start --no-block {unit}
+        until test "$(systemctl is-active lockedbot)" = inactive; do :; done
+        systemctl kill -s KILL {unit}
+        for _ in $(seq 600); do
+            systemctl -q is-active lockedbot && test ! -e /var/lib/tradekeep/locked/stopped.json && exit 0
+            sleep 0.1
+        done
+        journalctl -u {unit} -u tradekeep-recover-locked >&2
+        exit 1
+        """
+    )
