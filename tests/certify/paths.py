@@ -61,6 +61,7 @@ ZONES: dict[str, tuple[str, ...]] = {
         "operations/handover/",
         "operations/links.py",
         "operations/listings.py",
+        "operations/live_digest.py",
         # Looks whether the owner can read the key that fetches the code.
         "operations/code_access.py",
         # Looks whether the owner can read the data.

@@ -25,7 +25,7 @@ def open_standard_streams() -> None:
             nowhere = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free is the one that is closed
             os.set_inheritable(nowhere, True)
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (as long as the process)
 
 
 def discard_unheard() -> None:

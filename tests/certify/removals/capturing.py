@@ -246,8 +246,8 @@ CAPTURING = (
         "a5",
         "rows are counted, not keys",
         "kinds",
-        'f"SELECT count(*) FROM {quoted(table.name)}"',
-        'f"SELECT count(DISTINCT id) FROM {quoted(table.name)}"',
+        'f"SELECT count(*) FROM {quoted(table)}"',
+        'f"SELECT count(DISTINCT id) FROM {quoted(table)}"',
         (HAZARDS + "a5_rows_with_the_same_null_key_all_come_back",),
     ),
     # A6: files that change while they are read

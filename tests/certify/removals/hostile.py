@@ -192,7 +192,7 @@ HOSTILE = (
         "c2",
         "what has no content has no size",
         "archive",
-        'if raw.size and (self._ours or raw.typeflag != b"1"):',
+        'if raw.size and (self.ours or raw.typeflag != b"1"):',
         "if False:",
         attacks("directory with a size"),
     ),

@@ -31,7 +31,7 @@ try:
     _lzma = lzma
 except ImportError:
     _lzma = None
-    LZMAError = EOFError  # type: ignore[misc,assignment]
+    LZMAError = EOFError  # type: ignore[misc,assignment]  # never raised then: one of those that are caught anyway
 
 MOST_MEMORY = 256 << 20
 """What unpacking may take: four times as much as ``xz -9`` asks for."""

@@ -13,12 +13,11 @@ from hashlib import sha256
 from typing import Any, NamedTuple, Optional
 
 from ..errors import HostileArchiveError
-from ..host.filesystem.attributes import Attributes
 from ..host.filesystem.holes import Extents, data_bytes, placed
 from ..signals import answer
-from .attributes import FACT, NO_ATTRIBUTES, Allowance, as_fact, attributes_in, is_record
+from .attributes import FACT, as_fact, is_record
 from .comparison import NO_CONTENT, Comparison, ManifestRead, Told
-from .holes import DataDigest, MapReader, checked
+from .holes import DataDigest
 from .manifest import DATA_BYTES, LINKED, MANIFEST_NAME, NO_FACTS, Entry
 from .members import LayoutOfForeign, Member, NullSink, ReadReport, Sink
 from .safety import (
@@ -28,13 +27,11 @@ from .safety import (
     SYMLINK,
     Limits,
     Names,
-    check_mode,
     check_ratio,
     check_total,
     damaged,
     link_stays_inside,
     safe_relative,
-    storable_mode,
 )
 from .tar_foreign import (
     DUMPED_DIRECTORY,
@@ -42,13 +39,7 @@ from .tar_foreign import (
     LEFT_OUT,
     OLD_SPARSE,
     REPACK,
-    Sparse,
     global_records,
-    is_incremental,
-    old_sparse,
-    plain_name,
-    real_size,
-    sparse_by_records,
     unknown_type,
 )
 from .tar_headers import (
@@ -57,16 +48,14 @@ from .tar_headers import (
     NANOSECONDS,
     HeaderPattern,
     RawHeader,
-    apply_records,
-    nanoseconds,
     parse_header,
     parse_pax,
 )
+from .tar_members import HARDLINK, MemberMaker
 from .tar_source import CHUNK, Readable, Source
 
 __all__ = ["Readable", "read_archive"]
 
-HARDLINK = "hardlink"
 _ZERO_BLOCK = bytes(BLOCK)
 _MOST_MESSAGES = 100
 _MOST_PATTERNS = 1000
@@ -165,12 +154,11 @@ class _Reader:
         self._problems: list[str] = []
         self._notes: list[str] = []
         self._unsafe_links: list[str] = []
-        self._owners: dict[tuple[bytes, int], str] = {}
         self._hashed = b""
         self._holes = 0
         self._globals: dict[str, bytes] = {}
         self._foreign = _ForeignContents()
-        self._allowance = Allowance()
+        self._members = MemberMaker(self._source, self._check_target, self._note, self._note_once)
 
     def read(self) -> ReadReport:
         take = self._source.take
@@ -240,7 +228,8 @@ class _Reader:
         if kind_of_entry is None:
             self._special(raw)
             return
-        member = self._member(raw, kind_of_entry, block)
+        records = self._records() if self._extended.present or self._globals else {}
+        member = self._members.member(raw, kind_of_entry, records, block)
         if self._manifest is not None:
             raise HostileArchiveError("entry comes after the manifest", path=member.path)
         if member.type == FILE:
@@ -288,9 +277,9 @@ class _Reader:
             error = unknown_type(raw.typeflag, path)
             raise error if what is None else HostileArchiveError(f"entry is {what}", path=path)
         self._extended = _Extended()
-        self._no_size(raw, path)
+        self._members.no_size(raw, path)
         if what is not None:
-            path = self._path(path.encode("utf-8", "surrogateescape"), FILE)
+            path = self._members.path(path.encode("utf-8", "surrogateescape"), FILE)
             self._claimed(Member(path, SPECIAL, 0, 0, "", "", 0))
             self._note(f"{path}: {what}, left out")
 
@@ -312,7 +301,7 @@ class _Reader:
 
     def _global(self, records: dict[str, bytes]) -> None:
         if records.get("comment") == MARK.encode("ascii") and self._first:
-            self._ours = True
+            self._ours = self._members.ours = True
             return
         if self._ours:
             raise HostileArchiveError("global extended header changes the entries after it", path=_text(b"", records))
@@ -328,95 +317,6 @@ class _Reader:
         if "GNU.sparse.name" in records:
             records["path"] = records["GNU.sparse.name"]
         return records
-
-    def _member(self, raw: RawHeader, entry_type: str, block: bytes) -> Member:
-        records: dict[str, bytes] = {}
-        if self._extended.present or self._globals:
-            records = self._records()
-            raw = apply_records(raw, records)
-        if entry_type == FILE and raw.name[-1:] == b"/" and not self._ours:
-            entry_type = DIRECTORY
-        path = self._path(raw.name, entry_type)
-        mode = raw.mode if self._ours else raw.mode & 0o7777  # old programs added the type
-        if storable_mode(mode, entry_type) != mode:
-            mode = self._tame_mode(mode, entry_type, path)
-        mtime_ns = raw.mtime * NANOSECONDS
-        if "mtime" in records:
-            mtime_ns = nanoseconds(records["mtime"], path)
-        target: Optional[str] = None
-        inside = True
-        if entry_type in (SYMLINK, HARDLINK):
-            target = raw.linkname.decode("utf-8", "surrogateescape")
-            if entry_type == HARDLINK:
-                target = plain_name(target)
-            inside = self._check_target(path, entry_type, target)
-        owner = self._owner(raw.uname, raw.uid)
-        group = self._owner(raw.gname, raw.gid)
-        if not self._ours and is_incremental(raw.typeflag, records):
-            self._note_once("made by tar -g: it may hold only what had changed since the archive before it")
-        has_size = entry_type == FILE or raw.typeflag == DUMPED_DIRECTORY
-        size = raw.size if has_size else self._no_size(raw, path)
-        extents = None
-        if entry_type == FILE and (records or raw.typeflag == OLD_SPARSE):
-            sparse = self._sparse(raw, records, block, path)
-            if sparse is not None:
-                size, extents = sparse.size, sparse.extents
-        attributes = self._attributes(records, path) if records else NO_ATTRIBUTES
-        return Member(path, entry_type, size, mode, owner, group, mtime_ns, target, inside, extents, attributes)
-
-    def _attributes(self, records: dict[str, bytes], path: str) -> Attributes:
-        attributes = attributes_in(records)
-        if not attributes or self._allowance.has_room_for(attributes):
-            return attributes
-        if self._ours:
-            raise HostileArchiveError("entry has more extended attributes than tradekeep writes", path=path)
-        self._note(f"{path}: its extended attributes are too many or too large, left out")
-        return NO_ATTRIBUTES
-
-    def _sparse(self, raw: RawHeader, records: dict[str, bytes], block: bytes, path: str) -> Optional[Sparse]:
-        if raw.typeflag == OLD_SPARSE:
-            return old_sparse(block, self._source, raw.size, path)
-        version = records.get("GNU.sparse.major"), records.get("GNU.sparse.minor")
-        if version == (None, None):
-            return sparse_by_records(records, raw.size, path)
-        if version != (b"1", b"0"):
-            raise HostileArchiveError("entry is a sparse file of an unknown form", path=path, hint=REPACK)
-        return self._mapped(raw.size, records, path)
-
-    def _mapped(self, stored: int, records: dict[str, bytes], path: str) -> Sparse:
-        """A sparse file whose map lies in front of its data."""
-        reader, more = MapReader(path), True
-        while more:
-            if stored < BLOCK:
-                raise HostileArchiveError("map of the sparse file does not fit its content", path=path)
-            more = reader.takes(self._source.take(BLOCK))
-            stored -= BLOCK
-        size = real_size(records, path)
-        return Sparse(size, checked(reader.numbers, stored, size, path), stored)
-
-    def _path(self, name: bytes, entry_type: str) -> str:
-        path = name.decode("utf-8", "surrogateescape")
-        if not self._ours:
-            path = plain_name(path)
-            if path == "." and entry_type == DIRECTORY:
-                return path
-        if entry_type == DIRECTORY and path[-1:] == "/":
-            path = path[:-1]
-        return safe_relative(path)
-
-    def _owner(self, name: bytes, number: int) -> str:
-        owner = self._owners.get((name, number))
-        if owner is None:
-            owner = name.decode("utf-8", "surrogateescape") if name else f"#{number}"
-            if len(self._owners) < 10_000:
-                self._owners[name, number] = owner
-        return owner
-
-    def _tame_mode(self, mode: int, entry_type: str, path: str) -> int:
-        if self._ours:
-            check_mode(mode, entry_type, path)
-        self._note(f"{path}: mode {mode:04o} was read as {storable_mode(mode, entry_type):04o}")
-        return storable_mode(mode, entry_type)
 
     def _check_target(self, path: str, entry_type: str, target: str) -> bool:
         if not target or "\0" in target:
@@ -434,11 +334,6 @@ class _Reader:
         if not inside and len(self._unsafe_links) < _MOST_MESSAGES:
             self._unsafe_links.append(path)
         return inside
-
-    def _no_size(self, raw: RawHeader, path: str) -> int:
-        if raw.size and (self._ours or raw.typeflag != b"1"):
-            raise HostileArchiveError("entry has a size although it has no content", path=path)
-        return 0
 
     # Content
 

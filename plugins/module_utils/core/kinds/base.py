@@ -91,7 +91,7 @@ class Captured:
         raise NotImplementedError
 
     def pieces(self) -> Iterator[bytes]:
-        """The data of a sparse one."""
+        """The data of a sparse one; nobody asks where ``extents`` says that it is none."""
         raise NotImplementedError
 
     def confirm(self) -> None:

@@ -13,6 +13,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
@@ -259,15 +260,19 @@ def countable_tables(connection: sqlite3.Connection) -> tuple[list[Table], list[
     return tables, uncounted
 
 
+def _rows_of(connection: sqlite3.Connection, table: str) -> int:
+    query = f"SELECT count(*) FROM {quoted(table)}"  # noqa: S608 (an identifier cannot be a parameter)
+    return int(connection.execute(query).fetchone()[0])
+
+
 def count_rows(connection: sqlite3.Connection, needs: Optional[Needs] = None) -> dict[str, int]:
     """Rows per table, of those tables that SQLite can read here."""
     known = needs or Needs(connection)
     tables, _uncounted = known.run(lambda: countable_tables(connection))
     counts = {}
     for table in tables:
-        query = f"SELECT count(*) FROM {quoted(table.name)}"  # noqa: S608 (an identifier cannot be a parameter)
         try:
-            counts[table.shown] = int(known.run(lambda query=query: connection.execute(query).fetchone()[0]))  # type: ignore[misc]
+            counts[table.shown] = known.run(partial(_rows_of, connection, table.name))
         except sqlite3.OperationalError as error:
             if not (known.lenient and str(error).startswith("no such table")):
                 raise

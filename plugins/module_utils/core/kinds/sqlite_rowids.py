@@ -51,7 +51,7 @@ def _keeps_numbers(connection: sqlite3.Connection, table: str) -> bool:
     if len(keys) == 1 and str(keys[0][2]).upper() == "INTEGER" and not indexes:
         return True
     try:
-        connection.execute(f"SELECT _rowid_ FROM {quoted(table)} LIMIT 0")  # noqa: S608
+        connection.execute(f"SELECT _rowid_ FROM {quoted(table)} LIMIT 0")  # noqa: S608 (quoted)
     except sqlite3.OperationalError as error:
         return "no such column" in str(error)
     return False

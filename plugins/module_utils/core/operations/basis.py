@@ -9,6 +9,7 @@ lowers it to what it left. Where it is missing, as after an upgrade, the newest 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import socket
@@ -34,6 +35,8 @@ from .tally import Tally
 
 VERSION = 1
 MOST_PLACES = 100
+_RESTORED = "restored.json"
+"""In the application's state directory: what was put in place last, and when."""
 Tables = Mapping[str, int]
 
 
@@ -92,7 +95,7 @@ def restored_at(application: Application, now: datetime) -> Optional[datetime]:
     A date in the future is not: it would keep losses unseen until it has come. A loss that was right then can be
     accepted once.
     """
-    restored = Path(application.application_state_dir) / "restored.json"
+    restored = Path(application.application_state_dir) / _RESTORED
     try:
         with privileged():
             at = datetime.fromisoformat(json.loads(read_small(restored))["at"])
@@ -136,6 +139,21 @@ def facts_for_sidecar(
 def note_backup(application: Application, made: Backup) -> None:
     """From now on a backup is what the next one is compared with."""
     _write(application, _of_sidecar(made.name, made.moment, made.sidecar))
+
+
+def note_restored(
+    application: Application, ports: Ports, backup: str, touched: Optional[Collection[str]] = None
+) -> None:
+    """Remember that the data went back in time, so that the next backup does not take that for a loss.
+
+    touched: the components that were changed, None for all.
+    """
+    with contextlib.suppress(TradekeepError):
+        # What cannot be looked at now is compared with what the last backup held.
+        note_replaced(application, ports, backup, touched)
+    record = {"at": ports.clock.now().isoformat(), "backup": backup}
+    with privileged():
+        atomic_write(Path(application.application_state_dir) / _RESTORED, (json.dumps(record) + "\n").encode("utf-8"))
 
 
 def note_replaced(application: Application, ports: Ports, name: str, touched: Optional[Collection[str]]) -> None:

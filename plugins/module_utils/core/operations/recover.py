@@ -19,6 +19,7 @@ from ..storage.names import MIGRATE_LABEL
 from ..transaction.exchange import Exchange, PendingTransaction, needs_person_while_pending
 from ..transaction.lock import application_lock
 from ..transaction.recovery import Recovery, is_whole, make_whole, plan_recovery, recover_transaction
+from .basis import note_restored
 from .controller import services_of
 from .deploy.records import DeployRecords
 from .fence import note_fence
@@ -26,7 +27,6 @@ from .handover.fences import may_go_forward, settle_source, settle_target
 from .healthy import health_gate
 from .leftovers import sweep_state
 from .outcome import Outcome
-from .restore import note_restored
 from .safety import keep_given_up, make_safety_backup
 from .still_writing import FORCE, FORCED, refuse_writers
 

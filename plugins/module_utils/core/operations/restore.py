@@ -9,10 +9,8 @@ safety backup; on any failure before that, everything goes back.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
@@ -20,23 +18,17 @@ from typing import Any, Optional
 from ..application import Application
 from ..errors import (
     CaptureError,
-    CheckError,
     ExitStatus,
     ServiceError,
     SpaceError,
-    TradekeepError,
 )
 from ..host.account import owner_of
-from ..host.files import atomic_write, space
+from ..host.files import space
 from ..host.filesystem.holes import data_at
-from ..host.filesystem.identity import acting_as, privileged
+from ..host.filesystem.identity import acting_as
 from ..host.filesystem.immutable import refuse_locked
-from ..host.filesystem.scratch import scratch_directory
 from ..host.mounts import device_roots
 from ..host.services import Snapshot
-from ..host.worker import needs_worker, run_worker, worker_account
-from ..kinds import kind_named
-from ..kinds.base import CaptureContext
 from ..patterns import classify
 from ..ports import Ports
 from ..storage.local import Backup
@@ -44,8 +36,8 @@ from ..transaction.exchange import refuse_pending
 from ..transaction.lock import application_lock
 from ..transaction.plan import Replacement
 from ..transaction.stage import Stage
-from .basis import note_replaced
-from .check_ahead import check_ahead, scratch_place
+from .basis import note_restored
+from .check_ahead import check_ahead
 from .controller import services_of
 from .exchange_run import Change, run_exchange
 from .fence import note_fence
@@ -53,18 +45,17 @@ from .healthy import health_gate
 from .keys import find_to_read, home_for, require_usable_keys
 from .leftovers import sweep_state
 from .links import LiveLinks
+from .live_digest import database_digest
 from .outcome import Outcome
 from .provenance import note_other_maker, refuse_other_maker
 from .reading import Contents, passphrase_for, read_contents
 from .restore_elsewhere import restore_elsewhere
 from .restore_links import links_left_out, tell_of_links
 from .restore_plan import (
-    DatabaseDigest,
     Item,
     Selection,
     check_selection,
     compare,
-    digest_of,
     identity,
     kept_out,
     nothing_chosen,
@@ -262,36 +253,6 @@ def _left_alone_of(
             ways += "; --into DIR says in which directory of the root the archive was made"
         ports.progress.note(f"left alone, as no component of the profile has it: {some} ({ways})")
     return not_data, without_component
-
-
-def database_digest(application: Application, ports: Ports) -> DatabaseDigest:
-    """A function that captures a live database into a private place that is gone afterwards, for its digest.
-
-    It is read in a process of the owner's account.
-    """
-    reads_as = worker_account(owner_of(application))
-
-    def captured(live: str) -> Optional[str]:
-        with scratch_directory(scratch_place(application, reads_as), "compare", account=reads_as) as scratch:
-
-            def capture() -> Optional[str]:
-                return _digest_of_capture(live, scratch, ports)
-
-            if not needs_worker(reads_as, ports.workers):
-                return capture()
-            found = run_worker(lambda _outlet, _news: capture(), account=reads_as, progress=ports.progress)
-            return None if found is None else str(found)
-
-    return captured
-
-
-def _digest_of_capture(live: str, scratch: Path, ports: Ports) -> Optional[str]:
-    context = CaptureContext(scratch=scratch, clock=ports.clock, deadline_seconds=30.0)
-    try:
-        with kind_named("sqlite").capture(Path(live), context) as capture, capture.open() as stream:
-            return digest_of(stream)
-    except (CaptureError, CheckError):
-        return None
 
 
 def _check_space(run: _Run) -> None:
@@ -529,20 +490,3 @@ def _settle(run: _Run, stage: Stage) -> None:
     now = {item.path: item for item in again}
     now.update({item.path: item for item in late})
     run.items = [now[path] for path in sorted(now)]
-
-
-def note_restored(
-    application: Application, ports: Ports, backup: str, touched: Optional[Collection[str]] = None
-) -> None:
-    """Remember that the data went back in time, so that the next backup does not take that for a loss.
-
-    touched: the components that were changed, None for all.
-    """
-    with contextlib.suppress(TradekeepError):
-        # What cannot be looked at now is compared with what the last backup held.
-        note_replaced(application, ports, backup, touched)
-    record = {"at": ports.clock.now().isoformat(), "backup": backup}
-    with privileged():
-        atomic_write(
-            Path(application.application_state_dir) / "restored.json", (json.dumps(record) + "\n").encode("utf-8")
-        )

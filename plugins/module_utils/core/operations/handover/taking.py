@@ -31,17 +31,18 @@ from ...transaction.lock import application_lock
 from ...transaction.plan import Replacement
 from ...transaction.stage import Stage
 from ...transaction.stopped import note_stop
+from ..basis import note_restored
 from ..deploy.hooks import Hooks
 from ..deploy.survey import account_for
 from ..exchange_run import Change, run_exchange
 from ..healthy import health_gate, working_directory
 from ..leftovers import sweep_state
+from ..live_digest import database_digest
 from ..migrate.migration_plan import make_plan
 from ..migrate.migration_record import MigrationRecord
 from ..migrate.migration_run import Run, refused
 from ..migrate.preflight import Situation, preflight
 from ..outcome import Outcome
-from ..restore import database_digest, note_restored
 from ..restore_stage import replacements
 from ..safety import back_up_as_it_is, keep_given_up
 from ..scan import check_root

@@ -31,6 +31,7 @@ from ...transaction.fence_file import read_fence
 from ...transaction.lock import application_lock
 from ...transaction.plan import Replacement
 from ...transaction.stage import Stage
+from ..basis import note_restored
 from ..controller import services_of
 from ..deploy.hooks import Hooks
 from ..deploy.survey import account_for
@@ -38,8 +39,8 @@ from ..exchange_run import Change, run_exchange
 from ..fence import note_fence
 from ..healthy import health_gate, working_directory
 from ..leftovers import sweep_state
+from ..live_digest import database_digest
 from ..outcome import Outcome
-from ..restore import database_digest, note_restored
 from ..restore_plan import Item, compare, identity
 from ..restore_stage import replacements, settle_stage
 from ..safety import back_up_as_it_is, keep_given_up, make_safety_backup
