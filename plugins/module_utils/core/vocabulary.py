@@ -131,7 +131,6 @@ def parse_calendar(text: str) -> str:
 
 
 NAME = Text("a name", parse_name)
-PROFILE_NAME = Text("the profile's name", parse_name)
 ACCOUNT = Text("the name of an account", parse_account)
 UNIT = Text("the name of a unit or program", parse_unit)
 ABSOLUTE_PATH = Text("an absolute path", parse_absolute_path)

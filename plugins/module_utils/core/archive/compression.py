@@ -34,7 +34,6 @@ GZIP_MAGIC = b"\x1f\x8b\x08"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _HEAD = 4096
 """Bytes that show what a file is, and whose it is."""
-EXTENSIONS = {"gzip": ".tar.gz", "zstd": ".tar.zst"}
 
 _WRITE_PROGRAMS = {"igzip": ("igzip", "-c", "-1"), "pigz": ("pigz", "-c", "-1"), "zstd": ("zstd", "-q", "-c", "-T0")}
 _READ_PROGRAMS = {"igzip": ("igzip", "-d", "-c"), "pigz": ("pigz", "-d", "-c"), "zstd": ("zstd", "-q", "-d", "-c")}

@@ -24,8 +24,6 @@ SPECIAL = "special"
 """A device or FIFO of a foreign archive, which is left out."""
 IMPLIED = "implied directory"
 
-SETUID_AND_SETGID = 0o6000
-
 
 @dataclass(frozen=True)
 class Limits:

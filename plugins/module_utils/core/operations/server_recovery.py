@@ -40,7 +40,6 @@ from .text import counted, table
 
 VERSION = 1
 RECOVERED, REHEARSED, FAILED = "recovered", "rehearsed", "failed"
-STATES = (RECOVERED, REHEARSED, FAILED)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import os
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from ..errors import UsageError
 from .backup import read_small
@@ -34,12 +34,6 @@ def sidecar_of(archive: Path) -> Mapping[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def sidecar_owner(archive: Path) -> Optional[str]:
-    """The application whose an archive is, as its sidecar says; None where there is none that says it."""
-    owner = sidecar_of(archive).get("application")
-    return owner if isinstance(owner, str) else None
 
 
 def refuse_of_another(archive: Path, maker: Maker) -> None:
