@@ -141,8 +141,8 @@ HOSTILE = (
         "c2",
         "a restore leaves out a link that leads out, and says so",
         "operations/restore_plan.py",
-        "if is_left_out(entry):",
-        "if False:",
+        "if is_left_out(entry)}",
+        "if False}",
         (
             GUARDS + "c2_a_restore_leaves_out_a_link_that_leads_out",
             LINKS + "c2_what_verify_and_drill_accept_is_restored_without_its_unsafe_symlinks",

@@ -40,7 +40,7 @@ WHOLE = (
         "c1",
         "what has become code since a backup is not restored",
         "operations/restore_plan.py",
-        " and not not_data.keeps_out(entry.path)",
+        " and not classifier(application.profile).keeps_out(entry.path)",
         "",
         (TESTS + "what_git_has_come_to_track_is_left_alone_by_a_restore_and_named",),
     ),

@@ -123,33 +123,19 @@ def plan_items(
     but only where the backup covers that component at all. What is no data here, although it was where the backup was
     made, stays as it is (see ``kept_out``), and so does what lies in the place of a link that is left out.
     """
-    not_data = classifier(application.profile)
-    chosen = selection.chooser(application)
-    links = LiveLinks(application)
-    items: list[Item] = []
-    held: set[str] = set()
-    left_out: set[str] = set()
-    components: set[str] = set()
-    not_asked: list[str] = []
-    for entry in entries:
-        if not chosen(entry.path):
-            not_asked.append(entry.path)
-            continue
-        held.add(entry.path)
-        classified = classify(application.profile, entry.path) or classify_directory(application.profile, entry.path)
-        if classified is not None:
-            components.add(classified.component.name)
-        if is_left_out(entry):
-            left_out.add(entry.path)
-        elif entry.type != "directory" and not not_data.keeps_out(entry.path):
-            items.append(
-                known[entry.path]
-                if known and entry.path in known
-                else compare(application, entry, digest_of_database, links)
-            )
+    chosen, links = selection.chooser(application), LiveLinks(application)
+    wanted, not_asked = _parted(entries, chosen)
+    left_out = {entry.path for entry in wanted if is_left_out(entry)}
+
+    def compared(entry: Entry) -> Item:
+        seen = known.get(entry.path) if known else None
+        return seen or compare(application, entry, digest_of_database, links)
+
+    items = [compared(entry) for entry in wanted if entry.path not in left_out and _is_put_back(application, entry)]
+    held = {entry.path for entry in wanted}
     gone = [
         found.path
-        for found in _live(application, frozenset(components))
+        for found in _live(application, _components_of(application, held))
         if found.path not in held and chosen(found.path) and not lies_in(found.path, left_out)
     ]
     items, going = _without_links(application, items, gone, links)
@@ -160,6 +146,28 @@ def plan_items(
             # Whatever lies in it has to go, also what no component has; the safety backup keeps it.
             removed.update((path, _removal(application, path)) for path in _beneath(application, item.path))
     return with_tied(sorted([*items, *removed.values()], key=lambda item: item.path))
+
+
+def _parted(entries: Iterable[Entry], chosen: Callable[[str], bool]) -> tuple[list[Entry], list[str]]:
+    """What is wanted, and the paths of the rest."""
+    wanted, rest = [], []
+    for entry in entries:
+        if chosen(entry.path):
+            wanted.append(entry)
+        else:
+            rest.append(entry.path)
+    return wanted, rest
+
+
+def _is_put_back(application: Application, entry: Entry) -> bool:
+    return entry.type != "directory" and not classifier(application.profile).keeps_out(entry.path)
+
+
+def _components_of(application: Application, paths: Iterable[str]) -> frozenset[str]:
+    """The components that have files or directories of these paths."""
+    lookup = classifier(application.profile)
+    classified = (lookup.file(path) or lookup.directory(path) for path in paths)
+    return frozenset(item.component.name for item in classified if item is not None)
 
 
 def _without_links(
