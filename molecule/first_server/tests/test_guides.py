@@ -14,6 +14,7 @@ from testinfra.host import Host
 FIRST = "first-server.md"
 PRIVATE = "private-repository.md"
 BAD_DAY = "restore-on-a-bad-day.md"
+LATER = "a-year-later.md"
 ROOT = "/opt/trading_system/user_data"
 REPOSITORY = "https://git.example.com/me/trading_system.git"
 UPSTREAM = "/srv/upstream/trading_system.git"
@@ -196,3 +197,30 @@ def test_bad_day_archives_of_the_old_scripts(host: Host, desk: Desk) -> None:
 
 def test_bad_day_after_a_crash(desk: Desk) -> None:
     desk.follow(BAD_DAY, "After a crash")
+
+
+def test_a_year_later_now_and_then(desk: Desk) -> None:
+    """Nothing is due but the older failures of this story."""
+    said = desk.follow(LATER, "Now and then", statuses=(0, 1))
+    assert "last good backup" in said["tradekeep"]
+    assert re.search(r"drill_of_all|passed", next(text for command, text in said.items() if "ops.drill" in command))
+
+
+def test_a_year_later_a_new_key(host: Host, desk: Desk) -> None:
+    """The server's own key is made anew by the next `site`; what was made before opens with the person's."""
+    digests = "sha256sum /var/lib/tradekeep/.host-keys/kalshi/*"
+    before = host.check_output(digests).splitlines()
+    desk.follow(LATER, "A new key")
+    desk.follow(FIRST, "3. Look, then do")
+    after = host.check_output(digests).splitlines()
+    assert len(after) == len(before) and not set(after) & set(before)
+    assert host.run("tradekeep backup --name with-the-new-key").rc == 0
+
+
+def test_a_year_later_a_bot_is_given_up(host: Host, desk: Desk) -> None:
+    """Timers and configuration go; data, backups and records stay."""
+    desk.follow(LATER, "A bot is given up", {"bot1_freqtrade": SERVER, "profile=freqtrade": "profile=kalshi"})
+    assert "tradekeep" not in host.check_output("systemctl list-unit-files --type=timer --no-legend")
+    assert not host.file("/etc/tradekeep/kalshi.json").exists
+    assert host.file(PREFERENCES).exists and host.file("/var/lib/tradekeep/kalshi").is_directory
+    assert "_last.tar.gz" in desk.run("ls ~/backups/bot1")
