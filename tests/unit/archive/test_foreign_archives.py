@@ -172,7 +172,7 @@ def test_records_for_all_entries(tmp_path):
     compare(tmp_path / "old.tar", tmp_path)
 
 
-@pytest.mark.skipif(shutil.which("bsdtar") is None, reason="there is no bsdtar")
+@pytest.mark.skipif(shutil.which("bsdtar") is None, reason="bsdtar is not installed: apt-get install libarchive-tools")
 @pytest.mark.parametrize("format", ["ustar", "pax", "gnutar", "v7"])
 def test_every_format_of_bsdtar(tmp_path, format):
     data = make_tree(tmp_path)
@@ -246,7 +246,7 @@ def test_members_of_an_archive_of_ours_are_not_joined(tmp_path):
         unpacked(path, tmp_path / "ours")
 
 
-@pytest.mark.skipif(shutil.which("xz") is None, reason="there is no xz")
+@pytest.mark.skipif(shutil.which("xz") is None, reason="xz is not installed: apt-get install xz-utils")
 def test_unpacking_takes_bounded_memory(tmp_path, monkeypatch):
     archive = tmp_path / "old.tar.xz"
     archive.write_bytes(lzma.compress(plain_tar(), preset=9))
